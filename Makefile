@@ -1,0 +1,25 @@
+# Front of CMake + Ninja. `make` leaves the program at build/strut.
+PREFIX ?= /usr/local
+.PHONY: all setup test asan fuzz demo bench lint install clean
+all: setup
+	@cmake --preset release >build.log 2>&1 || { cat build.log; exit 1; }
+	@rm -f build.log
+	cmake --build --preset release
+setup:
+	@tools/setup.sh
+test: all
+	ctest --preset release
+asan: setup
+	cmake --preset asan && cmake --build --preset asan && ctest --preset asan
+fuzz: setup
+	cmake --preset fuzz && cmake --build --preset fuzz
+demo: all
+	build/strut demo out/demo
+bench: all
+	bench/run.sh
+lint: setup
+	tools/lint.sh
+install: all
+	cmake --install build --prefix $(PREFIX)
+clean:
+	rm -rf build build-asan build-fuzz

@@ -1,0 +1,51 @@
+/* backend: where numbers are crunched. A stream is a queue of operations on one device with the
+ * table of kernels that serve it; "ref" says what every operation means, "cpu" is fast. */
+/* SPDX-License-Identifier: MIT */
+#ifndef ST_BACKEND_H
+#define ST_BACKEND_H
+
+#include "backend/ops.h"
+
+typedef struct st_ops {
+    const char *name;
+#define ST_OP(op, required) void (*op)(st_stream * q, const st_##op##_args *a);
+#include "backend/ops.def"
+#undef ST_OP
+} st_ops;
+
+/* What a dry stream has added up. */
+typedef struct {
+    int64_t macs;        /* multiply-adds of products and attention, others not counted */
+    int64_t bytes;       /* operands read and written by all operations, each once */
+    int64_t launches;    /* operations */
+} st_cost;
+
+/* Opens a stream on `device`: "ref", "cpu". ST_EARG for an unknown name (the legal ones are listed),
+ * ST_EDEVICE if the device is not there. `threads` 0 = as many as the machine (or OMP_NUM_THREADS)
+ * says. */
+st_status st_stream_open(st_stream **out, const char *device, int threads, st_err *e);
+/* A stream that takes the same paths as `like`, computes nothing and adds up what it would cost.
+ * Its tensors may sit on a counting arena. */
+st_status st_stream_dry(st_stream **out, const st_stream *like, st_err *e);
+void st_stream_close(st_stream *q);
+const st_ops *st_stream_ops(const st_stream *q);
+const char *st_stream_device(const st_stream *q); /* "cpu" */
+/* One line for people and reports: "cpu, 2 threads, avx2, OpenBLAS 0.3.21 (Zen)". */
+const char *st_stream_describe(const st_stream *q);
+int st_stream_threads(const st_stream *q);
+st_cost st_stream_cost(const st_stream *q); /* of a dry stream; zeros otherwise */
+
+/* Waits for all that was queued; returns the first latched failure and clears it. */
+st_status st_stream_sync(st_stream *q, st_err *e);
+/* For kernels: latch a failure under the current tag; later operations are skipped. */
+void st_stream_latch(st_stream *q, st_status code, const char *op, const char *what);
+/* Names what runs next ("h.3.mlp.c_fc") for messages and profiles; the text must outlive the call. */
+void st_stream_tag(st_stream *q, const char *tag);
+
+/* Device memory as an arena; host-device copies (synchronous). A dry stream opens counting arenas. */
+st_status st_device_arena(st_stream *q, size_t bytes, st_arena *out, st_err *e);
+void st_device_arena_close(st_stream *q, st_arena *a);
+void st_upload(st_stream *q, st_tensor dst, const void *src);
+void st_download(st_stream *q, void *dst, st_tensor src);
+
+#endif

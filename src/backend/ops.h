@@ -1,0 +1,216 @@
+/* Argument structs and contracts of the backend operations (list: ops.def; meaning: ref/).
+ *
+ * Common rules. Tensors named without a shape are flat and only their element count matters; zero
+ * is the sensible default of every field; a tensor whose data is NULL is absent. "float" tensors are
+ * F32 or BF16; all arithmetic and every sum is float32 or better, rounded once when stored. Outputs
+ * and inputs may not overlap unless the contract says so. Operations run in stream order. Same
+ * inputs, same stream kind and same thread count give the same bits. */
+/* SPDX-License-Identifier: MIT */
+#ifndef ST_OPS_H
+#define ST_OPS_H
+
+#include "tensor/tensor.h"
+
+typedef struct st_stream st_stream;
+
+/* C[b] = beta * C[b] + op(A[b]) op(B[b]) + bias, for b < batch (0 means 1).
+ *   op(A) (m, k): stored (m, k), or (k, m) if ta.   op(B) (k, n): stored (k, n), or (n, k) if tb.
+ *   a, b float, same dtype; c float, that dtype or F32; bias (n), the dtype of a, or absent.
+ *   ld*: elements between stored rows; 0 = natural (stored row length).
+ *   step_*: elements between batches; 0 = natural (the stored matrix's size with its ld), so a
+ *   shared operand is written as step -1.
+ *   beta 0 ignores what was in C (NaN included). k may be 0: then C = beta*C + bias. */
+typedef struct {
+    int64_t m, n, k, batch, lda, ldb, ldc, step_a, step_b, step_c;
+    st_tensor a, b, c, bias;
+    int ta, tb;
+    float beta;
+} st_gemm_args;
+
+/* Layer normalisation over the last `width` numbers of each of `rows` rows (Ba et al. 2016; biased
+ * variance). gain, bias (width), dtype of x.
+ *   fwd: x -> y (same dtype), and mean, rstd (rows) F32 unless absent.
+ *   bwd: reads x, mean, rstd, gain, dy; dx (dtype of x) is set, or added to if `accumulate`;
+ *        dgain, dbias (width) F32 are added to, each unless absent. dx may be dy's memory only
+ *        when not accumulating. */
+typedef struct {
+    int64_t rows, width;
+    st_tensor x, y, gain, bias, mean, rstd, dy, dx, dgain, dbias;
+    float eps;
+    int accumulate;
+} st_norm_fwd_args;
+typedef st_norm_fwd_args st_norm_bwd_args;
+
+/* Softmax attention. Batch item i, head h, position t of a tensor X starts at element
+ * i*X_step + t*X_stride + h*head_dim of X (so q, k, v may be slices of one packed tensor, and k, v a
+ * cache); a stride or step of 0 means natural: stride heads*head_dim, step len*stride.
+ *   o = softmax(scale * q k^T) v over keys j < kv_len, and, if causal, j <= q_start + t.
+ *   lse (batch, heads, q_len) F32: log-sum-exp of the scaled scores; needed by bwd, may be absent.
+ *   drop: probability of zeroing an attention weight after the softmax, survivors / (1 - drop);
+ *   weight (i, h, t, j) uses number ((i*heads + h)*q_len + t)*kv_len + j of stream (seed, 0).
+ *   bwd: reads q k v o lse go; sets gq, gk, gv (strides and steps of q, k, v). O(T) memory in T.
+ * All the same float dtype. */
+typedef struct {
+    int64_t batch, heads, head_dim, q_len, kv_len, q_start;
+    int64_t q_stride, k_stride, v_stride, o_stride, q_step, k_step, v_step, o_step;
+    st_tensor q, k, v, o, lse, go, gq, gk, gv;
+    float scale, drop;
+    uint64_t seed;
+    int causal;
+} st_attend_fwd_args;
+typedef st_attend_fwd_args st_attend_bwd_args;
+
+typedef enum { ST_GELU_TANH, ST_GELU_ERF } st_gelu_kind; /* HF "gelu_new", "gelu" */
+
+/* y = gelu(x); dx = dy * gelu'(x). y may be x's memory, dx may be dy's. Same float dtype. */
+typedef struct {
+    st_tensor x, y, dy, dx;
+    st_gelu_kind kind;
+} st_gelu_fwd_args;
+typedef st_gelu_fwd_args st_gelu_bwd_args;
+
+/* fwd: y = a + drop(b), a absent = 0; y may be a's or b's memory.
+ * bwd: db = drop'(dy); db may be dy's memory. (da is dy: nothing to do.)
+ * Element i survives if number i of stream (seed, 0) (ST_KEEP below) and is divided by 1 - drop. */
+typedef struct {
+    st_tensor a, b, y, dy, db;
+    float drop;
+    uint64_t seed;
+} st_residual_fwd_args;
+typedef st_residual_fwd_args st_residual_bwd_args;
+
+/* fwd: y[i] = table[ids[i]] + position[start + i % len]; position may be absent.
+ * bwd: dtable[ids[i]] += dy[i], dposition[start + i % len] += dy[i] (F32, each unless absent); order
+ *      fixed. ids (rows) I32, all < number of table rows; table (V, width), position (P, width),
+ *      y, dy (rows, width) float. */
+typedef struct {
+    int64_t rows, width, len, start;
+    st_tensor ids, table, position, y, dy, dtable, dposition;
+} st_embed_fwd_args;
+typedef st_embed_fwd_args st_embed_bwd_args;
+
+/* Cross entropy. loss[r] = logsumexp(logits[r]) - logits[r][target[r]], 0 where target < 0;
+ * dlogits (unless absent) = scale * (softmax - onehot), 0 where target < 0; may be logits' memory.
+ *   logits, dlogits (rows, width) float; targets (rows) I32 < width; loss (rows) F32 or absent. */
+typedef struct {
+    int64_t rows, width;
+    st_tensor logits, targets, loss, dlogits;
+    float scale;
+} st_xent_args;
+
+/* dbias[j] += sum over rows of dy[r][j]. dy (rows, width) float, dbias (width) F32. */
+typedef struct {
+    int64_t rows, width;
+    st_tensor dy, dbias;
+} st_bias_grad_args;
+
+/* y[r][j][i][.] = x[r][i][j][.], i < p, j < q, with `inner` (0 = 1) numbers at the end; p*q*inner
+ * numbers a row. Same float dtype. accumulate: y += instead. */
+typedef struct {
+    int64_t rows, p, q, inner;
+    st_tensor x, y;
+    int accumulate;
+} st_permute_args;
+
+/* y[r][c] = x[r][c] for c < cols and 0 for cols <= c < pad, in a y whose rows are ldy apart; x rows
+ * are ldx apart (0 = natural: cols for x, max(cols, pad) for y). Float dtypes may differ (a cast).
+ * accumulate: y += (pad then ignored). rows 0 = 1 row; cols 0 = all of x. */
+typedef struct {
+    int64_t rows, cols, ldx, ldy, pad;
+    st_tensor x, y;
+    int accumulate;
+} st_copy_args;
+
+/* x[i] = value. */
+typedef struct {
+    st_tensor x;
+    float value;
+} st_fill_args;
+
+/* y = s[0] * x (accumulate: y +=); y may be x's memory. s (1) float. Float dtypes may differ. */
+typedef struct {
+    st_tensor x, y, s;
+    int accumulate;
+} st_scale_args;
+
+/* c[0] += sum a[i]*b[i]; c (1) F32; a, b float, dtypes may differ. */
+typedef struct {
+    st_tensor a, b, c;
+} st_dot_args;
+
+/* Per-row mix of two branches by a logit (fly's sparse + low-rank gate). g[r] = sigmoid(z[r]).
+ *   fwd: y = (1 - g) s + g l; y may be s's or l's memory.
+ *   bwd: ds = (1 - g) dy; dl = g dy; dz[r] = g (1 - g) <dy[r], l[r] - s[r]>. ds may be dy's memory.
+ * s, l, y, dy, ds, dl (rows, width); z, dz (rows): one float dtype. */
+typedef struct {
+    int64_t rows, width;
+    st_tensor s, l, z, y, dy, ds, dl, dz;
+} st_gate_fwd_args;
+typedef st_gate_fwd_args st_gate_bwd_args;
+
+/* SS1's fold (sketch of the input; doc/MATH). K = supers*factor*block columns are read, where
+ * columns >= cols count as zero; folds*supers*block columns are written per row:
+ *   z[h][k*block + j] = sum_{l<factor} g(h,k,l) * x[(k*factor + l)*block + (j + s(h,k,l)) % block]
+ * with shift s and sign g from st_fold_hash below.
+ *   fwd: x (rows, cols) -> z (rows, folds*supers*block).
+ *   bwd: dz -> dx (rows, cols), the transpose; set, not added. One float dtype. */
+typedef struct {
+    int64_t rows, cols, block, factor, supers, folds;
+    int64_t vec, r0;   /* release hash: s = r0*(l+1)*vec mod block, no signs (folds == 1) */
+    uint64_t seed;     /* folds > 1 or signs: hash drawn from Philox stream (seed, 0x551) */
+    int signs;
+    st_tensor x, z, dz, dx;
+} st_fold_fwd_args;
+typedef st_fold_fwd_args st_fold_bwd_args;
+
+/* out[0] += sum of x[i]^2, in a fixed order. x float, out (1) F32. */
+typedef struct {
+    st_tensor x, out;
+} st_sumsq_args;
+
+/* AdamW (Loshchilov & Hutter 2019, PyTorch's form), one update of a flat range:
+ *   g = grad*grad_scale; w -= lr*wd*w; m = b1*m+(1-b1)*g; v = b2*v+(1-b2)*g^2;
+ *   w -= lr * (m/(1-b1^t)) / (sqrt(v/(1-b2^t)) + eps)
+ * on `master` F32, or on w itself where master is absent (w is then F32); w is the rounded copy.
+ * grad, m, v F32. step t >= 1. */
+typedef struct {
+    st_tensor w, master, grad, m, v;
+    float lr, beta1, beta2, eps, decay, grad_scale;
+    int64_t step;
+} st_adamw_args;
+
+/* ---- random numbers inside operations, the same on every backend ------------------------------ */
+
+/* Number i of stream (seed, stream): word i%4 of Philox block i/4. */
+static inline uint32_t st_op_u32(uint64_t seed, uint64_t stream, int64_t i)
+{
+    return st_philox(seed, stream, (uint64_t)i / 4).v[(uint64_t)i % 4];
+}
+/* Dropout: keep element i iff its number is at or above this threshold. */
+static inline uint32_t st_drop_below(float drop)
+{
+    double t = (double)drop * 4294967296.0;
+    return t >= 4294967295.0 ? 4294967295u : (uint32_t)t;
+}
+#define ST_KEEP(seed, i, below) (st_op_u32((seed), 0, (i)) >= (below))
+
+typedef struct {
+    int64_t shift; /* in [0, block) */
+    float sign;    /* +1 or -1 */
+} st_fold_term;
+
+static inline st_fold_term st_fold_hash(const st_fold_fwd_args *a, int64_t h, int64_t k, int64_t l)
+{
+    if (a->folds <= 1 && !a->signs) {
+        uint64_t q = (uint64_t)(a->block / a->vec);
+        uint64_t s = (uint64_t)a->r0 % q * (uint64_t)((l + 1) % (int64_t)q) % q;
+        return (st_fold_term){(int64_t)s * a->vec, 1.0f};
+    }
+    st_philox_block b =
+        st_philox(a->seed, 0x551, (uint64_t)((h * a->supers + k) * a->factor + l));
+    int64_t q = a->block / a->vec;
+    float sign = a->signs && (b.v[1] >> 31) ? -1.0f : 1.0f;
+    return (st_fold_term){(int64_t)(b.v[0] % (uint64_t)q) * a->vec, sign};
+}
+
+#endif

@@ -1,0 +1,128 @@
+/* JSON files and typed fields, with messages a person can act on. */
+/* SPDX-License-Identifier: MIT */
+#include "base/base.h"
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+st_status st_json_parse(json_t **out, const char *text, size_t n, const char *what, st_err *e)
+{
+    json_error_t err;
+    *out = json_loadb(text, n, JSON_REJECT_DUPLICATES, &err);
+    if (!*out) {
+        ST_FAIL(e, ST_EFORMAT, "%s: not valid JSON at line %d, column %d: %s", what, err.line,
+                err.column, err.text);
+    }
+    return ST_OK;
+}
+
+st_status st_json_load(json_t **out, const char *path, size_t max_bytes, st_err *e)
+{
+    *out = NULL;
+    FILE *f = fopen(path, "rb");
+    if (!f) ST_FAIL(e, ST_EIO, "%s: %s", path, strerror(errno));
+    char *text = NULL;
+    size_t n = 0, cap = 0;
+    st_status s = ST_OK;
+    for (;;) {
+        if (n == cap) {
+            cap = cap ? cap * 2 : 65536;
+            char *more = realloc(text, cap);
+            if (!more) {
+                s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "%s: out of memory", path);
+                goto out;
+            }
+            text = more;
+        }
+        size_t got = fread(text + n, 1, cap - n, f);
+        n += got;
+        if (n > max_bytes) {
+            s = st_fail(e, ST_EFORMAT, __FILE__, __LINE__,
+                        "%s: more than %zu bytes, which no file of this kind has", path, max_bytes);
+            goto out;
+        }
+        if (got == 0) break;
+    }
+    if (ferror(f)) {
+        s = st_fail(e, ST_EIO, __FILE__, __LINE__, "%s: cannot be read: %s", path, strerror(errno));
+        goto out;
+    }
+    s = st_json_parse(out, text, n, path, e);
+out:
+    free(text);
+    fclose(f);
+    return s;
+}
+
+static const char *json_kind(const json_t *v)
+{
+    switch (json_typeof(v)) {
+    case JSON_OBJECT: return "an object";
+    case JSON_ARRAY: return "a list";
+    case JSON_STRING: return "a string";
+    case JSON_INTEGER: return "a whole number";
+    case JSON_REAL: return "a number";
+    case JSON_TRUE: return "true";
+    case JSON_FALSE: return "false";
+    case JSON_NULL: return "null";
+    }
+    return "something else";
+}
+
+st_status st_json_int(const json_t *obj, const char *key, int64_t lo, int64_t hi, int64_t *out,
+                      const char *what, st_err *e)
+{
+    const json_t *v = json_object_get(obj, key);
+    if (!v || json_is_null(v)) return ST_OK;
+    if (!json_is_integer(v)) {
+        ST_FAIL(e, ST_EFORMAT, "%s: %s is %s, expected a whole number", what, key, json_kind(v));
+    }
+    int64_t x = json_integer_value(v);
+    if (x < lo || x > hi) {
+        ST_FAIL(e, ST_EFORMAT, "%s: %s is %lld, expected %lld to %lld", what, key, (long long)x,
+                (long long)lo, (long long)hi);
+    }
+    *out = x;
+    return ST_OK;
+}
+
+st_status st_json_num(const json_t *obj, const char *key, double lo, double hi, double *out,
+                      const char *what, st_err *e)
+{
+    const json_t *v = json_object_get(obj, key);
+    if (!v || json_is_null(v)) return ST_OK;
+    if (!json_is_number(v)) {
+        ST_FAIL(e, ST_EFORMAT, "%s: %s is %s, expected a number", what, key, json_kind(v));
+    }
+    double x = json_number_value(v);
+    if (!(x >= lo && x <= hi)) {
+        ST_FAIL(e, ST_EFORMAT, "%s: %s is %g, expected %g to %g", what, key, x, lo, hi);
+    }
+    *out = x;
+    return ST_OK;
+}
+
+st_status st_json_flag(const json_t *obj, const char *key, bool *out, const char *what, st_err *e)
+{
+    const json_t *v = json_object_get(obj, key);
+    if (!v || json_is_null(v)) return ST_OK;
+    if (!json_is_boolean(v)) {
+        ST_FAIL(e, ST_EFORMAT, "%s: %s is %s, expected true or false", what, key, json_kind(v));
+    }
+    *out = json_is_true(v);
+    return ST_OK;
+}
+
+st_status st_json_str(const json_t *obj, const char *key, const char **out, const char *what,
+                      st_err *e)
+{
+    const json_t *v = json_object_get(obj, key);
+    if (!v || json_is_null(v)) return ST_OK;
+    if (!json_is_string(v)) {
+        ST_FAIL(e, ST_EFORMAT, "%s: %s is %s, expected a string", what, key, json_kind(v));
+    }
+    *out = json_string_value(v);
+    return ST_OK;
+}

@@ -1,0 +1,82 @@
+/* Numbers in text, and the word the user probably meant. */
+/* SPDX-License-Identifier: MIT */
+#include "base/base.h"
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { WORD_MAX = 63 };
+
+/* Edit distance with adjacent transpositions (optimal string alignment). */
+static int text_distance(const char *a, const char *b)
+{
+    size_t n = strlen(a), m = strlen(b);
+    if (n > WORD_MAX || m > WORD_MAX) return strcmp(a, b) ? WORD_MAX : 0;
+    int d[3][WORD_MAX + 1];
+    for (size_t j = 0; j <= m; j++) d[0][j] = (int)j;
+    for (size_t i = 1; i <= n; i++) {
+        int *row = d[i % 3], *up = d[(i + 2) % 3], *up2 = d[(i + 1) % 3];
+        row[0] = (int)i;
+        for (size_t j = 1; j <= m; j++) {
+            int best = up[j - 1] + (a[i - 1] != b[j - 1]);
+            if (up[j] + 1 < best) best = up[j] + 1;
+            if (row[j - 1] + 1 < best) best = row[j - 1] + 1;
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] &&
+                up2[j - 2] + 1 < best)
+                best = up2[j - 2] + 1;
+            row[j] = best;
+        }
+    }
+    return d[n % 3][m];
+}
+
+const char *st_nearest(const char *word, const char *const *list)
+{
+    const char *best = NULL;
+    int least = WORD_MAX;
+    for (; *list; list++) {
+        int d = text_distance(word, *list);
+        if (d < least) {
+            least = d;
+            best = *list;
+        }
+    }
+    int limit = (int)(strlen(word) + 2) / 3;
+    return best && least <= (limit < 2 ? 2 : limit) ? best : NULL;
+}
+
+/* Copies `text` without the underscores between digits; false if it does not fit. */
+static bool text_plain(const char *text, char *out, size_t cap)
+{
+    size_t n = 0;
+    for (const char *p = text; *p; p++) {
+        if (*p == '_' && p > text && p[1]) continue;
+        if (n + 1 >= cap) return false;
+        out[n++] = *p;
+    }
+    out[n] = '\0';
+    return n > 0;
+}
+
+bool st_parse_int(const char *text, int64_t *out)
+{
+    char plain[32], *end;
+    if (!text_plain(text, plain, sizeof plain) || strchr(" \t\n\v\f\r", plain[0])) return false;
+    errno = 0;
+    long long v = strtoll(plain, &end, 10);
+    if (errno || *end) return false;
+    *out = v;
+    return true;
+}
+
+bool st_parse_num(const char *text, double *out)
+{
+    char plain[64], *end;
+    if (!text_plain(text, plain, sizeof plain) || strchr(" \t\n\v\f\r", plain[0])) return false;
+    errno = 0;
+    double v = strtod(plain, &end);
+    if (*end || !isfinite(v) || strpbrk(plain, "xXpP")) return false;
+    *out = v;
+    return true;
+}

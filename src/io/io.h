@@ -1,0 +1,171 @@
+/* io: bytes <-> host tensors, tokens and trees. Every reader validates everything before anything
+ * is used; every writer leaves a whole file or none. */
+/* SPDX-License-Identifier: MIT */
+#ifndef ST_IO_H
+#define ST_IO_H
+
+#include "tensor/tensor.h"
+#include <stdio.h>
+
+/* ---- files that appear whole or not at all (file.c) ------------------------------------------- */
+
+/* A temporary file beside `path`, renamed over it by commit (after fsync), removed by discard. */
+typedef struct {
+    FILE *f;
+    char *path, *temp;
+} st_outfile;
+st_status st_outfile_open(st_outfile *o, const char *path, st_err *e);
+st_status st_outfile_write(st_outfile *o, const void *data, size_t n, st_err *e);
+st_status st_outfile_commit(st_outfile *o, st_err *e); /* write errors show here at the latest */
+void st_outfile_discard(st_outfile *o);                /* after commit or on a zeroed one: nothing */
+
+/* The same for a folder: files are written into `temp`; commit puts it in place of `path`, which,
+ * if it existed, is exchanged atomically and then removed. Without `replace`, an existing
+ * non-empty `path` is ST_EARG at open. */
+typedef struct {
+    char *path, *temp;
+} st_outdir;
+st_status st_outdir_open(st_outdir *o, const char *path, bool replace, st_err *e);
+st_status st_outdir_commit(st_outdir *o, st_err *e);
+void st_outdir_discard(st_outdir *o);
+
+/* "DIR/NAME" in new memory; NULL when out of memory. */
+char *st_path_join(const char *dir, const char *name);
+bool st_path_exists(const char *path);
+bool st_path_is_dir(const char *path);
+st_status st_make_dirs(const char *path, st_err *e); /* mkdir -p */
+/* Whole file into new memory (NUL added, not counted), at most `max` bytes. */
+st_status st_read_file(const char *path, size_t max, char **out, size_t *n, st_err *e);
+st_status st_write_file(const char *path, const void *data, size_t n, st_err *e); /* atomic */
+st_status st_write_json(const char *path, const json_t *j, st_err *e); /* indented, atomic */
+st_status st_copy_file(const char *from, const char *to, st_err *e);   /* atomic */
+
+/* ---- safetensors (safetensors.c) -------------------------------------------------------------- */
+
+typedef struct st_safetensors st_safetensors;
+typedef struct {
+    const char *name;
+    const char *dtype; /* as in the file: "F32", "BF16", "I64" ... */
+    int64_t dim[8];
+    int ndim;
+    const void *data;
+    size_t bytes;
+} st_stored;
+
+/* Maps the file and checks all of it: header bounds, JSON, duplicate names, dtypes, shapes against
+ * byte ranges with overflow checks, no holes or overlap, exact length. */
+st_status st_safetensors_open(st_safetensors **out, const char *path, st_err *e);
+void st_safetensors_close(st_safetensors *f);
+int64_t st_safetensors_count(const st_safetensors *f);
+const st_stored *st_safetensors_at(const st_safetensors *f, int64_t i);        /* file order */
+const st_stored *st_safetensors_find(const st_safetensors *f, const char *name); /* or NULL */
+const char *st_safetensors_meta(const st_safetensors *f, const char *key);     /* or NULL */
+/* Converts a stored F64/F32/F16/BF16 tensor to `dst` (host, same element count; else ST_ESHAPE). */
+st_status st_stored_read(const st_stored *s, st_tensor dst, st_err *e);
+
+/* Writing: names and shapes first, then each tensor's bytes through `fill`, which may be called in
+ * any order of the list, once per tensor, with F32/BF16/F16/I32/U8... host memory to be filled. */
+typedef struct {
+    const char *name;
+    st_dtype dtype;
+    int64_t dim[8];
+    int ndim;
+} st_store_item;
+typedef st_status st_store_fill(void *ctx, int64_t item, void *data, size_t bytes, st_err *e);
+/* `meta`: JSON object of strings or NULL; {"format": "pt"} is always added. Atomic. */
+st_status st_safetensors_write(const char *path, const st_store_item *items, int64_t n,
+                               const json_t *meta, st_store_fill *fill, void *ctx, st_err *e);
+
+/* ---- GPT-2's byte-level BPE (bpe.c, bpe_train.c) ---------------------------------------------- */
+
+typedef struct st_bpe st_bpe;
+typedef struct {
+    int32_t *id;
+    int64_t n, cap;
+} st_ids;
+void st_ids_free(st_ids *ids);
+
+/* From a folder holding tokenizer.json, vocab.json + merges.txt or encoder.json + vocab.bpe (looked
+ * for in this order), or from one of these files. */
+st_status st_bpe_open(st_bpe **out, const char *path, st_err *e);
+void st_bpe_close(st_bpe *b);
+int64_t st_bpe_size(const st_bpe *b); /* ids are < this */
+int32_t st_bpe_eos(const st_bpe *b);  /* <|endoftext|>, or -1 */
+/* Appends the ids of any bytes (specials are ordinary text). Deterministic; thread-safe. */
+st_status st_bpe_encode(const st_bpe *b, const char *text, size_t n, st_ids *out, st_err *e);
+/* The bytes of one id (not NUL-terminated, may be part of a UTF-8 character); NULL if out of range. */
+const char *st_bpe_bytes(const st_bpe *b, int32_t id, size_t *n);
+/* Writes vocab.json, merges.txt, tokenizer.json, tokenizer_config.json and special_tokens_map.json
+ * as Hugging Face does into a folder. */
+st_status st_bpe_save(const st_bpe *b, const char *dir, st_err *e);
+
+/* Learns merges from counted words (Sennrich et al. 2016, as Hugging Face's BpeTrainer with
+ * initial_alphabet = all bytes; ties by pair ids). Feed text, then finish. */
+typedef struct st_bpe_trainer st_bpe_trainer;
+st_status st_bpe_trainer_open(st_bpe_trainer **out, st_err *e);
+st_status st_bpe_trainer_feed(st_bpe_trainer *t, const char *text, size_t n, st_err *e);
+/* A tokenizer of exactly `vocab` ids, or fewer with a warning when the text has no more pairs; the
+ * last id is <|endoftext|>. */
+st_status st_bpe_trainer_finish(st_bpe_trainer *t, int64_t vocab, int64_t min_count, st_bpe **out,
+                                st_err *e);
+void st_bpe_trainer_close(st_bpe_trainer *t);
+
+/* ---- documents in files, folders and archives (text.c) ---------------------------------------- */
+
+/* Walks inputs in order (folders sorted by name): .txt and unknown text: one document a file;
+ * .jsonl: one a line (`field`); any of them inside .gz .xz .zst .bz2 .tar .zip and nestings.
+ * Streaming: no more than one document and one buffer in memory. */
+typedef struct st_docs st_docs;
+typedef struct {
+    const char *field;     /* of JSON lines; NULL = "text" */
+    int64_t max_doc_bytes; /* longer documents are ST_EFORMAT, naming the file; 0 = 256 MiB */
+} st_docs_opts;
+st_status st_docs_open(st_docs **out, const char *const *paths, int n, const st_docs_opts *o,
+                       st_err *e);
+/* Next document; *text is valid until the next call; *text = NULL at the end. */
+st_status st_docs_next(st_docs *d, const char **text, size_t *n, st_err *e);
+void st_docs_close(st_docs *d);
+/* For progress: input bytes consumed and in all (compressed size on disk). */
+int64_t st_docs_done(const st_docs *d);
+int64_t st_docs_total(const st_docs *d);
+
+/* ---- token shards as nanoGPT reads them (shard.c) --------------------------------------------- */
+
+/* A headerless little-endian uint16 file, mapped. Empty files and odd sizes are ST_EFORMAT. */
+typedef struct {
+    const uint16_t *token;
+    int64_t n;
+    void *map;
+    size_t bytes;
+} st_shard;
+st_status st_shard_open(st_shard *out, const char *path, st_err *e);
+void st_shard_close(st_shard *s);
+/* ST_EFORMAT naming the position of the first token >= vocab. */
+st_status st_shard_check(const st_shard *s, int64_t vocab, const char *path, st_err *e);
+
+/* ---- YAML (yaml.c over libyaml) ---------------------------------------------------------------- */
+
+typedef enum { ST_NODE_SCALAR, ST_NODE_LIST, ST_NODE_MAP } st_node_kind;
+/* A tree with the place of every value. Scalars keep their text; `quoted` ones are always strings.
+ * Lists hold items in `item`; maps hold keys (strings, unique) in `key` beside them. */
+typedef struct st_node {
+    st_node_kind kind;
+    char *text;
+    bool quoted;
+    int64_t n;
+    char **key;
+    struct st_node **item;
+    char *where; /* "FILE:LINE:COLUMN", or "command line" */
+} st_node;
+/* One document; aliases and anchors, tags, merge keys, duplicate keys, more than 64 levels or 1 MiB
+ * are refused, with the place. */
+st_status st_yaml_load(st_node **out, const char *path, st_err *e);
+st_status st_yaml_parse(st_node **out, const char *text, size_t n, const char *name, st_err *e);
+void st_node_free(st_node *n);
+const st_node *st_node_get(const st_node *map, const char *key); /* or NULL */
+/* Sets a dotted path ("train.lr") to the value written as YAML ("6e-4", "[a, b]", "{h.*: dense}"),
+ * making maps on the way. */
+st_status st_node_set(st_node *root, const char *path, const char *value, const char *where,
+                      st_err *e);
+
+#endif

@@ -1,0 +1,105 @@
+/* model: networks. A model is a list of parameters plus a forward and a backward that read from top
+ * to bottom; it knows no file, no rank, no device and no map type.
+ *
+ * Weights, gradients and optimiser state are flat blocks with one layout: parameter i starts at the
+ * same element of each. */
+/* SPDX-License-Identifier: MIT */
+#ifndef ST_MODEL_H
+#define ST_MODEL_H
+
+#include "map/map.h"
+
+typedef struct st_model st_model;
+
+enum {
+    ST_P_DECAY = 1,   /* weight decay applies */
+    ST_P_EMBED = 2,   /* token or position embedding */
+    ST_P_NORM = 4,    /* layer norm gain or bias */
+    ST_P_BIAS = 8,
+    ST_P_FACTOR = 16, /* factor of a structured (non-dense) matrix */
+    ST_P_FLIP = 32    /* Hugging Face stores this dense matrix as (in, out) (Conv1D) */
+};
+
+/* One stored tensor. Names are Hugging Face's without "transformer.": "wte.weight",
+ * "h.0.attn.c_attn.weight", "h.0.attn.c_attn.bias"; a structured matrix has one per factor:
+ * "h.0.mlp.c_fc.u". */
+typedef struct {
+    const char *name;
+    const char *matrix;   /* "h.0.mlp.c_fc" for a matrix's factors and bias, else NULL */
+    const st_spec *spec;  /* of that matrix, else NULL */
+    int64_t offset;       /* element in the flat blocks */
+    st_tensor w;          /* bound view (data NULL before binding); dense (out, in) */
+    float init_mean, init_std;
+    unsigned flags;
+} st_param;
+
+typedef void st_param_fn(void *ctx, const st_param *p);
+
+/* Builds a model from a config.json object: GPT-2's keys as Hugging Face writes them, plus our key
+ * "strut": {"format": 1, "maps": {GLOB: SPEC, ...}} (fnmatch globs on matrix names, later ones win;
+ * one that matches no matrix is ST_EARG with the nearest name). Unknown "strut" keys are errors,
+ * unknown Hugging Face keys are not. `config` is not kept. */
+st_status st_model_open(st_model **out, const json_t *config, st_err *e);
+void st_model_close(st_model *m);
+/* A new config.json object that opens the same model: every matrix named with its canonical spec
+ * (dense ones left out). */
+json_t *st_model_config(const st_model *m);
+
+void st_model_params(const st_model *m, st_param_fn *visit, void *ctx);
+int64_t st_model_elements(const st_model *m); /* of a flat block, padding between tensors included */
+/* Binds flat blocks of st_model_elements: weights (F32 or BF16), gradients (F32, may be absent). */
+void st_model_bind(st_model *m, st_tensor weights, st_tensor grads);
+
+typedef void st_matrix_fn(void *ctx, const char *name, const st_spec *spec);
+/* Every matrix that a map may replace, by name ("h.0.mlp.c_fc" ..., "lm_head" last, reported even
+ * when tied), with its spec. */
+void st_model_matrices(const st_model *m, st_matrix_fn *visit, void *ctx);
+
+typedef struct {
+    int64_t parameters;           /* tied tensors once */
+    int64_t embedding_parameters; /* wte + wpe (the tied head is wte) */
+} st_model_count;
+st_model_count st_model_counts(const st_model *m);
+
+/* Facts a job needs about a language model. */
+typedef struct {
+    int64_t vocab, context, width, layers, heads, inner;
+    int64_t eos; /* end-of-text id */
+    bool tied;
+    float drop_embed, drop_attn, drop_resid;
+    st_gelu_kind gelu;
+} st_lm_shape;
+st_lm_shape st_model_lm(const st_model *m);
+
+/* Keys and values of the positions so far, for decoding. */
+typedef struct {
+    int64_t batch, capacity, used;
+    st_tensor k, v; /* (layers, batch, capacity, width) */
+} st_kv;
+void st_kv_take(st_kv *kv, const st_model *m, st_dtype t, int64_t batch, int64_t capacity,
+                st_arena *a);
+
+typedef struct {
+    int64_t batch, len; /* ids (batch, len) I32 on the device, all < vocab; positions from kv->used
+                           (or 0); their end must be within the context */
+    st_tensor ids;
+    st_tensor targets; /* (batch, len) I32, < 0 ignored; absent: no loss */
+    st_tensor loss;    /* (batch*len) F32, each token's NLL (nats) */
+    st_tensor logits;  /* (batch*len, vocab) or, if last_only, (batch, vocab), F32; or absent */
+    int last_only;
+    st_kv *kv;         /* absent, or the cache that is read and grown by len */
+    float grad_scale;  /* grad only: gradient of the objective by each token's NLL */
+    uint64_t seed;     /* grad only: dropout */
+} st_lm_args;
+
+/* Inference: fills loss and/or logits. No dropout. Scratch from `tmp` (rewound). */
+void st_model_forward(st_model *m, st_stream *q, const st_lm_args *a, st_arena *tmp);
+/* One training micro-step: fills loss and adds d(grad_scale * sum of losses) to the gradients.
+ * Dropout as configured. */
+void st_model_grad(st_model *m, st_stream *q, const st_lm_args *a, st_arena *tmp);
+
+/* Scratch bytes and cost of one call, by dry run of the same code; `grad` chooses which. */
+st_status st_model_plan(st_model *m, const st_stream *q, st_dtype t, const st_lm_args *a, bool grad,
+                        size_t *bytes, st_cost *cost, st_err *e);
+
+#endif

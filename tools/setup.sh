@@ -1,0 +1,30 @@
+#!/bin/sh
+# Installs what building, testing and the demo need on Debian 12. Does nothing where all is there;
+# where it may not install, it says what to ask for.
+packages="build-essential cmake ninja-build pkg-config libjansson-dev libyaml-dev libutf8proc-dev
+libopenblas-openmp-dev liblapacke-dev libarchive-dev libcairo2-dev libcmocka-dev bats bible-kjv"
+missing=""
+for p in $packages; do
+    [ "$(dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null)" = installed ] ||
+        missing="$missing $p"
+done
+[ -z "$missing" ] && exit 0
+sudo=""
+if [ "$(id -u)" != 0 ]; then
+    if sudo -n true 2>/dev/null; then
+        sudo=sudo
+    else
+        echo "strut needs these Debian packages; please install them, then run make again:" >&2
+        echo "    sudo apt-get install$missing" >&2
+        exit 1
+    fi
+fi
+echo "installing:$missing" >&2
+export DEBIAN_FRONTEND=noninteractive
+# shellcheck disable=SC2086
+{ $sudo apt-get update -qq && $sudo apt-get install -y -qq --no-install-recommends $missing; } \
+    >/tmp/strut-setup.log 2>&1 || {
+    cat /tmp/strut-setup.log >&2
+    echo "installing the packages failed; the log is above" >&2
+    exit 1
+}
