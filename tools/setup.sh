@@ -1,8 +1,9 @@
 #!/bin/sh
 # Installs what building, testing and the demo need on Debian 12. Does nothing where all is there;
-# where it may not install, it says what to ask for.
+# where it may not install, it says what to ask for. `tools/setup.sh lint` adds the tools of make lint.
 packages="build-essential cmake ninja-build pkg-config libjansson-dev libyaml-dev libutf8proc-dev
 libopenblas-openmp-dev liblapacke-dev libarchive-dev libcairo2-dev libcmocka-dev bats bible-kjv"
+[ "$1" = lint ] && packages="$packages clang-format codespell shellcheck"
 missing=""
 for p in $packages; do
     [ "$(dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null)" = installed ] ||
@@ -20,11 +21,12 @@ if [ "$(id -u)" != 0 ]; then
     fi
 fi
 echo "installing:$missing" >&2
-export DEBIAN_FRONTEND=noninteractive
+log=$(mktemp)
+apt="$sudo env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300"
 # shellcheck disable=SC2086
-{ $sudo apt-get update -qq && $sudo apt-get install -y -qq --no-install-recommends $missing; } \
-    >/tmp/strut-setup.log 2>&1 || {
-    cat /tmp/strut-setup.log >&2
+{ $apt update && $apt install -y --no-install-recommends $missing; } >"$log" 2>&1 || {
+    cat "$log" >&2
     echo "installing the packages failed; the log is above" >&2
     exit 1
 }
+rm -f "$log"
