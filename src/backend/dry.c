@@ -1,0 +1,189 @@
+/* What operations cost: a dry stream computes nothing and adds up multiply-adds, bytes, launches.
+ * Bytes are each operand once, as it is read or written; what is updated counts twice. */
+/* SPDX-License-Identifier: MIT */
+#include "backend/stream.h"
+
+/* Bytes of `n` elements like those of `t`, 0 if it is absent. */
+static int64_t dry_size(st_tensor t, int64_t n)
+{
+    return t.data ? n * (int64_t)st_dtype_size(t.dtype) : 0;
+}
+
+static int64_t dry_all(st_tensor t)
+{
+    return dry_size(t, st_numel(t));
+}
+
+static void dry_add(st_stream *q, int64_t macs, int64_t bytes)
+{
+    q->cost.macs += macs;
+    q->cost.bytes += bytes;
+    q->cost.launches++;
+}
+
+static void dry_gemm(st_stream *q, const st_gemm_args *g)
+{
+    st_gemm_layout l = st_gemm_resolve(g);
+    int64_t bytes = dry_size(g->a, g->m * g->k * (l.step_a ? l.batch : 1));
+    bytes += dry_size(g->b, g->k * g->n * (l.step_b ? l.batch : 1));
+    bytes += dry_size(g->c, g->m * g->n * l.batch * (g->beta != 0 ? 2 : 1));
+    bytes += dry_size(g->bias, g->n);
+    dry_add(q, l.batch * g->m * g->n * g->k, bytes);
+}
+
+static void dry_norm_fwd(st_stream *q, const st_norm_fwd_args *a)
+{
+    int64_t n = a->rows * a->width, bytes = dry_size(a->x, n) + dry_size(a->y, n);
+    bytes += dry_size(a->gain, a->width) + dry_size(a->bias, a->width);
+    dry_add(q, 0, bytes + dry_size(a->mean, a->rows) + dry_size(a->rstd, a->rows));
+}
+
+static void dry_norm_bwd(st_stream *q, const st_norm_bwd_args *a)
+{
+    int64_t n = a->rows * a->width;
+    int64_t bytes = dry_size(a->x, n) + dry_size(a->dy, n) + dry_size(a->gain, a->width);
+    bytes += dry_size(a->dx, n * (a->accumulate ? 2 : 1));
+    bytes += dry_size(a->mean, a->rows) + dry_size(a->rstd, a->rows);
+    dry_add(q, 0, bytes + dry_size(a->dgain, 2 * a->width) + dry_size(a->dbias, 2 * a->width));
+}
+
+/* Multiply-adds of one product over all visible (query, key) pairs of all heads. */
+static int64_t dry_attend_pairs(const st_attend_fwd_args *a)
+{
+    int64_t pairs = 0;
+    for (int64_t t = 0; t < a->q_len; t++) pairs += st_attend_keys(a, t);
+    return a->batch * a->heads * pairs * a->head_dim;
+}
+
+static void dry_attend_fwd(st_stream *q, const st_attend_fwd_args *a)
+{
+    int64_t per = a->batch * a->heads, len = per * a->head_dim;
+    int64_t bytes = dry_size(a->q, len * a->q_len) + dry_size(a->o, len * a->q_len);
+    bytes += dry_size(a->k, len * a->kv_len) + dry_size(a->v, len * a->kv_len);
+    dry_add(q, 2 * dry_attend_pairs(a), bytes + dry_size(a->lse, per * a->q_len));
+}
+
+static void dry_attend_bwd(st_stream *q, const st_attend_bwd_args *a)
+{
+    int64_t per = a->batch * a->heads, len = per * a->head_dim;
+    int64_t rows = dry_size(a->q, len) + dry_size(a->o, len) + dry_size(a->go, len);
+    int64_t keys = dry_size(a->k, len) + dry_size(a->v, len) + dry_size(a->gk, len);
+    rows += dry_size(a->gq, len) + dry_size(a->lse, per);
+    keys += dry_size(a->gv, len);
+    dry_add(q, 5 * dry_attend_pairs(a), rows * a->q_len + keys * a->kv_len);
+}
+
+static void dry_gelu_fwd(st_stream *q, const st_gelu_fwd_args *a)
+{
+    dry_add(q, 0, dry_all(a->x) + dry_all(a->y));
+}
+
+static void dry_gelu_bwd(st_stream *q, const st_gelu_bwd_args *a)
+{
+    dry_add(q, 0, dry_all(a->x) + dry_all(a->dy) + dry_all(a->dx));
+}
+
+static void dry_residual_fwd(st_stream *q, const st_residual_fwd_args *a)
+{
+    dry_add(q, 0, dry_all(a->a) + dry_all(a->b) + dry_all(a->y));
+}
+
+static void dry_residual_bwd(st_stream *q, const st_residual_bwd_args *a)
+{
+    dry_add(q, 0, dry_all(a->dy) + dry_all(a->db));
+}
+
+static void dry_embed_fwd(st_stream *q, const st_embed_fwd_args *a)
+{
+    int64_t n = a->rows * a->width;
+    dry_add(q, 0, dry_all(a->ids) + dry_size(a->table, n) + dry_size(a->position, n) +
+                      dry_size(a->y, n));
+}
+
+static void dry_embed_bwd(st_stream *q, const st_embed_bwd_args *a)
+{
+    int64_t n = a->rows * a->width;
+    dry_add(q, 0, dry_all(a->ids) + dry_size(a->dy, n) + dry_size(a->dtable, 2 * n) +
+                      dry_size(a->dposition, 2 * n));
+}
+
+static void dry_xent(st_stream *q, const st_xent_args *a)
+{
+    int64_t n = a->rows * a->width;
+    dry_add(q, 0, dry_size(a->logits, n) + dry_size(a->dlogits, n) + dry_all(a->targets) +
+                      dry_size(a->loss, a->rows));
+}
+
+static void dry_bias_grad(st_stream *q, const st_bias_grad_args *a)
+{
+    dry_add(q, 0, dry_size(a->dy, a->rows * a->width) + dry_size(a->dbias, 2 * a->width));
+}
+
+static void dry_permute(st_stream *q, const st_permute_args *a)
+{
+    int64_t n = a->rows * a->p * a->q * st_or(a->inner, 1);
+    dry_add(q, 0, dry_size(a->x, n) + dry_size(a->y, n * (a->accumulate ? 2 : 1)));
+}
+
+static void dry_copy(st_stream *q, const st_copy_args *given)
+{
+    st_copy_args a = st_copy_resolve(given);
+    int64_t write = a.rows * a.pad * (a.accumulate ? 2 : 1);
+    dry_add(q, 0, dry_size(a.x, a.rows * a.cols) + dry_size(a.y, write));
+}
+
+static void dry_fill(st_stream *q, const st_fill_args *a)
+{
+    dry_add(q, 0, dry_all(a->x));
+}
+
+static void dry_scale(st_stream *q, const st_scale_args *a)
+{
+    dry_add(q, 0, dry_all(a->x) + dry_all(a->y) * (a->accumulate ? 2 : 1) + dry_all(a->s));
+}
+
+static void dry_dot(st_stream *q, const st_dot_args *a)
+{
+    dry_add(q, 0, dry_all(a->a) + dry_all(a->b) + 2 * dry_all(a->c));
+}
+
+static void dry_gate_fwd(st_stream *q, const st_gate_fwd_args *a)
+{
+    dry_add(q, 0, dry_all(a->s) + dry_all(a->l) + dry_all(a->z) + dry_all(a->y));
+}
+
+static void dry_gate_bwd(st_stream *q, const st_gate_bwd_args *a)
+{
+    dry_add(q, 0, dry_all(a->s) + dry_all(a->l) + dry_all(a->z) + dry_all(a->dy) + dry_all(a->ds) +
+                      dry_all(a->dl) + dry_all(a->dz));
+}
+
+static void dry_fold_fwd(st_stream *q, const st_fold_fwd_args *a)
+{
+    int64_t out = a->rows * a->folds * a->supers * a->block;
+    dry_add(q, 0, dry_size(a->x, a->rows * a->cols) + dry_size(a->z, out));
+}
+
+static void dry_fold_bwd(st_stream *q, const st_fold_bwd_args *a)
+{
+    int64_t out = a->rows * a->folds * a->supers * a->block;
+    dry_add(q, 0, dry_size(a->dz, out) + dry_size(a->dx, a->rows * a->cols));
+}
+
+static void dry_sumsq(st_stream *q, const st_sumsq_args *a)
+{
+    dry_add(q, 0, dry_all(a->x) + 2 * dry_all(a->out));
+}
+
+static void dry_adamw(st_stream *q, const st_adamw_args *a)
+{
+    int64_t w = a->master.data ? dry_all(a->w) + 2 * dry_all(a->master) : 2 * dry_all(a->w);
+    dry_add(q, 0, w + dry_all(a->grad) + 2 * dry_all(a->m) + 2 * dry_all(a->v));
+}
+
+const st_ops st_dry_ops = {
+    .name = "dry",
+#define ST_OP(op, required) .op = dry_##op,
+#include "backend/ops.def"
+#undef ST_OP
+};

@@ -1,0 +1,147 @@
+/* Softmax attention, one (batch item, head, query) at a time.
+ *   s_j = scale q.k_j;  lse = log sum exp s_j;  p_j = exp(s_j - lse);  o = sum_j m_j p_j v_j
+ * with m_j = 1/(1 - drop) where weight j is kept, else 0. Backward, with D = go.o:
+ *   gv_j += m_j p_j go;  ds_j = p_j (m_j go.v_j - D);  gq += scale ds_j k_j;  gk_j += scale ds_j q. */
+/* SPDX-License-Identifier: MIT */
+#include "backend/ref/ref.h"
+#include <math.h>
+
+/* First elements of query t, output t and key 0 of one head. */
+typedef struct {
+    int64_t q, o, k, v, number; /* number: of the first dropout decision of the query */
+} attention_at;
+
+static attention_at attention_locate(const st_attend_fwd_args *a, int64_t i, int64_t h, int64_t t)
+{
+    int64_t head = h * a->head_dim;
+    return (attention_at){.q = i * a->q_step + t * a->q_stride + head,
+                          .o = i * a->o_step + t * a->o_stride + head,
+                          .k = i * a->k_step + head,
+                          .v = i * a->v_step + head,
+                          .number = ((i * a->heads + h) * a->q_len + t) * a->kv_len};
+}
+
+static double attention_dot(const st_tensor *x, int64_t x0, const st_tensor *y, int64_t y0,
+                            int64_t n)
+{
+    double sum = 0;
+    for (int64_t c = 0; c < n; c++) sum += (double)ref_load(x, x0 + c) * (double)ref_load(y, y0 + c);
+    return sum;
+}
+
+static double attention_score(const st_attend_fwd_args *a, attention_at at, int64_t j)
+{
+    double dot = attention_dot(&a->q, at.q, &a->k, at.k + j * a->k_stride, a->head_dim);
+    return (double)a->scale * dot;
+}
+
+/* m_j of the head comment. */
+static double attention_mask(const st_attend_fwd_args *a, attention_at at, int64_t j)
+{
+    if (!(a->drop > 0)) return 1.0;
+    bool keep = ST_KEEP(a->seed, at.number + j, st_drop_below(a->drop));
+    return keep ? 1.0 / (1.0 - (double)a->drop) : 0.0;
+}
+
+/* Sums over keys or queries are kept for this many columns of a head at a time. */
+enum { CHUNK = 128 };
+
+static void attention_fwd_query(const st_attend_fwd_args *a, int64_t i, int64_t h, int64_t t)
+{
+    attention_at at = attention_locate(a, i, h, t);
+    int64_t keys = st_attend_keys(a, t);
+    double top = -INFINITY, total = 0;
+    for (int64_t j = 0; j < keys; j++) top = fmax(top, attention_score(a, at, j));
+    for (int64_t j = 0; j < keys; j++) total += exp(attention_score(a, at, j) - top);
+    double lse = top + log(total);
+    for (int64_t c0 = 0; c0 < a->head_dim; c0 += CHUNK) {
+        double sum[CHUNK] = {0};
+        int64_t n = a->head_dim - c0 < CHUNK ? a->head_dim - c0 : CHUNK;
+        for (int64_t j = 0; j < keys; j++) {
+            double p = exp(attention_score(a, at, j) - lse) * attention_mask(a, at, j);
+            int64_t v0 = at.v + j * a->v_stride + c0;
+            for (int64_t c = 0; c < n; c++) sum[c] += p * (double)ref_load(&a->v, v0 + c);
+        }
+        for (int64_t c = 0; c < n; c++) ref_store(&a->o, at.o + c0 + c, sum[c]);
+    }
+    if (a->lse.data) ref_store(&a->lse, (i * a->heads + h) * a->q_len + t, lse);
+}
+
+void st_ref_attend_fwd(st_stream *q, const st_attend_fwd_args *given)
+{
+    (void)q;
+    st_attend_fwd_args a = st_attend_resolve(given);
+    for (int64_t i = 0; i < a.batch; i++) {
+        for (int64_t h = 0; h < a.heads; h++) {
+            for (int64_t t = 0; t < a.q_len; t++) attention_fwd_query(&a, i, h, t);
+        }
+    }
+}
+
+/* What one (query, key) pair contributes with: m p and ds of the head comment. */
+typedef struct {
+    double mp, ds;
+} attention_pair;
+
+static attention_pair attention_pair_at(const st_attend_bwd_args *a, int64_t i, int64_t h,
+                                        int64_t t, int64_t j)
+{
+    attention_at at = attention_locate(a, i, h, t);
+    double lse = (double)ref_load(&a->lse, (i * a->heads + h) * a->q_len + t);
+    double d = attention_dot(&a->go, at.o, &a->o, at.o, a->head_dim);
+    double p = exp(attention_score(a, at, j) - lse), m = attention_mask(a, at, j);
+    double dp = attention_dot(&a->go, at.o, &a->v, at.v + j * a->v_stride, a->head_dim);
+    return (attention_pair){.mp = m * p, .ds = p * (m * dp - d)};
+}
+
+/* gq of query t. */
+static void attention_bwd_query(const st_attend_bwd_args *a, int64_t i, int64_t h, int64_t t)
+{
+    attention_at at = attention_locate(a, i, h, t);
+    int64_t keys = st_attend_keys(a, t);
+    for (int64_t c0 = 0; c0 < a->head_dim; c0 += CHUNK) {
+        double sum[CHUNK] = {0};
+        int64_t n = a->head_dim - c0 < CHUNK ? a->head_dim - c0 : CHUNK;
+        for (int64_t j = 0; j < keys; j++) {
+            double ds = attention_pair_at(a, i, h, t, j).ds * (double)a->scale;
+            int64_t k0 = at.k + j * a->k_stride + c0;
+            for (int64_t c = 0; c < n; c++) sum[c] += ds * (double)ref_load(&a->k, k0 + c);
+        }
+        for (int64_t c = 0; c < n; c++) ref_store(&a->gq, at.q + c0 + c, sum[c]);
+    }
+}
+
+/* gk and gv of key j. */
+static void attention_bwd_key(const st_attend_bwd_args *a, int64_t i, int64_t h, int64_t j)
+{
+    attention_at at = attention_locate(a, i, h, 0);
+    for (int64_t c0 = 0; c0 < a->head_dim; c0 += CHUNK) {
+        double gk[CHUNK] = {0}, gv[CHUNK] = {0};
+        int64_t n = a->head_dim - c0 < CHUNK ? a->head_dim - c0 : CHUNK;
+        for (int64_t t = 0; t < a->q_len; t++) {
+            if (j >= st_attend_keys(a, t)) continue;
+            attention_pair pair = attention_pair_at(a, i, h, t, j);
+            int64_t q0 = at.q + t * a->q_stride + c0, o0 = at.o + t * a->o_stride + c0;
+            for (int64_t c = 0; c < n; c++) {
+                gk[c] += pair.ds * (double)a->scale * (double)ref_load(&a->q, q0 + c);
+                gv[c] += pair.mp * (double)ref_load(&a->go, o0 + c);
+            }
+        }
+        for (int64_t c = 0; c < n; c++) {
+            ref_store(&a->gk, at.k + j * a->k_stride + c0 + c, gk[c]);
+            ref_store(&a->gv, at.v + j * a->v_stride + c0 + c, gv[c]);
+        }
+    }
+}
+
+void st_ref_attend_bwd(st_stream *q, const st_attend_bwd_args *given)
+{
+    (void)q;
+    st_attend_bwd_args a = st_attend_resolve(given);
+    for (int64_t i = 0; i < a.batch; i++) {
+        for (int64_t h = 0; h < a.heads; h++) {
+            for (int64_t t = 0; t < a.q_len; t++) attention_bwd_query(&a, i, h, t);
+            for (int64_t j = 0; j < a.kv_len; j++) attention_bwd_key(&a, i, h, j);
+        }
+    }
+}

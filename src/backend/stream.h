@@ -1,0 +1,91 @@
+/* The inside of a stream, for the files of this room. */
+/* SPDX-License-Identifier: MIT */
+#ifndef ST_STREAM_H
+#define ST_STREAM_H
+
+#include "backend/backend.h"
+
+/* A kind of device: how its streams are set up and taken down. */
+typedef struct {
+    const char *name;
+    /* Fills q->table, q->threads, q->describe and, if it needs one, q->device_state. */
+    st_status (*open)(st_stream *q, int threads, st_err *e);
+    void (*close)(st_stream *q); /* of a half-opened stream too; may be NULL */
+} st_device;
+
+struct st_stream {
+    st_ops ops;   /* what callers see: `table`, or operations that do nothing after a failure */
+    st_ops table;
+    const st_device *device;
+    void *device_state;
+    int threads;
+    bool dry;
+    st_cost cost;
+    const char *tag;
+    st_err failure; /* code ST_OK: none */
+    char describe[128];
+};
+
+extern const st_device st_device_ref, st_device_cpu;
+
+/* The operations of a dry stream (dry.c). */
+extern const st_ops st_dry_ops;
+
+/* A field of an argument struct where zero means "natural". */
+static inline int64_t st_or(int64_t value, int64_t natural)
+{
+    return value ? value : natural;
+}
+
+/* st_gemm_args with every default filled in. */
+typedef struct {
+    int64_t batch, lda, ldb, ldc, step_a, step_b, step_c;
+} st_gemm_layout;
+
+static inline st_gemm_layout st_gemm_resolve(const st_gemm_args *g)
+{
+    st_gemm_layout l = {.batch = st_or(g->batch, 1)};
+    l.lda = st_or(g->lda, g->ta ? g->m : g->k);
+    l.ldb = st_or(g->ldb, g->tb ? g->k : g->n);
+    l.ldc = st_or(g->ldc, g->n);
+    l.step_a = g->step_a < 0 ? 0 : st_or(g->step_a, l.lda * (g->ta ? g->k : g->m));
+    l.step_b = g->step_b < 0 ? 0 : st_or(g->step_b, l.ldb * (g->tb ? g->n : g->k));
+    l.step_c = g->step_c < 0 ? 0 : st_or(g->step_c, l.ldc * g->m);
+    return l;
+}
+
+static inline st_attend_fwd_args st_attend_resolve(const st_attend_fwd_args *given)
+{
+    st_attend_fwd_args a = *given;
+    int64_t width = a.heads * a.head_dim;
+    a.q_stride = st_or(a.q_stride, width);
+    a.k_stride = st_or(a.k_stride, width);
+    a.v_stride = st_or(a.v_stride, width);
+    a.o_stride = st_or(a.o_stride, width);
+    a.q_step = st_or(a.q_step, a.q_len * a.q_stride);
+    a.k_step = st_or(a.k_step, a.kv_len * a.k_stride);
+    a.v_step = st_or(a.v_step, a.kv_len * a.v_stride);
+    a.o_step = st_or(a.o_step, a.q_len * a.o_stride);
+    return a;
+}
+
+/* Keys that query t may see. */
+static inline int64_t st_attend_keys(const st_attend_fwd_args *a, int64_t t)
+{
+    int64_t limit = a->q_start + t + 1;
+    return a->causal && limit < a->kv_len ? limit : a->kv_len;
+}
+
+/* Row count, columns and row distances of a copy. */
+static inline st_copy_args st_copy_resolve(const st_copy_args *given)
+{
+    st_copy_args a = *given;
+    a.rows = st_or(a.rows, 1);
+    a.cols = st_or(a.cols, st_numel(a.x) / a.rows);
+    a.pad = a.accumulate || a.pad < a.cols ? a.cols : a.pad;
+    a.ldx = st_or(a.ldx, a.cols);
+    a.ldy = st_or(a.ldy, a.pad);
+    return a;
+}
+
+#endif
