@@ -9,7 +9,8 @@
 
 /* ---- files that appear whole or not at all (file.c) ------------------------------------------- */
 
-/* A temporary file beside `path`, renamed over it by commit (after fsync), removed by discard. */
+/* A temporary file beside `path`, renamed over it by commit (after fsync), removed by discard and
+ * by a failed commit; one that a killed process left is removed when `path` is next written. */
 typedef struct {
     FILE *f;
     char *path, *temp;
@@ -20,10 +21,13 @@ st_status st_outfile_commit(st_outfile *o, st_err *e); /* write errors show here
 void st_outfile_discard(st_outfile *o);                /* after commit or on a zeroed one: nothing */
 
 /* The same for a folder: files are written into `temp`; commit puts it in place of `path`, which,
- * if it existed, is exchanged atomically and then removed. Without `replace`, an existing
- * non-empty `path` is ST_EARG at open. */
+ * if it existed, is exchanged atomically and then removed. Folders above `path` are made. Without
+ * `replace`, an existing non-empty `path` is ST_EARG at open; with it, the working folder and
+ * folders that hold folders are. */
 typedef struct {
     char *path, *temp;
+    int lock; /* of `temp`, for as long as this process lives */
+    bool replace;
 } st_outdir;
 st_status st_outdir_open(st_outdir *o, const char *path, bool replace, st_err *e);
 st_status st_outdir_commit(st_outdir *o, st_err *e);
