@@ -8,22 +8,23 @@
 #include "io/io.h"
 #include "model/model.h"
 
-/* ---- model folders (folder.c) ------------------------------------------------------------------ */
+/* ---- model folders (folder.c) ------------------------------------------------------------------
+ */
 
 /* A model in memory on a device, ready for forward (and, after st_loaded_train, for training). */
 typedef struct {
     st_model *model;
     st_stream *stream;
-    st_arena weights; /* on the device */
-    st_tensor flat;   /* the weight block */
+    st_arena weights;  /* on the device */
+    st_tensor flat;    /* the weight block */
     st_bpe *tokenizer; /* NULL if the folder has none */
     char *path;
 } st_loaded;
 
 /* Loads DIR/config.json + model.safetensors (ours or a Hugging Face GPT-2: prefixes "transformer.",
  * "module.", "_orig_mod." stripped, attention-mask buffers ignored, Conv1D flipped, tied lm_head
- * checked). Missing, surplus, misshapen or non-finite tensors are errors naming the tensor, what was
- * found and what was expected. dtype F32 or BF16. `device` "cpu" or "ref". */
+ * checked). Missing, surplus, misshapen or non-finite tensors are errors naming the tensor, what
+ * was found and what was expected. dtype F32 or BF16. `device` "cpu" or "ref". */
 st_status st_loaded_open(st_loaded *out, const char *dir, const char *device, st_dtype dtype,
                          st_err *e);
 void st_loaded_close(st_loaded *l);
@@ -35,18 +36,117 @@ st_status st_folder_save(const char *dir, bool replace, const st_model *m, const
 st_status st_folder_read(const char *dir, st_model **model, float **flat, st_bpe **tokenizer,
                          st_err *e);
 
-/* ---- config (config.c): YAML + overrides -> checked settings ------------------------------------- */
+/* ---- fresh models (fresh.c)
+ * ------------------------------------------------------------------------ */
 
-/* ---- training (train.c, checkpoint.c, schedule.c) ------------------------------------------------ */
+/* A config.json object for "gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl" (GPT-2's four sizes,
+ * Hugging Face's keys), or the content of a config.json file. New reference. */
+st_status st_fresh_config(json_t **out, const char *name, st_err *e);
+/* Names that st_fresh_config knows, NULL-terminated. */
+extern const char *const st_fresh_names[];
+/* Initial weights: every parameter from its own stream (seed, hash of its name), so that a model
+ * with another map differs only where the map does. flat: host F32, st_model_elements. */
+void st_fresh_weights(const st_model *m, uint64_t seed, float *flat);
 
-/* ---- tokenizer and prepare (tokenizer.c, prepare.c) ---------------------------------------------- */
+/* ---- config (settings.c, config.c): YAML + overrides -> checked settings
+ * ---------------------------- */
 
-/* ---- init and decompose (init.c, decompose.c) ---------------------------------------------------- */
+typedef enum { ST_LR_COSINE, ST_LR_LINEAR, ST_LR_CONSTANT } st_lr_schedule;
+typedef enum { ST_ORDER_RANDOM, ST_ORDER_SHUFFLE, ST_ORDER_SEQUENTIAL } st_order;
 
-/* ---- perplexity and generate (perplexity.c, generate.c) ------------------------------------------ */
+/* "null" of a whole number, flag or choice; a number's null is NAN, a text's NULL. */
+#define ST_UNSET INT64_MIN
 
-/* ---- info, maps, bench (info.c, bench.c) --------------------------------------------------------- */
+/* What a training run was asked for: one field for each row of the table in settings.c, where the
+ * meaning, default and range of each stand. */
+typedef struct {
+    char *name, *out, *device, *init;
+    int64_t dtype, threads, seed; /* dtype: ST_F32 or ST_BF16 */
+    struct {
+        char *dir, *train, *val;
+        int64_t order; /* st_order */
+    } data;
+    struct {
+        char *preset, *activation_function, *mlp_map, *attn_map;
+        int64_t n_layer, n_head, n_embd, n_inner, n_positions, vocab_size;
+        int64_t scale_attn_by_inverse_layer_idx, tie_word_embeddings;
+        double layer_norm_epsilon, initializer_range;
+        json_t *map; /* {GLOB: SPEC} in order, or NULL */
+    } model;
+    struct {
+        int64_t steps, micro_batch, context, tokens_per_step, warmup, schedule, decay_steps;
+        int64_t decay_embeddings;
+        double lr, min_lr, weight_decay, beta1, beta2, eps, clip, dropout;
+    } train;
+    struct {
+        int64_t every, batches;
+    } eval;
+    struct {
+        int64_t every, keep, best;
+        char *resume;
+    } ckpt;
+    struct {
+        int64_t every;
+    } log;
+    char **where; /* place of each row's value ("FILE:LINE:COLUMN"), NULL: default */
+} st_settings;
 
-/* ---- demo and report (demo.c, report.c, plot.c) -------------------------------------------------- */
+/* All defaults; for programs that fill the struct themselves. Close with st_settings_close. */
+st_status st_settings_open(st_settings *s, st_err *e);
+/* Reads `path` (NULL: nothing but defaults), applies `n` overrides "train.lr=1e-3" in order, checks
+ * every key, type and range. Errors name FILE:LINE:COLUMN, what was found and what is legal. */
+st_status st_settings_load(st_settings *s, const char *path, const char *const *overrides, int n,
+                           st_err *e);
+/* Sets one key as an override would. */
+st_status st_settings_set(st_settings *s, const char *key, const char *value, st_err *e);
+void st_settings_close(st_settings *s);
+/* The flat object {"train.lr": 0.0006, ...}, and the YAML text (malloc) that loads as the same. */
+json_t *st_settings_json(const st_settings *s);
+char *st_settings_yaml(const st_settings *s);
+/* Every legal key: a list of {"key", "type", "default", "legal", "help"}. New reference. */
+json_t *st_settings_keys(void);
+
+/* ---- training (train.c, checkpoint.c, schedule.c)
+ * ------------------------------------------------ */
+
+/* Learning rate of step `step` = 0, 1, ...: lr * step / warmup while step < warmup, then from lr to
+ * min_lr at decay_steps along half a cosine or a line, min_lr after it (nanoGPT, fly). */
+double st_lr(st_lr_schedule kind, int64_t step, double lr, double min_lr, int64_t warmup,
+             int64_t decay_steps);
+
+typedef struct {
+    const st_settings *set;
+    /* Train this model in memory: host F32 weights in its layout, replaced by the trained ones.
+     * NULL: as set->init and set->model say. The model is unbound afterwards. */
+    st_model *model;
+    float *flat;
+    const st_bpe *tokenizer; /* stored with checkpoints, may be NULL; used with `model` only */
+} st_train_opts;
+
+/* Trains, or goes on with, the run in set->out (NULL: nothing is written to disk):
+ *   OUT/config.yaml metrics.jsonl metrics.csv
+ *   OUT/ckpt/{last,best,step-N}/ each a model folder with state.safetensors and state.json
+ * A resumed run gives the bits of an uninterrupted one. ST_EINTR after Ctrl-C: `last` is saved.
+ * *result (new reference; also set, as far as known, on ST_EINTR) has: out, step, steps,
+ * parameters, tokens, tokens_per_step, loss, val_loss, val_perplexity, best {step, val_loss},
+ * seconds, tokens_per_second, memory {weights, gradients, optimizer, activations, staging, total},
+ * curve {step [], loss [], lr [], grad_norm [], tokens_per_second []}, validation {step [], loss
+ * []}. */
+st_status st_train_run(const st_train_opts *o, json_t **result, st_err *e);
+
+/* ---- tokenizer and prepare (tokenizer.c, prepare.c)
+ * ---------------------------------------------- */
+
+/* ---- init and decompose (init.c, decompose.c)
+ * ---------------------------------------------------- */
+
+/* ---- perplexity and generate (perplexity.c, generate.c)
+ * ------------------------------------------ */
+
+/* ---- info, maps, bench (info.c, bench.c)
+ * --------------------------------------------------------- */
+
+/* ---- demo and report (demo.c, report.c, plot.c)
+ * -------------------------------------------------- */
 
 #endif
