@@ -1,0 +1,106 @@
+/* What the process needs before any work: open descriptors, signals, OpenMP's environment. */
+/* SPDX-License-Identifier: MIT */
+#include "cmd/cmd.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Set in the environment of the second start. */
+#define START_MARK "STRUT_STARTED"
+/* How often an idle OpenMP thread looks for work before it sleeps: some 50 us, enough to bridge the
+ * gap between two operations, short enough not to steal from other processes (the library's own
+ * preset is milliseconds, which makes everything several times slower on a busy machine). */
+#define START_SPIN "2000"
+
+static volatile sig_atomic_t start_signal;
+
+/* A closed descriptor would be given to the next file that is opened, and a message would then end
+ * in somebody's model. Descriptors of the wrong direction: using them fails, as it should. */
+void cmd_start_files(void)
+{
+    for (int fd = 0; fd <= 2; fd++) {
+        if (fcntl(fd, F_GETFD) != -1 || errno != EBADF) continue;
+        if (open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) == -1) _exit(1);
+    }
+}
+
+static void start_handler(int sig)
+{
+    if (st_interrupted()) _exit(128 + sig); /* the second one means it */
+    start_signal = sig;
+    st_interrupt();
+}
+
+void cmd_start_signals(void)
+{
+    const int list[] = {SIGINT, SIGTERM, SIGHUP};
+    for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
+        struct sigaction old, new = {.sa_handler = start_handler, .sa_flags = SA_RESTART};
+        sigemptyset(&new.sa_mask);
+        if (sigaction(list[i], NULL, &old) == 0 && old.sa_handler == SIG_IGN) continue; /* nohup */
+        sigaction(list[i], &new, NULL);
+    }
+}
+
+int cmd_signal(void)
+{
+    return start_signal;
+}
+
+/* Processors that a container's quota grants, 0 if there is none (cgroup v2, then v1). */
+static int64_t start_quota(void)
+{
+    long long quota = -1, period = 0;
+    FILE *f = fopen("/sys/fs/cgroup/cpu.max", "r");
+    if (f) {
+        if (fscanf(f, "%lld %lld", &quota, &period) != 2) quota = -1; /* "max 100000" */
+        fclose(f);
+    } else {
+        const char *names[] = {"/sys/fs/cgroup/cpu/cpu.cfs_quota_us",
+                               "/sys/fs/cgroup/cpu/cpu.cfs_period_us"};
+        long long *into[] = {&quota, &period};
+        for (int i = 0; i < 2; i++) {
+            if (!(f = fopen(names[i], "r"))) return 0;
+            if (fscanf(f, "%lld", into[i]) != 1) quota = -1;
+            fclose(f);
+        }
+    }
+    return quota > 0 && period > 0 ? (quota + period - 1) / period : 0;
+}
+
+/* Processors that this process may use. */
+static int64_t start_processors(void)
+{
+    cpu_set_t set;
+    int64_t n = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set)
+                                                            : sysconf(_SC_NPROCESSORS_ONLN);
+    int64_t quota = start_quota();
+    if (quota > 0 && quota < n) n = quota;
+    return n > 0 ? n : 1;
+}
+
+void cmd_start_threads(char **argv, int64_t threads)
+{
+    if (getenv(START_MARK)) {
+        unsetenv(START_MARK); /* not for our children */
+        return;
+    }
+    bool again = false;
+    if (!getenv("OMP_WAIT_POLICY") && !getenv("GOMP_SPINCOUNT")) {
+        again = setenv("GOMP_SPINCOUNT", START_SPIN, 1) == 0;
+    }
+    if (threads > 0 || !getenv("OMP_NUM_THREADS")) {
+        char text[24];
+        snprintf(text, sizeof text, "%lld",
+                 (long long)(threads > 0 ? threads : start_processors()));
+        again |= setenv("OMP_NUM_THREADS", text, 1) == 0;
+    }
+    if (!again || setenv(START_MARK, "1", 1) != 0) return;
+    execv("/proc/self/exe", argv);
+    unsetenv(START_MARK); /* no /proc: slower, not wrong */
+}

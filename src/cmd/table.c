@@ -1,0 +1,18 @@
+/* The commands of strut, in the order of the help. */
+/* SPDX-License-Identifier: MIT */
+#include "cmd/cmd.h"
+#include <string.h>
+
+/* One file each, its command at the end: `extern const cmd_command cmd_NAME;` and a row below. */
+
+const cmd_command *const cmd_table[] = {
+    NULL,
+};
+
+const cmd_command *cmd_find(const char *name)
+{
+    for (int i = 0; cmd_table[i]; i++) {
+        if (strcmp(cmd_table[i]->name, name) == 0) return cmd_table[i];
+    }
+    return NULL;
+}
