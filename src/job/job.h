@@ -8,8 +8,7 @@
 #include "io/io.h"
 #include "model/model.h"
 
-/* ---- model folders (folder.c) ------------------------------------------------------------------
- */
+/* ---- model folders (folder.c) --------------------------------------------------------------- */
 
 /* A model in memory on a device, ready for forward (and, after st_loaded_train, for training). */
 typedef struct {
@@ -36,8 +35,7 @@ st_status st_folder_save(const char *dir, bool replace, const st_model *m, const
 st_status st_folder_read(const char *dir, st_model **model, float **flat, st_bpe **tokenizer,
                          st_err *e);
 
-/* ---- fresh models (fresh.c)
- * ------------------------------------------------------------------------ */
+/* ---- fresh models (fresh.c) ------------------------------------------------------------------ */
 
 /* A config.json object for "gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl" (GPT-2's four sizes,
  * Hugging Face's keys), or the content of a config.json file. New reference. */
@@ -48,8 +46,7 @@ extern const char *const st_fresh_names[];
  * with another map differs only where the map does. flat: host F32, st_model_elements. */
 void st_fresh_weights(const st_model *m, uint64_t seed, float *flat);
 
-/* ---- config (settings.c, config.c): YAML + overrides -> checked settings
- * ---------------------------- */
+/* ---- config (settings.c, config.c): YAML + overrides -> checked settings --------------------- */
 
 typedef enum { ST_LR_COSINE, ST_LR_LINEAR, ST_LR_CONSTANT } st_lr_schedule;
 typedef enum { ST_ORDER_RANDOM, ST_ORDER_SHUFFLE, ST_ORDER_SEQUENTIAL } st_order;
@@ -106,8 +103,7 @@ char *st_settings_yaml(const st_settings *s);
 /* Every legal key: a list of {"key", "type", "default", "legal", "help"}. New reference. */
 json_t *st_settings_keys(void);
 
-/* ---- training (train.c, checkpoint.c, schedule.c)
- * ------------------------------------------------ */
+/* ---- training (train.c, checkpoint.c, schedule.c) -------------------------------------------- */
 
 /* Learning rate of step `step` = 0, 1, ...: lr * step / warmup while step < warmup, then from lr to
  * min_lr at decay_steps along half a cosine or a line, min_lr after it (nanoGPT, fly). */
@@ -134,19 +130,14 @@ typedef struct {
  * []}. */
 st_status st_train_run(const st_train_opts *o, json_t **result, st_err *e);
 
-/* ---- tokenizer and prepare (tokenizer.c, prepare.c)
- * ---------------------------------------------- */
+/* ---- tokenizer and prepare (tokenizer.c, prepare.c) ------------------------------------------ */
 
-/* ---- init and decompose (init.c, decompose.c)
- * ---------------------------------------------------- */
+/* ---- init and decompose (init.c, decompose.c) ------------------------------------------------ */
 
-/* ---- perplexity and generate (perplexity.c, generate.c)
- * ------------------------------------------ */
+/* ---- perplexity and generate (perplexity.c, generate.c) -------------------------------------- */
 
-/* ---- info, maps, bench (info.c, bench.c)
- * --------------------------------------------------------- */
+/* ---- info, maps, bench (info.c, bench.c) ----------------------------------------------------- */
 
-/* ---- demo and report (demo.c, report.c, plot.c)
- * -------------------------------------------------- */
+/* ---- demo and report (demo.c, report.c, plot.c) ---------------------------------------------- */
 
 #endif

@@ -1,0 +1,390 @@
+/* Configuration: a YAML file and `key=value` overrides, checked against the table of settings.c.
+ * Nothing is guessed: a key that is not in the table, a value of another type or out of range is an
+ * error with its place. Scalars are read as OmegaConf reads them ("1e-3" is a number). */
+/* SPDX-License-Identifier: MIT */
+#include "job/settings.h"
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { KEY_TEXT = 256 };
+
+/* Sections whose own value is short for one of their keys: `data=DIR`, `model=gpt2-medium`. */
+static const struct {
+    const char *section, *key;
+} config_short[] = {{"data", "dir"}, {"model", "preset"}};
+enum { SHORTS = sizeof config_short / sizeof config_short[0] };
+
+/* ---- one value
+ * ------------------------------------------------------------------------------------ */
+
+static bool config_is_null(const st_node *v)
+{
+    return v->kind == ST_NODE_SCALAR && !v->quoted &&
+           (!*v->text || strcmp(v->text, "~") == 0 || strcasecmp(v->text, "null") == 0);
+}
+
+static bool config_flag(const char *text, int64_t *out)
+{
+    static const char *const word[] = {"false", "true", "no", "yes", "off", "on"};
+    for (int i = 0; i < 6; i++) {
+        if (strcasecmp(text, word[i]) != 0) continue;
+        *out = i % 2;
+        return true;
+    }
+    return false;
+}
+
+/* "found X": what stands there, for messages. */
+static const char *config_found(const st_node *v, char *text, size_t n)
+{
+    if (v->kind == ST_NODE_LIST)
+        snprintf(text, n, "a list");
+    else if (v->kind == ST_NODE_MAP)
+        snprintf(text, n, "a section");
+    else if (config_is_null(v))
+        snprintf(text, n, "null");
+    else if (v->quoted)
+        snprintf(text, n, "the text \"%.60s\"", v->text);
+    else
+        snprintf(text, n, "%.60s", v->text);
+    return text;
+}
+
+static st_status config_number(const set_row *r, const st_node *v, char *field, st_err *e)
+{
+    char found[96];
+    int64_t i = 0;
+    double d = 0;
+    bool whole = r->kind == SET_INT;
+    bool ok = v->kind == ST_NODE_SCALAR && !v->quoted &&
+              (whole ? st_parse_int(v->text, &i) : st_parse_num(v->text, &d));
+    if (!ok) {
+        ST_FAIL(e, ST_EARG, "%s: %s: found %s, expected %s from %.6g to %.6g%s", v->where, r->key,
+                config_found(v, found, sizeof found), whole ? "a whole number" : "a number", r->lo,
+                r->hi, r->flags & SET_NULL ? " or null" : "");
+    }
+    double x = whole ? (double)i : d;
+    if (!(x >= r->lo && x <= r->hi)) {
+        ST_FAIL(e, ST_EARG, "%s: %s: found %.60s, expected %.6g to %.6g", v->where, r->key, v->text,
+                r->lo, r->hi);
+    }
+    if (whole)
+        memcpy(field, &i, sizeof i);
+    else
+        memcpy(field, &d, sizeof d);
+    return ST_OK;
+}
+
+static st_status config_choice(const set_row *r, const st_node *v, int64_t *out, st_err *e)
+{
+    char found[96], legal[160] = "";
+    st_dtype t;
+    if (v->kind == ST_NODE_SCALAR) {
+        for (int i = 0; r->choice[i]; i++) {
+            if (strcmp(v->text, r->choice[i]) != 0) continue;
+            *out = i;
+            return ST_OK;
+        }
+        /* "bf16", "fp32": the short names of number types are as good as the long ones. */
+        if (r->at == offsetof(st_settings, dtype) && st_dtype_parse(v->text, &t) &&
+            (t == ST_F32 || t == ST_BF16)) {
+            *out = t;
+            return ST_OK;
+        }
+    }
+    for (int i = 0; r->choice[i]; i++) {
+        size_t n = strlen(legal);
+        snprintf(legal + n, sizeof legal - n, "%s%s", i ? ", " : "", r->choice[i]);
+    }
+    const char *near = v->kind == ST_NODE_SCALAR ? st_nearest(v->text, r->choice) : NULL;
+    ST_FAIL(e, ST_EARG, "%s: %s: found %s, expected one of %s%s%s%s", v->where, r->key,
+            config_found(v, found, sizeof found), legal, near ? "; did you mean " : "",
+            near ? near : "", near ? "?" : "");
+}
+
+static st_status config_maps(const set_row *r, const st_node *v, json_t **out, st_err *e)
+{
+    char found[96];
+    if (v->kind != ST_NODE_MAP) {
+        ST_FAIL(e, ST_EARG, "%s: %s: found %s, expected a section {GLOB: SPEC}", v->where, r->key,
+                config_found(v, found, sizeof found));
+    }
+    json_t *maps = json_object();
+    if (!maps) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", r->key);
+    for (int64_t i = 0; i < v->n; i++) {
+        const st_node *item = v->item[i];
+        if (item->kind != ST_NODE_SCALAR || config_is_null(item)) {
+            json_decref(maps);
+            ST_FAIL(e, ST_EARG, "%s: %s.%.80s: found %s, expected a spec such as lowrank:rank=64",
+                    item->where, r->key, v->key[i], config_found(item, found, sizeof found));
+        }
+        json_object_set_new(maps, v->key[i], json_string(item->text));
+    }
+    json_decref(*out);
+    *out = maps;
+    return ST_OK;
+}
+
+static st_status config_text(const set_row *r, const st_node *v, char **out, st_err *e)
+{
+    char found[96];
+    if (v->kind != ST_NODE_SCALAR) {
+        ST_FAIL(e, ST_EARG, "%s: %s: found %s, expected a text", v->where, r->key,
+                config_found(v, found, sizeof found));
+    }
+    int64_t at;
+    if (r->choice) ST_TRY(config_choice(r, v, &at, e));
+    char *copy = strdup(v->text);
+    if (!copy) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", r->key);
+    free(*out);
+    *out = copy;
+    return ST_OK;
+}
+
+static void config_null(const set_row *r, char *field)
+{
+    void *slot = field;
+    if (r->kind == SET_NUM) {
+        *(double *)slot = (double)NAN;
+    } else if (r->kind == SET_TEXT) {
+        free(*(char **)slot);
+        *(char **)slot = NULL;
+    } else if (r->kind == SET_MAPS) {
+        json_decref(*(json_t **)slot);
+        *(json_t **)slot = NULL;
+    } else {
+        *(int64_t *)slot = ST_UNSET;
+    }
+}
+
+static st_status config_value(st_settings *s, const set_row *r, const st_node *v, st_err *e)
+{
+    char *field = (char *)s + r->at, found[96];
+    void *slot = field;
+    if (config_is_null(v)) {
+        if (!(r->flags & SET_NULL))
+            ST_FAIL(e, ST_EARG, "%s: %s: found null, expected a value", v->where, r->key);
+        config_null(r, field);
+        return ST_OK;
+    }
+    switch (r->kind) {
+    case SET_TEXT: return config_text(r, v, slot, e);
+    case SET_MAPS: return config_maps(r, v, slot, e);
+    case SET_CHOICE: return config_choice(r, v, slot, e);
+    case SET_FLAG:
+        if (v->kind == ST_NODE_SCALAR && !v->quoted && config_flag(v->text, slot)) return ST_OK;
+        ST_FAIL(e, ST_EARG, "%s: %s: found %s, expected true or false", v->where, r->key,
+                config_found(v, found, sizeof found));
+    default: return config_number(r, v, field, e);
+    }
+}
+
+/* ---- keys
+ * ----------------------------------------------------------------------------------------- */
+
+static const char *config_leaf(const char *key)
+{
+    const char *dot = strrchr(key, '.');
+    return dot ? dot + 1 : key;
+}
+
+/* The legal key that was probably meant: the same last name elsewhere ("optim.lr" -> "train.lr"),
+ * else the nearest spelling of the whole, else of the last name. */
+static const char *config_near(const char *key)
+{
+    const char *whole[128], *leaf[128];
+    int n = st_set_count();
+    for (int i = 0; i < n; i++) {
+        whole[i] = st_set_rows[i].key;
+        leaf[i] = config_leaf(whole[i]);
+        if (strcmp(leaf[i], config_leaf(key)) == 0) return whole[i];
+    }
+    whole[n] = leaf[n] = NULL;
+    const char *near = st_nearest(key, whole);
+    if (near) return near;
+    near = st_nearest(config_leaf(key), leaf);
+    for (int i = 0; near && i < n; i++)
+        if (leaf[i] == near) return whole[i];
+    return NULL;
+}
+
+static bool config_is_section(const char *key)
+{
+    size_t n = strlen(key);
+    for (int i = 0; i < st_set_count(); i++)
+        if (strncmp(st_set_rows[i].key, key, n) == 0 && st_set_rows[i].key[n] == '.') return true;
+    return false;
+}
+
+static st_status config_unknown(const char *key, const st_node *v, st_err *e)
+{
+    char found[96];
+    if (config_is_section(key)) {
+        ST_FAIL(e, ST_EARG, "%s: %s: found %s, expected a section with keys (strut train --keys)",
+                v->where, key, config_found(v, found, sizeof found));
+    }
+    const char *near = config_near(key);
+    ST_FAIL(e, ST_EARG, "%s: unknown key %s%s%s%s; all keys: strut train --keys", v->where, key,
+            near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
+}
+
+static st_status config_note(st_settings *s, int row, const char *where, st_err *e)
+{
+    char *copy = strdup(where);
+    if (!copy) ST_FAIL(e, ST_ENOMEM, "settings: out of memory");
+    free(s->where[row]);
+    s->where[row] = copy;
+    return ST_OK;
+}
+
+/* Applies a section: `prefix` is its key, "" for the whole file. */
+static st_status config_apply(st_settings *s, const st_node *node, const char *prefix, st_err *e)
+{
+    for (int64_t i = 0; i < node->n; i++) {
+        const st_node *v = node->item[i];
+        char key[KEY_TEXT];
+        int n = snprintf(key, sizeof key, "%s%s%s", prefix, *prefix ? "." : "", node->key[i]);
+        if (n >= (int)sizeof key)
+            ST_FAIL(e, ST_EARG, "%s: unknown key %.60s...; all keys: strut train --keys", v->where,
+                    key);
+        for (int j = 0; j < SHORTS && v->kind == ST_NODE_SCALAR && !config_is_null(v); j++)
+            if (strcmp(key, config_short[j].section) == 0)
+                snprintf(key, sizeof key, "%s.%s", config_short[j].section, config_short[j].key);
+        int row = st_set_find(key);
+        if (row >= 0) {
+            ST_TRY(config_value(s, &st_set_rows[row], v, e));
+            ST_TRY(config_note(s, row, v->where, e));
+        } else if (v->kind == ST_NODE_MAP && v->n > 0) {
+            ST_TRY(config_apply(s, v, key, e));
+        } else if (!(config_is_section(key) && (v->kind == ST_NODE_MAP || config_is_null(v)))) {
+            return config_unknown(key, v, e);
+        }
+    }
+    return ST_OK;
+}
+
+/* ---- overrides
+ * ------------------------------------------------------------------------------------ */
+
+/* An override is a file of one key: parsed as YAML, checked by the same code, applied on top. */
+static st_status config_override(st_settings *s, const char *key, const char *value, st_err *e)
+{
+    st_node *root = NULL;
+    char where[KEY_TEXT];
+    snprintf(where, sizeof where, "%.200s=", key);
+    ST_TRY(st_yaml_parse(&root, "{}", 2, "command line", e));
+    st_status st = st_node_set(root, key, value, "command line", e);
+    if (!st)
+        st = config_apply(s, root, "", e);
+    else
+        st_err_prefix(e, "%s", where);
+    st_node_free(root);
+    return st;
+}
+
+st_status st_settings_set(st_settings *s, const char *key, const char *value, st_err *e)
+{
+    return config_override(s, key, value, e);
+}
+
+static st_status config_split(st_settings *s, const char *text, st_err *e)
+{
+    const char *eq = strchr(text, '=');
+    char key[KEY_TEXT];
+    if (!eq || eq == text || (size_t)(eq - text) >= sizeof key)
+        ST_FAIL(e, ST_EARG, "%.80s: not an override; expected key=value, e.g. train.lr=1e-3", text);
+    snprintf(key, sizeof key, "%.*s", (int)(eq - text), text);
+    return config_override(s, key, eq + 1, e);
+}
+
+/* ---- the whole
+ * ------------------------------------------------------------------------------------ */
+
+static st_status config_defaults(st_settings *s, st_err *e)
+{
+    for (int i = 0; i < st_set_count(); i++) {
+        const set_row *r = &st_set_rows[i];
+        config_null(r, (char *)s + r->at);
+        if (!r->preset) continue;
+        char text[64];
+        char where[] = "default";
+        snprintf(text, sizeof text, "%s", r->preset);
+        st_node v = {.kind = ST_NODE_SCALAR, .text = text, .where = where};
+        ST_TRY(config_value(s, r, &v, e));
+    }
+    return ST_OK;
+}
+
+/* What one key alone cannot tell. */
+static st_status config_check(const st_settings *s, st_err *e)
+{
+    char place[KEY_TEXT];
+    if (!isnan(s->train.min_lr) && s->train.min_lr > s->train.lr) {
+        ST_FAIL(e, ST_EARG, "%s: %g is above train.lr = %g",
+                st_set_place(s, "train.min_lr", place, sizeof place), s->train.min_lr, s->train.lr);
+    }
+    if (s->train.decay_steps != ST_UNSET && s->train.decay_steps < s->train.warmup) {
+        ST_FAIL(e, ST_EARG, "%s: %lld is less than train.warmup = %lld",
+                st_set_place(s, "train.decay_steps", place, sizeof place),
+                (long long)s->train.decay_steps, (long long)s->train.warmup);
+    }
+    return ST_OK;
+}
+
+/* name: the config file's, without folder and ending; out: runs/NAME. */
+static st_status config_names(st_settings *s, const char *path, st_err *e)
+{
+    if (!s->name) {
+        const char *slash = path ? strrchr(path, '/') : NULL;
+        const char *stem = slash ? slash + 1 : path ? path : "train";
+        const char *dot = strrchr(stem, '.');
+        s->name = strndup(stem, dot && dot > stem ? (size_t)(dot - stem) : strlen(stem));
+    }
+    if (s->name && !s->out) s->out = st_path_join("runs", s->name);
+    if (!s->name || !s->out) ST_FAIL(e, ST_ENOMEM, "settings: out of memory");
+    return ST_OK;
+}
+
+st_status st_settings_open(st_settings *s, st_err *e)
+{
+    *s = (st_settings){0};
+    s->where = st_calloc(st_set_count(), sizeof *s->where);
+    if (!s->where) ST_FAIL(e, ST_ENOMEM, "settings: out of memory");
+    st_status st = config_defaults(s, e);
+    if (st) st_settings_close(s);
+    return st;
+}
+
+st_status st_settings_load(st_settings *s, const char *path, const char *const *overrides, int n,
+                           st_err *e)
+{
+    st_node *root = NULL;
+    ST_TRY(st_settings_open(s, e));
+    st_status st = ST_OK;
+    if (path) st = st_yaml_load(&root, path, e);
+    if (!st && root && root->kind == ST_NODE_MAP)
+        st = config_apply(s, root, "", e);
+    else if (!st && root && !config_is_null(root))
+        st = st_fail(e, ST_EARG, __FILE__, __LINE__, "%s: expected keys and values (train: ...)",
+                     root->where);
+    for (int i = 0; !st && i < n; i++)
+        st = config_split(s, overrides[i], e);
+    if (!st) st = config_check(s, e);
+    if (!st) st = config_names(s, path, e);
+    st_node_free(root);
+    if (st) st_settings_close(s);
+    return st;
+}
+
+void st_settings_close(st_settings *s)
+{
+    if (!s) return;
+    for (int i = 0; i < st_set_count(); i++) {
+        if (s->where) free(s->where[i]);
+        config_null(&st_set_rows[i], (char *)s + st_set_rows[i].at);
+    }
+    free(s->where);
+    *s = (st_settings){0};
+}

@@ -1,0 +1,46 @@
+/* The table of settings: one row for each key a run's configuration may have. */
+/* SPDX-License-Identifier: MIT */
+#ifndef ST_JOB_SETTINGS_H
+#define ST_JOB_SETTINGS_H
+
+#include "job/job.h"
+
+/* How a row's text is read and where it goes in st_settings. */
+typedef enum {
+    SET_TEXT,   /* char *, owned */
+    SET_INT,    /* int64_t */
+    SET_NUM,    /* double */
+    SET_FLAG,   /* int64_t 0 or 1 */
+    SET_CHOICE, /* int64_t, position in `choice` */
+    SET_MAPS    /* json_t *, {GLOB: SPEC} */
+} set_kind;
+
+enum {
+    SET_NULL = 1, /* null is legal (and the default, where `preset` is NULL) */
+    SET_FREE = 2  /* may change when a run is resumed: does not alter what it computes */
+};
+
+typedef struct {
+    const char *key;
+    set_kind kind;
+    size_t at; /* offset in st_settings */
+    const char *preset;
+    double lo, hi;
+    const char *const *choice; /* NULL-terminated */
+    unsigned flags;
+    const char *help;
+} set_row;
+
+extern const set_row st_set_rows[];
+int st_set_count(void);
+/* Row of a key, or -1. */
+int st_set_find(const char *key);
+/* "FILE:LINE:COLUMN: train.lr" for messages, or "train.lr" for a default. */
+const char *st_set_place(const st_settings *s, const char *key, char *text, size_t n);
+/* Value of a row as JSON (new reference). */
+json_t *st_set_value(const st_settings *s, const set_row *r);
+/* First key whose value differs between the settings and the flat object of an earlier run and that
+ * is not free to change; NULL if there is none. */
+const char *st_set_changed(const st_settings *s, const json_t *before);
+
+#endif
