@@ -134,9 +134,130 @@ st_status st_train_run(const st_train_opts *o, json_t **result, st_err *e);
 
 /* ---- init and decompose (init.c, decompose.c) ------------------------------------------------ */
 
+/* Puts "GLOB=SPEC" texts after what config["strut"]["maps"] has; later ones win. */
+st_status st_config_maps(json_t *config, const char *const *maps, int n, st_err *e);
+
+typedef struct {
+    const char *const *maps; /* "GLOB=SPEC", later ones win */
+    int nmaps;
+    uint64_t seed;
+    st_dtype dtype;        /* of the stored weights */
+    const char *tokenizer; /* folder or file of a tokenizer to be stored too; NULL: none */
+    bool replace;          /* OUT may exist and is replaced */
+} st_init_opts;
+/* Writes a model folder with fresh weights; `source` as st_fresh_config takes it. Result: out, seed
+ * and what st_model_facts says. */
+st_status st_init_model(const char *source, const char *out, const st_init_opts *o, json_t **result,
+                        st_err *e);
+
+typedef struct {
+    const char *const *maps; /* "GLOB=SPEC" on matrix names, later ones win */
+    int nmaps;
+    const char *const *skip; /* globs of matrices that stay as they are */
+    int nskip;
+    bool randomized; /* randomised SVD */
+    uint64_t seed;
+    st_dtype dtype; /* of the stored weights */
+    bool replace;
+} st_decompose_opts;
+/* Projects every matching matrix of a model folder onto its new type and copies the rest. Matrices
+ * that are structured already are expanded first. A tied lm_head is replaced (and untied) only by a
+ * glob that is its exact name. Result: out, seconds, parameters, parameters_before, matrices: a
+ * list of {name, spec, from, parameters, energy, error, seconds}; energy is the share of |W|^2
+ * kept, error is |W - W'| / |W| (Frobenius). */
+st_status st_decompose(const char *in, const char *out, const st_decompose_opts *o, json_t **result,
+                       st_err *e);
+/* The same in memory: *to and *to_flat (host F32) are new, *matrices a new reference. */
+st_status st_decompose_weights(const st_model *from, const float *flat, const st_decompose_opts *o,
+                               st_model **to, float **to_flat, json_t **matrices, st_err *e);
+
 /* ---- perplexity and generate (perplexity.c, generate.c) -------------------------------------- */
 
-/* ---- info, maps, bench (info.c, bench.c) ----------------------------------------------------- */
+typedef struct {
+    const char *protocol;           /* NULL: "hf" */
+    int64_t context, stride, batch; /* 0: as the protocol and the model say */
+    int64_t limit;                  /* only that many tokens of the text; 0: all */
+    st_dtype dtype;
+    const char *device; /* NULL: "cpu" */
+} st_perplexity_opts;
+/* A text (encoded by the folder's tokenizer) or a shard of tokens (.bin). Result: perplexity, nll
+ * (nats, as the protocol averages them), bits_per_token, tokens, scored, windows, protocol,
+ * context, stride, definition, seconds, tokens_per_second, and of a text: bytes, bits_per_byte. */
+st_status st_perplexity(const char *model, const char *text, const st_perplexity_opts *o,
+                        json_t **result, st_err *e);
+/* The same for a bound model and ids in memory. */
+st_status st_perplexity_ids(st_model *m, st_stream *q, const int32_t *ids, int64_t n,
+                            const st_perplexity_opts *o, json_t **result, st_err *e);
+/* A list of {name, definition}. */
+json_t *st_perplexity_protocols(void);
+
+typedef struct {
+    const char *prompt; /* text of `prompt_bytes` bytes, or NULL: `ids` */
+    size_t prompt_bytes;
+    const int32_t *ids; /* none of both: the end-of-text token starts the text */
+    int64_t nids, tokens;
+    double temperature; /* 0: the likeliest token */
+    double top_p;       /* keep the likeliest tokens with this much probability; 0 or 1: all */
+    int64_t top_k;      /* keep that many of the likeliest tokens; 0: all */
+    uint64_t seed;
+    bool ignore_eos;
+    st_dtype dtype;
+    const char *device; /* NULL: "cpu" */
+    /* Text as it appears, in whole UTF-8 characters (others become U+FFFD); false ends it. */
+    bool (*say)(void *ctx, const char *text, size_t n);
+    void *ctx;
+} st_generate_opts;
+/* Result: ids (new ones, without end-of-text), text, prompt_ids, finish ("eos", "length",
+ * "interrupted"), prefill {tokens, seconds, tokens_per_second}, decode {...}. Beyond the model's
+ * context the second half of it is read again and the text goes on (sliding window). */
+st_status st_generate(const char *model, const st_generate_opts *o, json_t **result, st_err *e);
+/* The same for a bound model; `tokenizer` may be NULL (then text is ""). */
+st_status st_generate_ids(st_model *m, st_stream *q, const st_bpe *tokenizer,
+                          const st_generate_opts *o, json_t **result, st_err *e);
+
+/* ---- info, maps, bench (info.c, facts.c, bench.c) --------------------------------------------- */
+
+/* What PATH is (model folder, checkpoint, training run, prepared data, shard, tokenizer, config)
+ * and what is in it. */
+st_status st_info(const char *path, json_t **result, st_err *e);
+/* parameters, embedding_parameters, macs_per_token (one forward over a full context, attention
+ * included, on `device`'s paths), weight_macs_per_token (without attention), layers, heads, width,
+ * inner, context, vocab, tied, maps {name: spec}. */
+st_status st_model_facts(st_model *m, const char *device, json_t **result, st_err *e);
+/* {maps: [{name, summary, equation, source, knobs: [{name, help, required, default}]}]}, of one
+ * type or (NULL) all. */
+st_status st_maps(const char *name, json_t **result, st_err *e);
+
+typedef struct {
+    int64_t in, out, rows;
+    const char *const *maps; /* specs, or (with fit) names of types; none: every type */
+    int nmaps;
+    double fit;    /* this many times fewer parameters than dense */
+    bool backward; /* time dx and dW too */
+    int64_t reps;  /* at most; 0: 30 */
+    double budget; /* seconds for all of it; 0: 20 */
+    st_dtype dtype;
+    const char *device;
+} st_bench_map_opts;
+/* Result: device, threads, dtype, rows [{name, spec, parameters, bytes, macs, forward {median, p10,
+ * p90, gflops, speedup, reps}, backward {...}}]; times in seconds of one call, dense first. */
+st_status st_bench_map(const st_bench_map_opts *o, json_t **result, st_err *e);
+
+typedef struct {
+    const char *const *models; /* folders, config.json files or names of sizes */
+    int nmodels;
+    const char *const *maps; /* "GLOB=SPEC", one more row each, on the first model */
+    int nmaps;
+    int64_t batch, context, decode; /* 0: 1, the model's, 32 */
+    bool train;
+    int64_t reps;
+    double budget;
+    st_dtype dtype;
+    const char *device;
+} st_bench_model_opts;
+/* Rows as above with forward, step (a training micro-step) and decode, in tokens per second too;
+ * the first row is the first model with dense matrices everywhere. */
+st_status st_bench_model(const st_bench_model_opts *o, json_t **result, st_err *e);
 
 /* ---- demo and report (demo.c, report.c, plot.c) ---------------------------------------------- */
 

@@ -1,0 +1,67 @@
+/* What a model is and costs, without its weights. */
+/* SPDX-License-Identifier: MIT */
+#include "job/job.h"
+
+struct facts_walk {
+    json_t *maps;
+    const st_stream *q;
+    int64_t rows;
+    double macs;
+    st_err *e;
+    st_status status;
+};
+
+static void facts_matrix(void *ctx, const char *name, const st_spec *spec)
+{
+    struct facts_walk *w = ctx;
+    char text[ST_SPEC_TEXT];
+    st_spec_print(spec, text);
+    json_object_set_new(w->maps, name, json_string(text));
+    double macs = 0.0;
+    if (!w->status) w->status = st_spec_macs(spec, w->q, w->rows, &macs, w->e);
+    w->macs += macs;
+}
+
+/* Multiply-adds of one forward over a full context of one text. */
+static st_status facts_total(st_model *m, const st_stream *q, int64_t len, double *macs, st_err *e)
+{
+    st_arena nowhere = {0};
+    ST_TRY(st_arena_open_counting(&nowhere, e));
+    st_lm_args a = {.batch = 1,
+                    .len = len,
+                    .ids = st_take2(&nowhere, ST_I32, 1, len),
+                    .targets = st_take2(&nowhere, ST_I32, 1, len),
+                    .loss = st_take1(&nowhere, ST_F32, len)};
+    size_t bytes;
+    st_cost cost = {0};
+    st_status s = st_model_plan(m, q, ST_F32, &a, false, &bytes, &cost, e);
+    st_arena_close(&nowhere);
+    *macs = (double)cost.macs;
+    return s;
+}
+
+st_status st_model_facts(st_model *m, const char *device, json_t **result, st_err *e)
+{
+    st_stream *q = NULL;
+    ST_TRY(st_stream_open(&q, device ? device : "cpu", 0, e));
+    st_lm_shape lm = st_model_lm(m);
+    st_model_count n = st_model_counts(m);
+    struct facts_walk w = {.maps = json_object(), .q = q, .rows = lm.context, .e = e};
+    st_model_matrices(m, facts_matrix, &w);
+    double total = 0.0;
+    st_status s = w.status ? w.status : facts_total(m, q, lm.context, &total, e);
+    st_stream_close(q);
+    if (s) {
+        json_decref(w.maps);
+        return s;
+    }
+    *result = json_pack(
+        "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:o}", "parameters",
+        (json_int_t)n.parameters, "embedding_parameters", (json_int_t)n.embedding_parameters,
+        "macs_per_token", (json_int_t)(total / (double)lm.context + 0.5), "weight_macs_per_token",
+        (json_int_t)(w.macs + 0.5), "layers", (json_int_t)lm.layers, "heads", (json_int_t)lm.heads,
+        "width", (json_int_t)lm.width, "inner", (json_int_t)lm.inner, "context",
+        (json_int_t)lm.context, "vocab", (json_int_t)lm.vocab, "tied", lm.tied, "maps", w.maps);
+    if (!*result) ST_FAIL(e, ST_ENOMEM, "model: out of memory");
+    return ST_OK;
+}

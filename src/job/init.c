@@ -1,0 +1,46 @@
+/* A model with fresh weights, by name or from a config.json. */
+/* SPDX-License-Identifier: MIT */
+#include "job/job.h"
+#include <stdlib.h>
+
+static st_status init_write(st_model *m, const st_bpe *tokenizer, const char *out,
+                            const st_init_opts *o, st_err *e)
+{
+    if (tokenizer && st_bpe_size(tokenizer) > st_model_lm(m).vocab) {
+        ST_FAIL(e, ST_ESHAPE, "%s: the tokenizer has %lld tokens, the model's vocabulary %lld",
+                o->tokenizer, (long long)st_bpe_size(tokenizer), (long long)st_model_lm(m).vocab);
+    }
+    int64_t n = st_model_elements(m);
+    float *flat = st_calloc(n, sizeof *flat);
+    if (!flat) {
+        ST_FAIL(e, ST_ENOMEM, "out of memory: %.1f GiB for the weights",
+                (double)n * 4.0 / 1073741824.0);
+    }
+    st_fresh_weights(m, o->seed, flat);
+    st_status s = st_folder_save(out, o->replace, m, flat, o->dtype, tokenizer, e);
+    free(flat);
+    return s;
+}
+
+st_status st_init_model(const char *source, const char *out, const st_init_opts *o, json_t **result,
+                        st_err *e)
+{
+    json_t *config = NULL;
+    st_model *m = NULL;
+    st_bpe *tokenizer = NULL;
+    st_status s = st_fresh_config(&config, source, e);
+    if (!s) s = st_config_maps(config, o->maps, o->nmaps, e);
+    if (!s) s = st_model_open(&m, config, e);
+    if (!s && o->tokenizer) s = st_bpe_open(&tokenizer, o->tokenizer, e);
+    if (!s) s = st_model_facts(m, "cpu", result, e);
+    if (!s) s = init_write(m, tokenizer, out, o, e);
+    if (!s) {
+        json_object_set_new(*result, "out", json_string(out));
+        json_object_set_new(*result, "seed", json_integer((json_int_t)o->seed));
+        json_object_set_new(*result, "dtype", json_string(st_dtype_name(o->dtype)));
+    }
+    st_bpe_close(tokenizer);
+    st_model_close(m);
+    json_decref(config);
+    return s;
+}
