@@ -62,7 +62,8 @@ enum { ST_ALIGN = 64 };
 st_status st_arena_open(st_arena *a, size_t bytes, st_err *e);
 st_status st_arena_open_counting(st_arena *a, st_err *e);
 void st_arena_close(st_arena *a); /* NULL and a zeroed arena are fine */
-/* Running past `cap` is a broken plan, not bad input: it aborts with a message. */
+/* Running past `cap` is a broken plan, not bad input: it aborts with a message. A counting arena
+ * instead measures `peak` as SIZE_MAX, which its user must look for: that plan fits no machine. */
 void *st_arena_take(st_arena *a, size_t bytes);
 static inline size_t st_arena_mark(const st_arena *a) { return a->used; }
 static inline void st_arena_rewind(st_arena *a, size_t mark) { a->used = mark; }

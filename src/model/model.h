@@ -12,9 +12,9 @@
 typedef struct st_model st_model;
 
 enum {
-    ST_P_DECAY = 1,   /* weight decay applies */
-    ST_P_EMBED = 2,   /* token or position embedding */
-    ST_P_NORM = 4,    /* layer norm gain or bias */
+    ST_P_DECAY = 1, /* weight decay applies */
+    ST_P_EMBED = 2, /* token or position embedding */
+    ST_P_NORM = 4,  /* layer norm gain or bias */
     ST_P_BIAS = 8,
     ST_P_FACTOR = 16, /* factor of a structured (non-dense) matrix */
     ST_P_FLIP = 32    /* Hugging Face stores this dense matrix as (in, out) (Conv1D) */
@@ -25,10 +25,10 @@ enum {
  * "h.0.mlp.c_fc.u". */
 typedef struct {
     const char *name;
-    const char *matrix;   /* "h.0.mlp.c_fc" for a matrix's factors and bias, else NULL */
-    const st_spec *spec;  /* of that matrix, else NULL */
-    int64_t offset;       /* element in the flat blocks */
-    st_tensor w;          /* bound view (data NULL before binding); dense (out, in) */
+    const char *matrix;  /* "h.0.mlp.c_fc" for a matrix's factors and bias, else NULL */
+    const st_spec *spec; /* of that matrix, else NULL */
+    int64_t offset;      /* element in the flat blocks */
+    st_tensor w;         /* bound view (data NULL before binding); dense (out, in) */
     float init_mean, init_std;
     unsigned flags;
 } st_param;
@@ -46,7 +46,8 @@ void st_model_close(st_model *m);
 json_t *st_model_config(const st_model *m);
 
 void st_model_params(const st_model *m, st_param_fn *visit, void *ctx);
-int64_t st_model_elements(const st_model *m); /* of a flat block, padding between tensors included */
+int64_t
+st_model_elements(const st_model *m); /* of a flat block, padding between tensors included */
 /* Binds flat blocks of st_model_elements: weights (F32 or BF16), gradients (F32, may be absent). */
 void st_model_bind(st_model *m, st_tensor weights, st_tensor grads);
 
@@ -64,7 +65,7 @@ st_model_count st_model_counts(const st_model *m);
 /* Facts a job needs about a language model. */
 typedef struct {
     int64_t vocab, context, width, layers, heads, inner;
-    int64_t eos; /* end-of-text id */
+    int64_t eos; /* end-of-text id, -1: none */
     bool tied;
     float drop_embed, drop_attn, drop_resid;
     st_gelu_kind gelu;
@@ -86,7 +87,7 @@ typedef struct {
     st_tensor targets; /* (batch, len) I32, < 0 ignored; absent: no loss */
     st_tensor loss;    /* (batch*len) F32, each token's NLL (nats) */
     st_tensor logits;  /* (batch*len, vocab) or, if last_only, (batch, vocab), F32; or absent */
-    int last_only;
+    int last_only;     /* then no targets */
     st_kv *kv;         /* absent, or the cache that is read and grown by len */
     float grad_scale;  /* grad only: gradient of the objective by each token's NLL */
     uint64_t seed;     /* grad only: dropout */
@@ -98,7 +99,10 @@ void st_model_forward(st_model *m, st_stream *q, const st_lm_args *a, st_arena *
  * Dropout as configured. */
 void st_model_grad(st_model *m, st_stream *q, const st_lm_args *a, st_arena *tmp);
 
-/* Scratch bytes and cost of one call, by dry run of the same code; `grad` chooses which. */
+/* Scratch bytes and cost of one call, by dry run of the same code; `grad` chooses which. Absent
+ * ids, cache memory and, for grad, targets and loss are taken as present; whether `a` has logits
+ * (and, for forward, targets) counts: an address that is not NULL will do. Refuses batches, lengths
+ * and sizes that do not fit the context or any machine. Not while another thread uses `m`. */
 st_status st_model_plan(st_model *m, const st_stream *q, st_dtype t, const st_lm_args *a, bool grad,
                         size_t *bytes, st_cost *cost, st_err *e);
 

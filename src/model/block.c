@@ -1,0 +1,224 @@
+/* A pre-norm transformer block (Radford et al. 2019; Xiong et al. 2020) with multi-head attention
+ * and a GELU MLP, forward and backward. The backward under each forward reads from its end. */
+/* SPDX-License-Identifier: MIT */
+#include "model/inner.h"
+#include <assert.h>
+
+void st_matrix_forward(st_stream *q, const st_matrix *x, st_tensor in, st_tensor out,
+                       st_tensor kept, st_arena *tmp)
+{
+    st_stream_tag(q, x->name);
+    st_linear_forward(q, &x->l, in, out, kept, tmp);
+}
+
+void st_matrix_backward(st_stream *q, const st_matrix *x, st_tensor in, st_tensor kept,
+                        st_tensor dout, st_tensor din, st_arena *tmp)
+{
+    st_stream_tag(q, x->name);
+    st_linear_backward(q, &x->l, in, kept, dout, din, tmp);
+}
+
+uint64_t st_drop_seed(uint64_t seed, int64_t layer, st_drop_site site)
+{
+    st_philox_block b = st_philox(seed, 0xd50b, (uint64_t)layer * 4 + site);
+    return b.v[0] | (uint64_t)b.v[1] << 32;
+}
+
+/* t from element `offset` on: where a slice of a packed tensor starts. */
+static st_tensor block_from(st_tensor t, int64_t offset)
+{
+    return st_slice(t, offset, st_numel(t) - offset);
+}
+
+static st_tensor block_kept(const st_matrix *x, const st_pass *p, st_dtype t, int64_t rows,
+                            st_arena *tmp)
+{
+    int64_t n = p->train ? st_linear_kept(&x->l) : 0;
+    return n ? st_take2(tmp, t, rows, n) : (st_tensor){0};
+}
+
+/* Attention over packed queries, keys and values (rows, 3*width), heads side by side in each. */
+static st_attend_fwd_args block_attend(const st_block *b, const st_pass *p, st_tensor qkv)
+{
+    int64_t row = 3 * b->width;
+    return (st_attend_fwd_args){
+        .batch = p->batch,
+        .heads = b->heads,
+        .head_dim = b->width / b->heads,
+        .q_len = p->len,
+        .kv_len = p->len,
+        .q_stride = row,
+        .k_stride = row,
+        .v_stride = row,
+        .q_step = p->len * row,
+        .k_step = p->len * row,
+        .v_step = p->len * row,
+        .q = qkv,
+        .k = block_from(qkv, b->width),
+        .v = block_from(qkv, 2 * b->width),
+        .scale = b->scale,
+        .drop = p->train ? b->drop_attn : 0.0f,
+        .seed = st_drop_seed(p->seed, b->layer, ST_SITE_ATTN),
+        .causal = b->causal,
+    };
+}
+
+/* Appends the new keys and values to this layer's cache and attends over all of it. */
+static void block_cache(st_stream *q, const st_block *b, const st_pass *p, st_attend_fwd_args *at)
+{
+    const st_ops *op = st_stream_ops(q);
+    const st_kv *kv = p->kv;
+    int64_t item = kv->capacity * b->width, first = b->layer * kv->batch * item;
+    assert(kv->batch == p->batch && kv->used + p->len <= kv->capacity);
+    for (int64_t i = 0; i < p->batch; i++) {
+        int64_t from = i * p->len * 3 * b->width, to = first + i * item + kv->used * b->width;
+        st_copy_args copy = {.rows = p->len, .cols = b->width, .ldx = 3 * b->width};
+        copy.x = block_from(at->k, from);
+        copy.y = st_slice(kv->k, to, p->len * b->width);
+        op->copy(q, &copy);
+        copy.x = block_from(at->v, from);
+        copy.y = st_slice(kv->v, to, p->len * b->width);
+        op->copy(q, &copy);
+    }
+    at->k = block_from(kv->k, first);
+    at->v = block_from(kv->v, first);
+    at->k_stride = at->v_stride = b->width;
+    at->k_step = at->v_step = item;
+    at->kv_len = kv->used + p->len;
+    at->q_start = kv->used;
+}
+
+static void block_norm(st_stream *q, const st_block *b, const st_norm *n, st_tensor x, st_tensor *y,
+                       st_tensor *mean, st_tensor *rstd, st_arena *tmp)
+{
+    *y = st_take2(tmp, x.dtype, x.dim[0], b->width);
+    *mean = st_take1(tmp, ST_F32, x.dim[0]);
+    *rstd = st_take1(tmp, ST_F32, x.dim[0]);
+    st_stream_ops(q)->norm_fwd(q, &(st_norm_fwd_args){.rows = x.dim[0],
+                                                      .width = b->width,
+                                                      .x = x,
+                                                      .y = *y,
+                                                      .gain = n->gain,
+                                                      .bias = n->bias,
+                                                      .mean = *mean,
+                                                      .rstd = *rstd,
+                                                      .eps = b->eps});
+}
+
+/* d += gradient of x through y = norm(x), from dy. */
+static void block_norm_back(st_stream *q, const st_block *b, const st_norm *n, st_tensor x,
+                            st_tensor mean, st_tensor rstd, st_tensor dy, st_tensor d)
+{
+    st_stream_ops(q)->norm_bwd(q, &(st_norm_bwd_args){.rows = x.dim[0],
+                                                      .width = b->width,
+                                                      .x = x,
+                                                      .gain = n->gain,
+                                                      .mean = mean,
+                                                      .rstd = rstd,
+                                                      .dy = dy,
+                                                      .dx = d,
+                                                      .dgain = n->dgain,
+                                                      .dbias = n->dbias,
+                                                      .accumulate = 1});
+}
+
+/* y += a, y dropped out first. */
+static void block_residual(st_stream *q, const st_block *b, const st_pass *p, st_drop_site site,
+                           st_tensor a, st_tensor y)
+{
+    st_stream_ops(q)->residual_fwd(
+        q, &(st_residual_fwd_args){.a = a,
+                                   .b = y,
+                                   .y = y,
+                                   .drop = p->train ? b->drop_resid : 0.0f,
+                                   .seed = st_drop_seed(p->seed, b->layer, site)});
+}
+
+/* Gradient of the dropped branch: d itself where nothing was dropped. */
+static st_tensor block_residual_back(st_stream *q, const st_block *b, const st_pass *p,
+                                     st_drop_site site, st_tensor d, st_arena *tmp)
+{
+    if (b->drop_resid == 0.0f) return d;
+    st_tensor db = st_take2(tmp, d.dtype, d.dim[0], d.dim[1]);
+    st_stream_ops(q)->residual_bwd(
+        q, &(st_residual_bwd_args){.dy = d,
+                                   .db = db,
+                                   .drop = b->drop_resid,
+                                   .seed = st_drop_seed(p->seed, b->layer, site)});
+    return db;
+}
+
+void st_block_forward(st_stream *q, const st_block *b, const st_pass *p, st_tensor x, st_tensor y,
+                      st_block_acts *k, st_arena *tmp)
+{
+    const st_ops *op = st_stream_ops(q);
+    st_dtype t = x.dtype;
+    int64_t n = x.dim[0];
+
+    k->x = x;
+    block_norm(q, b, &b->ln_1, x, &k->ln_1, &k->mean_1, &k->rstd_1, tmp);
+
+    k->qkv = st_take2(tmp, t, n, 3 * b->width);
+    k->attn_in = block_kept(&b->attn_in, p, t, n, tmp);
+    st_matrix_forward(q, &b->attn_in, k->ln_1, k->qkv, k->attn_in, tmp);
+
+    k->att = st_take2(tmp, t, n, b->width);
+    k->lse = p->train ? st_take1(tmp, ST_F32, n * b->heads) : (st_tensor){0};
+    st_attend_fwd_args at = block_attend(b, p, k->qkv);
+    if (p->kv) block_cache(q, b, p, &at);
+    at.o = k->att;
+    at.lse = k->lse;
+    op->attend_fwd(q, &at);
+
+    k->x2 = st_take2(tmp, t, n, b->width);
+    k->attn_out = block_kept(&b->attn_out, p, t, n, tmp);
+    st_matrix_forward(q, &b->attn_out, k->att, k->x2, k->attn_out, tmp);
+    block_residual(q, b, p, ST_SITE_ATTN_OUT, x, k->x2);
+    block_norm(q, b, &b->ln_2, k->x2, &k->ln_2, &k->mean_2, &k->rstd_2, tmp);
+
+    k->fc = st_take2(tmp, t, n, b->inner);
+    k->mlp_in = block_kept(&b->mlp_in, p, t, n, tmp);
+    st_matrix_forward(q, &b->mlp_in, k->ln_2, k->fc, k->mlp_in, tmp);
+
+    k->act = p->train ? st_take2(tmp, t, n, b->inner) : k->fc;
+    op->gelu_fwd(q, &(st_gelu_fwd_args){.x = k->fc, .y = k->act, .kind = b->gelu});
+
+    k->mlp_out = block_kept(&b->mlp_out, p, t, n, tmp);
+    st_matrix_forward(q, &b->mlp_out, k->act, y, k->mlp_out, tmp);
+    block_residual(q, b, p, ST_SITE_MLP_OUT, k->x2, y);
+}
+
+void st_block_backward(st_stream *q, const st_block *b, const st_pass *p, const st_block_acts *k,
+                       st_tensor d, st_arena *tmp)
+{
+    const st_ops *op = st_stream_ops(q);
+    st_dtype t = d.dtype;
+    int64_t n = d.dim[0];
+    size_t mark = st_arena_mark(tmp);
+
+    st_tensor dln = st_take2(tmp, t, n, b->width);
+    st_tensor dfc = st_take2(tmp, t, n, b->inner);
+    st_tensor dy = block_residual_back(q, b, p, ST_SITE_MLP_OUT, d, tmp);
+    st_matrix_backward(q, &b->mlp_out, k->act, k->mlp_out, dy, dfc, tmp);
+    op->gelu_bwd(q, &(st_gelu_bwd_args){.x = k->fc, .dy = dfc, .dx = dfc, .kind = b->gelu});
+    st_matrix_backward(q, &b->mlp_in, k->ln_2, k->mlp_in, dfc, dln, tmp);
+    block_norm_back(q, b, &b->ln_2, k->x2, k->mean_2, k->rstd_2, dln, d);
+    st_arena_rewind(tmp, mark);
+
+    st_tensor datt = st_take2(tmp, t, n, b->width);
+    st_tensor dqkv = st_take2(tmp, t, n, 3 * b->width);
+    dy = block_residual_back(q, b, p, ST_SITE_ATTN_OUT, d, tmp);
+    st_matrix_backward(q, &b->attn_out, k->att, k->attn_out, dy, datt, tmp);
+    st_attend_bwd_args at = block_attend(b, p, k->qkv);
+    at.o = k->att;
+    at.lse = k->lse;
+    at.go = datt;
+    at.gq = dqkv;
+    at.gk = block_from(dqkv, b->width);
+    at.gv = block_from(dqkv, 2 * b->width);
+    op->attend_bwd(q, &at);
+    dln = datt; /* dead by now, of the right shape */
+    st_matrix_backward(q, &b->attn_in, k->ln_1, k->attn_in, dqkv, dln, tmp);
+    block_norm_back(q, b, &b->ln_1, k->x, k->mean_1, k->rstd_1, dln, d);
+    st_arena_rewind(tmp, mark);
+}

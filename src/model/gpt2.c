@@ -1,0 +1,340 @@
+/* GPT-2 (Radford et al. 2019), as Hugging Face's GPT2LMHeadModel computes it:
+ *   x = drop(wte[ids] + wpe[pos]); blocks; logits = head(ln_f(x)), head = wte unless untied.
+ * The head runs over few rows at a time: no (tokens, vocab) buffer exists, and in training its
+ * forward, the loss and its backward follow each other per chunk. */
+/* SPDX-License-Identifier: MIT */
+#include "model/inner.h"
+#include <assert.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+typedef struct {
+    st_gpt2_config c;
+    st_tensor wte, dwte, wpe, dwpe;
+    st_block *block;
+    st_norm ln_f;
+    st_matrix head;
+    st_block_acts *acts; /* by layer, during one st_model_grad */
+} gpt2;
+
+static void gpt2_close(st_model *m)
+{
+    gpt2 *g = m->net;
+    if (!g) return;
+    free(g->block);
+    free(g->acts);
+    free(g);
+    m->net = NULL;
+}
+
+static void gpt2_add_block(gpt2 *g, int64_t i, st_builder *b)
+{
+    const st_gpt2_config *c = &g->c;
+    st_block *k = &g->block[i];
+    /* Residual branches start smaller, so that their sum over the depth has the embedding's size.
+     */
+    float std = (float)c->init, resid = std / sqrtf(2.0f * (float)c->layers);
+    float scale = c->scale ? 1.0f / sqrtf((float)(c->width / c->heads)) : 1.0f;
+    *k = (st_block){.width = c->width,
+                    .inner = c->inner,
+                    .heads = c->heads,
+                    .layer = i,
+                    .eps = (float)c->eps,
+                    .scale = c->scale_by_layer ? scale / (float)(i + 1) : scale,
+                    .drop_attn = (float)c->drop_attn,
+                    .drop_resid = (float)c->drop_resid,
+                    .gelu = c->gelu,
+                    .causal = 1};
+    char name[64];
+    snprintf(name, sizeof name, "h.%d.ln_1", (int)i);
+    st_add_norm(b, name, c->width, &k->ln_1);
+    snprintf(name, sizeof name, "h.%d.attn.c_attn", (int)i);
+    st_add_matrix(b, name, c->width, 3 * c->width, &k->attn_in);
+    st_add_weights(b, &k->attn_in, std, ST_P_FLIP, true);
+    snprintf(name, sizeof name, "h.%d.attn.c_proj", (int)i);
+    st_add_matrix(b, name, c->width, c->width, &k->attn_out);
+    st_add_weights(b, &k->attn_out, resid, ST_P_FLIP, true);
+    snprintf(name, sizeof name, "h.%d.ln_2", (int)i);
+    st_add_norm(b, name, c->width, &k->ln_2);
+    snprintf(name, sizeof name, "h.%d.mlp.c_fc", (int)i);
+    st_add_matrix(b, name, c->width, c->inner, &k->mlp_in);
+    st_add_weights(b, &k->mlp_in, std, ST_P_FLIP, true);
+    snprintf(name, sizeof name, "h.%d.mlp.c_proj", (int)i);
+    st_add_matrix(b, name, c->inner, c->width, &k->mlp_out);
+    st_add_weights(b, &k->mlp_out, resid, ST_P_FLIP, true);
+}
+
+static st_status gpt2_open(st_model *m, const json_t *config, st_err *e)
+{
+    st_builder b;
+    st_gpt2_config c;
+    ST_TRY(st_gpt2_config_read(&c, config, e));
+    gpt2 *g = m->net = st_calloc(1, sizeof *g);
+    if (!g) ST_FAIL(e, ST_ENOMEM, "model: out of memory");
+    g->c = c;
+    g->block = st_calloc(c.layers, sizeof *g->block);
+    g->acts = st_calloc(c.layers, sizeof *g->acts);
+    if (!g->block || !g->acts) ST_FAIL(e, ST_ENOMEM, "model: out of memory");
+    ST_TRY(st_builder_open(&b, m, config, e));
+    /* Embeddings decay as in nanoGPT; a job that follows another recipe skips ST_P_EMBED. */
+    unsigned embed = ST_P_EMBED | ST_P_DECAY;
+    st_add_tensor(&b, "wte.weight", 2, (int64_t[]){c.vocab, c.width}, (float)c.init, embed, &g->wte,
+                  &g->dwte);
+    st_add_tensor(&b, "wpe.weight", 2, (int64_t[]){c.context, c.width}, (float)c.init, embed,
+                  &g->wpe, &g->dwpe);
+    for (int64_t i = 0; i < c.layers; i++)
+        gpt2_add_block(g, i, &b);
+    st_add_norm(&b, "ln_f", c.width, &g->ln_f);
+    st_add_matrix(&b, "lm_head", c.width, c.vocab, &g->head);
+    g->c.tied = c.tied && g->head.l.spec.type == &st_map_dense;
+    if (!g->c.tied) st_add_weights(&b, &g->head, (float)c.init, 0, false);
+    return st_builder_close(&b);
+}
+
+static json_t *gpt2_config(const st_model *m)
+{
+    const gpt2 *g = m->net;
+    return st_gpt2_config_json(&g->c);
+}
+
+static void gpt2_bound(st_model *m)
+{
+    gpt2 *g = m->net;
+    if (!g->c.tied) return;
+    g->head.l.w.p[0] = g->wte;
+    g->head.l.dw.p[0] = g->dwte;
+}
+
+static st_lm_shape gpt2_lm(const st_model *m)
+{
+    const st_gpt2_config *c = &((const gpt2 *)m->net)->c;
+    return (st_lm_shape){.vocab = c->vocab,
+                         .context = c->context,
+                         .width = c->width,
+                         .layers = c->layers,
+                         .heads = c->heads,
+                         .inner = c->inner,
+                         .eos = c->eos,
+                         .tied = c->tied,
+                         .drop_embed = (float)c->drop_embed,
+                         .drop_attn = (float)c->drop_attn,
+                         .drop_resid = (float)c->drop_resid,
+                         .gelu = c->gelu};
+}
+
+/* ---- the head -------------------------------------------------------------------------------- */
+
+/* Rows of logits that exist at a time, of `rows`: about 64 MiB of float32, few enough for any
+ * memory, enough for products to run at full speed; equal chunks. */
+static int64_t gpt2_chunk(const gpt2 *g, int64_t rows)
+{
+    int64_t limit = ((int64_t)1 << 24) / g->c.vocab;
+    limit = limit < 16 ? 16 : limit > 1024 ? 1024 : limit;
+    int64_t pieces = (rows + limit - 1) / limit;
+    return (rows + pieces - 1) / pieces;
+}
+
+/* A dense head sums and stores logits in float32 whatever its weights are: GPT-2's lie near -100,
+ * where bfloat16 has steps of 0.5. */
+static st_tensor gpt2_take_logits(const gpt2 *g, int64_t rows, st_dtype t, st_arena *tmp)
+{
+    bool dense = g->head.l.spec.type == &st_map_dense;
+    return st_take2(tmp, dense ? ST_F32 : t, rows, g->c.vocab);
+}
+
+static st_tensor gpt2_norm(const gpt2 *g, st_stream *q, st_tensor x, st_tensor *mean,
+                           st_tensor *rstd, st_arena *tmp)
+{
+    st_tensor y = st_take2(tmp, x.dtype, x.dim[0], g->c.width);
+    *mean = st_take1(tmp, ST_F32, x.dim[0]);
+    *rstd = st_take1(tmp, ST_F32, x.dim[0]);
+    st_stream_ops(q)->norm_fwd(q, &(st_norm_fwd_args){.rows = x.dim[0],
+                                                      .width = g->c.width,
+                                                      .x = x,
+                                                      .y = y,
+                                                      .gain = g->ln_f.gain,
+                                                      .bias = g->ln_f.bias,
+                                                      .mean = *mean,
+                                                      .rstd = *rstd,
+                                                      .eps = (float)g->c.eps});
+    return y;
+}
+
+/* Logits and/or losses of rows x (after ln_f). */
+static void gpt2_head_forward(const gpt2 *g, st_stream *q, const st_lm_args *a, st_tensor x,
+                              st_arena *tmp)
+{
+    const st_ops *op = st_stream_ops(q);
+    int64_t chunk = gpt2_chunk(g, x.dim[0]), vocab = g->c.vocab;
+    for (int64_t r = 0; r < x.dim[0]; r += chunk) {
+        size_t mark = st_arena_mark(tmp);
+        int64_t n = x.dim[0] - r < chunk ? x.dim[0] - r : chunk;
+        st_tensor out = {0}, y;
+        if (a->logits.data) {
+            out = st_slice(a->logits, r * vocab, n * vocab);
+            out = st_view2(out.data, out.dtype, n, vocab);
+        }
+        y = out;
+        if (!out.data || g->head.l.spec.type != &st_map_dense) {
+            y = gpt2_take_logits(g, n, x.dtype, tmp);
+        }
+        st_matrix_forward(q, &g->head, st_rows(x, r, n), y, (st_tensor){0}, tmp);
+        if (out.data && out.data != y.data) op->copy(q, &(st_copy_args){.x = y, .y = out});
+        if (a->targets.data) {
+            op->xent(q, &(st_xent_args){.rows = n,
+                                        .width = vocab,
+                                        .logits = y,
+                                        .targets = st_slice(a->targets, r, n),
+                                        .loss = st_slice(a->loss, r, n)});
+        }
+        st_arena_rewind(tmp, mark);
+    }
+}
+
+/* Losses of rows x (after ln_f); dx and the head's gradients by them. */
+static void gpt2_head_grad(const gpt2 *g, st_stream *q, const st_lm_args *a, st_tensor x,
+                           st_tensor dx, st_arena *tmp)
+{
+    const st_ops *op = st_stream_ops(q);
+    int64_t chunk = gpt2_chunk(g, x.dim[0]), vocab = g->c.vocab, kept = st_linear_kept(&g->head.l);
+    for (int64_t r = 0; r < x.dim[0]; r += chunk) {
+        size_t mark = st_arena_mark(tmp);
+        int64_t n = x.dim[0] - r < chunk ? x.dim[0] - r : chunk;
+        st_tensor keep = kept ? st_take2(tmp, x.dtype, n, kept) : (st_tensor){0};
+        st_tensor y = gpt2_take_logits(g, n, x.dtype, tmp);
+        st_tensor dy = y.dtype == x.dtype ? y : st_take2(tmp, x.dtype, n, vocab);
+        st_matrix_forward(q, &g->head, st_rows(x, r, n), y, keep, tmp);
+        op->xent(q, &(st_xent_args){.rows = n,
+                                    .width = vocab,
+                                    .logits = y,
+                                    .targets = st_slice(a->targets, r, n),
+                                    .loss = a->loss.data ? st_slice(a->loss, r, n) : a->loss,
+                                    .dlogits = dy,
+                                    .scale = a->grad_scale});
+        st_matrix_backward(q, &g->head, st_rows(x, r, n), keep, dy, st_rows(dx, r, n), tmp);
+        st_arena_rewind(tmp, mark);
+    }
+}
+
+/* ---- the network ----------------------------------------------------------------------------- */
+
+static st_embed_fwd_args gpt2_embed(const gpt2 *g, const st_lm_args *a)
+{
+    return (st_embed_fwd_args){.rows = a->batch * a->len,
+                               .width = g->c.width,
+                               .len = a->len,
+                               .start = a->kv ? a->kv->used : 0,
+                               .ids = a->ids,
+                               .table = g->wte,
+                               .position = g->wpe};
+}
+
+static void gpt2_forward(st_model *m, st_stream *q, const st_lm_args *a, st_arena *tmp)
+{
+    const gpt2 *g = m->net;
+    const st_ops *op = st_stream_ops(q);
+    size_t mark = st_arena_mark(tmp);
+    int64_t rows = a->batch * a->len, width = g->c.width;
+    st_pass pass = {.batch = a->batch, .len = a->len, .kv = a->kv};
+    assert((a->kv ? a->kv->used : 0) + a->len <= g->c.context);
+    assert(!a->last_only || !a->targets.data);
+
+    st_tensor mean, rstd, x = st_take2(tmp, g->wte.dtype, rows, width);
+    st_stream_tag(q, "wte");
+    st_embed_fwd_args embed = gpt2_embed(g, a);
+    embed.y = x;
+    op->embed_fwd(q, &embed);
+    for (int64_t i = 0; i < g->c.layers; i++) {
+        st_block_acts acts;
+        size_t layer = st_arena_mark(tmp);
+        st_block_forward(q, &g->block[i], &pass, x, x, &acts, tmp);
+        st_arena_rewind(tmp, layer);
+    }
+    if (a->kv) a->kv->used += a->len;
+    if (a->last_only && a->len > 1) {
+        st_tensor from = st_slice(x, (a->len - 1) * width, (rows - a->len + 1) * width);
+        x = st_take2(tmp, x.dtype, a->batch, width);
+        op->copy(q, &(st_copy_args){
+                        .rows = a->batch, .cols = width, .ldx = a->len * width, .x = from, .y = x});
+    }
+    if (a->logits.data || a->targets.data) {
+        st_stream_tag(q, "ln_f");
+        x = gpt2_norm(g, q, x, &mean, &rstd, tmp);
+        gpt2_head_forward(g, q, a, x, tmp);
+    }
+    st_stream_tag(q, NULL);
+    st_arena_rewind(tmp, mark);
+}
+
+static void gpt2_grad(st_model *m, st_stream *q, const st_lm_args *a, st_arena *tmp)
+{
+    const gpt2 *g = m->net;
+    const st_ops *op = st_stream_ops(q);
+    size_t mark = st_arena_mark(tmp);
+    int64_t rows = a->batch * a->len, width = g->c.width;
+    float drop = (float)g->c.drop_embed;
+    uint64_t seed = st_drop_seed(a->seed, 0, ST_SITE_EMBED);
+    st_pass pass = {.batch = a->batch, .len = a->len, .train = true, .seed = a->seed};
+    st_dtype t = g->wte.dtype;
+    assert(!a->kv && a->len <= g->c.context && a->targets.data && m->grads.data);
+
+    /* forward: everything backward reads stays on `tmp` */
+    st_tensor mean, rstd, x = st_take2(tmp, t, rows, width);
+    st_stream_tag(q, "wte");
+    st_embed_fwd_args embed = gpt2_embed(g, a);
+    embed.y = x;
+    op->embed_fwd(q, &embed);
+    if (drop > 0.0f) {
+        op->residual_fwd(q, &(st_residual_fwd_args){.b = x, .y = x, .drop = drop, .seed = seed});
+    }
+    for (int64_t i = 0; i < g->c.layers; i++) {
+        st_tensor y = st_take2(tmp, t, rows, width);
+        st_block_forward(q, &g->block[i], &pass, x, y, &g->acts[i], tmp);
+        x = y;
+    }
+    st_stream_tag(q, "ln_f");
+    st_tensor xf = gpt2_norm(g, q, x, &mean, &rstd, tmp);
+
+    /* head: forward, loss and backward, a chunk of rows at a time */
+    st_tensor d = st_take2(tmp, t, rows, width);
+    gpt2_head_grad(g, q, a, xf, d, tmp);
+
+    /* backward: d is the gradient of what the line's forward twin wrote */
+    st_stream_tag(q, "ln_f");
+    op->norm_bwd(q, &(st_norm_bwd_args){.rows = rows,
+                                        .width = width,
+                                        .x = x,
+                                        .gain = g->ln_f.gain,
+                                        .mean = mean,
+                                        .rstd = rstd,
+                                        .dy = d,
+                                        .dx = d,
+                                        .dgain = g->ln_f.dgain,
+                                        .dbias = g->ln_f.dbias});
+    for (int64_t i = g->c.layers - 1; i >= 0; i--) {
+        st_block_backward(q, &g->block[i], &pass, &g->acts[i], d, tmp);
+    }
+    st_stream_tag(q, "wte");
+    if (drop > 0.0f) {
+        op->residual_bwd(q, &(st_residual_bwd_args){.dy = d, .db = d, .drop = drop, .seed = seed});
+    }
+    st_embed_bwd_args back = gpt2_embed(g, a);
+    back.dy = d;
+    back.dtable = g->dwte;
+    back.dposition = g->dwpe;
+    op->embed_bwd(q, &back);
+    st_stream_tag(q, NULL);
+    st_arena_rewind(tmp, mark);
+}
+
+const st_model_type st_model_gpt2 = {
+    .name = "gpt2",
+    .open = gpt2_open,
+    .close = gpt2_close,
+    .config = gpt2_config,
+    .bound = gpt2_bound,
+    .lm = gpt2_lm,
+    .forward = gpt2_forward,
+    .grad = gpt2_grad,
+};

@@ -1,0 +1,135 @@
+/* Inside of the model room: what a model type fills in, and the parts its networks are made of. */
+/* SPDX-License-Identifier: MIT */
+#ifndef ST_MODEL_INNER_H
+#define ST_MODEL_INNER_H
+
+#include "model/model.h"
+
+/* ---- the list of parameters (table.c) -------------------------------------------------------- */
+
+/* A row of table.c: one kind of network. */
+typedef struct st_model_type {
+    const char *name; /* "model_type" in config.json */
+    /* Reads its keys, makes m->net and adds every parameter through the builder. */
+    st_status (*open)(st_model *m, const json_t *config, st_err *e);
+    void (*close)(st_model *m);           /* m->net may be absent or half made */
+    json_t *(*config)(const st_model *m); /* its keys, without "strut"; NULL when out of memory */
+    void (*bound)(st_model *m);           /* after st_model_bind: views shared between parameters */
+    st_lm_shape (*lm)(const st_model *m);
+    void (*forward)(st_model *m, st_stream *q, const st_lm_args *a, st_arena *tmp);
+    void (*grad)(st_model *m, st_stream *q, const st_lm_args *a, st_arena *tmp);
+} st_model_type;
+
+extern const st_model_type st_model_gpt2;
+
+typedef struct {
+    st_param p;
+    int64_t matrix;    /* index into st_model.matrix, or -1 */
+    st_tensor *w, *dw; /* where the network wants its views; dw absent when not training */
+} st_model_entry;
+
+struct st_model {
+    const st_model_type *type;
+    void *net;
+    st_model_entry *entry;
+    struct {
+        char *name;
+        const st_spec *spec; /* inside the network */
+    } * matrix;
+    int64_t entries, entry_cap, matrices, matrix_cap, elements;
+    st_tensor weights, grads; /* as bound */
+};
+
+/* Weight matrix with its name, which messages and profiles show. */
+typedef struct {
+    st_linear l;
+    const char *name; /* the model's */
+} st_matrix;
+
+typedef struct {
+    st_tensor gain, bias, dgain, dbias;
+} st_norm;
+
+/* Collects parameters in the order of the network; remembers the first error and then does nothing,
+ * so that a network's list reads from top to bottom. */
+typedef struct {
+    st_model *m;
+    const json_t *maps; /* GLOB -> SPEC, or NULL */
+    bool *used;         /* by entry of maps: some matrix matched */
+    st_err *e;
+    st_status status;
+} st_builder;
+
+/* Reads config["strut"]; st_builder_close refuses globs that matched nothing and ends the list. */
+st_status st_builder_open(st_builder *b, st_model *m, const json_t *config, st_err *e);
+st_status st_builder_close(st_builder *b);
+void st_add_tensor(st_builder *b, const char *name, int ndim, const int64_t *dim, float std,
+                   unsigned flags, st_tensor *w, st_tensor *dw);
+/* "NAME.weight" = 1 and "NAME.bias" = 0, (width). */
+void st_add_norm(st_builder *b, const char *name, int64_t width, st_norm *n);
+/* Announces the matrix `name` and sets x->l.spec to what the configuration wants there. */
+void st_add_matrix(st_builder *b, const char *name, int64_t in, int64_t out, st_matrix *x);
+/* The parameters of an announced matrix, W's entries of standard deviation `std`; `flags` of a
+ * dense one (ST_P_FLIP); a bias of zeros if `bias`. */
+void st_add_weights(st_builder *b, st_matrix *x, float std, unsigned flags, bool bias);
+
+void st_matrix_forward(st_stream *q, const st_matrix *x, st_tensor in, st_tensor out,
+                       st_tensor kept, st_arena *tmp);
+void st_matrix_backward(st_stream *q, const st_matrix *x, st_tensor in, st_tensor kept,
+                        st_tensor dout, st_tensor din, st_arena *tmp);
+
+/* ---- a transformer block (block.c) ----------------------------------------------------------- */
+
+/* Pre-norm block: x2 = x + drop(attn_out(attend(attn_in(ln_1(x)))));
+ *                 y = x2 + drop(mlp_out(gelu(mlp_in(ln_2(x2))))). */
+typedef struct {
+    int64_t width, inner, heads, layer;
+    float eps, scale; /* of layer norm; of attention scores */
+    float drop_attn, drop_resid;
+    st_gelu_kind gelu;
+    int causal;
+    st_norm ln_1, ln_2;
+    st_matrix attn_in, attn_out, mlp_in, mlp_out;
+} st_block;
+
+/* What one call has in common for all blocks. Rows are (batch, len). */
+typedef struct {
+    int64_t batch, len;
+    bool train;      /* keep what backward reads, drop out */
+    uint64_t seed;   /* of dropout */
+    const st_kv *kv; /* inference: cache to be read and extended at kv->used, or absent */
+} st_pass;
+
+/* What forward leaves for backward; views into the arena. */
+typedef struct {
+    st_tensor x, ln_1, qkv, att, x2, ln_2, fc, act; /* (rows, ...) */
+    st_tensor mean_1, rstd_1, mean_2, rstd_2, lse;  /* F32 */
+    st_tensor attn_in, attn_out, mlp_in, mlp_out;   /* kept by the maps */
+} st_block_acts;
+
+/* Numbers for dropout that no other layer, place and seed gets. */
+typedef enum { ST_SITE_EMBED, ST_SITE_ATTN, ST_SITE_ATTN_OUT, ST_SITE_MLP_OUT } st_drop_site;
+uint64_t st_drop_seed(uint64_t seed, int64_t layer, st_drop_site site);
+
+/* y may be x's memory unless training. Takes from `tmp` and does not rewind: the caller does, after
+ * backward when training. */
+void st_block_forward(st_stream *q, const st_block *b, const st_pass *p, st_tensor x, st_tensor y,
+                      st_block_acts *k, st_arena *tmp);
+/* d (rows, width): gradient of y on entry, of x on return. */
+void st_block_backward(st_stream *q, const st_block *b, const st_pass *p, const st_block_acts *k,
+                       st_tensor d, st_arena *tmp);
+
+/* ---- GPT-2's config.json (gpt2_config.c) ----------------------------------------------------- */
+
+typedef struct {
+    int64_t vocab, context, width, layers, heads, inner, eos;
+    st_gelu_kind gelu;
+    double eps, init, drop_resid, drop_embed, drop_attn;
+    bool scale, scale_by_layer; /* scores by 1/sqrt(head width); by 1/(layer + 1) */
+    bool tied;
+} st_gpt2_config;
+
+st_status st_gpt2_config_read(st_gpt2_config *c, const json_t *config, st_err *e);
+json_t *st_gpt2_config_json(const st_gpt2_config *c); /* NULL when out of memory */
+
+#endif

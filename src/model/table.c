@@ -1,0 +1,207 @@
+/* The model types, and what is the same for all of them: opening, binding, walking, planning. */
+/* SPDX-License-Identifier: MIT */
+#include "model/inner.h"
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const st_model_type *const model_types[] = {&st_model_gpt2, NULL};
+
+st_status st_model_open(st_model **out, const json_t *config, st_err *e)
+{
+    *out = NULL;
+    if (!json_is_object(config)) ST_FAIL(e, ST_EFORMAT, "config.json: expected a JSON object");
+    const char *name = "gpt2";
+    ST_TRY(st_json_str(config, "model_type", &name, "config.json", e));
+    const st_model_type *type = NULL;
+    for (int i = 0; model_types[i] && !type; i++) {
+        if (strcmp(model_types[i]->name, name) == 0) type = model_types[i];
+    }
+    if (!type) {
+        ST_FAIL(e, ST_EUNSUPPORTED, "config.json: model_type is '%.80s', expected gpt2", name);
+    }
+    st_model *m = st_calloc(1, sizeof *m);
+    if (!m) ST_FAIL(e, ST_ENOMEM, "model: out of memory");
+    m->type = type;
+    st_status s = type->open(m, config, e);
+    if (s) {
+        st_model_close(m);
+        return s;
+    }
+    *out = m;
+    return ST_OK;
+}
+
+void st_model_close(st_model *m)
+{
+    if (!m) return;
+    m->type->close(m);
+    for (int64_t i = 0; i < m->entries; i++)
+        free((char *)(uintptr_t)m->entry[i].p.name);
+    for (int64_t i = 0; i < m->matrices; i++)
+        free(m->matrix[i].name);
+    free(m->entry);
+    free(m->matrix);
+    free(m);
+}
+
+json_t *st_model_config(const st_model *m)
+{
+    json_t *config = m->type->config(m), *maps = json_object();
+    for (int64_t i = 0; i < m->matrices; i++) {
+        if (m->matrix[i].spec->type == &st_map_dense) continue;
+        char text[ST_SPEC_TEXT];
+        st_spec_print(m->matrix[i].spec, text);
+        json_object_set_new(maps, m->matrix[i].name, json_string(text));
+    }
+    if (json_object_size(maps) > 0) {
+        json_object_set_new(config, "strut", json_pack("{s:i, s:O}", "format", 1, "maps", maps));
+    }
+    json_decref(maps);
+    return config;
+}
+
+void st_model_params(const st_model *m, st_param_fn *visit, void *ctx)
+{
+    for (int64_t i = 0; i < m->entries; i++)
+        visit(ctx, &m->entry[i].p);
+}
+
+int64_t st_model_elements(const st_model *m)
+{
+    return m->elements;
+}
+
+/* The part of a flat block that holds p, in p's shape; absent if the block is. */
+static st_tensor model_view(const st_param *p, st_tensor flat)
+{
+    if (!flat.data) return (st_tensor){0};
+    st_tensor v = st_slice(flat, p->offset, st_numel(p->w));
+    return st_view(v.data, v.dtype, p->w.ndim, p->w.dim);
+}
+
+void st_model_bind(st_model *m, st_tensor weights, st_tensor grads)
+{
+    assert(!weights.data || st_numel(weights) == m->elements);
+    assert(!grads.data || (st_numel(grads) == m->elements && grads.dtype == ST_F32));
+    m->weights = weights;
+    m->grads = grads;
+    for (int64_t i = 0; i < m->entries; i++) {
+        st_model_entry *entry = &m->entry[i];
+        *entry->w = model_view(&entry->p, weights);
+        *entry->dw = model_view(&entry->p, grads);
+        entry->p.w.data = entry->w->data;
+        if (weights.data) entry->p.w.dtype = weights.dtype;
+    }
+    m->type->bound(m);
+}
+
+void st_model_matrices(const st_model *m, st_matrix_fn *visit, void *ctx)
+{
+    for (int64_t i = 0; i < m->matrices; i++)
+        visit(ctx, m->matrix[i].name, m->matrix[i].spec);
+}
+
+st_model_count st_model_counts(const st_model *m)
+{
+    st_model_count c = {0};
+    for (int64_t i = 0; i < m->entries; i++) {
+        int64_t n = st_numel(m->entry[i].p.w);
+        c.parameters += n;
+        if (m->entry[i].p.flags & ST_P_EMBED) c.embedding_parameters += n;
+    }
+    return c;
+}
+
+st_lm_shape st_model_lm(const st_model *m)
+{
+    return m->type->lm(m);
+}
+
+void st_kv_take(st_kv *kv, const st_model *m, st_dtype t, int64_t batch, int64_t capacity,
+                st_arena *a)
+{
+    st_lm_shape lm = m->type->lm(m);
+    int64_t dim[] = {lm.layers, batch, capacity, lm.width};
+    *kv = (st_kv){.batch = batch, .capacity = capacity};
+    kv->k = st_take(a, t, 4, dim);
+    kv->v = st_take(a, t, 4, dim);
+}
+
+void st_model_forward(st_model *m, st_stream *q, const st_lm_args *a, st_arena *tmp)
+{
+    m->type->forward(m, q, a, tmp);
+}
+
+void st_model_grad(st_model *m, st_stream *q, const st_lm_args *a, st_arena *tmp)
+{
+    m->type->grad(m, q, a, tmp);
+}
+
+/* Gives absent inputs addresses on a counting arena, so that the call takes its usual path. */
+static void plan_args(st_lm_args *a, st_kv *kv, const st_model *m, st_dtype t, bool grad,
+                      st_arena *mem)
+{
+    int64_t rows = a->batch * a->len;
+    if (!a->ids.data) a->ids = st_take1(mem, ST_I32, rows);
+    if (grad && !a->targets.data) a->targets = st_take1(mem, ST_I32, rows);
+    if (grad && !a->loss.data) a->loss = st_take1(mem, ST_F32, rows);
+    if (!a->kv) return;
+    *kv = *a->kv; /* the run moves `used` on */
+    if (!kv->k.data) st_kv_take(kv, m, t, kv->batch, kv->capacity, mem);
+    kv->used = a->kv->used;
+    a->kv = kv;
+}
+
+static st_status plan_check(const st_model *m, const st_lm_args *a, st_err *e)
+{
+    st_lm_shape lm = m->type->lm(m);
+    int64_t start = a->kv ? a->kv->used : 0;
+    if (a->len < 1 || a->len > lm.context - start) {
+        ST_FAIL(e, ST_EARG,
+                "%lld tokens from position %lld on do not fit the model's context of "
+                "%lld",
+                (long long)a->len, (long long)start, (long long)lm.context);
+    }
+    if (a->batch < 1 || a->batch > INT32_MAX / a->len) {
+        ST_FAIL(e, ST_EARG, "batch is %lld, expected 1 to %lld at %lld tokens each",
+                (long long)a->batch, (long long)(INT32_MAX / a->len), (long long)a->len);
+    }
+    return ST_OK;
+}
+
+st_status st_model_plan(st_model *m, const st_stream *q, st_dtype t, const st_lm_args *a, bool grad,
+                        size_t *bytes, st_cost *cost, st_err *e)
+{
+    st_stream *dry = NULL;
+    st_arena mem = {0}, tmp = {0};
+    st_tensor weights = m->weights, grads = m->grads;
+    st_lm_args args = *a;
+    st_kv kv;
+    ST_TRY(plan_check(m, a, e));
+    st_status s = st_stream_dry(&dry, q, e);
+    if (!s) s = st_device_arena(dry, 0, &mem, e);
+    if (!s) s = st_device_arena(dry, 0, &tmp, e);
+    if (s) goto out;
+    plan_args(&args, &kv, m, t, grad, &mem);
+    st_model_bind(m, st_take1(&mem, t, m->elements),
+                  grad ? st_take1(&mem, ST_F32, m->elements) : (st_tensor){0});
+    (grad ? m->type->grad : m->type->forward)(m, dry, &args, &tmp);
+    st_model_bind(m, weights, grads);
+    s = st_stream_sync(dry, e);
+    if (!s && (tmp.peak == SIZE_MAX || mem.peak == SIZE_MAX)) {
+        s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__,
+                    "%lld sequences of %lld tokens need more memory than can be addressed; try a "
+                    "smaller batch or model",
+                    (long long)a->batch, (long long)a->len);
+    }
+    if (bytes) *bytes = tmp.peak;
+    if (cost) *cost = st_stream_cost(dry);
+out:
+    if (dry) {
+        st_device_arena_close(dry, &tmp);
+        st_device_arena_close(dry, &mem);
+    }
+    st_stream_close(dry);
+    return s;
+}
