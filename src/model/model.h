@@ -46,8 +46,8 @@ void st_model_close(st_model *m);
 json_t *st_model_config(const st_model *m);
 
 void st_model_params(const st_model *m, st_param_fn *visit, void *ctx);
-int64_t
-st_model_elements(const st_model *m); /* of a flat block, padding between tensors included */
+/* Of a flat block, padding between tensors included. */
+int64_t st_model_elements(const st_model *m);
 /* Binds flat blocks of st_model_elements: weights (F32 or BF16), gradients (F32, may be absent). */
 void st_model_bind(st_model *m, st_tensor weights, st_tensor grads);
 
