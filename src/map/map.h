@@ -1,5 +1,6 @@
 /* map: structured matrices y = W x (+ bias). A type is one file that fills one descriptor and one
- * row of table.c; spec text, storage, counting, initialisation, tests and benchmarks follow from it.
+ * row of table.c; spec text, storage, counting, initialisation, tests and benchmarks follow from
+ * it.
  *
  * W is (out, in). Activations are row-major (rows, in) and (rows, out), one row per token. */
 /* SPDX-License-Identifier: MIT */
@@ -43,20 +44,23 @@ typedef struct {
     uint64_t seed;
 } st_project_opts;
 
+/* A knob that gives the weights their meaning (a hash constant) is stored even at its preset. */
+typedef enum { ST_KNOB_SHOWN, ST_KNOB_HIDDEN, ST_KNOB_STORED } st_knob_print;
+
 typedef struct {
     const char *name;    /* "rank" */
     const char *help;    /* one sentence, with the legal values */
     int64_t preset;      /* value when not given; ST_REQUIRED if it must be */
-    int hidden;          /* printed only when it differs from preset */
+    st_knob_print print; /* where the text may leave it out when it is at its preset */
 } st_knob;
 
 #define ST_REQUIRED INT64_MIN
 
 typedef struct st_map_type {
-    const char *name;      /* "monarch" */
-    const char *summary;   /* one line for people */
-    const char *equation;  /* plain text, doc/MATH's symbols */
-    const char *source;    /* paper */
+    const char *name;     /* "monarch" */
+    const char *summary;  /* one line for people */
+    const char *equation; /* plain text, doc/MATH's symbols */
+    const char *source;   /* paper */
     st_knob knob[ST_KNOBS];
     /* Fills knobs left at a "choose for me" preset and refuses illegal shapes and knobs, naming the
      * legal values; the only place that does. Idempotent. */
@@ -66,10 +70,10 @@ typedef struct st_map_type {
     int (*params)(const st_spec *s, float std, st_param_shape out[ST_PARAMS]);
     /* Numbers per token that forward leaves for backward (0: none). */
     int64_t (*kept)(const st_spec *s);
-    /* y = x W^T. x (n, in), y (n, out), kept (n, kept) or absent: all of one dtype, theta too.
-     * Scratch from tmp; the caller rewinds. */
-    void (*forward)(st_stream *q, const st_spec *s, const st_theta *t, st_tensor x, st_tensor y,
-                    st_tensor kept, st_arena *tmp);
+    /* y = x W^T + bias. x (n, in), y (n, out), bias (out) or absent, kept (n, kept) or absent: all
+     * of one dtype, theta too. Scratch from tmp; the caller rewinds. */
+    void (*forward)(st_stream *q, const st_spec *s, const st_theta *t, st_tensor x, st_tensor bias,
+                    st_tensor y, st_tensor kept, st_arena *tmp);
     /* dx (unless absent) = dy W, set; dt->p[i] (F32, unless absent) += dL/dtheta. `x` and `kept` as
      * in the forward call; kept may be absent (recomputed). */
     void (*backward)(st_stream *q, const st_spec *s, const st_theta *t, st_tensor x, st_tensor kept,
@@ -78,6 +82,8 @@ typedef struct st_map_type {
      * where a closed form exists, else to a stationary point (said in the file's head). */
     st_status (*project)(const st_spec *s, st_tensor w, const st_theta *t,
                          const st_project_opts *how, st_err *e);
+    /* W (out, in) host F32 from host theta; NULL: st_map_expand runs forward on the identity. */
+    st_status (*expand)(const st_spec *s, const st_theta *t, st_tensor w, st_err *e);
     /* Knobs that give about `params` weights for the shape of s (in, out set; type set); used by
      * size-matched comparisons. ST_ESHAPE if the type cannot come within 15 %. */
     st_status (*fit)(st_spec *s, int64_t params, st_err *e);
@@ -91,28 +97,35 @@ const st_map_type *st_map_find(const char *name); /* NULL if unknown */
 /* Parses "type:knob=value,..." (or parts joined by '+') for a matrix (out, in) and checks it.
  * Unknown types and knobs are ST_EARG with the nearest legal name. */
 st_status st_spec_parse(st_spec *out, const char *text, int64_t in, int64_t out_dim, st_err *e);
-/* The canonical text; parsing it gives the same spec. */
+/* Checks a spec put together by hand and fills its "choose for me" knobs. */
+st_status st_spec_check(st_spec *s, st_err *e);
+/* The canonical text, stored with the weights; parsing it gives the same spec. */
 void st_spec_print(const st_spec *s, char text[ST_SPEC_TEXT]);
+/* The same for people's eyes: knobs at their preset left out where that is unambiguous. */
+void st_spec_label(const st_spec *s, char text[ST_SPEC_TEXT]);
 bool st_spec_equal(const st_spec *a, const st_spec *b);
 /* A spec of type `name` (or "a+b", "a+b+gate") with about `params` weights. */
 st_status st_spec_fit(st_spec *out, const char *name, int64_t in, int64_t out_dim, int64_t params,
                       st_err *e);
 
-int64_t st_spec_weights(const st_spec *s);  /* exact number of parameters, bias not counted */
+int64_t st_spec_weights(const st_spec *s); /* exact number of parameters, bias not counted */
 /* Exact multiply-adds per token of a forward over `rows` tokens on `q`'s paths (dry run). */
 st_status st_spec_macs(const st_spec *s, const st_stream *q, int64_t rows, double *out, st_err *e);
-/* W (out, in) host F32 from host F32 theta: the forward of the identity on the ref backend. */
+/* W (out, in) host F32 from host F32 theta: the forward of the identity (on the ref backend, large
+ * ones on cpu). Of a gated sum: the matrix at gate weights zero, (1 - g) S + g L with
+ * g = sigmoid(gate bias). */
 st_status st_map_expand(const st_spec *s, const st_theta *t, st_tensor w, st_err *e);
 
-/* ---- st_linear: map + bias, with its gradients -------------------------------------------------- */
+/* ---- st_linear: map + bias, with its gradients --------------------------------------------------
+ */
 
 typedef struct {
     st_spec spec;
-    st_theta w, dw;         /* dw F32, absent when not training */
-    st_tensor bias, dbias;  /* bias absent: none */
+    st_theta w, dw;        /* dw F32, absent when not training */
+    st_tensor bias, dbias; /* bias absent: none */
 } st_linear;
 
-/* Rows of `kept` for st_linear_forward; 0 means pass an absent tensor. */
+/* Numbers per token in `kept` of st_linear_forward; 0 means pass an absent tensor. */
 int64_t st_linear_kept(const st_linear *l);
 void st_linear_forward(st_stream *q, const st_linear *l, st_tensor x, st_tensor y, st_tensor kept,
                        st_arena *tmp);

@@ -1,0 +1,59 @@
+/* What the files of this room share; other rooms use map.h. */
+/* SPDX-License-Identifier: MIT */
+#ifndef ST_MAP_INNER_H
+#define ST_MAP_INNER_H
+
+#include "map/map.h"
+
+extern const st_map_type st_map_lowrank, st_map_blockdiag, st_map_monarch, st_map_kron, st_map_ss1,
+    st_map_sum;
+
+/* A size-matched spec may be this far from the wanted number of weights. */
+#define MAP_FIT_TOLERANCE 0.15
+
+static inline int64_t map_ceil(int64_t a, int64_t b)
+{
+    return (a + b - 1) / b;
+}
+static inline int64_t map_min(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+static inline int64_t map_max(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+/* Everything from element `offset` on. */
+static inline st_tensor map_from(st_tensor t, int64_t offset)
+{
+    return st_slice(t, offset, st_numel(t) - offset);
+}
+
+/* Names a parameter and its shape; unused dims are 0. */
+st_param_shape map_param(const char *name, int64_t d0, int64_t d1, int64_t d2, float std);
+/* ST_ESHAPE saying that nothing comes within the tolerance of `params`, and what comes nearest. */
+st_status map_unfit(const st_spec *s, int64_t params, const st_spec *nearest, st_err *e);
+/* |weights(s) - params| / params. */
+double map_misfit(const st_spec *s, int64_t params);
+/* Fails unless lo <= knob[i] <= hi; `why` explains hi. */
+st_status map_range(const st_spec *s, int knob, int64_t lo, int64_t hi, const char *why, st_err *e);
+
+/* `count` products side by side: block i is g with A, B, C moved on by i steps and m, n, k clipped
+ * to what is left of m_total, n_total, k_total (0: not clipped) after i whole blocks. Runs of whole
+ * blocks go out as one batch. g.bias (n_total) is cut with the n blocks. Blocks with no rows or
+ * columns left are skipped; one with nothing to sum over sets C to beta*C + bias. */
+typedef struct {
+    st_gemm_args g;
+    int64_t count, m_total, n_total, k_total;
+} map_blocks_args;
+void map_blocks(st_stream *q, const map_blocks_args *b);
+
+/* lowrank's forward and backward with y (dx) scaled by beta before it is added to: the low-rank
+ * part of a sum costs no pass of its own. */
+void map_lowrank_forward(st_stream *q, const st_spec *s, const st_theta *t, st_tensor x,
+                         st_tensor bias, st_tensor y, st_tensor kept, st_arena *tmp, float beta);
+void map_lowrank_backward(st_stream *q, const st_spec *s, const st_theta *t, st_tensor x,
+                          st_tensor kept, st_tensor dy, st_tensor dx, const st_theta *dt,
+                          st_arena *tmp, float beta);
+
+#endif

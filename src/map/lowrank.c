@@ -1,0 +1,131 @@
+/* Low rank: W = U V, U (out, r), V (r, in). Projection: truncated SVD, U = u sqrt(s),
+ * V = sqrt(s) v^T, the nearest matrix of that rank (Eckart & Young 1936). */
+/* SPDX-License-Identifier: MIT */
+#include "linalg/linalg.h"
+#include "map/inner.h"
+#include <math.h>
+
+enum { RANK };
+
+static st_status lowrank_check(st_spec *s, st_err *e)
+{
+    return map_range(s, RANK, 1, map_min(s->in, s->out), "the smaller side", e);
+}
+
+static int lowrank_params(const st_spec *s, float std, st_param_shape out[ST_PARAMS])
+{
+    int64_t r = s->knob[RANK];
+    float each = sqrtf(std / sqrtf((float)r)); /* an entry of W sums r products */
+    out[0] = map_param("u", s->out, r, 0, each);
+    out[1] = map_param("v", r, s->in, 0, each);
+    return 2;
+}
+
+static int64_t lowrank_kept(const st_spec *s)
+{
+    return s->knob[RANK];
+}
+
+/* h = x V^T, in `kept` or, where that is absent, in scratch. */
+static st_tensor lowrank_inner(st_stream *q, const st_spec *s, const st_theta *t, st_tensor x,
+                               st_tensor kept, st_arena *tmp)
+{
+    int64_t n = x.dim[0], r = s->knob[RANK];
+    st_tensor h = kept.data ? kept : st_take2(tmp, x.dtype, n, r);
+    st_stream_ops(q)->gemm(
+        q, &(st_gemm_args){.m = n, .n = r, .k = s->in, .tb = 1, .a = x, .b = t->p[1], .c = h});
+    return h;
+}
+
+void map_lowrank_forward(st_stream *q, const st_spec *s, const st_theta *t, st_tensor x,
+                         st_tensor bias, st_tensor y, st_tensor kept, st_arena *tmp, float beta)
+{
+    st_tensor h = lowrank_inner(q, s, t, x, kept, tmp);
+    st_stream_ops(q)->gemm(q, &(st_gemm_args){.m = x.dim[0],
+                                              .n = s->out,
+                                              .k = s->knob[RANK],
+                                              .tb = 1,
+                                              .a = h,
+                                              .b = t->p[0],
+                                              .c = y,
+                                              .bias = bias,
+                                              .beta = beta});
+}
+
+void map_lowrank_backward(st_stream *q, const st_spec *s, const st_theta *t, st_tensor x,
+                          st_tensor kept, st_tensor dy, st_tensor dx, const st_theta *dt,
+                          st_arena *tmp, float beta)
+{
+    const st_ops *op = st_stream_ops(q);
+    int64_t n = x.dim[0], r = s->knob[RANK];
+    st_tensor h = kept.data ? kept : lowrank_inner(q, s, t, x, kept, tmp);
+    st_tensor dh = st_take2(tmp, x.dtype, n, r);
+    op->gemm(q, &(st_gemm_args){.m = n, .n = r, .k = s->out, .a = dy, .b = t->p[0], .c = dh});
+    if (dx.data) {
+        op->gemm(q, &(st_gemm_args){
+                        .m = n, .n = s->in, .k = r, .a = dh, .b = t->p[1], .c = dx, .beta = beta});
+    }
+    if (!dt || !dt->p[0].data) return;
+    op->gemm(
+        q, &(st_gemm_args){
+               .m = r, .n = s->in, .k = n, .ta = 1, .a = dh, .b = x, .c = dt->p[1], .beta = 1.0f});
+    op->gemm(
+        q, &(st_gemm_args){
+               .m = s->out, .n = r, .k = n, .ta = 1, .a = dy, .b = h, .c = dt->p[0], .beta = 1.0f});
+}
+
+static void lowrank_forward(st_stream *q, const st_spec *s, const st_theta *t, st_tensor x,
+                            st_tensor bias, st_tensor y, st_tensor kept, st_arena *tmp)
+{
+    map_lowrank_forward(q, s, t, x, bias, y, kept, tmp, 0.0f);
+}
+
+static void lowrank_backward(st_stream *q, const st_spec *s, const st_theta *t, st_tensor x,
+                             st_tensor kept, st_tensor dy, st_tensor dx, const st_theta *dt,
+                             st_arena *tmp)
+{
+    map_lowrank_backward(q, s, t, x, kept, dy, dx, dt, tmp, 0.0f);
+}
+
+static st_status lowrank_project(const st_spec *s, st_tensor w, const st_theta *t,
+                                 const st_project_opts *how, st_err *e)
+{
+    int64_t r = s->knob[RANK];
+    st_svd svd = {0};
+    ST_TRY(st_svd_open(&svd, w.data, s->out, s->in, r, how && how->randomized, how ? how->seed : 0,
+                       e));
+    float *u = t->p[0].data, *v = t->p[1].data;
+    for (int64_t j = 0; j < r; j++) {
+        float root = sqrtf(svd.s[j]);
+        for (int64_t i = 0; i < s->out; i++)
+            u[i * r + j] = root * svd.u[i * r + j];
+        for (int64_t i = 0; i < s->in; i++)
+            v[j * s->in + i] = root * svd.vt[j * s->in + i];
+    }
+    st_svd_close(&svd);
+    return ST_OK;
+}
+
+static st_status lowrank_fit(st_spec *s, int64_t params, st_err *e)
+{
+    int64_t each = s->in + s->out;
+    int64_t r = (params + each / 2) / each;
+    s->knob[RANK] = map_max(1, map_min(r, map_min(s->in, s->out)));
+    if (map_misfit(s, params) > MAP_FIT_TOLERANCE) return map_unfit(s, params, s, e);
+    return ST_OK;
+}
+
+const st_map_type st_map_lowrank = {
+    .name = "lowrank",
+    .summary = "two thin factors: truncated singular value decomposition",
+    .equation = "y = U (V x), U (out, r), V (r, in)",
+    .source = "Eckart & Young 1936",
+    .knob = {{"rank", "width of the factors, 1..min(in, out)", ST_REQUIRED, ST_KNOB_SHOWN}},
+    .check = lowrank_check,
+    .params = lowrank_params,
+    .kept = lowrank_kept,
+    .forward = lowrank_forward,
+    .backward = lowrank_backward,
+    .project = lowrank_project,
+    .fit = lowrank_fit,
+};

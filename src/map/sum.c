@@ -1,0 +1,353 @@
+/* A low-rank part beside any other: W = S + L, with an optional gate per token (the "sparse +
+ * low-rank" layer of HazyResearch fly):
+ *   y = (1 - g) S x + g L x,   g = sigmoid(w_g x + b_g)
+ * L is part 0 (lowrank, wherever it was written), S part 1.
+ *
+ * Projection alternates the nearest S to W - L and the nearest L to W - S: each step is optimal, so
+ * the error never grows; it ends at a point where neither part alone can do better, not
+ * necessarily at the best pair. With a gate, w_g = b_g = 0 makes g = 1/2 everywhere and both parts
+ * are doubled. */
+/* SPDX-License-Identifier: MIT */
+#include "map/inner.h"
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { GATE };
+enum { SUM_SWEEPS = 30, SUM_SWEEPS_LARGE = 4, SUM_LARGE = 1 << 18 };
+
+static st_spec sum_part(const st_spec *s, int i)
+{
+    st_spec p = {.type = s->part[i].type, .in = s->in, .out = s->out};
+    memcpy(p.knob, s->part[i].knob, sizeof p.knob);
+    return p;
+}
+
+static st_status sum_check(st_spec *s, st_err *e)
+{
+    if (s->part[0].type != &st_map_lowrank && s->part[1].type == &st_map_lowrank) {
+        st_spec swap = *s;
+        s->part[0] = swap.part[1];
+        s->part[1] = swap.part[0];
+    }
+    if (s->part[0].type != &st_map_lowrank || s->part[1].type == &st_map_lowrank) {
+        ST_FAIL(e, ST_EARG, "sum of %s and %s: exactly one part must be lowrank",
+                s->part[0].type->name, s->part[1].type->name);
+    }
+    ST_TRY(map_range(s, GATE, 0, 1, "off or on", e));
+    for (int i = 0; i < ST_PARTS; i++) {
+        st_spec p = sum_part(s, i);
+        ST_TRY(st_spec_check(&p, e));
+        memcpy(s->part[i].knob, p.knob, sizeof p.knob);
+    }
+    return ST_OK;
+}
+
+static int sum_params(const st_spec *s, float std, st_param_shape out[ST_PARAMS])
+{
+    /* g starts at 1/2: Var W = (Var S + Var L) / 4 with the gate, Var S + Var L without */
+    float each = s->knob[GATE] ? std * sqrtf(2.0f) : std / sqrtf(2.0f);
+    int n = 0;
+    for (int i = 0; i < ST_PARTS; i++) {
+        st_spec p = sum_part(s, i);
+        int count = p.type->params(&p, each, out + n);
+        for (int j = n; j < n + count; j++) {
+            char name[sizeof out[j].name];
+            snprintf(name, sizeof name, "%s", out[j].name);
+            snprintf(out[j].name, sizeof name, "%.12s.%.10s", p.type->name, name);
+        }
+        n += count;
+    }
+    if (s->knob[GATE]) {
+        out[n++] = map_param("gate.weight", 1, s->in, 0, 0.0f);
+        out[n] = map_param("gate.bias", 1, 0, 0, 0.0f);
+        out[n++].flags = 0;
+    }
+    return n;
+}
+
+/* Where the parts' parameters begin in the sum's list; [ST_PARTS] is the gate's place. */
+static void sum_first(const st_spec *s, int first[ST_PARTS + 1])
+{
+    st_param_shape unused[ST_PARAMS];
+    first[0] = 0;
+    for (int i = 0; i < ST_PARTS; i++) {
+        st_spec p = sum_part(s, i);
+        first[i + 1] = first[i] + p.type->params(&p, 1.0f, unused);
+    }
+}
+
+static st_theta sum_theta(const st_spec *s, const st_theta *t, int i)
+{
+    int first[ST_PARTS + 1];
+    sum_first(s, first);
+    st_theta part = {0};
+    for (int j = first[i]; j < first[i + 1]; j++)
+        part.p[j - first[i]] = t->p[j];
+    return part;
+}
+
+/* Everything that both directions need: parts, their weights and their pieces of `kept`, which is
+ * laid out as [L's kept][S's kept][L x][S x][gate logits] for all rows. */
+typedef struct {
+    st_spec spec[ST_PARTS];
+    st_theta theta[ST_PARTS];
+    st_tensor kept[ST_PARTS], out[ST_PARTS], z;
+} sum_work;
+
+static int64_t sum_kept(const st_spec *s)
+{
+    int64_t n = 0;
+    for (int i = 0; i < ST_PARTS; i++) {
+        st_spec p = sum_part(s, i);
+        n += p.type->kept(&p);
+    }
+    return n + (s->knob[GATE] ? 2 * s->out + 1 : 0);
+}
+
+static sum_work sum_open(const st_spec *s, const st_theta *t, st_tensor x, st_tensor kept,
+                         st_arena *tmp)
+{
+    sum_work w = {0};
+    int64_t n = x.dim[0], at = 0;
+    bool outs = s->knob[GATE] != 0;
+    for (int i = 0; i < ST_PARTS; i++) {
+        w.spec[i] = sum_part(s, i);
+        w.theta[i] = sum_theta(s, t, i);
+        int64_t width = w.spec[i].type->kept(&w.spec[i]);
+        if (!kept.data || !width) continue;
+        w.kept[i] = st_view2(st_slice(kept, at, n * width).data, x.dtype, n, width);
+        at += n * width;
+    }
+    for (int i = 0; i < ST_PARTS && outs; i++) {
+        w.out[i] = kept.data ? st_view2(st_slice(kept, at, n * s->out).data, x.dtype, n, s->out)
+                             : st_take2(tmp, x.dtype, n, s->out);
+        at += n * s->out;
+    }
+    if (outs) w.z = kept.data ? st_slice(kept, at, n) : st_take1(tmp, x.dtype, n);
+    return w;
+}
+
+/* The parts' outputs (bias in both: it passes through the mix unchanged) and the gate's logits. */
+static void sum_branches(st_stream *q, const st_spec *s, const st_theta *t, const sum_work *w,
+                         st_tensor x, st_tensor bias, st_arena *tmp)
+{
+    size_t mark = st_arena_mark(tmp);
+    for (int i = 0; i < ST_PARTS; i++) {
+        w->spec[i].type->forward(q, &w->spec[i], &w->theta[i], x, bias, w->out[i], w->kept[i], tmp);
+        st_arena_rewind(tmp, mark);
+    }
+    int first[ST_PARTS + 1];
+    sum_first(s, first);
+    st_stream_ops(q)->gemm(q, &(st_gemm_args){.m = x.dim[0],
+                                              .n = 1,
+                                              .k = s->in,
+                                              .tb = 1,
+                                              .a = x,
+                                              .b = t->p[first[ST_PARTS]],
+                                              .c = w->z,
+                                              .bias = t->p[first[ST_PARTS] + 1]});
+}
+
+static void sum_forward(st_stream *q, const st_spec *s, const st_theta *t, st_tensor x,
+                        st_tensor bias, st_tensor y, st_tensor kept, st_arena *tmp)
+{
+    sum_work w = sum_open(s, t, x, kept, tmp);
+    if (!s->knob[GATE]) {
+        size_t mark = st_arena_mark(tmp);
+        w.spec[1].type->forward(q, &w.spec[1], &w.theta[1], x, bias, y, w.kept[1], tmp);
+        st_arena_rewind(tmp, mark);
+        map_lowrank_forward(q, &w.spec[0], &w.theta[0], x, (st_tensor){0}, y, w.kept[0], tmp, 1.0f);
+        return;
+    }
+    sum_branches(q, s, t, &w, x, bias, tmp);
+    st_stream_ops(q)->gate_fwd(
+        q, &(st_gate_fwd_args){
+               .rows = x.dim[0], .width = s->out, .s = w.out[1], .l = w.out[0], .z = w.z, .y = y});
+}
+
+/* Gradients through the logits: dx += dz w_g, dw_g += dz^T x, db_g += sum dz. */
+static void sum_gate_backward(st_stream *q, const st_spec *s, const st_theta *t, st_tensor x,
+                              st_tensor dz, st_tensor dx, const st_theta *dt)
+{
+    const st_ops *op = st_stream_ops(q);
+    int first[ST_PARTS + 1];
+    sum_first(s, first);
+    int gate = first[ST_PARTS];
+    int64_t n = x.dim[0];
+    if (dx.data) {
+        op->gemm(q,
+                 &(st_gemm_args){
+                     .m = n, .n = s->in, .k = 1, .a = dz, .b = t->p[gate], .c = dx, .beta = 1.0f});
+    }
+    if (!dt || !dt->p[gate].data) return;
+    op->gemm(
+        q,
+        &(st_gemm_args){
+            .m = 1, .n = s->in, .k = n, .ta = 1, .a = dz, .b = x, .c = dt->p[gate], .beta = 1.0f});
+    op->bias_grad(q,
+                  &(st_bias_grad_args){.rows = n, .width = 1, .dy = dz, .dbias = dt->p[gate + 1]});
+}
+
+static void sum_backward(st_stream *q, const st_spec *s, const st_theta *t, st_tensor x,
+                         st_tensor kept, st_tensor dy, st_tensor dx, const st_theta *dt,
+                         st_arena *tmp)
+{
+    sum_work w = sum_open(s, t, x, kept, tmp);
+    st_tensor d[ST_PARTS] = {dy, dy}, dz = {0};
+    int64_t n = x.dim[0];
+    if (s->knob[GATE]) {
+        if (!kept.data) sum_branches(q, s, t, &w, x, (st_tensor){0}, tmp);
+        for (int i = 0; i < ST_PARTS; i++)
+            d[i] = st_take2(tmp, x.dtype, n, s->out);
+        dz = st_take1(tmp, x.dtype, n);
+        st_stream_ops(q)->gate_bwd(q, &(st_gate_bwd_args){.rows = n,
+                                                          .width = s->out,
+                                                          .s = w.out[1],
+                                                          .l = w.out[0],
+                                                          .z = w.z,
+                                                          .dy = dy,
+                                                          .ds = d[1],
+                                                          .dl = d[0],
+                                                          .dz = dz});
+    }
+    st_theta dpart[ST_PARTS] = {{{{0}}}};
+    for (int i = 0; i < ST_PARTS && dt; i++)
+        dpart[i] = sum_theta(s, dt, i);
+    size_t mark = st_arena_mark(tmp);
+    w.spec[1].type->backward(q, &w.spec[1], &w.theta[1], x, w.kept[1], d[1], dx, &dpart[1], tmp);
+    st_arena_rewind(tmp, mark);
+    map_lowrank_backward(q, &w.spec[0], &w.theta[0], x, w.kept[0], d[0], dx, &dpart[0], tmp, 1.0f);
+    if (s->knob[GATE]) sum_gate_backward(q, s, t, x, dz, dx, dt);
+}
+
+/* w = scale_l L + scale_s S. */
+static st_status sum_mix(const st_spec *s, const st_theta *t, st_tensor w, float scale_l,
+                         float scale_s, st_err *e)
+{
+    int64_t n = s->in * s->out;
+    st_tensor other = st_view2(st_calloc(n, sizeof(float)), ST_F32, s->out, s->in);
+    if (!other.data) ST_FAIL(e, ST_ENOMEM, "sum: no memory for %lld numbers", (long long)n);
+    st_spec l = sum_part(s, 0), x = sum_part(s, 1);
+    st_theta tl = sum_theta(s, t, 0), tx = sum_theta(s, t, 1);
+    st_status err = st_map_expand(&l, &tl, w, e);
+    if (!err) err = st_map_expand(&x, &tx, other, e);
+    float *a = w.data, *b = other.data;
+    for (int64_t i = 0; i < n && !err; i++)
+        a[i] = scale_l * a[i] + scale_s * b[i];
+    free(other.data);
+    return err;
+}
+
+static st_status sum_expand(const st_spec *s, const st_theta *t, st_tensor w, st_err *e)
+{
+    if (!s->knob[GATE]) return sum_mix(s, t, w, 1.0f, 1.0f, e);
+    int first[ST_PARTS + 1];
+    sum_first(s, first);
+    float b = ((const float *)t->p[first[ST_PARTS] + 1].data)[0], g = 1.0f / (1.0f + expf(-b));
+    return sum_mix(s, t, w, g, 1.0f - g, e);
+}
+
+/* Sets part i to the nearest to w - (the other part, unless `alone`); *error: what it leaves. */
+static st_status sum_step(const st_spec *s, const st_theta *t, int i, bool alone, st_tensor w,
+                          float *rest, float *part, const st_project_opts *how, double *error,
+                          st_err *e)
+{
+    int64_t n = s->in * s->out;
+    const float *full = w.data;
+    st_spec own = sum_part(s, i), other = sum_part(s, 1 - i);
+    st_theta town = sum_theta(s, t, i), tother = sum_theta(s, t, 1 - i);
+    st_tensor r = st_view2(rest, ST_F32, s->out, s->in), p = st_view2(part, ST_F32, s->out, s->in);
+    memset(part, 0, st_bytes(p));
+    if (!alone) ST_TRY(st_map_expand(&other, &tother, p, e));
+    for (int64_t j = 0; j < n; j++)
+        rest[j] = full[j] - part[j];
+    ST_TRY(own.type->project(&own, r, &town, how, e));
+    ST_TRY(st_map_expand(&own, &town, p, e));
+    *error = 0;
+    for (int64_t j = 0; j < n; j++) {
+        double d = (double)rest[j] - (double)part[j];
+        *error += d * d;
+    }
+    return ST_OK;
+}
+
+/* Parameters that scale part i as a whole: every term has one factor in the part's first tensor. */
+static void sum_double(st_theta part)
+{
+    float *p = part.p[0].data;
+    for (int64_t i = 0; i < st_numel(part.p[0]); i++)
+        p[i] *= 2.0f;
+}
+
+static st_status sum_project(const st_spec *s, st_tensor w, const st_theta *t,
+                             const st_project_opts *how, st_err *e)
+{
+    int64_t n = s->in * s->out;
+    float *rest = st_calloc(n, sizeof *rest), *part = st_calloc(n, sizeof *part);
+    st_status err = ST_OK;
+    if (!rest || !part) {
+        err = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "sum: no memory for %lld numbers",
+                      (long long)n);
+    }
+    double last = INFINITY, now = 0;
+    int sweeps = n > SUM_LARGE ? SUM_SWEEPS_LARGE : SUM_SWEEPS;
+    for (int i = 0; i < sweeps && !err; i++) {
+        err = sum_step(s, t, 1, i == 0, w, rest, part, how, &now, e);
+        if (!err) err = sum_step(s, t, 0, false, w, rest, part, how, &now, e);
+        if (now > last * (1 - 1e-4)) break;
+        last = now;
+    }
+    free(rest);
+    free(part);
+    if (err || !s->knob[GATE]) return err;
+    int first[ST_PARTS + 1];
+    sum_first(s, first);
+    for (int i = 0; i < ST_PARTS; i++) {
+        sum_double(sum_theta(s, t, i));
+        st_tensor gate = t->p[first[ST_PARTS] + i];
+        memset(gate.data, 0, st_bytes(gate));
+    }
+    return ST_OK;
+}
+
+/* Shares of the weights that the other part is offered, best balance first; what it leaves goes to
+ * the rank. */
+static st_status sum_fit(st_spec *s, int64_t params, st_err *e)
+{
+    static const double share[] = {0.5, 0.6, 0.4, 0.7, 0.3, 0.8, 0.2, 0.9};
+    int other = s->part[0].type == &st_map_lowrank ? 1 : 0;
+    if (s->part[1 - other].type != &st_map_lowrank) return sum_check(s, e);
+    int64_t gate = s->knob[GATE] ? s->in + 1 : 0;
+    for (size_t i = 0; i < sizeof share / sizeof *share; i++) {
+        st_spec x = sum_part(s, other), l = sum_part(s, 1 - other);
+        int64_t want = (int64_t)(share[i] * (double)params);
+        if (want < 1 || x.type->fit(&x, want, NULL) || st_spec_check(&x, NULL)) continue;
+        int64_t left = params - st_spec_weights(&x) - gate;
+        if (left < 1 || l.type->fit(&l, left, NULL)) continue;
+        st_spec found = *s;
+        memcpy(found.part[other].knob, x.knob, sizeof x.knob);
+        memcpy(found.part[1 - other].knob, l.knob, sizeof l.knob);
+        if (map_misfit(&found, params) > MAP_FIT_TOLERANCE) continue;
+        *s = found;
+        return ST_OK;
+    }
+    return map_unfit(s, params, NULL, e);
+}
+
+const st_map_type st_map_sum = {
+    .name = "sum",
+    .summary = "lowrank + any other map, with an optional gate per token",
+    .equation = "y = S x + L x; gated: y = (1 - g) S x + g L x, g = sigmoid(w_g x + b_g)",
+    .source = "Chen et al. 2021 (Scatterbrain); HazyResearch fly",
+    .knob = {{"gate", "0 or 1, written as \"+gate\" at the end", 0, ST_KNOB_HIDDEN}},
+    .check = sum_check,
+    .params = sum_params,
+    .kept = sum_kept,
+    .forward = sum_forward,
+    .backward = sum_backward,
+    .project = sum_project,
+    .expand = sum_expand,
+    .fit = sum_fit,
+};
