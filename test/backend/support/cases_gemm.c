@@ -1,0 +1,80 @@
+/* Parity cases of products. Shapes reach every route: one row, few rows, thin inner and outer sizes,
+ * blocks side by side (block-diagonal, Monarch), stacks, and what goes to the library. */
+/* SPDX-License-Identifier: MIT */
+#include "parity.h"
+#include <math.h>
+
+/* Sizes named because a route begins or ends there, or because a model uses them. */
+static const struct {
+    int m, n, k;
+} named[] = {
+    {1, 1, 1},      {1, 768, 64},   {1, 65, 768},    {2, 257, 129},  {4, 96, 768},
+    {5, 33, 1021},  {7, 512, 31},   {8, 100, 100},   {16, 129, 47},  {64, 1, 300},
+    {300, 1, 64},   {129, 4, 192},  {200, 16, 65},   {192, 48, 4},   {255, 64, 16},
+    {3, 5, 1025},   {16, 16, 2048}, {4, 768, 1024},  {768, 3, 513},  {1, 3072, 5},
+    {33, 17, 0},    {1, 9, 0},      {97, 101, 103},  {128, 128, 128}, {257, 192, 64},
+    {24, 32, 1000}, {1000, 24, 32}, {1000, 8, 8},    {1, 1, 5000},   {15, 1025, 9},
+};
+enum { NAMED = sizeof named / sizeof *named, VARIANTS = 150 };
+
+/* Blocks side by side in rows (how block-diagonal maps call), or one behind the other. */
+static void gemm_batch(parity_case *c, st_gemm_args *g)
+{
+    g->batch = 1 + parity_pick(c, 10, 6);
+    if (g->m * g->n * g->k > 300000) g->batch = 2;
+    int how = (int)parity_pick(c, 11, 4);
+    if (how == 0) return;
+    int64_t width = g->ta ? g->m : g->k;
+    c->gaps = true;
+    if (how == 1) { /* A and C side by side */
+        g->lda = g->batch * width;
+        g->step_a = width;
+        g->ldc = g->batch * g->n;
+        g->step_c = g->n;
+    } else if (how == 2) {
+        g->step_b = -1;
+        g->ldb = (g->tb ? g->k : g->n) + parity_pick(c, 12, 5);
+    } else {
+        g->lda = width + 3;
+        g->ldb = (g->tb ? g->k : g->n) + 1;
+        g->ldc = g->n + 5;
+        g->step_c = g->ldc * g->m + 7;
+    }
+}
+
+static int64_t gemm_extent(int64_t rows, int64_t cols, int64_t ld, int64_t step, int64_t batch)
+{
+    if (ld == 0) ld = cols;
+    if (step == 0) step = rows * ld;
+    if (step < 0) step = 0;
+    return rows && cols ? (batch - 1) * step + (rows - 1) * ld + cols : 1;
+}
+
+bool cases_gemm(parity_case *c)
+{
+    if (c->variant >= VARIANTS) return false;
+    st_gemm_args *g = (void *)c->args;
+    int layout = (int)parity_pick(c, 0, 4);
+    if (c->variant < NAMED) {
+        g->m = named[c->variant].m, g->n = named[c->variant].n, g->k = named[c->variant].k;
+    } else {
+        g->m = parity_dim(c, 1, 257), g->n = parity_dim(c, 2, 257), g->k = parity_dim(c, 3, 257);
+        while (g->m * g->n * g->k > 2000000) g->m = g->m / 2 + 1, g->n = g->n / 2 + 1;
+    }
+    g->ta = layout & 1, g->tb = layout >> 1;
+    if (parity_pick(c, 4, 2)) gemm_batch(c, g);
+    g->beta = (float[]){0, 1, 0.5f}[parity_pick(c, 5, 3)];
+    int64_t batch = g->batch ? g->batch : 1;
+    int64_t na = gemm_extent(g->ta ? g->k : g->m, g->ta ? g->m : g->k, g->lda, g->step_a, batch);
+    int64_t nb = gemm_extent(g->tb ? g->n : g->k, g->tb ? g->k : g->n, g->ldb, g->step_b, batch);
+    int64_t nc = gemm_extent(g->m, g->n, g->ldc, g->step_c, batch);
+    st_dtype out = parity_pick(c, 6, 3) ? c->dtype : ST_F32;
+    double tol = 4 * PARITY_EPS * (sqrt((double)g->k) + 1) * 2;
+    if (g->k == 0) c->gaps = true;
+    parity_in(c, &g->a, c->dtype, na, 1);
+    parity_in(c, &g->b, c->dtype, nb, 1);
+    if (g->beta != 0) parity_update(c, &g->c, out, nc, 1, tol);
+    else parity_out(c, &g->c, out, nc, tol);
+    if (parity_pick(c, 7, 2)) parity_in(c, &g->bias, c->dtype, g->n, 1);
+    return true;
+}

@@ -1,0 +1,192 @@
+/* Parity cases of norm, attention, embedding, cross entropy, bias gradient. */
+/* SPDX-License-Identifier: MIT */
+#include "parity.h"
+#include <math.h>
+
+static bool layers_norm(parity_case *c, st_norm_fwd_args *a)
+{
+    static const int width[] = {1, 2, 7, 8, 31, 64, 65, 768, 769, 1024, 4099};
+    if (c->variant >= 33) return false;
+    a->width = width[c->variant % 11];
+    a->rows = parity_dim(c, 1, a->width > 1000 ? 17 : 129);
+    a->eps = 1e-5f;
+    parity_in(c, &a->x, c->dtype, a->rows * a->width, 1.5);
+    parity_in(c, &a->gain, c->dtype, a->width, 1);
+    return true;
+}
+
+bool cases_norm_fwd(parity_case *c)
+{
+    st_norm_fwd_args *a = (void *)c->args;
+    if (!layers_norm(c, a)) return false;
+    /* width 1 and tiny rows of near-equal numbers: x - mean is a rounding error times 1/sqrt(eps) */
+    double tol = 30 * PARITY_EPS * (a->width < 8 ? 40 : 1) * sqrt((double)a->width);
+    parity_in(c, &a->bias, c->dtype, a->width, 1);
+    parity_out(c, &a->y, c->dtype, a->rows * a->width, tol);
+    if (parity_pick(c, 2, 2)) return true;
+    parity_out(c, &a->mean, ST_F32, a->rows, 8 * PARITY_EPS);
+    parity_out(c, &a->rstd, ST_F32, a->rows, a->width < 8 ? 0.05 : 30 * PARITY_EPS);
+    return true;
+}
+
+bool cases_norm_bwd(parity_case *c)
+{
+    st_norm_bwd_args *a = (void *)c->args;
+    if (!layers_norm(c, a)) return false;
+    int64_t n = a->rows * a->width;
+    double tol = 60 * PARITY_EPS * sqrt((double)a->width), sums = 30 * PARITY_EPS * (double)a->rows;
+    parity_in(c, &a->mean, ST_F32, a->rows, 0.1);
+    parity_in_range(c, &a->rstd, ST_F32, a->rows, 0.5, 2);
+    parity_in(c, &a->dy, c->dtype, n, 1);
+    a->accumulate = (int)parity_pick(c, 2, 2);
+    if (a->accumulate) parity_update(c, &a->dx, c->dtype, n, 1, tol);
+    else if (parity_pick(c, 3, 2)) parity_inplace(c, &a->dx, &a->dy, tol);
+    else parity_out(c, &a->dx, c->dtype, n, tol);
+    if (parity_pick(c, 4, 4)) parity_update(c, &a->dgain, ST_F32, a->width, 1, 4 * sums);
+    if (parity_pick(c, 5, 4)) parity_update(c, &a->dbias, ST_F32, a->width, 1, sums);
+    return true;
+}
+
+/* Lengths that straddle the blocks of the fast kernels; slices of a packed tensor; caches. */
+static bool layers_attend(parity_case *c, st_attend_fwd_args *a)
+{
+    static const int len[] = {1, 2, 5, 16, 31, 33, 64, 65, 100, 130};
+    static const int dim[] = {1, 8, 16, 20, 32, 64, 80, 128, 130};
+    if (c->variant >= 40) return false;
+    a->batch = 1 + parity_pick(c, 1, 2);
+    a->heads = 1 + parity_pick(c, 2, 3);
+    a->head_dim = dim[parity_pick(c, 3, 9)];
+    a->q_len = len[c->variant % 10];
+    a->kv_len = a->q_len;
+    a->causal = parity_pick(c, 4, 3) > 0;
+    int how = (int)parity_pick(c, 5, 3);
+    if (how == 1) a->q_start = parity_pick(c, 6, 90); /* the cache holds q_start keys already */
+    if (how == 1) a->kv_len = a->q_start + a->q_len;
+    if (how == 2 && !a->causal) a->kv_len = parity_dim(c, 7, 130);
+    a->scale = 1.0f / sqrtf((float)a->head_dim);
+    a->drop = parity_pick(c, 8, 2) ? 0.2f : 0;
+    a->seed = 1234567890123;
+    return true;
+}
+
+static int64_t layers_rows(parity_case *c, const st_attend_fwd_args *a, int which, int64_t len,
+                           int64_t *stride, int64_t *step)
+{
+    int64_t width = a->heads * a->head_dim;
+    if (parity_pick(c, 9, 2) == 0) return a->batch * len * width;
+    c->gaps = true; /* rows of three packed tensors, and a cache longer than what is used */
+    *stride = 3 * width;
+    *step = which ? (len + 4) * *stride : len * *stride;
+    return (a->batch - 1) * *step + (len - 1) * *stride + width;
+}
+
+static void layers_attend_in(parity_case *c, st_attend_fwd_args *a, int64_t n[4])
+{
+    n[0] = layers_rows(c, a, 0, a->q_len, &a->q_stride, &a->q_step);
+    n[1] = layers_rows(c, a, 1, a->kv_len, &a->k_stride, &a->k_step);
+    n[2] = layers_rows(c, a, 2, a->kv_len, &a->v_stride, &a->v_step);
+    n[3] = a->batch * a->q_len * a->heads * a->head_dim;
+    parity_in(c, &a->q, c->dtype, n[0], 1);
+    parity_in(c, &a->k, c->dtype, n[1], 1);
+    parity_in(c, &a->v, c->dtype, n[2], 1);
+}
+
+bool cases_attend_fwd(parity_case *c)
+{
+    st_attend_fwd_args *a = (void *)c->args;
+    if (!layers_attend(c, a)) return false;
+    int64_t n[4];
+    layers_attend_in(c, a, n);
+    parity_out(c, &a->o, c->dtype, n[3], 100 * PARITY_EPS);
+    if (parity_pick(c, 10, 3)) {
+        parity_out(c, &a->lse, ST_F32, a->batch * a->heads * a->q_len, 60 * PARITY_EPS);
+    }
+    return true;
+}
+
+bool cases_attend_bwd(parity_case *c)
+{
+    st_attend_bwd_args *a = (void *)c->args;
+    if (!layers_attend(c, a)) return false;
+    int64_t n[4];
+    layers_attend_in(c, a, n);
+    double top = log((double)a->kv_len) + 0.5, size = sqrt((double)a->head_dim);
+    double tol = 60 * PARITY_EPS * size * sqrt((double)a->q_len) * exp(3);
+    parity_in(c, &a->o, c->dtype, n[3], 0.3);
+    parity_in_range(c, &a->lse, ST_F32, a->batch * a->heads * a->q_len, top, top + 1);
+    parity_in(c, &a->go, c->dtype, n[3], 1);
+    parity_out(c, &a->gq, c->dtype, n[0], tol);
+    parity_out(c, &a->gk, c->dtype, n[1], tol);
+    parity_out(c, &a->gv, c->dtype, n[2], tol);
+    return true;
+}
+
+static bool layers_embed(parity_case *c, st_embed_fwd_args *a, int64_t *vocab)
+{
+    if (c->variant >= 16) return false;
+    a->rows = parity_dim(c, 1, 129);
+    a->width = parity_dim(c, 2, 257);
+    a->len = 1 + parity_pick(c, 3, a->rows);
+    a->start = parity_pick(c, 4, 9);
+    *vocab = parity_dim(c, 5, 97);
+    parity_ids(c, &a->ids, a->rows, 0, *vocab);
+    c->gaps = true; /* which rows of the tables are touched depends on the ids */
+    return true;
+}
+
+bool cases_embed_fwd(parity_case *c)
+{
+    st_embed_fwd_args *a = (void *)c->args;
+    int64_t vocab;
+    if (!layers_embed(c, a, &vocab)) return false;
+    parity_in(c, &a->table, c->dtype, vocab * a->width, 1);
+    if (c->variant % 3) {
+        parity_in(c, &a->position, c->dtype, (a->start + a->len) * a->width, 1);
+    }
+    parity_out(c, &a->y, c->dtype, a->rows * a->width, 0);
+    return true;
+}
+
+bool cases_embed_bwd(parity_case *c)
+{
+    st_embed_bwd_args *a = (void *)c->args;
+    int64_t vocab;
+    if (!layers_embed(c, a, &vocab)) return false;
+    double tol = 4 * PARITY_EPS * (double)a->rows;
+    parity_in(c, &a->dy, c->dtype, a->rows * a->width, 1);
+    if (c->variant % 4 != 1) parity_update(c, &a->dtable, ST_F32, vocab * a->width, 1, tol);
+    if (c->variant % 4 != 2) {
+        parity_update(c, &a->dposition, ST_F32, (a->start + a->len) * a->width, 1, tol);
+    }
+    return true;
+}
+
+bool cases_xent(parity_case *c)
+{
+    st_xent_args *a = (void *)c->args;
+    if (c->variant >= 24) return false;
+    a->width = c->variant == 5 ? 50257 : parity_dim(c, 1, 1025);
+    a->rows = a->width > 2000 ? 3 : parity_dim(c, 2, 65);
+    a->scale = 0.25f;
+    int64_t n = a->rows * a->width;
+    double tol = 10 * PARITY_EPS;
+    parity_in(c, &a->logits, c->dtype, n, c->variant % 3 ? 3 : 30);
+    parity_ids(c, &a->targets, a->rows, c->variant % 2 ? 0 : -1, a->width);
+    /* against the largest number that takes part */
+    if (c->variant % 4 != 3) parity_out(c, &a->loss, ST_F32, a->rows, c->variant % 3 ? 4e-6 : 3e-5);
+    if (c->variant % 4 == 0) return true;
+    if (c->variant % 5 == 0) parity_out(c, &a->dlogits, c->dtype, n, tol);
+    else parity_inplace(c, &a->dlogits, &a->logits, tol);
+    return true;
+}
+
+bool cases_bias_grad(parity_case *c)
+{
+    st_bias_grad_args *a = (void *)c->args;
+    if (c->variant >= 24) return false;
+    a->rows = parity_dim(c, 1, 1025);
+    a->width = parity_dim(c, 2, 1025);
+    parity_in(c, &a->dy, c->dtype, a->rows * a->width, 1);
+    parity_update(c, &a->dbias, ST_F32, a->width, 1, 4 * PARITY_EPS * (double)a->rows);
+    return true;
+}

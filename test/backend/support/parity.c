@@ -1,0 +1,390 @@
+/* The parity harness: operands in guarded memory, two runs, comparison. */
+/* SPDX-License-Identifier: MIT */
+#include "parity.h"
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+/* Each operand of each run lies in its own slot between inaccessible pages. */
+#define SLOT_BYTES ((size_t)4 << 20)
+#define GUARD_BYTES ((size_t)1 << 16)
+enum { RUNS = 3, ARGS_BYTES = 2048 };
+static const unsigned char CANARY = 0xA7;
+static const char *program = "parity_test";
+
+void parity_program(const char *path)
+{
+    program = path;
+}
+
+/* ---- describing cases -------------------------------------------------------------------------- */
+
+int64_t parity_pick(const parity_case *c, int i, int64_t n)
+{
+    return (int64_t)(st_op_u32(0x9a417, st_hash_name(c->op), c->variant * 64 + i) % (uint64_t)n);
+}
+
+int64_t parity_dim(const parity_case *c, int i, int64_t limit)
+{
+    static const int dims[] = {1,  2,  3,  4,  5,  7,  8,  9,   11,  13,  15,  16,  17,  23,
+                               31, 32, 33, 47, 48, 63, 64, 65,  96,  97,  127, 128, 129, 191,
+                               192, 255, 256, 257, 384, 509, 511, 512, 513, 768, 1021, 1024, 1025};
+    int count = 0, all = sizeof dims / sizeof *dims;
+    while (count < all && dims[count] <= limit) count++;
+    return dims[parity_pick(c, i, count)];
+}
+
+static parity_operand *parity_declare(parity_case *c, const st_tensor *slot, st_dtype t, int64_t n)
+{
+    if (c->operands == PARITY_OPERANDS) abort();
+    parity_operand *o = &c->operand[c->operands++];
+    *o = (parity_operand){.at = (size_t)((const char *)slot - c->args), .shares = -1};
+    o->shape = st_view1(NULL, t, n);
+    return o;
+}
+
+void parity_in(parity_case *c, st_tensor *slot, st_dtype t, int64_t n, double std)
+{
+    parity_operand *o = parity_declare(c, slot, t, n);
+    o->lo = o->hi = std;
+}
+
+void parity_in_range(parity_case *c, st_tensor *slot, st_dtype t, int64_t n, double lo, double hi)
+{
+    parity_operand *o = parity_declare(c, slot, t, n);
+    o->lo = lo;
+    o->hi = hi;
+}
+
+void parity_ids(parity_case *c, st_tensor *slot, int64_t n, int64_t lo, int64_t hi)
+{
+    parity_in_range(c, slot, ST_I32, n, (double)lo, (double)hi);
+}
+
+void parity_out(parity_case *c, st_tensor *slot, st_dtype t, int64_t n, double tol)
+{
+    parity_operand *o = parity_declare(c, slot, t, n);
+    o->role = PARITY_OUT;
+    o->tol = tol;
+}
+
+void parity_update(parity_case *c, st_tensor *slot, st_dtype t, int64_t n, double std, double tol)
+{
+    parity_operand *o = parity_declare(c, slot, t, n);
+    o->role = PARITY_UPDATE;
+    o->lo = o->hi = std;
+    o->tol = tol;
+}
+
+void parity_inplace(parity_case *c, st_tensor *slot, const st_tensor *of, double tol)
+{
+    for (int i = 0; i < c->operands; i++) {
+        if (c->operand[i].at != (size_t)((const char *)of - c->args)) continue;
+        c->operand[i].role = PARITY_UPDATE;
+        c->operand[i].tol = tol;
+        parity_operand *o = parity_declare(c, slot, c->operand[i].shape.dtype,
+                                           c->operand[i].shape.dim[0]);
+        o->shares = i;
+        return;
+    }
+    abort();
+}
+
+/* ---- operands in memory ------------------------------------------------------------------------ */
+
+static char *parity_slots(void)
+{
+    static char *base;
+    if (base) return base;
+    size_t stride = SLOT_BYTES + GUARD_BYTES, all = stride * RUNS * PARITY_OPERANDS + GUARD_BYTES;
+    base = mmap(NULL, all, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (base == MAP_FAILED) abort();
+    for (size_t i = 0; i < RUNS * PARITY_OPERANDS; i++) {
+        if (mprotect(base + GUARD_BYTES + i * stride, SLOT_BYTES, PROT_READ | PROT_WRITE)) abort();
+    }
+    return base;
+}
+
+/* Where operand `i` of a run lies: against the guard page behind it (so with no alignment beyond its
+ * element's), or, on odd seeds, aligned at the start of its slot. Canaries fill 64 bytes around. */
+static char *parity_place(const parity_case *c, int run, int i)
+{
+    size_t stride = SLOT_BYTES + GUARD_BYTES, bytes = st_bytes(c->operand[i].shape);
+    char *slot = parity_slots() + GUARD_BYTES + (size_t)(run * PARITY_OPERANDS + i) * stride;
+    if (bytes + 128 > SLOT_BYTES) {
+        fprintf(stderr, "%s:%d: operand %d has %zu bytes\n", c->op, c->variant, i, bytes);
+        abort();
+    }
+    return c->seed % 2 ? slot + 64 : slot + SLOT_BYTES - bytes;
+}
+
+static void parity_fill(const parity_case *c, int i, char *data)
+{
+    const parity_operand *o = &c->operand[i];
+    int64_t n = o->shape.dim[0];
+    uint64_t seed = c->seed * 1000 + (uint64_t)i;
+    memset(data - 64, CANARY, 64);
+    if (c->seed % 2) memset(data + st_bytes(o->shape), CANARY, 64);
+    if (o->role == PARITY_OUT) { /* NaN in both dtypes */
+        for (size_t b = 0; b < st_bytes(o->shape); b += 2) memcpy(data + b, "\xad\x7f", 2);
+        return;
+    }
+    for (int64_t at = 0; at < n; at += 1024) {
+        float value[1024];
+        int64_t len = n - at < 1024 ? n - at : 1024;
+        if (o->lo == o->hi) st_normal_fill(value, len, 0, (float)o->hi, seed, (uint64_t)at);
+        for (int64_t j = 0; j < len; j++) {
+            double u = st_op_u32(seed, 7, at + j) * 0x1p-32;
+            if (o->lo != o->hi) value[j] = (float)(o->lo + u * (o->hi - o->lo));
+            int32_t id = (int32_t)floor(o->lo + u * (o->hi - o->lo));
+            if (o->shape.dtype == ST_I32) ((int32_t *)(void *)data)[at + j] = id;
+        }
+        if (o->shape.dtype == ST_I32) continue;
+        st_convert(data + (size_t)at * st_dtype_size(o->shape.dtype), o->shape.dtype, value, ST_F32,
+                   len);
+    }
+}
+
+static uint64_t parity_hash(const char *data, size_t bytes)
+{
+    uint64_t h = 0xcbf29ce484222325u;
+    for (size_t i = 0; i < bytes; i++) h = (h ^ (unsigned char)data[i]) * 0x100000001b3u;
+    return h;
+}
+
+static bool parity_canary_ok(const parity_case *c, int i, const char *data)
+{
+    size_t bytes = st_bytes(c->operand[i].shape);
+    for (int j = 1; j <= 64; j++) {
+        if ((unsigned char)data[-j] != CANARY) return false;
+        if (c->seed % 2 && (unsigned char)data[bytes + (size_t)j - 1] != CANARY) return false;
+    }
+    return true;
+}
+
+/* Fills the operands of a run, calls, checks what must not change. NULL or what went wrong. */
+static const char *parity_execute(const parity_case *c, int run, parity_call *call, st_stream *q)
+{
+    _Alignas(64) char args[ARGS_BYTES];
+    uint64_t before[PARITY_OPERANDS] = {0};
+    memcpy(args, c->args, ARGS_BYTES);
+    for (int i = 0; i < c->operands; i++) {
+        const parity_operand *o = &c->operand[i];
+        st_tensor t = o->shape;
+        t.data = parity_place(c, run, o->shares < 0 ? i : o->shares);
+        memcpy(args + o->at, &t, sizeof t);
+        if (o->shares >= 0) continue;
+        parity_fill(c, i, t.data);
+        if (o->role == PARITY_IN) before[i] = parity_hash(t.data, st_bytes(t));
+    }
+    call(q, args);
+    st_err e;
+    if (st_stream_sync(q, &e)) return "a failure was latched";
+    for (int i = 0; i < c->operands; i++) {
+        const parity_operand *o = &c->operand[i];
+        if (o->shares >= 0) continue;
+        const char *data = parity_place(c, run, i);
+        if (!parity_canary_ok(c, i, data)) return "wrote outside an operand";
+        if (o->role == PARITY_IN && parity_hash(data, st_bytes(o->shape)) != before[i]) {
+            return "changed an input";
+        }
+    }
+    return NULL;
+}
+
+/* ---- comparing --------------------------------------------------------------------------------- */
+
+static double parity_value(const char *data, st_dtype t, int64_t i)
+{
+    float f;
+    uint16_t h;
+    if (t == ST_F32) memcpy(&f, data + 4 * i, 4);
+    else memcpy(&h, data + 2 * i, 2), f = st_bf16_to_f32(h);
+    return (double)f;
+}
+
+/* True if element `i` of output `o` is as it should be; *want and *got are the values. */
+static bool parity_same(const parity_operand *o, const char *ref, const char *cpu, int64_t i,
+                        double *want, double *got)
+{
+    size_t size = st_dtype_size(o->shape.dtype);
+    *want = parity_value(ref, o->shape.dtype, i);
+    *got = parity_value(cpu, o->shape.dtype, i);
+    if (memcmp(ref + (size_t)i * size, cpu + (size_t)i * size, size) == 0) return true;
+    /* one ulp of the result: both round, from values that differ by tol */
+    double ulp = o->shape.dtype == ST_F32 ? 0x1p-22 : 0x1p-7;
+    return fabs(*want - *got) <= o->tol + ulp * fabs(*want);
+}
+
+/* Compares the outputs of runs 0 (ref) and 1, and 1 and 2 bit by bit. */
+static bool parity_compare(const parity_case *c, char *why, size_t room)
+{
+    for (int i = 0; i < c->operands; i++) {
+        const parity_operand *o = &c->operand[i];
+        if (o->role == PARITY_IN || o->shares >= 0) continue;
+        const char *ref = parity_place(c, 0, i), *one = parity_place(c, 1, i);
+        if (memcmp(one, parity_place(c, 2, i), st_bytes(o->shape)) != 0) {
+            snprintf(why, room, "operand %d: two calls disagree", i);
+            return false;
+        }
+        for (int64_t j = 0; j < o->shape.dim[0]; j++) {
+            double want, got;
+            if (parity_same(o, ref, one, j, &want, &got)) continue;
+            snprintf(why, room, "operand %d[%lld of %lld]: got %.9g, want %.9g, bound %.2g + ulp",
+                     i, (long long)j, (long long)o->shape.dim[0], got, want, o->tol);
+            return false;
+        }
+    }
+    return true;
+}
+
+/* The dry stream's bytes are the operands': read once, written once. */
+static bool parity_dry_ok(const parity_case *c, const parity_op *op, st_stream *dry, char *why,
+                          size_t room)
+{
+    int64_t bytes = 0;
+    st_cost before = st_stream_cost(dry);
+    _Alignas(64) char args[ARGS_BYTES];
+    memcpy(args, c->args, ARGS_BYTES);
+    for (int i = 0; i < c->operands; i++) {
+        const parity_operand *o = &c->operand[i];
+        st_tensor t = o->shape;
+        t.data = parity_slots(); /* inaccessible */
+        memcpy(args + o->at, &t, sizeof t);
+        if (o->shares < 0) bytes += (int64_t)st_bytes(t) * (o->role == PARITY_UPDATE ? 2 : 1);
+    }
+    op->call(dry, args);
+    st_cost cost = st_stream_cost(dry);
+    if (cost.launches == before.launches + 1 &&
+        (c->gaps || cost.bytes - before.bytes == bytes)) {
+        return true;
+    }
+    snprintf(why, room, "dry stream: %lld bytes, the operands are %lld",
+             (long long)(cost.bytes - before.bytes), (long long)bytes);
+    return false;
+}
+
+/* ---- runs -------------------------------------------------------------------------------------- */
+
+typedef struct {
+    const char *forbid;
+    int threads;
+    st_stream *cpu, *dry;
+} parity_config;
+
+enum { CONFIGS = 12 };
+
+static st_stream *parity_open(const char *device, const parity_config *k)
+{
+    st_err e;
+    st_stream *q;
+    setenv("ST_CPU_FORBID", k->forbid, 1);
+    if (st_stream_open(&q, device, k->threads, &e)) {
+        fprintf(stderr, "%s\n", e.msg);
+        abort();
+    }
+    return q;
+}
+
+static parity_config parity_config_open(const char *forbid, int threads)
+{
+    parity_config k = {.forbid = forbid, .threads = threads};
+    st_err e;
+    k.cpu = parity_open("cpu", &k);
+    if (st_stream_dry(&k.dry, k.cpu, &e)) abort();
+    return k;
+}
+
+static void parity_config_close(parity_config *k)
+{
+    st_stream_close(k->cpu);
+    st_stream_close(k->dry);
+}
+
+/* Every peel that makes a difference on this machine, with 1, 2 and 3 threads. */
+static int parity_configs(parity_config k[CONFIGS])
+{
+    static const char *const peels[] = {"none", "amx", "amx,avx512", "amx,avx512,avx2"};
+    int count = 0;
+    for (int peel = 0; peel < 4; peel++) {
+        for (int threads = 1; threads <= 3; threads++) {
+            k[count] = parity_config_open(peels[peel], threads);
+            bool seen = false;
+            for (int i = 0; i < count; i++) {
+                const char *was = st_stream_describe(k[i].cpu);
+                seen |= strcmp(was, st_stream_describe(k[count].cpu)) == 0;
+            }
+            if (seen) parity_config_close(&k[count]);
+            else count++;
+        }
+    }
+    return count;
+}
+
+/* One variant, dtype and seed; -1: there is no such variant, else the number of failures. */
+static int parity_one(const parity_op *op, int variant, st_dtype t, uint64_t seed, st_stream *ref,
+                      const parity_config *k, int configs)
+{
+    _Alignas(64) char args[ARGS_BYTES] = {0};
+    int failures = 0;
+    if (op->args_size > ARGS_BYTES) abort();
+    parity_case c = {.op = op->op, .variant = variant, .dtype = t, .seed = seed, .args = args};
+    if (!op->describe(&c)) return -1;
+    const char *ref_fault = parity_execute(&c, 0, op->call, ref);
+    for (int i = 0; i < configs; i++) {
+        char why[256] = "";
+        const char *fault = ref_fault;
+        if (!fault) fault = parity_execute(&c, 1, op->call, k[i].cpu);
+        if (!fault) fault = parity_execute(&c, 2, op->call, k[i].cpu);
+        if (fault) snprintf(why, sizeof why, "%s", fault);
+        else if (parity_compare(&c, why, sizeof why))
+            parity_dry_ok(&c, op, k[i].dry, why, sizeof why);
+        if (!why[0]) continue;
+        failures++;
+        fprintf(stderr, "%s: %s\n  rerun: %s %s:%d:%s:%llu:%s:%d\n", op->op, why, program, op->op,
+                variant, st_dtype_name(t), (unsigned long long)seed, k[i].forbid, k[i].threads);
+    }
+    return failures;
+}
+
+int parity_run(const parity_op *op)
+{
+    parity_config k[CONFIGS];
+    int configs = parity_configs(k), failures = 0;
+    st_stream *ref = parity_open("ref", &k[0]);
+    for (int v = 0, found = 0; found >= 0 && failures < 5; v++) {
+        for (uint64_t seed = 1; seed <= 2 && found >= 0; seed++) {
+            st_dtype t = (v + (int)seed) % 2 ? ST_F32 : ST_BF16;
+            found = parity_one(op, v / 2, t, seed, ref, k, configs);
+            if (found > 0) failures += found;
+        }
+    }
+    for (int i = 0; i < configs; i++) parity_config_close(&k[i]);
+    st_stream_close(ref);
+    return failures;
+}
+
+int parity_rerun(const parity_op *ops, int count, const char *text)
+{
+    char name[32], dtype[16], forbid[64];
+    int variant, threads;
+    unsigned long long seed;
+    st_dtype t;
+    if (sscanf(text, "%31[^:]:%d:%15[^:]:%llu:%63[^:]:%d", name, &variant, dtype, &seed, forbid,
+               &threads) != 6 || !st_dtype_parse(dtype, &t)) {
+        return -1;
+    }
+    for (int i = 0; i < count; i++) {
+        if (strcmp(ops[i].op, name) != 0) continue;
+        parity_config k = parity_config_open(forbid, threads);
+        st_stream *ref = parity_open("ref", &k);
+        printf("%s: %s\n", text, st_stream_describe(k.cpu));
+        int found = parity_one(&ops[i], variant, t, seed, ref, &k, 1);
+        parity_config_close(&k);
+        st_stream_close(ref);
+        return found;
+    }
+    return -1;
+}
