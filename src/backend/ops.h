@@ -19,9 +19,12 @@ typedef struct st_stream st_stream;
  *   ld*: elements between stored rows; 0 = natural (stored row length).
  *   step_*: elements between batches; 0 = natural (the stored matrix's size with its ld), so a
  *   shared operand is written as step -1.
+ *   bias_rows p > 1: bias is (p, n) and row i of C gets row i % p. step_bias: between batches' biases
+ *   (0: one bias for all batches).
  *   beta 0 ignores what was in C (NaN included). k may be 0: then C = beta*C + bias. */
 typedef struct {
     int64_t m, n, k, batch, lda, ldb, ldc, step_a, step_b, step_c;
+    int64_t bias_rows, step_bias;
     st_tensor a, b, c, bias;
     int ta, tb;
     float beta;

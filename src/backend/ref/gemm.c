@@ -6,13 +6,15 @@ void st_ref_gemm(st_stream *q, const st_gemm_args *g)
 {
     (void)q;
     st_gemm_layout l = st_gemm_resolve(g);
+    int64_t period = st_or(g->bias_rows, 1);
     for (int64_t b = 0; b < l.batch; b++) {
         for (int64_t i = 0; i < g->m; i++) {
             for (int64_t j = 0; j < g->n; j++) {
                 int64_t at = b * l.step_c + i * l.ldc + j;
                 int64_t a0 = b * l.step_a + (g->ta ? i : i * l.lda), da = g->ta ? l.lda : 1;
                 int64_t b0 = b * l.step_b + (g->tb ? j * l.ldb : j), db = g->tb ? 1 : l.ldb;
-                double sum = g->bias.data ? (double)ref_load(&g->bias, j) : 0.0;
+                int64_t at_bias = b * g->step_bias + i % period * g->n + j;
+                double sum = g->bias.data ? (double)ref_load(&g->bias, at_bias) : 0.0;
                 if (g->beta != 0) sum += (double)g->beta * (double)ref_load(&g->c, at);
                 for (int64_t x = 0; x < g->k; x++) {
                     sum += (double)ref_load(&g->a, a0 + x * da) *
