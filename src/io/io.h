@@ -99,6 +99,8 @@ int32_t st_bpe_eos(const st_bpe *b);  /* <|endoftext|>, or -1 */
 st_status st_bpe_encode(const st_bpe *b, const char *text, size_t n, st_ids *out, st_err *e);
 /* The bytes of one id (not NUL-terminated, may be part of a UTF-8 character); NULL if out of range. */
 const char *st_bpe_bytes(const st_bpe *b, int32_t id, size_t *n);
+/* 64 bits over tokens and merges: equal for tokenizers that work alike. */
+uint64_t st_bpe_hash(const st_bpe *b);
 /* Writes vocab.json, merges.txt, tokenizer.json, tokenizer_config.json and special_tokens_map.json
  * as Hugging Face does into a folder. */
 st_status st_bpe_save(const st_bpe *b, const char *dir, st_err *e);
