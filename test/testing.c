@@ -43,7 +43,8 @@ int st_test_entries(const char *dir)
     int n = 0;
     DIR *d = opendir(dir);
     if (!d) return -1;
-    for (struct dirent *x; (x = readdir(d));) n += strcmp(x->d_name, ".") && strcmp(x->d_name, "..");
+    for (struct dirent *x; (x = readdir(d));)
+        n += strcmp(x->d_name, ".") && strcmp(x->d_name, "..");
     closedir(d);
     return n;
 }

@@ -10,6 +10,24 @@
 static st_sink sink;
 static volatile sig_atomic_t interrupted;
 
+/* Names out of hostile files must not speak to the terminal: control characters become '?', and a
+ * UTF-8 character that the end of the buffer cut goes. */
+static void status_clean(char *msg, size_t cap)
+{
+    unsigned char *m = (unsigned char *)msg;
+    size_t n = strlen(msg), back = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (m[i] < 0x20 || m[i] == 0x7f) m[i] = '?';
+        if (m[i] == 0xc2 && m[i + 1] >= 0x80 && m[i + 1] < 0xa0) m[i] = m[i + 1] = '?'; /* C1 */
+    }
+    if (n + 1 < cap) return;
+    while (back < 3 && back + 1 < n && (m[n - 1 - back] & 0xc0) == 0x80)
+        back++;
+    unsigned char lead = m[n - 1 - back];
+    size_t whole = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : lead >= 0xc0 ? 2 : 1;
+    if (whole > back + 1) m[n - 1 - back] = '\0';
+}
+
 st_status st_fail(st_err *e, st_status code, const char *file, int line, const char *fmt, ...)
 {
     if (!e) return code;
@@ -20,6 +38,7 @@ st_status st_fail(st_err *e, st_status code, const char *file, int line, const c
     va_start(ap, fmt);
     vsnprintf(e->msg, sizeof e->msg, fmt, ap);
     va_end(ap);
+    status_clean(e->msg, sizeof e->msg);
     return code;
 }
 
@@ -34,6 +53,7 @@ void st_err_prefix(st_err *e, const char *fmt, ...)
     va_end(ap);
     size_t n = strlen(e->msg);
     snprintf(e->msg + n, sizeof e->msg - n, ": %s", old);
+    status_clean(e->msg, sizeof e->msg);
 }
 
 void st_sink_set(const st_sink *s)
@@ -49,6 +69,7 @@ void st_log(st_log_level level, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
+    status_clean(text, sizeof text);
     sink.log(sink.ctx, level, text);
 }
 

@@ -52,19 +52,21 @@ typedef struct {
     const char *dtype; /* as in the file: "F32", "BF16", "I64" ... */
     int64_t dim[8];
     int ndim;
-    const void *data;
     size_t bytes;
+    int64_t offset; /* of its bytes after the header */
+    const st_safetensors *file;
 } st_stored;
 
-/* Maps the file and checks all of it: header bounds, JSON, duplicate names, dtypes, shapes against
- * byte ranges with overflow checks, no holes or overlap, exact length. */
+/* Checks the whole header: its bounds, JSON, duplicate names, dtypes, shapes against byte ranges
+ * with overflow checks, no holes or overlap, exact length of the file. The file stays open. */
 st_status st_safetensors_open(st_safetensors **out, const char *path, st_err *e);
 void st_safetensors_close(st_safetensors *f);
 int64_t st_safetensors_count(const st_safetensors *f);
-const st_stored *st_safetensors_at(const st_safetensors *f, int64_t i);        /* file order */
+const st_stored *st_safetensors_at(const st_safetensors *f, int64_t i);        /* by offset */
 const st_stored *st_safetensors_find(const st_safetensors *f, const char *name); /* or NULL */
 const char *st_safetensors_meta(const st_safetensors *f, const char *key);     /* or NULL */
-/* Converts a stored F64/F32/F16/BF16 tensor to `dst` (host, same element count; else ST_ESHAPE). */
+/* Reads a stored F64/F32/F16/BF16 tensor into `dst` (host F32/F16/BF16, same element count; else
+ * ST_ESHAPE), or I32/U16/U8 into the same. Thread-safe. */
 st_status st_stored_read(const st_stored *s, st_tensor dst, st_err *e);
 
 /* Writing: names and shapes first, then each tensor's bytes through `fill`, which may be called in

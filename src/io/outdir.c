@@ -40,20 +40,26 @@ static st_status outdir_replaceable(const char *target, bool replace, bool *empt
     }
     closedir(dir);
     if (!*empty && !replace) {
-        ST_FAIL(e, ST_EARG, "%s: exists and is not empty; choose another name, or say --force to "
-                "replace it", target);
+        ST_FAIL(e, ST_EARG,
+                "%s: exists and is not empty; choose another name, or say --force to "
+                "replace it",
+                target);
     }
     if (*inner) {
-        ST_FAIL(e, ST_EARG, "%s: holds a folder (%s), so it is not replaced; choose another name, "
-                "or remove it yourself", target, inner);
+        ST_FAIL(e, ST_EARG,
+                "%s: holds a folder (%s), so it is not replaced; choose another name, "
+                "or remove it yourself",
+                target, inner);
     }
     char *cwd = getcwd(NULL, 0), *real = realpath(target, NULL);
     bool inside = cwd && real && outdir_within(cwd, real);
     free(cwd);
     free(real);
     if (inside) {
-        ST_FAIL(e, ST_EARG, "%s: is the working folder or one above it, so it is not replaced; "
-                "choose another name", target);
+        ST_FAIL(e, ST_EARG,
+                "%s: is the working folder or one above it, so it is not replaced; "
+                "choose another name",
+                target);
     }
     return ST_OK;
 }

@@ -21,7 +21,8 @@ enum { TEMP_NAME = 200, TEMP_TRIES = 1000 };
 st_status st_temp_target(char **out, const char *path, st_err *e)
 {
     size_t n = strlen(path);
-    while (n > 1 && path[n - 1] == '/') n--;
+    while (n > 1 && path[n - 1] == '/')
+        n--;
     if (n == 0) ST_FAIL(e, ST_EARG, "an empty path was given where a file or folder is expected");
     char *plain = strndup(path, n);
     if (!plain) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", path);
@@ -33,8 +34,10 @@ st_status st_temp_target(char **out, const char *path, st_err *e)
     *out = realpath(plain, NULL);
     free(plain);
     if (!*out) {
-        ST_FAIL(e, ST_EARG, "%s: a symbolic link that leads nowhere (%s); remove it or make its "
-                "target", path, strerror(errno));
+        ST_FAIL(e, ST_EARG,
+                "%s: a symbolic link that leads nowhere (%s); remove it or make its "
+                "target",
+                path, strerror(errno));
     }
     return ST_OK;
 }

@@ -1,7 +1,8 @@
-/* Files and folders that appear whole or not at all: success, refusal, full disks, killed writers. */
+/* Files and folders that appear whole or not at all: success, refusal, full disks, killed writers.
+ */
 /* SPDX-License-Identifier: MIT */
-#include "testing.h"
 #include "io/io.h"
+#include "testing.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/filter.h>
@@ -115,7 +116,8 @@ static void file_write_limited(const char *path, size_t chunk, size_t total, con
     st_err e = {0};
     char *data = calloc(1, chunk);
     st_status s = st_outfile_open(&o, path, &e);
-    for (size_t n = 0; !s && n < total; n += chunk) s = st_outfile_write(&o, data, chunk, &e);
+    for (size_t n = 0; !s && n < total; n += chunk)
+        s = st_outfile_write(&o, data, chunk, &e);
     if (!s) s = st_outfile_commit(&o, &e);
     st_outfile_discard(&o);
     free(data);
@@ -184,7 +186,8 @@ static void test_killed_writer(void **state)
         bool ok = !st_outfile_open(&o, path, NULL) && !st_outdir_open(&d, sub, false, NULL) &&
                   !st_write_file(st_test_path(d.temp, "part"), "x", 1, NULL) &&
                   write(ready[1], "x", 1) == 1;
-        for (;;) pause();
+        for (;;)
+            pause();
         _exit(ok);
     }
     char c;
@@ -322,7 +325,8 @@ static void test_read_and_copy(void **state)
     size_t n;
     for (size_t size = 0; size < 300000; size = size * 2 + 1) {
         char *data = malloc(size + 1);
-        for (size_t i = 0; i < size; i++) data[i] = (char)(i * 7 + i / 256);
+        for (size_t i = 0; i < size; i++)
+            data[i] = (char)(i * 7 + i / 256);
         st_test_write(a, data, size);
         assert_ok(st_read_file(a, size, &text, &n, &e), &e);
         assert_int_equal(n, size);
@@ -371,19 +375,20 @@ static void test_paths(void **state)
     json_t *j = json_pack("{s:i, s:[s, s]}", "b", 1, "a", "x", "\xc3\xa9");
     assert_ok(st_write_json(st_test_path(dir, "j"), j, &e), &e);
     json_decref(j);
-    file_holds(st_test_path(dir, "j"), "{\n  \"b\": 1,\n  \"a\": [\n    \"x\",\n    \"\xc3\xa9\"\n  ]\n}\n");
+    file_holds(st_test_path(dir, "j"),
+               "{\n  \"b\": 1,\n  \"a\": [\n    \"x\",\n    \"\xc3\xa9\"\n  ]\n}\n");
     st_test_remove(dir);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_outfile),          cmocka_unit_test(test_outfile_refused),
-        cmocka_unit_test(test_outfile_link),     cmocka_unit_test(test_outfile_long_name),
-        cmocka_unit_test(test_full_disk),        cmocka_unit_test(test_dev_full),
-        cmocka_unit_test(test_killed_writer),    cmocka_unit_test(test_outdir),
-        cmocka_unit_test(test_outdir_refused),   cmocka_unit_test(test_outdir_fallback),
-        cmocka_unit_test(test_read_and_copy),    cmocka_unit_test(test_paths),
+        cmocka_unit_test(test_outfile),        cmocka_unit_test(test_outfile_refused),
+        cmocka_unit_test(test_outfile_link),   cmocka_unit_test(test_outfile_long_name),
+        cmocka_unit_test(test_full_disk),      cmocka_unit_test(test_dev_full),
+        cmocka_unit_test(test_killed_writer),  cmocka_unit_test(test_outdir),
+        cmocka_unit_test(test_outdir_refused), cmocka_unit_test(test_outdir_fallback),
+        cmocka_unit_test(test_read_and_copy),  cmocka_unit_test(test_paths),
     };
     return cmocka_run_group_tests_name("file", tests, NULL, NULL);
 }
