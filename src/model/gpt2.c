@@ -86,6 +86,7 @@ static st_status gpt2_open(st_model *m, const json_t *config, st_err *e)
     for (int64_t i = 0; i < c.layers; i++)
         gpt2_add_block(g, i, &b);
     st_add_norm(&b, "ln_f", c.width, &g->ln_f);
+    b.tied = c.tied;
     st_add_matrix(&b, "lm_head", c.width, c.vocab, &g->head);
     g->c.tied = c.tied && g->head.l.spec.type == &st_map_dense;
     if (!g->c.tied) st_add_weights(&b, &g->head, (float)c.init, 0, false);

@@ -56,6 +56,7 @@ typedef struct {
     st_model *m;
     const json_t *maps; /* GLOB -> SPEC, or NULL */
     bool *used;         /* by entry of maps: some matrix matched */
+    bool tied;          /* the next matrix is an embedding too */
     st_err *e;
     st_status status;
 } st_builder;

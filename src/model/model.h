@@ -37,7 +37,8 @@ typedef void st_param_fn(void *ctx, const st_param *p);
 
 /* Builds a model from a config.json object: GPT-2's keys as Hugging Face writes them, plus our key
  * "strut": {"format": 1, "maps": {GLOB: SPEC, ...}} (fnmatch globs on matrix names, later ones win;
- * one that matches no matrix is ST_EARG with the nearest name). Unknown "strut" keys are errors,
+ * one that matches no matrix is ST_EARG with the nearest name; a tied lm_head is matched by
+ * its exact name only, and then untied). Unknown "strut" keys are errors,
  * unknown Hugging Face keys are not. `config` is not kept. */
 st_status st_model_open(st_model **out, const json_t *config, st_err *e);
 void st_model_close(st_model *m);

@@ -185,7 +185,8 @@ void st_add_norm(st_builder *b, const char *name, int64_t width, st_norm *n)
     builder_add(b, -1, full, 1, &width, 0.0f, 0.0f, ST_P_NORM | ST_P_BIAS, &n->bias, &n->dbias);
 }
 
-/* The text of the last glob that matches `name`, and all that match marked used. */
+/* The text of the last glob that matches `name`, and all that match marked used. A tied head is
+ * matched by its exact name only: "*" does not untie it. */
 static const char *builder_text(st_builder *b, const char *name)
 {
     const char *text = "dense", *glob;
@@ -193,7 +194,7 @@ static const char *builder_text(st_builder *b, const char *name)
     size_t i = 0;
     json_object_foreach((json_t *)(uintptr_t)b->maps, glob, value)
     {
-        if (fnmatch(glob, name, 0) == 0) {
+        if (b->tied ? strcmp(glob, name) == 0 : fnmatch(glob, name, 0) == 0) {
             b->used[i] = true;
             text = json_string_value(value);
         }
