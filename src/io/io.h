@@ -163,16 +163,18 @@ typedef struct st_node {
     int64_t n;
     char **key;
     struct st_node **item;
-    char *where; /* "FILE:LINE:COLUMN", or "command line" */
+    char **key_where; /* the place of each key of a map */
+    char *where;      /* "FILE:LINE:COLUMN", or "command line" */
 } st_node;
 /* One document; aliases and anchors, tags, merge keys, duplicate keys, more than 64 levels or 1 MiB
- * are refused, with the place. */
+ * are refused, with the place. No document at all (an empty file) is an empty map. */
 st_status st_yaml_load(st_node **out, const char *path, st_err *e);
 st_status st_yaml_parse(st_node **out, const char *text, size_t n, const char *name, st_err *e);
 void st_node_free(st_node *n);
 const st_node *st_node_get(const st_node *map, const char *key); /* or NULL */
 /* Sets a dotted path ("train.lr") to the value written as YAML ("6e-4", "[a, b]", "{h.*: dense}"),
- * making maps on the way. */
+ * making maps on the way. A path through a list or a value that is not null is ST_EARG; nothing is
+ * changed then. */
 st_status st_node_set(st_node *root, const char *path, const char *value, const char *where,
                       st_err *e);
 

@@ -79,7 +79,7 @@ static st_status store_header(const store_row *row, int64_t rows, const json_t *
         }
         json_object_set(all, key, value);
     }
-    if (!s && json_object_set_new(header, "__metadata__", all)) {
+    if (json_object_set_new(header, "__metadata__", all) && !s) {
         s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "%s: out of memory", path);
     }
     size_t at = 0;
