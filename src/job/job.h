@@ -261,4 +261,8 @@ st_status st_bench_model(const st_bench_model_opts *o, json_t **result, st_err *
 
 /* ---- demo and report (demo.c, report.c, plot.c) ---------------------------------------------- */
 
+/* Writes DIR/report.html (one self-contained page) and DIR/plots/NAME.{png,svg} from the demo's
+ * results (report.h has their form). */
+st_status st_report_write(const json_t *results, const char *dir, st_err *e);
+
 #endif

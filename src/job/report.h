@@ -1,0 +1,35 @@
+/* report: the demo's results as a page for people. Inner header of job.
+ *
+ * Results are one JSON object, results.json:
+ *   strut, when, seed, seconds, complete, budget {..}, machine {cpu, cores, memory_bytes, system,
+ *   device}, text {source, bytes, vocab, train_tokens, val_tokens, bytes_per_token}, model {layers,
+ *   heads, width, inner, context, vocab, ...}, recipe {train {..}, heal {..}, measure {..}}, prompt
+ *   models: list of {
+ *     name "monarch 2x", label "monarch", kind "dense" | "narrow" | "structured", reduction 1 2 4,
+ *     maps {c_fc, c_proj}, inner, folder, parameters, embedding_parameters, mlp_parameters, bytes,
+ *     macs_per_token, perplexity_projected, perplexity, steps, tokens, train_tokens_per_second,
+ *     prefill, decode {tokens_per_second, low, high}, curve {tokens [], loss []}, validation
+ *     {tokens [], loss []}, sample }
+ * A key that could not be measured is absent; everything below copes with that. */
+/* SPDX-License-Identifier: MIT */
+#ifndef ST_REPORT_H
+#define ST_REPORT_H
+
+#include "job/html.h"
+
+/* Numbers of a row: NAN where absent. Path: "decode.tokens_per_second". */
+double st_row_num(const json_t *row, const char *path);
+const char *st_row_str(const json_t *row, const char *key); /* "" where absent */
+
+/* Adds "remarks": sentences that follow from the numbers, nothing else. */
+st_status st_remarks_add(json_t *results, st_err *e);
+
+/* Draws the figures: each as OUT/plots/NAME.png and .svg and, if f is not NULL, into the page. */
+st_status st_report_figures(FILE *f, const json_t *results, const char *dir, st_err *e);
+
+/* Indices (new memory, *n of them) of the models on the Pareto front: none is both better in `x`
+ * (larger if `larger`, else smaller) and lower in perplexity. By rising x. */
+st_status st_report_front(const json_t *results, const char *x, bool larger, int64_t **index,
+                          int64_t *n, st_err *e);
+
+#endif

@@ -1,0 +1,334 @@
+/* The demo's figures: perplexity against size and speed with the Pareto front, and loss curves. */
+/* SPDX-License-Identifier: MIT */
+#include "job/report.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const struct {
+    const char *label;
+    int colour;
+} plots_colours[] = {{"dense", ST_INK},     {"narrow", ST_GREY},   {"lowrank", ST_BLUE},
+                     {"blockdiag", ST_RED}, {"monarch", ST_GREEN}, {"kron", ST_PURPLE},
+                     {"ss1", ST_ORANGE},    {"ss1 folds", ST_SKY}};
+
+/* By label, the longest known beginning; sums and types to come get what is left. */
+static int plots_colour(const json_t *row)
+{
+    const char *label = st_row_str(row, "label");
+    for (size_t i = 0; i < sizeof plots_colours / sizeof *plots_colours; i++)
+        if (strcmp(label, plots_colours[i].label) == 0) return plots_colours[i].colour;
+    return strcmp(st_row_str(row, "kind"), "dense") == 0 ? ST_INK : ST_OLIVE;
+}
+
+static st_shape plots_shape(const json_t *row)
+{
+    double reduction = st_row_num(row, "reduction");
+    return reduction < 1.5 ? ST_DIAMOND : reduction < 3 ? ST_CIRCLE : ST_SQUARE;
+}
+
+/* ---- Pareto front --------------------------------------------------------------------------- */
+
+typedef struct {
+    double x, y; /* x turned so that less is better */
+    int64_t i;
+} plots_place;
+
+static int plots_order(const void *a, const void *b)
+{
+    const plots_place *p = a, *q = b;
+    if (p->x != q->x) return p->x < q->x ? -1 : 1;
+    if (p->y != q->y) return p->y < q->y ? -1 : 1;
+    return p->i < q->i ? -1 : p->i > q->i;
+}
+
+st_status st_report_front(const json_t *results, const char *x, bool larger, int64_t **index,
+                          int64_t *n, st_err *e)
+{
+    const json_t *row, *models = json_object_get(results, "models");
+    size_t i, all = json_array_size(models), used = 0;
+    *n = 0;
+    *index = calloc(all + 1, sizeof **index);
+    plots_place *place = calloc(all + 1, sizeof *place);
+    if (!*index || !place) {
+        free(*index), free(place);
+        *index = NULL;
+        ST_FAIL(e, ST_ENOMEM, "report: no memory for %zu models", all);
+    }
+    json_array_foreach(models, i, row)
+    {
+        double at = st_row_num(row, x), y = st_row_num(row, "perplexity");
+        if (isfinite(at) && isfinite(y))
+            place[used++] = (plots_place){larger ? -at : at, y, (int64_t)i};
+    }
+    qsort(place, used, sizeof *place, plots_order);
+    double least = INFINITY;
+    for (i = 0; i < used; i++) {
+        if (place[i].y >= least) continue;
+        least = place[i].y;
+        (*index)[(*n)++] = place[i].i;
+    }
+    for (int64_t k = 0; larger && k < *n / 2; k++) {
+        int64_t swap = (*index)[k];
+        (*index)[k] = (*index)[*n - 1 - k];
+        (*index)[*n - 1 - k] = swap;
+    }
+    free(place);
+    return ST_OK;
+}
+
+/* ---- one figure, in the page and as files
+ * -------------------------------------------------------- */
+
+static st_status plots_files(const st_plot *p, const char *dir, const char *name, st_err *e)
+{
+    char *svg = NULL, *path = NULL;
+    size_t n = 0;
+    st_status status = st_plot_svg(p, false, &svg, &n, e);
+    for (int png = 0; png < 2 && !status; png++) {
+        if (asprintf(&path, "%s/plots/%s.%s", dir, name, png ? "png" : "svg") < 0)
+            status = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "report: no memory for a path");
+        else if (png)
+            status = st_plot_png(p, 2, path, e);
+        else
+            status = st_write_file(path, svg, n, e);
+        if (!status) free(path);
+    }
+    free(svg);
+    return status;
+}
+
+static st_status plots_figure(FILE *f, const st_plot *p, const char *dir, const char *name,
+                              const char *caption, st_err *e)
+{
+    ST_TRY(plots_files(p, dir, name, e));
+    return f ? st_html_figure(f, p, p->title, caption, e) : ST_OK;
+}
+
+/* ---- perplexity against x
+ * ------------------------------------------------------------------------ */
+
+typedef struct {
+    const char *name, *x, *title, *x_label, *caption;
+    bool larger;
+} plots_scatter_kind;
+
+static const plots_scatter_kind plots_scatters[] = {
+    {"perplexity-size", "body_parameters", "Perplexity against size",
+     "parameters without embeddings (fewer is better)",
+     "Left and low is better. Models of one reduction have nearly the same size, so what differs "
+     "between them is the structure.",
+     false},
+    {"perplexity-decode", "decode.tokens_per_second", "Perplexity against decoding speed",
+     "decoded tokens per second at batch 1 (more is better)",
+     "Right and low is better. Decoding one token at a time is bound by reading weights and by the "
+     "fixed cost of each operation.",
+     true},
+    {"perplexity-prefill", "prefill.tokens_per_second", "Perplexity against prefill speed",
+     "tokens per second, one full context at once (more is better)",
+     "Right and low is better. Prefill is bound by arithmetic, as training is.", true},
+    {"perplexity-train", "train_tokens_per_second", "Perplexity against training speed",
+     "training tokens per second (more is better)",
+     "Right and low is better. A training step is forward, backward and the AdamW update.", true},
+};
+
+static const st_plot_key plots_keys[] = {{"dense", ST_INK, ST_DIAMOND, false, false},
+                                         {"2x fewer MLP weights", ST_INK, ST_CIRCLE, false, false},
+                                         {"4x fewer", ST_INK, ST_SQUARE, false, false},
+                                         {"Pareto front", ST_GREY, ST_CIRCLE, true, true}};
+
+static st_status plots_scatter(FILE *f, const json_t *results, const plots_scatter_kind *k,
+                               const char *dir, st_err *e)
+{
+    const json_t *row, *models = json_object_get(results, "models");
+    int64_t *front, fronts;
+    size_t i, n = 0, all = json_array_size(models);
+    ST_TRY(st_report_front(results, k->x, k->larger, &front, &fronts, e));
+    st_plot_point *pt = calloc(all + 1, sizeof *pt);
+    double *xy = calloc(2 * all + 2, sizeof *xy);
+    st_status status = ST_OK;
+    if (!pt || !xy) {
+        status = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "report: no memory for a figure");
+        goto out;
+    }
+    json_array_foreach(models, i, row)
+    {
+        double x = st_row_num(row, k->x), y = st_row_num(row, "perplexity");
+        if (!isfinite(x) || !isfinite(y)) continue;
+        pt[n++] = (st_plot_point){st_row_str(row, "label"), x,    y, plots_colour(row),
+                                  plots_shape(row),         false};
+    }
+    for (int64_t j = 0; j < fronts; j++) {
+        row = json_array_get(models, (size_t)front[j]);
+        xy[j] = st_row_num(row, k->x);
+        xy[all + (size_t)j] = st_row_num(row, "perplexity");
+    }
+    st_plot_line line = {.x = xy, .y = xy + all, .n = fronts, .colour = ST_GREY, .dashed = true};
+    st_plot p = {.title = k->title,
+                 .x_label = k->x_label,
+                 .y_label = "validation perplexity (lower is better)",
+                 .line = &line,
+                 .lines = 1,
+                 .point = pt,
+                 .points = (int64_t)n,
+                 .key = plots_keys,
+                 .keys = 4,
+                 .width = 640,
+                 .height = 470};
+    if (n) status = plots_figure(f, &p, dir, k->name, k->caption, e);
+out:
+    free(front), free(pt), free(xy);
+    return status;
+}
+
+/* ---- loss curves
+ * --------------------------------------------------------------------------------- */
+
+/* Copies a curve into x, y (room for `most`), thinned by means of equal bins, so that single
+ * batches' noise does not hide the course. */
+static int64_t plots_curve(const json_t *curve, double *x, double *y, int64_t most)
+{
+    const json_t *jx = json_object_get(curve, "tokens"), *jy = json_object_get(curve, "loss");
+    int64_t n = (int64_t)json_array_size(jx), used = 0;
+    if (n != (int64_t)json_array_size(jy) || n < 1) return 0;
+    int64_t bin = (n + most - 1) / most;
+    for (int64_t i = 0; i < n; i += bin) {
+        double sx = 0, sy = 0;
+        int64_t k = 0;
+        for (; k < bin && i + k < n; k++) {
+            sx += json_number_value(json_array_get(jx, (size_t)(i + k)));
+            sy += json_number_value(json_array_get(jy, (size_t)(i + k)));
+        }
+        x[used] = sx / (double)k;
+        y[used++] = sy / (double)k;
+    }
+    return used;
+}
+
+enum { PLOTS_BINS = 60, PLOTS_LINES = 64 };
+
+typedef struct {
+    st_plot_line line[PLOTS_LINES];
+    double xy[PLOTS_LINES][2][PLOTS_BINS + 1];
+    int64_t n;
+} plots_lines;
+
+static void plots_add(plots_lines *l, const json_t *row, const json_t *curve, const char *label,
+                      int64_t bins, bool dashed)
+{
+    if (l->n == PLOTS_LINES) return;
+    double *x = l->xy[l->n][0], *y = l->xy[l->n][1];
+    int64_t n = plots_curve(curve, x, y, bins);
+    if (n > 1)
+        l->line[l->n++] = (st_plot_line){
+            .label = label, .x = x, .y = y, .n = n, .colour = plots_colour(row), .dashed = dashed};
+}
+
+/* A horizontal line for the dense model's loss before healing began. */
+static void plots_level(plots_lines *l, const json_t *row, double loss, double x0, double x1)
+{
+    if (l->n == PLOTS_LINES || !isfinite(loss) || !(x1 > x0)) return;
+    double *x = l->xy[l->n][0], *y = l->xy[l->n][1];
+    x[0] = x0, x[1] = x1, y[0] = y[1] = loss;
+    l->line[l->n++] = (st_plot_line){.label = "dense at the start",
+                                     .x = x,
+                                     .y = y,
+                                     .n = 2,
+                                     .colour = plots_colour(row),
+                                     .dashed = true};
+}
+
+static st_status plots_training(FILE *f, const json_t *results, const char *dir, plots_lines *l,
+                                st_err *e)
+{
+    size_t i;
+    const json_t *row;
+    l->n = 0;
+    json_array_foreach(json_object_get(results, "models"), i, row)
+    {
+        if (strcmp(st_row_str(row, "kind"), "structured") == 0) continue;
+        const json_t *val = json_object_get(row, "validation");
+        plots_add(l, row, json_object_get(row, "curve"), st_row_str(row, "name"), PLOTS_BINS,
+                  false);
+        plots_add(l, row, val, NULL, PLOTS_BINS, true);
+    }
+    st_plot p = {.title = "Training from scratch",
+                 .x_label = "training tokens",
+                 .y_label = "loss (nats per token); dashed: validation",
+                 .line = l->line,
+                 .lines = l->n,
+                 .x_zero = true,
+                 .width = 1180,
+                 .height = 430};
+    if (!l->n) return ST_OK;
+    return plots_figure(f, &p, dir, "loss-training",
+                        "The dense model and the narrow dense controls. Solid: training loss, "
+                        "averaged over neighbouring steps; dashed: validation loss.",
+                        e);
+}
+
+static st_status plots_healing(FILE *f, const json_t *results, const char *dir, int reduction,
+                               plots_lines *l, st_err *e)
+{
+    char title[80], name[40];
+    size_t i;
+    const json_t *row, *dense = NULL;
+    double last = 0, lowest = INFINITY, highest = -INFINITY;
+    l->n = 0;
+    json_array_foreach(json_object_get(results, "models"), i, row)
+    {
+        if (strcmp(st_row_str(row, "kind"), "dense") == 0 && !dense) dense = row;
+        if (strcmp(st_row_str(row, "kind"), "structured") != 0 ||
+            (int)st_row_num(row, "reduction") != reduction)
+            continue;
+        plots_add(l, row, json_object_get(row, "curve"), st_row_str(row, "label"), 24, false);
+    }
+    if (!l->n) return ST_OK;
+    for (int64_t k = 0; k < l->n; k++) {
+        last = fmax(last, l->line[k].x[l->line[k].n - 1]);
+        for (int64_t j = 0; j < l->line[k].n; j++)
+            if (isfinite(l->line[k].y[j])) {
+                lowest = fmin(lowest, l->line[k].y[j]);
+                if (j) highest = fmax(highest, l->line[k].y[j]);
+            }
+    }
+    plots_level(l, dense, st_row_num(dense, "recent_loss"), 0, last);
+    lowest = fmin(lowest, fmin(st_row_num(dense, "recent_loss"), lowest));
+    snprintf(title, sizeof title, "Healing at %dx fewer MLP weights", reduction);
+    snprintf(name, sizeof name, "loss-healing-%dx", reduction);
+    st_plot p = {.title = title,
+                 .x_label = "tokens of healing",
+                 .y_label = "training loss (nats per token)",
+                 .line = l->line,
+                 .lines = l->n,
+                 .x_zero = true,
+                 .y_low = lowest - 0.05,
+                 .y_high = highest + 0.1,
+                 .width = 640,
+                 .height = 430};
+    return plots_figure(f, &p, dir, name,
+                        "Every structured model sees the same tokens in the same order. Averaged "
+                        "over neighbouring steps; dashed: the dense model's training loss before "
+                        "decomposition.",
+                        e);
+}
+
+st_status st_report_figures(FILE *f, const json_t *results, const char *dir, st_err *e)
+{
+    char *path = st_path_join(dir, "plots");
+    plots_lines *l = calloc(1, sizeof *l);
+    st_status status = ST_OK;
+    if (!path || !l) {
+        status = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "report: no memory for figures");
+        goto out;
+    }
+    status = st_make_dirs(path, e);
+    for (size_t i = 0; i < sizeof plots_scatters / sizeof *plots_scatters && !status; i++)
+        status = plots_scatter(f, results, &plots_scatters[i], dir, e);
+    if (!status) status = plots_training(f, results, dir, l, e);
+    for (int reduction = 2; reduction <= 4 && !status; reduction += 2)
+        status = plots_healing(f, results, dir, reduction, l, e);
+out:
+    free(path), free(l);
+    return status;
+}
