@@ -43,7 +43,8 @@ static void train_check_case(const json_t *row, const char *text, size_t n, cons
                          json_integer_value(json_object_get(row, "min_count")));
     char *merges = train_merges(b, dir), *p = merges;
     int64_t lines = 0, skip_lines = 0;
-    for (char *q = merges; *q; q++) lines += *q == '\n';
+    for (char *q = merges; *q; q++)
+        lines += *q == '\n';
     const char *fnv = json_string_value(json_object_get(row, "fnv"));
     if (fnv) {
         char hash[17];
@@ -55,7 +56,8 @@ static void train_check_case(const json_t *row, const char *text, size_t n, cons
         assert_int_equal(lines, json_array_size(want));
     }
     size_t i;
-    for (int64_t k = 0; k < skip_lines; k++) p = strchr(p, '\n') + 1;
+    for (int64_t k = 0; k < skip_lines; k++)
+        p = strchr(p, '\n') + 1;
     json_array_foreach(want, i, item)
     {
         char *end = strchr(p, '\n');
