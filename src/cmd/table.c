@@ -3,9 +3,11 @@
 #include "cmd/cmd.h"
 #include <string.h>
 
-/* One file each, its command at the end: `extern const cmd_command cmd_NAME;` and a row below. */
+/* One file each, its command at the end. */
+extern const cmd_command cmd_maps;
 
 const cmd_command *const cmd_table[] = {
+    &cmd_maps,
     NULL,
 };
 

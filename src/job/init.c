@@ -22,15 +22,28 @@ static st_status init_write(st_model *m, const st_bpe *tokenizer, const char *ou
     return s;
 }
 
+/* The model `source` with the chosen maps; no weights. */
+static st_status init_open(st_model **out, const char *source, const st_init_opts *o, st_err *e)
+{
+    json_t *config = NULL;
+    st_model *plain = NULL;
+    st_status s = st_fresh_config(&config, source, e);
+    if (!s) s = st_model_open(&plain, config, e);
+    json_decref(config);
+    config = NULL;
+    if (!s) s = st_model_remap(plain, o->maps, o->nmaps, NULL, 0, &config, e);
+    if (!s) s = st_model_open(out, config, e);
+    json_decref(config);
+    st_model_close(plain);
+    return s;
+}
+
 st_status st_init_model(const char *source, const char *out, const st_init_opts *o, json_t **result,
                         st_err *e)
 {
-    json_t *config = NULL;
     st_model *m = NULL;
     st_bpe *tokenizer = NULL;
-    st_status s = st_fresh_config(&config, source, e);
-    if (!s) s = st_config_maps(config, o->maps, o->nmaps, e);
-    if (!s) s = st_model_open(&m, config, e);
+    st_status s = init_open(&m, source, o, e);
     if (!s && o->tokenizer) s = st_bpe_open(&tokenizer, o->tokenizer, e);
     if (!s) s = st_model_facts(m, "cpu", result, e);
     if (!s) s = init_write(m, tokenizer, out, o, e);
@@ -41,6 +54,5 @@ st_status st_init_model(const char *source, const char *out, const st_init_opts 
     }
     st_bpe_close(tokenizer);
     st_model_close(m);
-    json_decref(config);
     return s;
 }

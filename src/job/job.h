@@ -134,8 +134,11 @@ st_status st_train_run(const st_train_opts *o, json_t **result, st_err *e);
 
 /* ---- init and decompose (init.c, decompose.c) ------------------------------------------------ */
 
-/* Puts "GLOB=SPEC" texts after what config["strut"]["maps"] has; later ones win. */
-st_status st_config_maps(json_t *config, const char *const *maps, int n, st_err *e);
+/* The config of `m` with other matrices: "GLOB=SPEC" texts against its matrices' names (later ones
+ * win), but for those that match a glob of `skip`. Texts that match nothing and specs that do not
+ * fit are ST_EARG or ST_ESHAPE. A tied lm_head is replaced (and untied) only by its exact name. */
+st_status st_model_remap(const st_model *m, const char *const *maps, int nmaps,
+                         const char *const *skip, int nskip, json_t **config, st_err *e);
 
 typedef struct {
     const char *const *maps; /* "GLOB=SPEC", later ones win */
@@ -215,7 +218,8 @@ st_status st_generate(const char *model, const st_generate_opts *o, json_t **res
 st_status st_generate_ids(st_model *m, st_stream *q, const st_bpe *tokenizer,
                           const st_generate_opts *o, json_t **result, st_err *e);
 
-/* ---- info, maps, bench (info.c, facts.c, bench.c) --------------------------------------------- */
+/* ---- info, maps, bench (info.c, facts.c, bench.c) ---------------------------------------------
+ */
 
 /* What PATH is (model folder, checkpoint, training run, prepared data, shard, tokenizer, config)
  * and what is in it. */

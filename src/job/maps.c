@@ -1,7 +1,6 @@
-/* What the matrix types say about themselves, and maps as people write them ("GLOB=SPEC"). */
+/* What the matrix types say about themselves. */
 /* SPDX-License-Identifier: MIT */
 #include "job/job.h"
-#include <stdlib.h>
 #include <string.h>
 
 static json_t *maps_type(const st_map_type *t)
@@ -36,42 +35,9 @@ st_status st_maps(const char *name, json_t **result, st_err *e)
         json_decref(list);
         const char *near = st_nearest(name, names);
         ST_FAIL(e, ST_EARG, "unknown map type \"%s\"%s%s%s; strut maps lists them", name,
-                near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
+                near ? " (did you mean " : "", near ? near : "", near ? "?)" : "");
     }
     *result = json_pack("{s:o}", "maps", list);
     if (!*result) ST_FAIL(e, ST_ENOMEM, "maps: out of memory");
-    return ST_OK;
-}
-
-st_status st_config_maps(json_t *config, const char *const *maps, int n, st_err *e)
-{
-    if (n == 0) return ST_OK;
-    json_t *ours = json_object_get(config, "strut");
-    if (!ours) {
-        ours = json_pack("{s:i}", "format", 1);
-        json_object_set_new(config, "strut", ours);
-    }
-    json_t *table = json_object_get(ours, "maps");
-    if (!table) {
-        table = json_object();
-        json_object_set_new(ours, "maps", table);
-    }
-    if (!json_is_object(ours) || !json_is_object(table)) {
-        ST_FAIL(e, ST_EFORMAT, "config.json: strut.maps is not an object {GLOB: SPEC}");
-    }
-    for (int i = 0; i < n; i++) {
-        const char *eq = strchr(maps[i], '=');
-        if (!eq || eq == maps[i] || !eq[1]) {
-            ST_FAIL(e, ST_EARG,
-                    "map \"%s\": expected GLOB=SPEC, such as 'h.*.mlp.*=monarch:blocks=4'",
-                    maps[i]);
-        }
-        char *glob = strndup(maps[i], (size_t)(eq - maps[i]));
-        if (!glob) ST_FAIL(e, ST_ENOMEM, "map \"%s\": out of memory", maps[i]);
-        json_object_del(table, glob); /* so that it comes last */
-        int bad = json_object_set_new(table, glob, json_string(eq + 1));
-        free(glob);
-        if (bad) ST_FAIL(e, ST_EARG, "map \"%s\": it is not valid UTF-8", maps[i]);
-    }
     return ST_OK;
 }
