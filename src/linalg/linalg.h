@@ -8,9 +8,9 @@
 
 typedef struct {
     int64_t rank;
-    float *u;  /* (m, rank) */
-    float *s;  /* (rank) descending */
-    float *vt; /* (rank, n) */
+    float *u;     /* (m, rank) */
+    float *s;     /* (rank) descending */
+    float *vt;    /* (rank, n) */
     double total; /* squared Frobenius norm of the input */
 } st_svd;
 

@@ -56,7 +56,7 @@ void map_blocks(st_stream *q, const map_blocks_args *b)
         part.k = blocks_left(g->k, b->k_total, i);
         run = 1;
         if (part.m == 0 || part.n == 0) continue;
-        bool whole = part.m == g->m && part.n == g->n && part.k == g->k && !g->bias.data;
+        bool whole = part.m == g->m && part.n == g->n && part.k == g->k;
         while (whole && i + run < b->count && blocks_left(g->m, b->m_total, i + run) == g->m &&
                blocks_left(g->n, b->n_total, i + run) == g->n &&
                blocks_left(g->k, b->k_total, i + run) == g->k) {
@@ -66,7 +66,10 @@ void map_blocks(st_stream *q, const map_blocks_args *b)
         part.a = map_from(g->a, map_min(i * g->step_a, st_numel(g->a)));
         part.b = map_from(g->b, map_min(i * g->step_b, st_numel(g->b)));
         part.c = map_from(g->c, i * g->step_c);
-        if (g->bias.data) part.bias = st_slice(g->bias, i * g->n, part.n);
+        if (g->bias.data) {
+            part.bias = map_from(g->bias, i * g->n);
+            part.step_bias = g->n;
+        }
         op->gemm(q, &part);
     }
 }

@@ -133,4 +133,14 @@ void st_linear_forward(st_stream *q, const st_linear *l, st_tensor x, st_tensor 
 void st_linear_backward(st_stream *q, const st_linear *l, st_tensor x, st_tensor kept, st_tensor dy,
                         st_tensor dx, st_arena *tmp);
 
+/* ---- SS1 as its authors released it
+ * -------------------------------------------------------------- */
+
+/* Hash constants r0..r3 of the released code for a seed: version 3 (October 2024) or 1 (paper). */
+void st_ss1_constants(uint64_t seed, int version, int64_t r[4]);
+/* Between the release's weight order and ours, for an ss1 spec with folds=1, signs=0. Arrays of
+ * st_spec_weights(s) numbers that do not overlap. */
+void st_ss1_import(const st_spec *s, const float *released, float *weight);
+void st_ss1_export(const st_spec *s, const float *weight, float *released);
+
 #endif

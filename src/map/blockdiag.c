@@ -1,0 +1,139 @@
+/* Block-diagonal: W = diag(W_0, ..., W_{b-1}), block i maps inputs [i p, (i+1) p) to outputs
+ * [i s, (i+1) s), p = ceil(in/b), s = ceil(out/b). Where b does not divide, inputs are padded with
+ * zeros and outputs cut, so the last blocks have idle weights. Projection: copying the blocks. */
+/* SPDX-License-Identifier: MIT */
+#include "map/inner.h"
+#include <math.h>
+#include <string.h>
+
+enum { BLOCKS };
+
+static st_status blockdiag_check(st_spec *s, st_err *e)
+{
+    return map_range(s, BLOCKS, 1, map_min(s->in, s->out), "the smaller side", e);
+}
+
+static int blockdiag_params(const st_spec *s, float std, st_param_shape out[ST_PARAMS])
+{
+    int64_t b = s->knob[BLOCKS];
+    /* entries of W are zero outside the blocks: E[W^2] = std^2 needs sqrt(b) more in them */
+    float each = std * sqrtf((float)b);
+    out[0] = map_param("blocks", b, map_ceil(s->out, b), map_ceil(s->in, b), each);
+    return 1;
+}
+
+static int64_t blockdiag_kept(const st_spec *s)
+{
+    (void)s;
+    return 0;
+}
+
+static void blockdiag_forward(st_stream *q, const st_spec *s, const st_theta *t, st_tensor x,
+                              st_tensor bias, st_tensor y, st_tensor kept, st_arena *tmp)
+{
+    (void)kept, (void)tmp;
+    int64_t b = s->knob[BLOCKS], p = map_ceil(s->in, b), n = map_ceil(s->out, b);
+    map_blocks(q, &(map_blocks_args){.g = {.m = x.dim[0],
+                                           .n = n,
+                                           .k = p,
+                                           .lda = s->in,
+                                           .ldb = p,
+                                           .ldc = s->out,
+                                           .step_a = p,
+                                           .step_b = n * p,
+                                           .step_c = n,
+                                           .tb = 1,
+                                           .a = x,
+                                           .b = t->p[0],
+                                           .c = y,
+                                           .bias = bias},
+                                     .count = b,
+                                     .n_total = s->out,
+                                     .k_total = s->in});
+}
+
+static void blockdiag_backward(st_stream *q, const st_spec *s, const st_theta *t, st_tensor x,
+                               st_tensor kept, st_tensor dy, st_tensor dx, const st_theta *dt,
+                               st_arena *tmp)
+{
+    (void)kept, (void)tmp;
+    int64_t b = s->knob[BLOCKS], p = map_ceil(s->in, b), n = map_ceil(s->out, b);
+    if (dt && dt->p[0].data) {
+        map_blocks(q, &(map_blocks_args){.g = {.m = n,
+                                               .n = p,
+                                               .k = x.dim[0],
+                                               .lda = s->out,
+                                               .ldb = s->in,
+                                               .ldc = p,
+                                               .step_a = n,
+                                               .step_b = p,
+                                               .step_c = n * p,
+                                               .ta = 1,
+                                               .a = dy,
+                                               .b = x,
+                                               .c = dt->p[0],
+                                               .beta = 1.0f},
+                                         .count = b,
+                                         .m_total = s->out,
+                                         .n_total = s->in});
+    }
+    if (!dx.data) return;
+    map_blocks(q, &(map_blocks_args){.g = {.m = x.dim[0],
+                                           .n = p,
+                                           .k = n,
+                                           .lda = s->out,
+                                           .ldb = p,
+                                           .ldc = s->in,
+                                           .step_a = n,
+                                           .step_b = n * p,
+                                           .step_c = p,
+                                           .a = dy,
+                                           .b = t->p[0],
+                                           .c = dx},
+                                     .count = b,
+                                     .n_total = s->in,
+                                     .k_total = s->out});
+}
+
+static st_status blockdiag_project(const st_spec *s, st_tensor w, const st_theta *t,
+                                   const st_project_opts *how, st_err *e)
+{
+    (void)how, (void)e;
+    int64_t b = s->knob[BLOCKS], p = map_ceil(s->in, b), n = map_ceil(s->out, b);
+    float *to = t->p[0].data;
+    const float *from = w.data;
+    memset(to, 0, st_bytes(t->p[0]));
+    for (int64_t o = 0; o < s->out; o++) {
+        int64_t first = o / n * p, cols = map_min(p, s->in - first);
+        if (cols > 0) memcpy(to + o * p, from + o * s->in + first, (size_t)cols * sizeof *to);
+    }
+    return ST_OK;
+}
+
+static st_status blockdiag_fit(st_spec *s, int64_t params, st_err *e)
+{
+    st_spec best = *s;
+    best.knob[BLOCKS] = 1;
+    for (int64_t b = 2; b <= map_min(s->in, s->out); b++) {
+        s->knob[BLOCKS] = b;
+        if (map_misfit(s, params) < map_misfit(&best, params)) best = *s;
+    }
+    *s = best;
+    if (map_misfit(s, params) > MAP_FIT_TOLERANCE) return map_unfit(s, params, s, e);
+    return ST_OK;
+}
+
+const st_map_type st_map_blockdiag = {
+    .name = "blockdiag",
+    .summary = "independent blocks on the diagonal",
+    .equation = "y[i s + o] = sum_j B[i, o, j] x[i p + j], p = ceil(in/b), s = ceil(out/b)",
+    .source = "Dao et al. 2022 (Monarch), HazyResearch fly",
+    .knob = {{"blocks", "number of blocks b, 1..min(in, out)", 4, ST_KNOB_SHOWN}},
+    .check = blockdiag_check,
+    .params = blockdiag_params,
+    .kept = blockdiag_kept,
+    .forward = blockdiag_forward,
+    .backward = blockdiag_backward,
+    .project = blockdiag_project,
+    .fit = blockdiag_fit,
+};

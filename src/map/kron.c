@@ -1,0 +1,560 @@
+/* Sum of Kronecker products. In the literature's orientation (in, out):
+ *   W^T = sum_f s_f A_f (x) B_f,   A_f (m1, n1), B_f (m2, n2), in = m1 m2, out = n1 n2
+ *   W^T[i1 m2 + i2, j1 n2 + j2] = sum_f s_f A_f[i1, j1] B_f[i2, j2]
+ * so with X (m1, m2) and Y (n1, n2) a token's numbers in row-major order, Y = sum_f s_f A_f^T X
+ * B_f. s_f = 1 unless scalars=1 makes them learned parameters.
+ *
+ * Three ways to the same numbers; the one with the fewest multiply-adds for the shape and the rows
+ * is taken (kron_way):
+ *   A first   Z = A^T X,  m1 n1 m2 + n1 m2 n2 per term and token
+ *   B first   Z = X B,    m1 m2 n2 + m1 n1 n2
+ *   whole     W^T once, in*out per term, then a dense product
+ * Terms are summed by the second product: they sit side by side in its inner dimension.
+ *
+ * Projection: with R[(i1, j1), (i2, j2)] = W^T[..], |W^T - sum A (x) B| = |R - sum vec A vec B^T|,
+ * so the truncated SVD of R is optimal (Van Loan & Pitsianis 1993). The split between A and B is a
+ * free gauge; rms(B) = 1 is chosen, here and at initialisation, so that one optimiser step means
+ * the same relative change of W whatever the shape of B, and only A decays. */
+/* SPDX-License-Identifier: MIT */
+#include "linalg/linalg.h"
+#include "map/inner.h"
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { TERMS, M1, N1, SCALARS };
+enum { A, B, S };
+
+typedef struct {
+    int64_t f, m1, n1, m2, n2;
+} kron_size;
+
+static kron_size kron_sizes(const st_spec *s)
+{
+    kron_size z = {.f = s->knob[TERMS], .m1 = s->knob[M1], .n1 = s->knob[N1]};
+    z.m2 = s->in / z.m1;
+    z.n2 = s->out / z.n1;
+    return z;
+}
+
+/* Fails unless knob divides side, listing what does. */
+static st_status kron_divides(const st_spec *s, int knob, int64_t side, const char *of, st_err *e)
+{
+    int64_t v = s->knob[knob];
+    if (v >= 1 && v <= side && side % v == 0) return ST_OK;
+    char list[256] = "";
+    size_t n = 0;
+    for (int64_t d = 1; d <= side && n + 24 < sizeof list; d++) {
+        if (side % d) continue;
+        n += (size_t)snprintf(list + n, sizeof list - n, "%s%lld", n ? ", " : "", (long long)d);
+    }
+    ST_FAIL(e, ST_ESHAPE, "kron: %s=%lld must divide %s=%lld; legal: %s%s",
+            s->type->knob[knob].name, (long long)v, of, (long long)side, list,
+            n + 24 < sizeof list ? "" : ", ...");
+}
+
+static st_status kron_check(st_spec *s, st_err *e)
+{
+    ST_TRY(kron_divides(s, M1, s->in, "in", e));
+    ST_TRY(kron_divides(s, N1, s->out, "out", e));
+    kron_size z = kron_sizes(s);
+    ST_TRY(map_range(s, TERMS, 1, map_min(z.m1 * z.n1, z.m2 * z.n2),
+                     "min(m1 n1, m2 n2) terms already give any matrix", e));
+    return map_range(s, SCALARS, 0, 1, "off or on", e);
+}
+
+static int kron_params(const st_spec *s, float std, st_param_shape out[ST_PARAMS])
+{
+    kron_size z = kron_sizes(s);
+    out[A] = map_param("a", z.f, z.m1, z.n1, std / sqrtf((float)z.f));
+    out[B] = map_param("b", z.f, z.m2, z.n2, 1.0f);
+    out[B].flags = 0;
+    if (!s->knob[SCALARS]) return 2;
+    out[S] = map_param("s", z.f, 0, 0, 0.0f);
+    out[S].init_mean = 1.0f;
+    out[S].flags = 0;
+    return 3;
+}
+
+typedef enum { KRON_A_FIRST, KRON_B_FIRST, KRON_WHOLE } kron_way;
+
+static kron_way kron_choose(const kron_size *z, int64_t rows)
+{
+    double f = (double)z->f, m1 = (double)z->m1, n1 = (double)z->n1, m2 = (double)z->m2,
+           n2 = (double)z->n2, n = (double)rows;
+    double a = n * f * (m1 * n1 * m2 + n1 * m2 * n2), b = n * f * (m1 * m2 * n2 + m1 * n1 * n2);
+    double whole = m1 * m2 * n1 * n2 * (n + f);
+    if (whole < a && whole < b) return KRON_WHOLE;
+    return a <= b ? KRON_A_FIRST : KRON_B_FIRST;
+}
+
+/* Between the two products: z (rows, f m2 n1) or (rows, m1 f n2), in the order the second reads.
+ * Not kept where many tokens would go the whole way. */
+static int64_t kron_kept(const st_spec *s)
+{
+    kron_size z = kron_sizes(s);
+    switch (kron_choose(&z, (int64_t)1 << 40)) {
+    case KRON_A_FIRST: return z.n1 * z.m2 * z.f;
+    case KRON_B_FIRST: return z.n2 * z.f * z.m1;
+    default: return 0;
+    }
+}
+
+static st_tensor kron_swap(st_stream *q, st_tensor x, const st_permute_args *how, st_tensor into,
+                           st_arena *tmp)
+{
+    if (!into.data && (how->p == 1 || how->q == 1)) return x;
+    st_permute_args a = *how;
+    a.x = x;
+    a.y = into.data ? into : st_take1(tmp, x.dtype, st_numel(x));
+    st_stream_ops(q)->permute(q, &a);
+    return a.y;
+}
+
+/* s_f B_f, (f, m2, n2). */
+static st_tensor kron_scaled(st_stream *q, const st_spec *s, const st_theta *t, st_arena *tmp)
+{
+    if (!s->knob[SCALARS]) return t->p[B];
+    kron_size z = kron_sizes(s);
+    int64_t each = z.m2 * z.n2;
+    st_tensor b = st_take1(tmp, t->p[B].dtype, z.f * each);
+    for (int64_t f = 0; f < z.f; f++) {
+        st_stream_ops(q)->scale(q, &(st_scale_args){.x = st_slice(t->p[B], f * each, each),
+                                                    .y = st_slice(b, f * each, each),
+                                                    .s = st_slice(t->p[S], f, 1)});
+    }
+    return b;
+}
+
+/* dB'_f, the gradient of s_f B_f, to B_f and s_f. */
+static void kron_scaled_backward(st_stream *q, const st_spec *s, const st_theta *t, st_tensor db,
+                                 const st_theta *dt)
+{
+    const st_ops *op = st_stream_ops(q);
+    kron_size z = kron_sizes(s);
+    int64_t each = z.m2 * z.n2;
+    for (int64_t f = 0; f < z.f; f++) {
+        st_tensor one = st_slice(db, f * each, each), to = st_slice(dt->p[B], f * each, each);
+        if (!s->knob[SCALARS]) {
+            op->copy(q, &(st_copy_args){.x = one, .y = to, .accumulate = 1});
+            continue;
+        }
+        op->scale(
+            q, &(st_scale_args){.x = one, .y = to, .s = st_slice(t->p[S], f, 1), .accumulate = 1});
+        op->dot(q, &(st_dot_args){.a = one,
+                                  .b = st_slice(t->p[B], f * each, each),
+                                  .c = st_slice(dt->p[S], f, 1)});
+    }
+}
+
+/* ---- A first: x (i1, i2) -> (i2, i1) -> z (i2, f, j1) -> (j1, i2, f) -> y (j1, j2) --------------
+ */
+
+static st_tensor kron_a_order(st_stream *q, const kron_size *z, st_tensor x, int64_t rows,
+                              st_arena *tmp)
+{
+    return kron_swap(q, x, &(st_permute_args){.rows = rows, .p = z->m1, .q = z->m2}, (st_tensor){0},
+                     tmp);
+}
+
+static st_tensor kron_a_inner(st_stream *q, const kron_size *z, st_tensor a, st_tensor x,
+                              int64_t rows, st_tensor kept, st_arena *tmp)
+{
+    st_tensor xt = kron_a_order(q, z, x, rows, tmp);
+    bool direct = z->n1 == 1 || z->m2 * z->f == 1;
+    st_tensor inner =
+        direct && kept.data ? kept : st_take2(tmp, x.dtype, rows, z->m2 * z->f * z->n1);
+    st_stream_ops(q)->gemm(q, &(st_gemm_args){.m = rows * z->m2,
+                                              .n = z->n1,
+                                              .k = z->m1,
+                                              .batch = z->f,
+                                              .step_a = -1,
+                                              .ldc = z->f * z->n1,
+                                              .step_c = z->n1,
+                                              .a = xt,
+                                              .b = a,
+                                              .c = inner});
+    if (direct) return inner;
+    return kron_swap(q, inner, &(st_permute_args){.rows = rows, .p = z->m2 * z->f, .q = z->n1},
+                     kept, tmp);
+}
+
+/* (f, i2, j2) <-> (i2, f, j2) */
+static st_tensor kron_a_pack(st_stream *q, const kron_size *z, st_tensor b, st_arena *tmp)
+{
+    return kron_swap(q, b, &(st_permute_args){.rows = 1, .p = z->f, .q = z->m2, .inner = z->n2},
+                     (st_tensor){0}, tmp);
+}
+
+static void kron_a_forward(st_stream *q, const kron_size *z, st_tensor b, st_tensor inner,
+                           st_tensor bias, st_tensor y, int64_t rows, st_arena *tmp)
+{
+    st_stream_ops(q)->gemm(q, &(st_gemm_args){.m = rows * z->n1,
+                                              .n = z->n2,
+                                              .k = z->m2 * z->f,
+                                              .a = inner,
+                                              .b = kron_a_pack(q, z, b, tmp),
+                                              .c = y,
+                                              .bias = bias,
+                                              .bias_rows = z->n1});
+}
+
+static void kron_a_backward(st_stream *q, const kron_size *z, st_tensor a, st_tensor b, st_tensor x,
+                            st_tensor inner, st_tensor dy, st_tensor dx, st_tensor da, st_tensor db,
+                            st_arena *tmp)
+{
+    const st_ops *op = st_stream_ops(q);
+    int64_t rows = x.dim[0], k = z->m2 * z->f;
+    if (db.data) {
+        st_tensor packed = st_take1(tmp, ST_F32, k * z->n2);
+        op->gemm(
+            q,
+            &(st_gemm_args){
+                .m = k, .n = z->n2, .k = rows * z->n1, .ta = 1, .a = inner, .b = dy, .c = packed});
+        op->permute(q, &(st_permute_args){
+                           .rows = 1, .p = z->m2, .q = z->f, .inner = z->n2, .x = packed, .y = db});
+    }
+    st_tensor dz = st_take1(tmp, x.dtype, rows * z->n1 * k);
+    op->gemm(q, &(st_gemm_args){.m = rows * z->n1,
+                                .n = k,
+                                .k = z->n2,
+                                .tb = 1,
+                                .a = dy,
+                                .b = kron_a_pack(q, z, b, tmp),
+                                .c = dz});
+    dz =
+        kron_swap(q, dz, &(st_permute_args){.rows = rows, .p = z->n1, .q = k}, (st_tensor){0}, tmp);
+    if (da.data) {
+        op->gemm(q, &(st_gemm_args){.m = z->m1,
+                                    .n = z->n1,
+                                    .k = rows * z->m2,
+                                    .batch = z->f,
+                                    .ta = 1,
+                                    .step_a = -1,
+                                    .ldb = z->f * z->n1,
+                                    .step_b = z->n1,
+                                    .a = kron_a_order(q, z, x, rows, tmp),
+                                    .b = dz,
+                                    .c = da,
+                                    .beta = 1.0f});
+    }
+    if (!dx.data) return;
+    st_tensor dxt = z->m1 == 1 || z->m2 == 1 ? dx : st_take1(tmp, x.dtype, rows * z->m1 * z->m2);
+    for (int64_t f = 0; f < z->f; f++) {
+        op->gemm(q, &(st_gemm_args){.m = rows * z->m2,
+                                    .n = z->m1,
+                                    .k = z->n1,
+                                    .tb = 1,
+                                    .lda = z->f * z->n1,
+                                    .a = map_from(dz, f * z->n1),
+                                    .b = map_from(a, f * z->m1 * z->n1),
+                                    .c = dxt,
+                                    .beta = f ? 1.0f : 0.0f});
+    }
+    if (dxt.data != dx.data) {
+        op->permute(q, &(st_permute_args){.rows = rows, .p = z->m2, .q = z->m1, .x = dxt, .y = dx});
+    }
+}
+
+/* ---- B first: x (i1, i2) -> z (i1, j2, f) -> (j2, f, i1) -> (j2, j1) -> y (j1, j2) --------------
+ */
+
+/* (f, i2, j2) -> (i2, j2, f) */
+static st_tensor kron_b_pack(st_stream *q, const kron_size *z, st_tensor b, st_arena *tmp)
+{
+    return kron_swap(q, b, &(st_permute_args){.rows = 1, .p = z->f, .q = z->m2 * z->n2},
+                     (st_tensor){0}, tmp);
+}
+
+static st_tensor kron_b_inner(st_stream *q, const kron_size *z, st_tensor b, st_tensor x,
+                              int64_t rows, st_tensor kept, st_arena *tmp)
+{
+    int64_t n = z->n2 * z->f;
+    bool direct = z->m1 == 1 || n == 1;
+    st_tensor inner = direct && kept.data ? kept : st_take2(tmp, x.dtype, rows, z->m1 * n);
+    st_stream_ops(q)->gemm(q, &(st_gemm_args){.m = rows * z->m1,
+                                              .n = n,
+                                              .k = z->m2,
+                                              .a = x,
+                                              .b = kron_b_pack(q, z, b, tmp),
+                                              .c = inner});
+    if (direct) return inner;
+    return kron_swap(q, inner, &(st_permute_args){.rows = rows, .p = z->m1, .q = n}, kept, tmp);
+}
+
+/* (j1, j2) -> (j2, j1) */
+static st_tensor kron_b_order(st_stream *q, const kron_size *z, st_tensor y, int64_t rows,
+                              st_arena *tmp)
+{
+    return kron_swap(q, y, &(st_permute_args){.rows = rows, .p = z->n1, .q = z->n2}, (st_tensor){0},
+                     tmp);
+}
+
+static void kron_b_forward(st_stream *q, const kron_size *z, st_tensor a, st_tensor inner,
+                           st_tensor bias, st_tensor y, int64_t rows, st_arena *tmp)
+{
+    bool direct = z->n1 == 1 || z->n2 == 1;
+    st_tensor yt = direct ? y : st_take1(tmp, y.dtype, rows * z->n1 * z->n2);
+    if (bias.data) bias = kron_b_order(q, z, bias, 1, tmp);
+    st_stream_ops(q)->gemm(q, &(st_gemm_args){.m = rows * z->n2,
+                                              .n = z->n1,
+                                              .k = z->f * z->m1,
+                                              .a = inner,
+                                              .b = a,
+                                              .c = yt,
+                                              .bias = bias,
+                                              .bias_rows = z->n2});
+    if (direct) return;
+    st_stream_ops(q)->permute(
+        q, &(st_permute_args){.rows = rows, .p = z->n2, .q = z->n1, .x = yt, .y = y});
+}
+
+static void kron_b_backward(st_stream *q, const kron_size *z, st_tensor a, st_tensor b, st_tensor x,
+                            st_tensor inner, st_tensor dy, st_tensor dx, st_tensor da, st_tensor db,
+                            st_arena *tmp)
+{
+    const st_ops *op = st_stream_ops(q);
+    int64_t rows = x.dim[0], n = z->n2 * z->f;
+    st_tensor dyt = kron_b_order(q, z, dy, rows, tmp);
+    if (da.data) {
+        op->gemm(q, &(st_gemm_args){.m = z->f * z->m1,
+                                    .n = z->n1,
+                                    .k = rows * z->n2,
+                                    .ta = 1,
+                                    .a = inner,
+                                    .b = dyt,
+                                    .c = da,
+                                    .beta = 1.0f});
+    }
+    st_tensor dz = st_take1(tmp, x.dtype, rows * z->m1 * n);
+    op->gemm(
+        q,
+        &(st_gemm_args){
+            .m = rows * z->n2, .n = z->f * z->m1, .k = z->n1, .tb = 1, .a = dyt, .b = a, .c = dz});
+    dz =
+        kron_swap(q, dz, &(st_permute_args){.rows = rows, .p = n, .q = z->m1}, (st_tensor){0}, tmp);
+    if (db.data) {
+        st_tensor packed = st_take1(tmp, ST_F32, z->m2 * n);
+        op->gemm(q,
+                 &(st_gemm_args){
+                     .m = z->m2, .n = n, .k = rows * z->m1, .ta = 1, .a = x, .b = dz, .c = packed});
+        op->permute(
+            q, &(st_permute_args){.rows = 1, .p = z->m2 * z->n2, .q = z->f, .x = packed, .y = db});
+    }
+    if (!dx.data) return;
+    op->gemm(q, &(st_gemm_args){.m = rows * z->m1,
+                                .n = z->m2,
+                                .k = n,
+                                .tb = 1,
+                                .a = dz,
+                                .b = kron_b_pack(q, z, b, tmp),
+                                .c = dx});
+}
+
+/* ---- whole: R (i1, j1, i2, j2) = sum_f vec A_f vec B_f^T -> W^T (i1, i2, j1, j2) ----------------
+ */
+
+static st_tensor kron_whole(st_stream *q, const kron_size *z, st_tensor a, st_tensor b,
+                            st_arena *tmp)
+{
+    int64_t m = z->m1 * z->n1, n = z->m2 * z->n2;
+    st_tensor r = st_take1(tmp, a.dtype, m * n);
+    st_stream_ops(q)->gemm(
+        q, &(st_gemm_args){.m = m, .n = n, .k = z->f, .ta = 1, .a = a, .b = b, .c = r});
+    return kron_swap(q, r,
+                     &(st_permute_args){.rows = z->m1, .p = z->n1, .q = z->m2, .inner = z->n2},
+                     (st_tensor){0}, tmp);
+}
+
+static st_tensor kron_wide(st_stream *q, st_tensor x, st_arena *tmp)
+{
+    if (x.dtype == ST_F32) return x;
+    st_tensor y = st_take1(tmp, ST_F32, st_numel(x));
+    st_stream_ops(q)->copy(q, &(st_copy_args){.x = x, .y = y});
+    return y;
+}
+
+static void kron_whole_backward(st_stream *q, const kron_size *z, st_tensor a, st_tensor b,
+                                st_tensor x, st_tensor dy, st_tensor dx, st_tensor da, st_tensor db,
+                                st_arena *tmp)
+{
+    const st_ops *op = st_stream_ops(q);
+    int64_t rows = x.dim[0], in = z->m1 * z->m2, out = z->n1 * z->n2;
+    int64_t m = z->m1 * z->n1, n = z->m2 * z->n2;
+    if (dx.data) {
+        op->gemm(q, &(st_gemm_args){.m = rows,
+                                    .n = in,
+                                    .k = out,
+                                    .tb = 1,
+                                    .a = dy,
+                                    .b = kron_whole(q, z, a, b, tmp),
+                                    .c = dx});
+    }
+    if (!da.data) return;
+    st_tensor dw = st_take1(tmp, ST_F32, in * out);
+    op->gemm(q, &(st_gemm_args){.m = in, .n = out, .k = rows, .ta = 1, .a = x, .b = dy, .c = dw});
+    st_tensor dr =
+        kron_swap(q, dw, &(st_permute_args){.rows = z->m1, .p = z->m2, .q = z->n1, .inner = z->n2},
+                  (st_tensor){0}, tmp);
+    op->gemm(q, &(st_gemm_args){.m = z->f,
+                                .n = m,
+                                .k = n,
+                                .tb = 1,
+                                .a = kron_wide(q, b, tmp),
+                                .b = dr,
+                                .c = da,
+                                .beta = 1.0f});
+    op->gemm(
+        q, &(st_gemm_args){.m = z->f, .n = n, .k = m, .a = kron_wide(q, a, tmp), .b = dr, .c = db});
+}
+
+static void kron_forward(st_stream *q, const st_spec *s, const st_theta *t, st_tensor x,
+                         st_tensor bias, st_tensor y, st_tensor kept, st_arena *tmp)
+{
+    kron_size z = kron_sizes(s);
+    int64_t rows = x.dim[0];
+    st_tensor b = kron_scaled(q, s, t, tmp), a = t->p[A];
+    switch (kron_choose(&z, rows)) {
+    case KRON_A_FIRST:
+        kron_a_forward(q, &z, b, kron_a_inner(q, &z, a, x, rows, kept, tmp), bias, y, rows, tmp);
+        return;
+    case KRON_B_FIRST:
+        kron_b_forward(q, &z, a, kron_b_inner(q, &z, b, x, rows, kept, tmp), bias, y, rows, tmp);
+        return;
+    case KRON_WHOLE:
+        st_stream_ops(q)->gemm(q, &(st_gemm_args){.m = rows,
+                                                  .n = s->out,
+                                                  .k = s->in,
+                                                  .a = x,
+                                                  .b = kron_whole(q, &z, a, b, tmp),
+                                                  .c = y,
+                                                  .bias = bias});
+    }
+}
+
+static void kron_backward(st_stream *q, const st_spec *s, const st_theta *t, st_tensor x,
+                          st_tensor kept, st_tensor dy, st_tensor dx, const st_theta *dt,
+                          st_arena *tmp)
+{
+    kron_size z = kron_sizes(s);
+    int64_t rows = x.dim[0];
+    st_tensor b = kron_scaled(q, s, t, tmp), a = t->p[A], inner = kept;
+    st_tensor da = dt ? dt->p[A] : (st_tensor){0}, db = {0};
+    if (da.data) db = st_take1(tmp, ST_F32, st_numel(t->p[B]));
+    switch (kron_choose(&z, rows)) {
+    case KRON_A_FIRST:
+        if (!inner.data && da.data) inner = kron_a_inner(q, &z, a, x, rows, kept, tmp);
+        kron_a_backward(q, &z, a, b, x, inner, dy, dx, da, db, tmp);
+        break;
+    case KRON_B_FIRST:
+        if (!inner.data && da.data) inner = kron_b_inner(q, &z, b, x, rows, kept, tmp);
+        kron_b_backward(q, &z, a, b, x, inner, dy, dx, da, db, tmp);
+        break;
+    case KRON_WHOLE: kron_whole_backward(q, &z, a, b, x, dy, dx, da, db, tmp);
+    }
+    if (da.data) kron_scaled_backward(q, s, t, db, dt);
+}
+
+static st_status kron_project(const st_spec *s, st_tensor w, const st_theta *t,
+                              const st_project_opts *how, st_err *e)
+{
+    kron_size z = kron_sizes(s);
+    int64_t m = z.m1 * z.n1, n = z.m2 * z.n2;
+    float *r = st_calloc(m * n, sizeof *r), *a = t->p[A].data, *b = t->p[B].data;
+    if (!r) ST_FAIL(e, ST_ENOMEM, "kron: no memory for %lld numbers", (long long)(m * n));
+    const float *from = w.data;
+    for (int64_t o = 0; o < s->out; o++) {
+        for (int64_t i = 0; i < s->in; i++) {
+            int64_t row = i / z.m2 * z.n1 + o / z.n2, col = i % z.m2 * z.n2 + o % z.n2;
+            r[row * n + col] = from[o * s->in + i];
+        }
+    }
+    st_svd d = {0};
+    st_status err = st_svd_open(&d, r, m, n, z.f, how && how->randomized, how ? how->seed : 0, e);
+    float gauge = sqrtf((float)n); /* vt's rows have norm 1: rms(B) = 1 */
+    for (int64_t f = 0; f < z.f && !err; f++) {
+        for (int64_t i = 0; i < m; i++)
+            a[f * m + i] = d.s[f] * d.u[i * z.f + f] / gauge;
+        for (int64_t i = 0; i < n; i++)
+            b[f * n + i] = d.vt[f * n + i] * gauge;
+        if (s->knob[SCALARS]) ((float *)t->p[S].data)[f] = 1.0f;
+    }
+    st_svd_close(&d);
+    free(r);
+    return err;
+}
+
+/* Of all m1, n1 and up to 8 terms: those nearest the wanted size (in steps of 2, 5 and 15 %), of
+ * these the highest attainable rank, of these the fewest multiply-adds. */
+typedef struct {
+    int band;
+    double rank, macs;
+} kron_score;
+
+static kron_score kron_rate(const st_spec *s, int64_t params)
+{
+    kron_size z = kron_sizes(s);
+    double off = map_misfit(s, params);
+    double term = (double)(map_min(z.m1, z.n1) * map_min(z.m2, z.n2));
+    double full = (double)map_min(s->in, s->out), f = (double)z.f;
+    double a = f * (double)(z.m1 * z.n1 * z.m2 + z.n1 * z.m2 * z.n2);
+    double b = f * (double)(z.m1 * z.m2 * z.n2 + z.m1 * z.n1 * z.n2);
+    return (kron_score){.band = off <= 0.02                ? 0
+                                : off <= 0.05              ? 1
+                                : off <= MAP_FIT_TOLERANCE ? 2
+                                                           : 3,
+                        .rank = fmin(full, f * term),
+                        .macs = fmin(a, b)};
+}
+
+static bool kron_better(const kron_score *a, const kron_score *b)
+{
+    if (a->band != b->band) return a->band < b->band;
+    if (a->rank > b->rank || a->rank < b->rank) return a->rank > b->rank;
+    return a->macs < b->macs;
+}
+
+static st_status kron_fit(st_spec *s, int64_t params, st_err *e)
+{
+    st_spec best = *s, nearest = *s;
+    kron_score top = {.band = 4};
+    for (int64_t m1 = 1; m1 <= s->in; m1++) {
+        for (int64_t n1 = 1; n1 <= s->out && s->in % m1 == 0; n1++) {
+            for (int64_t f = 1; f <= 8 && s->out % n1 == 0; f++) {
+                s->knob[TERMS] = f;
+                s->knob[M1] = m1;
+                s->knob[N1] = n1;
+                if (kron_check(s, NULL)) break;
+                if (top.band == 4 || map_misfit(s, params) < map_misfit(&nearest, params)) {
+                    nearest = *s;
+                }
+                kron_score now = kron_rate(s, params);
+                if (!kron_better(&now, &top)) continue;
+                top = now;
+                best = *s;
+            }
+        }
+    }
+    *s = best;
+    if (top.band > 2) return map_unfit(s, params, &nearest, e);
+    return ST_OK;
+}
+
+const st_map_type st_map_kron = {
+    .name = "kron",
+    .summary = "sum of Kronecker products of a large and a small matrix",
+    .equation = "Y = sum_f s_f A_f^T X B_f, X (m1, in/m1), Y (n1, out/n1), A (m1, n1)",
+    .source = "Van Loan & Pitsianis 1993; Ben Ayad et al. 2024 (Krony-PT, arXiv 2412.12351)",
+    .knob = {{"terms", "number of products, 1..min(m1 n1, m2 n2)", 1, ST_KNOB_SHOWN},
+             {"m1", "rows of A, a divisor of in", ST_REQUIRED, ST_KNOB_SHOWN},
+             {"n1", "columns of A, a divisor of out", ST_REQUIRED, ST_KNOB_SHOWN},
+             {"scalars", "1: a learned factor per term", 0, ST_KNOB_HIDDEN}},
+    .check = kron_check,
+    .params = kron_params,
+    .kept = kron_kept,
+    .forward = kron_forward,
+    .backward = kron_backward,
+    .project = kron_project,
+    .fit = kron_fit,
+};

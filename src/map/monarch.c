@@ -1,0 +1,338 @@
+/* Monarch: two block-diagonal factors with a fixed permutation between (Dao et al. 2022), in the
+ * layout of HazyResearch fly. b blocks, p = ceil(in/b), s = ceil(out/b), q inner rows per block
+ * (fly: min(p, s); here a knob); l1 (b, q, p), l2 (b, s, q):
+ *   t[i q + c] = sum_j l1[i, c, j] x[i p + j]
+ *   y[o b + l] = sum_r l2[l, o, r] t[r b + l]
+ * Inputs beyond `in` count as zero, outputs beyond `out` are dropped.
+ *
+ * Block (l, i) of W (rows = l mod b, columns of input block i) is the product of the l2 columns and
+ * l1 rows that meet in the t's with t/q = i and t mod b = l. These sets are disjoint, so the
+ * nearest W consists of the nearest matrix of that rank to each block: b*b small SVDs. */
+/* SPDX-License-Identifier: MIT */
+#include "linalg/linalg.h"
+#include "map/inner.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { BLOCKS, INNER };
+
+typedef struct {
+    int64_t b, p, s, q;
+} monarch_size;
+
+static monarch_size monarch_sizes(const st_spec *s)
+{
+    monarch_size z = {.b = s->knob[BLOCKS]};
+    z.p = map_ceil(s->in, z.b);
+    z.s = map_ceil(s->out, z.b);
+    z.q = s->knob[INNER] ? s->knob[INNER] : map_min(z.p, z.s);
+    return z;
+}
+
+static st_status monarch_check(st_spec *s, st_err *e)
+{
+    ST_TRY(map_range(s, BLOCKS, 1, map_min(s->in, s->out), "the smaller side", e));
+    monarch_size z = monarch_sizes(s);
+    int64_t most = z.b * map_min(z.p, z.s);
+    ST_TRY(map_range(s, INNER, 0, most, "0: min(in, out)/blocks; above, ranks are full", e));
+    if (s->knob[INNER] == map_min(z.p, z.s)) s->knob[INNER] = 0;
+    return ST_OK;
+}
+
+static int monarch_params(const st_spec *s, float std, st_param_shape out[ST_PARAMS])
+{
+    monarch_size z = monarch_sizes(s);
+    /* an entry of W sums q/b products (on average, where b does not divide q) */
+    float each = sqrtf(std / sqrtf((float)z.q / (float)z.b));
+    out[0] = map_param("l1", z.b, z.q, z.p, each);
+    out[1] = map_param("l2", z.b, z.s, z.q, each);
+    return 2;
+}
+
+static int64_t monarch_kept(const st_spec *s)
+{
+    monarch_size z = monarch_sizes(s);
+    return z.b * z.q;
+}
+
+/* From (rows, i, j) to (rows, j, i); the input itself where that changes nothing. */
+static st_tensor monarch_swap(st_stream *q, st_tensor x, int64_t rows, int64_t p, int64_t n,
+                              st_tensor into, st_arena *tmp)
+{
+    if (!into.data && (p == 1 || n == 1)) return x;
+    st_tensor y = into.data ? into : st_take2(tmp, x.dtype, rows, p * n);
+    st_stream_ops(q)->permute(q, &(st_permute_args){.rows = rows, .p = p, .q = n, .x = x, .y = y});
+    return y;
+}
+
+/* t in the order of the second stage: (rows, l, r). */
+static st_tensor monarch_inner(st_stream *q, const st_spec *s, const st_theta *t, st_tensor x,
+                               st_tensor kept, st_arena *tmp)
+{
+    monarch_size z = monarch_sizes(s);
+    int64_t n = x.dim[0];
+    st_tensor inner = st_take2(tmp, x.dtype, n, z.b * z.q);
+    map_blocks(q, &(map_blocks_args){.g = {.m = n,
+                                           .n = z.q,
+                                           .k = z.p,
+                                           .lda = s->in,
+                                           .ldc = z.b * z.q,
+                                           .step_a = z.p,
+                                           .step_b = z.q * z.p,
+                                           .step_c = z.q,
+                                           .ldb = z.p,
+                                           .tb = 1,
+                                           .a = x,
+                                           .b = t->p[0],
+                                           .c = inner},
+                                     .count = z.b,
+                                     .k_total = s->in});
+    return monarch_swap(q, inner, n, z.q, z.b, kept, tmp);
+}
+
+/* The bias in the order (l, o), zero where outputs are dropped. */
+static st_tensor monarch_bias(st_stream *q, const st_spec *s, st_tensor bias, st_arena *tmp)
+{
+    monarch_size z = monarch_sizes(s);
+    if (!bias.data) return bias;
+    st_tensor wide = bias;
+    if (s->out != z.b * z.s) {
+        wide = st_take1(tmp, bias.dtype, z.b * z.s);
+        st_stream_ops(q)->copy(
+            q, &(st_copy_args){.cols = s->out, .pad = z.b * z.s, .x = bias, .y = wide});
+    }
+    return monarch_swap(q, wide, 1, z.s, z.b, (st_tensor){0}, tmp);
+}
+
+static void monarch_forward(st_stream *q, const st_spec *s, const st_theta *t, st_tensor x,
+                            st_tensor bias, st_tensor y, st_tensor kept, st_arena *tmp)
+{
+    monarch_size z = monarch_sizes(s);
+    int64_t n = x.dim[0], wide = z.b * z.s;
+    st_tensor inner = monarch_inner(q, s, t, x, kept, tmp),
+              shuffled = monarch_bias(q, s, bias, tmp);
+    bool direct = s->out == wide && z.b == 1;
+    st_tensor h = direct ? y : st_take2(tmp, x.dtype, n, wide);
+    map_blocks(q, &(map_blocks_args){.g = {.m = n,
+                                           .n = z.s,
+                                           .k = z.q,
+                                           .lda = z.b * z.q,
+                                           .ldb = z.q,
+                                           .ldc = wide,
+                                           .step_a = z.q,
+                                           .step_b = z.s * z.q,
+                                           .step_c = z.s,
+                                           .tb = 1,
+                                           .a = inner,
+                                           .b = t->p[1],
+                                           .c = h,
+                                           .bias = shuffled},
+                                     .count = z.b});
+    if (direct) return;
+    if (s->out == wide) {
+        monarch_swap(q, h, n, z.b, z.s, y, tmp);
+        return;
+    }
+    h = monarch_swap(q, h, n, z.b, z.s, (st_tensor){0}, tmp);
+    st_stream_ops(q)->copy(q,
+                           &(st_copy_args){.rows = n, .cols = s->out, .ldx = wide, .x = h, .y = y});
+}
+
+/* dy in the order (rows, l, o), zero where outputs are dropped. */
+static st_tensor monarch_outer_grad(st_stream *q, const st_spec *s, st_tensor dy, st_arena *tmp)
+{
+    monarch_size z = monarch_sizes(s);
+    int64_t n = dy.dim[0], wide = z.b * z.s;
+    st_tensor g = dy;
+    if (s->out != wide) {
+        g = st_take2(tmp, dy.dtype, n, wide);
+        st_stream_ops(q)->copy(
+            q, &(st_copy_args){.rows = n, .cols = s->out, .pad = wide, .x = dy, .y = g});
+    }
+    return monarch_swap(q, g, n, z.s, z.b, (st_tensor){0}, tmp);
+}
+
+/* Gradients of the first stage from dt (rows, i, c). */
+static void monarch_first_backward(st_stream *q, const st_spec *s, const st_theta *t, st_tensor x,
+                                   st_tensor inner, st_tensor dx, const st_theta *dt)
+{
+    monarch_size z = monarch_sizes(s);
+    if (dt && dt->p[0].data) {
+        map_blocks(q, &(map_blocks_args){.g = {.m = z.q,
+                                               .n = z.p,
+                                               .k = x.dim[0],
+                                               .lda = z.b * z.q,
+                                               .ldb = s->in,
+                                               .ldc = z.p,
+                                               .step_a = z.q,
+                                               .step_b = z.p,
+                                               .step_c = z.q * z.p,
+                                               .ta = 1,
+                                               .a = inner,
+                                               .b = x,
+                                               .c = dt->p[0],
+                                               .beta = 1.0f},
+                                         .count = z.b,
+                                         .n_total = s->in});
+    }
+    if (!dx.data) return;
+    map_blocks(q, &(map_blocks_args){.g = {.m = x.dim[0],
+                                           .n = z.p,
+                                           .k = z.q,
+                                           .lda = z.b * z.q,
+                                           .ldb = z.p,
+                                           .ldc = s->in,
+                                           .step_a = z.q,
+                                           .step_b = z.q * z.p,
+                                           .step_c = z.p,
+                                           .a = inner,
+                                           .b = t->p[0],
+                                           .c = dx},
+                                     .count = z.b,
+                                     .n_total = s->in});
+}
+
+static void monarch_backward(st_stream *q, const st_spec *s, const st_theta *t, st_tensor x,
+                             st_tensor kept, st_tensor dy, st_tensor dx, const st_theta *dt,
+                             st_arena *tmp)
+{
+    monarch_size z = monarch_sizes(s);
+    int64_t n = x.dim[0];
+    st_tensor g = monarch_outer_grad(q, s, dy, tmp);
+    if (dt && dt->p[1].data) {
+        st_tensor inner = kept.data ? kept : monarch_inner(q, s, t, x, kept, tmp);
+        map_blocks(q, &(map_blocks_args){.g = {.m = z.s,
+                                               .n = z.q,
+                                               .k = n,
+                                               .lda = z.b * z.s,
+                                               .ldb = z.b * z.q,
+                                               .ldc = z.q,
+                                               .step_a = z.s,
+                                               .step_b = z.q,
+                                               .step_c = z.s * z.q,
+                                               .ta = 1,
+                                               .a = g,
+                                               .b = inner,
+                                               .c = dt->p[1],
+                                               .beta = 1.0f},
+                                         .count = z.b});
+    }
+    st_tensor dinner = st_take2(tmp, x.dtype, n, z.b * z.q);
+    map_blocks(q, &(map_blocks_args){.g = {.m = n,
+                                           .n = z.q,
+                                           .k = z.s,
+                                           .lda = z.b * z.s,
+                                           .ldb = z.q,
+                                           .ldc = z.b * z.q,
+                                           .step_a = z.s,
+                                           .step_b = z.s * z.q,
+                                           .step_c = z.q,
+                                           .a = g,
+                                           .b = t->p[1],
+                                           .c = dinner},
+                                     .count = z.b});
+    dinner = monarch_swap(q, dinner, n, z.b, z.q, (st_tensor){0}, tmp);
+    monarch_first_backward(q, s, t, x, dinner, dx, dt);
+}
+
+/* Block (l, i) of w as a (s, p) matrix, zero beyond w's edges. */
+static void monarch_block(const st_spec *s, const float *w, int64_t l, int64_t i, float *block)
+{
+    monarch_size z = monarch_sizes(s);
+    for (int64_t o = 0; o < z.s; o++) {
+        for (int64_t j = 0; j < z.p; j++) {
+            int64_t row = o * z.b + l, col = i * z.p + j;
+            bool there = row < s->out && col < s->in;
+            block[o * z.p + j] = there ? w[row * s->in + col] : 0.0f;
+        }
+    }
+}
+
+static st_status monarch_project_block(const st_spec *s, int64_t l, int64_t i, const float *block,
+                                       const st_theta *t, const st_project_opts *how, st_err *e)
+{
+    monarch_size z = monarch_sizes(s);
+    float *l1 = t->p[0].data, *l2 = t->p[1].data;
+    /* the t's of this block: i q <= t < (i+1) q, t = l mod b */
+    int64_t first = i * z.q + ((l - i * z.q) % z.b + z.b) % z.b;
+    int64_t met = first < (i + 1) * z.q ? ((i + 1) * z.q - 1 - first) / z.b + 1 : 0;
+    int64_t rank = map_min(met, map_min(z.s, z.p));
+    if (!rank) return ST_OK;
+    st_svd d = {0};
+    ST_TRY(st_svd_open(&d, block, z.s, z.p, rank, how && how->randomized, how ? how->seed : 0, e));
+    for (int64_t r = 0; r < rank; r++) {
+        int64_t at = first + r * z.b;
+        float root = sqrtf(d.s[r]);
+        for (int64_t o = 0; o < z.s; o++) {
+            l2[(l * z.s + o) * z.q + at / z.b] = root * d.u[o * rank + r];
+        }
+        for (int64_t j = 0; j < z.p; j++)
+            l1[at * z.p + j] = root * d.vt[r * z.p + j];
+    }
+    st_svd_close(&d);
+    return ST_OK;
+}
+
+static st_status monarch_project(const st_spec *s, st_tensor w, const st_theta *t,
+                                 const st_project_opts *how, st_err *e)
+{
+    monarch_size z = monarch_sizes(s);
+    float *block = st_calloc(z.s * z.p, sizeof *block);
+    if (!block)
+        ST_FAIL(e, ST_ENOMEM, "monarch: no memory for a %lld x %lld block", (long long)z.s,
+                (long long)z.p);
+    memset(t->p[0].data, 0, st_bytes(t->p[0]));
+    memset(t->p[1].data, 0, st_bytes(t->p[1]));
+    st_status err = ST_OK;
+    for (int64_t at = 0; at < z.b * z.b && !err; at++) {
+        monarch_block(s, w.data, at / z.b, at % z.b, block);
+        err = monarch_project_block(s, at / z.b, at % z.b, block, t, how, e);
+    }
+    free(block);
+    return err;
+}
+
+/* fly's own sizes where they are near, else 4 blocks (fewer on tiny sides) of the width that fits.
+ */
+static st_status monarch_fit(st_spec *s, int64_t params, st_err *e)
+{
+    int64_t most = map_min(s->in, s->out);
+    st_spec best = *s;
+    best.knob[BLOCKS] = map_min(4, most);
+    best.knob[INNER] = 0;
+    for (int64_t b = 2; b <= map_min(most, 64); b *= 2) {
+        s->knob[BLOCKS] = b;
+        if (map_misfit(s, params) < map_misfit(&best, params)) best = *s;
+    }
+    if (map_misfit(&best, params) > 0.02) {
+        *s = best;
+        s->knob[BLOCKS] = map_min(4, most);
+        monarch_size z = monarch_sizes(s);
+        int64_t each = z.b * (z.p + z.s), q = (params + each / 2) / each;
+        if (q >= 16 * z.b) q = q / z.b * z.b; /* divisible: equal ranks, aligned products */
+        s->knob[INNER] = map_max(1, map_min(q, z.b * map_min(z.p, z.s)));
+        if (map_misfit(s, params) < map_misfit(&best, params)) best = *s;
+    }
+    *s = best;
+    if (map_misfit(s, params) > MAP_FIT_TOLERANCE) return map_unfit(s, params, s, e);
+    return ST_OK;
+}
+
+const st_map_type st_map_monarch = {
+    .name = "monarch",
+    .summary = "two block-diagonal factors with a permutation between",
+    .equation =
+        "t[i q + c] = sum_j l1[i, c, j] x[i p + j]; y[o b + l] = sum_r l2[l, o, r] t[r b + l]",
+    .source = "Dao et al. 2022 (arXiv 2204.00595), HazyResearch fly",
+    .knob = {{"blocks", "blocks b of each factor, 1..min(in, out)", 4, ST_KNOB_SHOWN},
+             {"inner", "rows q of a block of the first factor; 0: min(in, out)/blocks", 0,
+              ST_KNOB_HIDDEN}},
+    .check = monarch_check,
+    .params = monarch_params,
+    .kept = monarch_kept,
+    .forward = monarch_forward,
+    .backward = monarch_backward,
+    .project = monarch_project,
+    .fit = monarch_fit,
+};

@@ -1,0 +1,297 @@
+/* SS1, sketch structured transform (Desai et al. 2024), as a fold of the input and one smaller
+ * product (the released code's hash is additive, which makes the two the same):
+ *   z[k bk + j] = sum_{l < c} x[(k c + l) bk + (j + s(l)) mod bk],   y = W' z
+ * c = factor, T = ceil(in / (c bk)) super-blocks, W' (out, T bk); inputs beyond `in` count as zero.
+ * s(l) = r0 (l + 1) vec mod bk. The release's r1, r2, r3 and bn only order the stored weights: W'
+ * is what is kept and trained, st_ss1_import and _export translate.
+ *
+ * folds = H splits the outputs into H groups, each with its own fold; these, and signs=1 (random
+ * +-1 per block), draw shifts and signs independently (st_fold_hash): with out/bn folds and signs
+ * that is the paper's definition, and W has full rank again.
+ *
+ * Projection: the fold has orthogonal rows of norm sqrt(count), so least squares is averaging. */
+/* SPDX-License-Identifier: MIT */
+#include "map/inner.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { FACTOR, FOLDS, SIGNS, BK, BN, VEC, R0, R1, R2, R3, SEED, VERSION };
+
+typedef struct {
+    int64_t supers, width, group; /* T, T*bk, outputs per fold */
+} ss1_size;
+
+static ss1_size ss1_sizes(const st_spec *s)
+{
+    int64_t block = s->knob[BK];
+    ss1_size z = {.supers = map_ceil(s->in, s->knob[FACTOR] * block)};
+    z.width = z.supers * block;
+    z.group = map_ceil(s->out, s->knob[FOLDS]);
+    return z;
+}
+
+static st_status ss1_check(st_spec *s, st_err *e)
+{
+    int64_t *k = s->knob;
+    ST_TRY(map_range(s, FACTOR, 1, s->in, "the inputs", e));
+    if (k[BK] == 0) {
+        for (k[BK] = 32; k[BK] > 1 && k[BK] * k[FACTOR] > s->in;)
+            k[BK] /= 2;
+    }
+    ST_TRY(map_range(s, BK, 1, s->in / k[FACTOR], "in/factor", e));
+    if (k[VEC] == 0) k[VEC] = k[BK] % 8 == 0 ? 8 : 1;
+    if (k[VEC] < 1 || k[BK] % k[VEC]) {
+        ST_FAIL(e, ST_ESHAPE, "ss1: vec=%lld must divide bk=%lld", (long long)k[VEC],
+                (long long)k[BK]);
+    }
+    ST_TRY(map_range(s, FOLDS, 1, s->out, "the outputs", e));
+    ST_TRY(map_range(s, SIGNS, 0, 1, "off or on", e));
+    ST_TRY(map_range(s, BN, 1, INT32_MAX, "a positive int32", e));
+    for (int i = R0; i <= R3; i++)
+        ST_TRY(map_range(s, i, 0, UINT32_MAX, "an uint32", e));
+    ST_TRY(map_range(s, SEED, 0, UINT32_MAX, "an uint32", e));
+    return map_range(s, VERSION, 3, 3, "the only index map there is", e);
+}
+
+static int ss1_params(const st_spec *s, float std, st_param_shape out[ST_PARAMS])
+{
+    /* every input meets exactly one weight per output: W has the deviation of W' */
+    out[0] = map_param("weight", s->out, ss1_sizes(s).width, 0, std);
+    return 1;
+}
+
+static int64_t ss1_kept(const st_spec *s)
+{
+    return s->knob[FOLDS] * ss1_sizes(s).width;
+}
+
+static st_fold_fwd_args ss1_fold(const st_spec *s, int64_t rows)
+{
+    return (st_fold_fwd_args){.rows = rows,
+                              .cols = s->in,
+                              .block = s->knob[BK],
+                              .factor = s->knob[FACTOR],
+                              .supers = ss1_sizes(s).supers,
+                              .folds = s->knob[FOLDS],
+                              .vec = s->knob[VEC],
+                              .r0 = s->knob[R0],
+                              .seed = (uint64_t)s->knob[SEED],
+                              .signs = (int)s->knob[SIGNS]};
+}
+
+static st_tensor ss1_inner(st_stream *q, const st_spec *s, st_tensor x, st_tensor kept,
+                           st_arena *tmp)
+{
+    st_fold_fwd_args f = ss1_fold(s, x.dim[0]);
+    f.x = x;
+    f.z = kept.data ? kept : st_take2(tmp, x.dtype, x.dim[0], ss1_kept(s));
+    st_stream_ops(q)->fold_fwd(q, &f);
+    return f.z;
+}
+
+static void ss1_forward(st_stream *q, const st_spec *s, const st_theta *t, st_tensor x,
+                        st_tensor bias, st_tensor y, st_tensor kept, st_arena *tmp)
+{
+    ss1_size z = ss1_sizes(s);
+    map_blocks(q, &(map_blocks_args){.g = {.m = x.dim[0],
+                                           .n = z.group,
+                                           .k = z.width,
+                                           .lda = s->knob[FOLDS] * z.width,
+                                           .ldb = z.width,
+                                           .ldc = s->out,
+                                           .step_a = z.width,
+                                           .step_b = z.group * z.width,
+                                           .step_c = z.group,
+                                           .tb = 1,
+                                           .a = ss1_inner(q, s, x, kept, tmp),
+                                           .b = t->p[0],
+                                           .c = y,
+                                           .bias = bias},
+                                     .count = s->knob[FOLDS],
+                                     .n_total = s->out});
+}
+
+static void ss1_backward(st_stream *q, const st_spec *s, const st_theta *t, st_tensor x,
+                         st_tensor kept, st_tensor dy, st_tensor dx, const st_theta *dt,
+                         st_arena *tmp)
+{
+    ss1_size z = ss1_sizes(s);
+    int64_t folds = s->knob[FOLDS], n = x.dim[0];
+    if (dt && dt->p[0].data) {
+        map_blocks(q,
+                   &(map_blocks_args){.g = {.m = z.group,
+                                            .n = z.width,
+                                            .k = n,
+                                            .lda = s->out,
+                                            .ldb = folds * z.width,
+                                            .ldc = z.width,
+                                            .step_a = z.group,
+                                            .step_b = z.width,
+                                            .step_c = z.group * z.width,
+                                            .ta = 1,
+                                            .a = dy,
+                                            .b = kept.data ? kept : ss1_inner(q, s, x, kept, tmp),
+                                            .c = dt->p[0],
+                                            .beta = 1.0f},
+                                      .count = folds,
+                                      .m_total = s->out});
+    }
+    if (!dx.data) return;
+    st_fold_bwd_args f = ss1_fold(s, n);
+    f.dz = st_take2(tmp, x.dtype, n, folds * z.width);
+    f.dx = dx;
+    /* groups beyond the outputs (out=5, folds=4) have no product of their own: k = 0 sets zeros */
+    map_blocks(q, &(map_blocks_args){.g = {.m = n,
+                                           .n = z.width,
+                                           .k = z.group,
+                                           .lda = s->out,
+                                           .ldb = z.width,
+                                           .ldc = folds * z.width,
+                                           .step_a = z.group,
+                                           .step_b = z.group * z.width,
+                                           .step_c = z.width,
+                                           .a = dy,
+                                           .b = t->p[0],
+                                           .c = f.dz},
+                                     .count = folds,
+                                     .k_total = s->out});
+    st_stream_ops(q)->fold_bwd(q, &f);
+}
+
+static st_status ss1_project(const st_spec *s, st_tensor w, const st_theta *t,
+                             const st_project_opts *how, st_err *e)
+{
+    (void)how, (void)e;
+    ss1_size z = ss1_sizes(s);
+    st_fold_fwd_args f = ss1_fold(s, 1);
+    const float *from = w.data;
+    float *to = t->p[0].data;
+    for (int64_t at = 0; at < s->out * z.width; at++) {
+        int64_t o = at / z.width, k = at % z.width / f.block, j = at % f.block, count = 0;
+        double sum = 0;
+        for (int64_t l = 0; l < f.factor; l++) {
+            st_fold_term h = st_fold_hash(&f, o / z.group, k, l);
+            int64_t col = (k * f.factor + l) * f.block + (j + h.shift) % f.block;
+            if (col >= s->in) continue;
+            sum += (double)h.sign * (double)from[o * s->in + col];
+            count++;
+        }
+        to[at] = count ? (float)(sum / (double)count) : 0.0f;
+    }
+    return ST_OK;
+}
+
+static st_status ss1_fit(st_spec *s, int64_t params, st_err *e)
+{
+    st_spec best = {0};
+    for (int64_t c = 1; c <= s->in; c++) {
+        st_spec now = *s;
+        now.knob[FACTOR] = c;
+        if (ss1_check(&now, NULL)) continue;
+        if (!best.type || map_misfit(&now, params) < map_misfit(&best, params)) best = now;
+    }
+    if (!best.type || map_misfit(&best, params) > MAP_FIT_TOLERANCE) {
+        return map_unfit(s, params, best.type ? &best : NULL, e);
+    }
+    *s = best;
+    return ST_OK;
+}
+
+/* ---- the released code's weights ----------------------------------------------------------------
+ */
+
+/* r(p, k) of the release: where row n = p bn + .. of super-block k keeps its first weight. */
+static int64_t ss1_row_shift(const st_spec *s, int64_t n, int64_t k)
+{
+    uint64_t m = (uint64_t)(s->knob[BK] / s->knob[VEC]), p = (uint64_t)(n / s->knob[BN]);
+    uint64_t r = (uint64_t)s->knob[R3] % m + (uint64_t)s->knob[R2] % m * (p % m) +
+                 (uint64_t)s->knob[R1] % m * ((uint64_t)(k + 1) % m);
+    return (int64_t)(r % m) * s->knob[VEC];
+}
+
+static void ss1_translate(const st_spec *s, const float *from, float *to, bool import)
+{
+    int64_t width = ss1_sizes(s).width, block = s->knob[BK];
+    for (int64_t n = 0; n < s->out; n++) {
+        for (int64_t c = 0; c < width; c++) {
+            int64_t k = c / block, j = c % block, shift = ss1_row_shift(s, n, k);
+            int64_t ours = n * width + c;
+            int64_t theirs = n * width + k * block + (j - shift + block) % block;
+            to[import ? ours : theirs] = from[import ? theirs : ours];
+        }
+    }
+}
+
+void st_ss1_import(const st_spec *s, const float *released, float *weight)
+{
+    ss1_translate(s, released, weight, true);
+}
+
+void st_ss1_export(const st_spec *s, const float *weight, float *released)
+{
+    ss1_translate(s, weight, released, false);
+}
+
+/* First outputs of MT19937 (Matsumoto & Nishimura 1998) seeded as PyTorch does: the release draws
+ * its hash constants with torch.randint, one 32-bit output each. */
+static void ss1_mt19937(uint32_t seed, uint32_t *out, int count)
+{
+    uint32_t mt[624];
+    mt[0] = seed;
+    for (uint32_t i = 1; i < 624; i++)
+        mt[i] = 1812433253u * (mt[i - 1] ^ mt[i - 1] >> 30) + i;
+    for (int i = 0; i < count; i++) {
+        uint32_t y = (mt[i] & 0x80000000u) | (mt[i + 1] & 0x7fffffffu);
+        y = mt[i + 397] ^ y >> 1 ^ (y & 1 ? 0x9908b0dfu : 0);
+        mt[i] = y;
+        y ^= y >> 11;
+        y ^= y << 7 & 0x9d2c5680u;
+        y ^= y << 15 & 0xefc60000u;
+        out[i] = y ^ y >> 18;
+    }
+}
+
+void st_ss1_constants(uint64_t seed, int version, int64_t r[4])
+{
+    uint32_t draw[4];
+    ss1_mt19937((uint32_t)seed, draw, 4);
+    if (version == 3) {
+        r[0] = 45007;
+        for (int i = 1; i < 4; i++)
+            r[i] = draw[i - 1] % 45007;
+        return;
+    }
+    for (int i = 0; i < 4; i++)
+        r[i] = 2 * (1 + (int64_t)(draw[i] % (92387 / 2 - 2))) + 1;
+}
+
+const st_map_type st_map_ss1 = {
+    .name = "ss1",
+    .summary = "the input folded onto itself, then a smaller matrix",
+    .equation = "z[k bk + j] = sum_l x[(k c + l) bk + (j + s(l)) mod bk]; y = W' z",
+    .source = "Desai et al. 2024 (SS1, NeurIPS)",
+    .knob =
+        {
+            {"factor", "inputs per weight c, 1..in", 4, ST_KNOB_SHOWN},
+            {"folds", "output groups with a fold of their own, 1..out", 1, ST_KNOB_HIDDEN},
+            {"signs", "1: random signs in the folds", 0, ST_KNOB_HIDDEN},
+            {"bk", "inputs per block, 1..in/factor; 0: 32, less on tiny inputs", 0, ST_KNOB_STORED},
+            {"bn", "outputs per block of the release's storage order", 32, ST_KNOB_STORED},
+            {"vec", "granularity of shifts, a divisor of bk; 0: 8, or 1 where 8 does not divide", 0,
+             ST_KNOB_STORED},
+            {"r0", "hash constant of the fold", 45007, ST_KNOB_STORED},
+            {"r1", "hash constant of the release's storage order", 20011, ST_KNOB_STORED},
+            {"r2", "hash constant of the release's storage order", 38363, ST_KNOB_STORED},
+            {"r3", "hash constant of the release's storage order", 15263, ST_KNOB_STORED},
+            {"seed", "of the independent hashes (folds > 1 or signs=1)", 1024, ST_KNOB_STORED},
+            {"version", "of the index map", 3, ST_KNOB_STORED},
+        },
+    .check = ss1_check,
+    .params = ss1_params,
+    .kept = ss1_kept,
+    .forward = ss1_forward,
+    .backward = ss1_backward,
+    .project = ss1_project,
+    .fit = ss1_fit,
+};
