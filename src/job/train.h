@@ -1,0 +1,136 @@
+/* Inside of the training job: its parts and what they share. */
+/* SPDX-License-Identifier: MIT */
+#ifndef ST_JOB_TRAIN_H
+#define ST_JOB_TRAIN_H
+
+#include "job/settings.h"
+
+/* ---- batch.c: windows of a token shard --------------------------------------------------------
+ */
+
+typedef struct {
+    st_shard shard;
+    int64_t context;
+    st_order order;
+    uint64_t seed;
+    int64_t drawn; /* rows so far: the whole state of the cursor */
+} st_batch;
+
+/* Opens a shard, checks that it holds a window of context + 1 tokens and that every token is below
+ * `vocab`. */
+st_status st_batch_open(st_batch *b, const char *path, int64_t vocab, int64_t context,
+                        st_order order, uint64_t seed, st_err *e);
+void st_batch_close(st_batch *b);
+/* Non-overlapping windows of the shard: floor((tokens - 1) / context). */
+int64_t st_batch_windows(const st_batch *b);
+/* First token of row number `row` (from 0) of the endless sequence that order and seed define. */
+int64_t st_batch_start(const st_batch *b, int64_t row);
+/* The next `rows` rows: ids[r][t] = d[start + t], targets[r][t] = d[start + t + 1]. */
+void st_batch_next(st_batch *b, int64_t rows, int32_t *ids, int32_t *targets);
+/* Rows first .. first + rows of `total` windows spread evenly over the shard; rows from `total` on
+ * have targets -1. */
+void st_batch_spread(const st_batch *b, int64_t first, int64_t rows, int64_t total, int32_t *ids,
+                     int32_t *targets);
+
+/* ---- metrics.c: one row a line, in JSON lines and CSV, and the curve for the result ------------
+ */
+
+typedef struct {
+    int64_t step, tokens;
+    double loss, lr, grad_norm, tokens_per_second, seconds;
+    double val_loss; /* of a validation row, which has only this, step and seconds; else NAN */
+} st_metric;
+
+enum { METRIC_BUFFER = 1 << 14 };
+typedef struct {
+    FILE *json, *csv; /* NULL: no run folder */
+    char buffer[2][METRIC_BUFFER];
+    struct st_curve {
+        st_metric *row;
+        int64_t n, cap, stride; /* one row in `stride` is kept, so that any run fits */
+        int64_t seen;
+    } train, val;
+} st_metrics;
+
+/* Opens OUT/metrics.{jsonl,csv} for appending, locked against a second process, cut after `step`
+ * (and after the validation of `evaluated`), the rows before being read back. `out` NULL: memory
+ * only. train_rows, val_rows: how many will come at most. */
+st_status st_metrics_open(st_metrics *m, const char *out, int64_t step, int64_t evaluated,
+                          int64_t train_rows, int64_t val_rows, st_err *e);
+/* Allocates nothing. ST_EIO when the disk is full. */
+st_status st_metrics_add(st_metrics *m, const st_metric *row, st_err *e);
+/* {"curve": ..., "validation": ...} set in `result`. */
+void st_metrics_result(const st_metrics *m, json_t *result);
+void st_metrics_close(st_metrics *m);
+
+/* ---- the trainer -------------------------------------------------------------------------------
+ */
+
+/* A contiguous range of the flat blocks with one weight decay. */
+typedef struct {
+    int64_t offset, n;
+    bool decay;
+} st_range;
+
+/* What a checkpoint remembers beside weights and moments. */
+typedef struct {
+    int64_t step, evaluated; /* steps done; last validated step, -1: none */
+    int64_t drawn;           /* data cursor */
+    int64_t best_step;       /* -1: none */
+    double best_loss, val_loss, loss, seconds;
+} st_train_state;
+
+typedef struct st_trainer {
+    const st_settings *set;
+    const char *out; /* NULL: no files */
+    st_model *model;
+    bool own;                /* model, flat and tokenizer are ours to free */
+    float *flat;             /* host F32 weights: where they come from and are staged */
+    const st_bpe *tokenizer; /* may be NULL */
+    char *resume;            /* folder of the checkpoint to go on from, or NULL */
+    int64_t elements, parameters;
+
+    st_stream *q;
+    st_dtype dtype;
+    st_arena weight_block, grad_block, optim_block, batch_block, scratch;
+    st_tensor w, master, grad, m, v; /* master absent in float32 */
+    st_tensor ids, targets, loss, norm;
+    int32_t *host_ids, *host_targets;
+    float *host_loss;
+    st_range *range;
+    int64_t ranges;
+
+    int64_t context, rows, accumulate, warmup, decay_steps;
+    double min_lr;
+    st_batch train, val;
+    bool has_val;
+
+    st_train_state state;
+    int64_t saved;  /* step of the newest `last` on disk, -1: none */
+    int64_t logged; /* step of the last row of metrics */
+    double logged_seconds, grad_norm, began;
+    st_metrics metrics;
+} st_trainer;
+
+/* ---- trainer.c: a trainer from settings --------------------------------------------------------
+ */
+
+st_status st_trainer_open(st_trainer *t, const st_train_opts *o, st_err *e);
+void st_trainer_close(st_trainer *t);
+/* Weights as host F32 into t->flat. ST_EARG naming the tensor if one is not finite. */
+st_status st_trainer_weights(st_trainer *t, st_err *e);
+json_t *st_trainer_memory(const st_trainer *t);
+
+/* ---- checkpoint.c -------------------------------------------------------------------------------
+ */
+
+/* Which checkpoint the settings ask to go on from (*dir: new memory, NULL: a new run). Refuses to
+ * write over a run that it may not continue. */
+st_status st_ckpt_choose(const st_settings *set, char **dir, st_err *e);
+/* Checks the whole checkpoint, then reads moments and state. The weights are read by the opener. */
+st_status st_ckpt_load(st_trainer *t, st_err *e);
+/* Writes `last` and, as links to the same files, `best` and `step-N` where asked; then removes the
+ * oldest step-N beyond ckpt.keep. A failure leaves all older checkpoints as they were. */
+st_status st_ckpt_save(st_trainer *t, bool best, bool numbered, st_err *e);
+
+#endif
