@@ -112,9 +112,9 @@ double st_lr(st_lr_schedule kind, int64_t step, double lr, double min_lr, int64_
 
 typedef struct {
     const st_settings *set;
-    /* Train this model in memory: host F32 weights in its layout, replaced by the trained ones.
-     * NULL: as set->init and set->model say. The model is unbound afterwards. */
-    st_model *model;
+    /* Train this model in memory: `flat`, host F32 weights in its layout, is replaced by the
+     * trained ones (after an error: unspecified). NULL: as set->init and set->model say. */
+    const st_model *model;
     float *flat;
     const st_bpe *tokenizer; /* stored with checkpoints, may be NULL; used with `model` only */
 } st_train_opts;

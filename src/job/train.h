@@ -84,10 +84,11 @@ typedef struct st_trainer {
     const st_settings *set;
     const char *out; /* NULL: no files */
     st_model *model;
-    bool own;                /* model, flat and tokenizer are ours to free */
+    bool own;                /* flat is ours to free */
     float *flat;             /* host F32 weights: where they come from and are staged */
-    const st_bpe *tokenizer; /* may be NULL */
-    char *resume;            /* folder of the checkpoint to go on from, or NULL */
+    const st_bpe *tokenizer; /* the caller's, own_tokenizer, or NULL */
+    st_bpe *own_tokenizer;
+    char *resume; /* folder of the checkpoint to go on from, or NULL */
     int64_t elements, parameters;
 
     st_stream *q;

@@ -1,0 +1,474 @@
+/* Checkpoints: OUT/ckpt/{last,best,step-N}, each a model folder (weights in float32, the master
+ * copy) with two more files: state.safetensors  AdamW's moments "m.NAME" and "v.NAME", float32, in
+ * the parameters' shapes state.json         format 1: step, data cursor, best validation, and the
+ * settings of the run A checkpoint appears whole or not at all, and is checked whole before
+ * anything of it is used. */
+/* SPDX-License-Identifier: MIT */
+#include "job/train.h"
+#include <dirent.h>
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { CKPT_FORMAT = 1, CKPT_NAME = 96, CKPT_JSON = 1 << 22, CKPT_PREFIX = 8 };
+static const char ckpt_gone[] = ".drop-"; /* a folder on its way out */
+
+static char *ckpt_path(const char *out, const char *name)
+{
+    char *path = NULL;
+    return asprintf(&path, "%s/ckpt/%s", out, name) < 0 ? NULL : path;
+}
+
+/* ---- choosing
+ * ------------------------------------------------------------------------------------- */
+
+static bool ckpt_is(const char *dir)
+{
+    char *path = dir ? st_path_join(dir, "state.json") : NULL;
+    bool is = path && st_path_exists(path);
+    free(path);
+    return is;
+}
+
+/* Whether `name` is "step-N"; N or -1. */
+static int64_t ckpt_number(const char *name)
+{
+    int64_t n;
+    return strncmp(name, "step-", 5) == 0 && st_parse_int(name + 5, &n) && n >= 0 ? n : -1;
+}
+
+/* Name of some checkpoint in OUT/ckpt, best first; false if there is none. */
+static bool ckpt_any(const char *out, char name[CKPT_NAME])
+{
+    char *best = ckpt_path(out, "best"), *dir = ckpt_path(out, ".");
+    bool found = ckpt_is(best);
+    snprintf(name, CKPT_NAME, "best");
+    int64_t newest = -1;
+    DIR *d = dir && !found ? opendir(dir) : NULL;
+    for (struct dirent *item; d && (item = readdir(d));) {
+        int64_t n = ckpt_number(item->d_name);
+        if (n <= newest) continue;
+        newest = n;
+        snprintf(name, CKPT_NAME, "step-%lld", (long long)n);
+    }
+    if (d) closedir(d);
+    free(best);
+    free(dir);
+    return found || newest >= 0;
+}
+
+static st_status ckpt_json(const char *dir, json_t **out, st_err *e)
+{
+    char *path = st_path_join(dir, "state.json");
+    if (!path) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", dir);
+    st_status s = st_json_load(out, path, CKPT_JSON, e);
+    free(path);
+    return s;
+}
+
+/* A run goes on with the settings it began with, unless it is told otherwise. */
+static st_status ckpt_same(const st_settings *set, const char *dir, st_err *e)
+{
+    json_t *state = NULL;
+    ST_TRY(ckpt_json(dir, &state, e));
+    const json_t *before = json_object_get(state, "settings");
+    const char *key = st_set_changed(set, before);
+    st_status s = ST_OK;
+    if (key) {
+        json_t *now = st_set_value(set, &st_set_rows[st_set_find(key)]);
+        char *a = json_dumps(json_object_get(before, key), JSON_ENCODE_ANY);
+        char *b = json_dumps(now, JSON_ENCODE_ANY), place[256];
+        s = st_fail(
+            e, ST_EARG, __FILE__, __LINE__,
+            "%s: found %s, but the run in %s began with %s; ckpt.resume=yes goes on with the "
+            "new value, out=FOLDER starts another run",
+            st_set_place(set, key, place, sizeof place), b ? b : "?", set->out, a ? a : "?");
+        free(a);
+        free(b);
+        json_decref(now);
+    }
+    json_decref(state);
+    return s;
+}
+
+st_status st_ckpt_choose(const st_settings *set, char **dir, st_err *e)
+{
+    const char *how = set->ckpt.resume;
+    char *last = ckpt_path(set->out, "last"), other[CKPT_NAME];
+    bool there = ckpt_is(last), no = strcmp(how, "no") == 0, yes = strcmp(how, "yes") == 0;
+    st_status s = ST_OK;
+    *dir = NULL;
+    if (!no && !yes && strcmp(how, "auto") != 0) {
+        if (!ckpt_is(how))
+            s = st_fail(e, ST_EARG, __FILE__, __LINE__,
+                        "ckpt.resume: found %s, which is no checkpoint (it has no state.json); "
+                        "expected auto, yes, no or a checkpoint folder",
+                        how);
+        else if (!(*dir = strdup(how)))
+            s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "%s: out of memory", how);
+    } else if (no && (there || ckpt_any(set->out, other))) {
+        s = st_fail(
+            e, ST_EARG, __FILE__, __LINE__,
+            "%s: holds checkpoints of a run, and ckpt.resume=no; choose another out= or remove "
+            "the folder",
+            set->out);
+    } else if (there) {
+        if (!yes) s = ckpt_same(set, last, e);
+        *dir = last;
+        last = NULL;
+    } else if (ckpt_any(set->out, other)) {
+        s = st_fail(e, ST_EARG, __FILE__, __LINE__,
+                    "%s/ckpt: has %s but no last; ckpt.resume=%s/ckpt/%s goes on from there, "
+                    "out=FOLDER starts another run",
+                    set->out, other, set->out, other);
+    } else if (yes) {
+        s = st_fail(e, ST_EARG, __FILE__, __LINE__,
+                    "%s: no checkpoint to go on from, and ckpt.resume=yes", set->out);
+    }
+    free(last);
+    if (s) {
+        free(*dir);
+        *dir = NULL;
+    }
+    return s;
+}
+
+/* ---- moments
+ * --------------------------------------------------------------------------------------- */
+
+/* One stored tensor for each parameter and moment; the names are built into one block. */
+struct ckpt_list {
+    st_trainer *t;
+    st_store_item *item;
+    int64_t *offset; /* in the flat block */
+    char *names;
+    size_t bytes, used;
+    int64_t n;
+};
+
+static void ckpt_measure(void *ctx, const st_param *p)
+{
+    struct ckpt_list *l = ctx;
+    l->n++;
+    l->bytes += strlen(p->name) + 3;
+}
+
+static void ckpt_item(struct ckpt_list *l, const st_param *p, char moment)
+{
+    char *name = l->names + l->used;
+    l->used += (size_t)sprintf(name, "%c.%s", moment, p->name) + 1;
+    st_store_item *item = &l->item[l->n];
+    *item = (st_store_item){.name = name, .dtype = ST_F32, .ndim = p->w.ndim};
+    for (int i = 0; i < p->w.ndim; i++)
+        item->dim[i] = p->w.dim[i];
+    l->offset[l->n++] = p->offset;
+}
+
+static void ckpt_items_m(void *ctx, const st_param *p)
+{
+    ckpt_item(ctx, p, 'm');
+}
+
+static void ckpt_items_v(void *ctx, const st_param *p)
+{
+    ckpt_item(ctx, p, 'v');
+}
+
+static void ckpt_list_close(struct ckpt_list *l)
+{
+    free(l->item);
+    free(l->offset);
+    free(l->names);
+}
+
+static st_status ckpt_list_open(struct ckpt_list *l, st_trainer *t, st_err *e)
+{
+    *l = (struct ckpt_list){.t = t};
+    st_model_params(t->model, ckpt_measure, l);
+    l->item = st_calloc(2 * l->n, sizeof *l->item);
+    l->offset = st_calloc(2 * l->n, sizeof *l->offset);
+    l->names = st_calloc(2 * (int64_t)l->bytes, 1);
+    if (!l->item || !l->offset || !l->names) {
+        ckpt_list_close(l);
+        ST_FAIL(e, ST_ENOMEM, "checkpoint: out of memory");
+    }
+    l->n = 0;
+    st_model_params(t->model, ckpt_items_m, l);
+    st_model_params(t->model, ckpt_items_v, l);
+    return ST_OK;
+}
+
+static st_tensor ckpt_moment(const struct ckpt_list *l, int64_t i)
+{
+    const st_store_item *item = &l->item[i];
+    int64_t n = 1;
+    for (int d = 0; d < item->ndim; d++)
+        n *= item->dim[d];
+    return st_slice(item->name[0] == 'm' ? l->t->m : l->t->v, l->offset[i], n);
+}
+
+static st_status ckpt_fill(void *ctx, int64_t i, void *data, size_t bytes, st_err *e)
+{
+    struct ckpt_list *l = ctx;
+    (void)bytes;
+    st_download(l->t->q, data, ckpt_moment(l, i));
+    return st_stream_sync(l->t->q, e);
+}
+
+static void ckpt_shape(char *text, size_t n, const int64_t *dim, int ndim)
+{
+    size_t at = 0;
+    text[0] = '\0';
+    for (int i = 0; i < ndim && at < n; i++)
+        at += (size_t)snprintf(text + at, n - at, "%s%lld", i ? "x" : "", (long long)dim[i]);
+}
+
+static st_status ckpt_check_item(const st_store_item *want, const st_stored *is, const char *path,
+                                 st_err *e)
+{
+    char a[64], b[64];
+    if (!is) ST_FAIL(e, ST_EFORMAT, "%s: %s is missing", path, want->name);
+    bool same = is->ndim == want->ndim;
+    for (int d = 0; same && d < want->ndim; d++)
+        same = is->dim[d] == want->dim[d];
+    if (!same) {
+        ckpt_shape(a, sizeof a, is->dim, is->ndim);
+        ckpt_shape(b, sizeof b, want->dim, want->ndim);
+        ST_FAIL(e, ST_ESHAPE, "%s: %s is %s, expected %s", path, want->name, a, b);
+    }
+    if (strcmp(is->dtype, "F32") != 0)
+        ST_FAIL(e, ST_EFORMAT, "%s: %s is %s, expected F32", path, want->name, is->dtype);
+    const float *x = is->data;
+    for (size_t i = 0; i < is->bytes / 4; i++) {
+        if (isfinite(x[i]) && (want->name[0] == 'm' || x[i] >= 0.0f)) continue;
+        ST_FAIL(e, ST_EFORMAT, "%s: %s has %g at position %zu, expected %s", path, want->name,
+                (double)x[i], i, want->name[0] == 'm' ? "finite numbers" : "numbers from 0 on");
+    }
+    return ST_OK;
+}
+
+static st_status ckpt_moments(struct ckpt_list *l, const char *path, st_err *e)
+{
+    st_safetensors *f = NULL;
+    ST_TRY(st_safetensors_open(&f, path, e));
+    st_status s = ST_OK;
+    for (int64_t i = 0; !s && i < l->n; i++)
+        s = ckpt_check_item(&l->item[i], st_safetensors_find(f, l->item[i].name), path, e);
+    if (!s && st_safetensors_count(f) != l->n) {
+        s = st_fail(e, ST_EFORMAT, __FILE__, __LINE__, "%s: has %lld tensors, expected %lld", path,
+                    (long long)st_safetensors_count(f), (long long)l->n);
+    }
+    for (int64_t i = 0; !s && i < l->n; i++)
+        st_upload(l->t->q, ckpt_moment(l, i), st_safetensors_find(f, l->item[i].name)->data);
+    st_safetensors_close(f);
+    return s;
+}
+
+/* ---- state
+ * ----------------------------------------------------------------------------------------- */
+
+static json_t *ckpt_number_or_null(double x)
+{
+    return isfinite(x) ? json_real(x) : json_null();
+}
+
+static json_t *ckpt_state(const st_trainer *t)
+{
+    const st_train_state *s = &t->state;
+    return json_pack("{s:i, s:s, s:I, s:I, s:{s:I, s:I}, s:o, s:o, s:o, s:I, s:f, s:o}", "format",
+                     CKPT_FORMAT, "strut", ST_VERSION, "step", (json_int_t)s->step, "evaluated",
+                     (json_int_t)s->evaluated, "data", "drawn", (json_int_t)s->drawn, "tokens",
+                     (json_int_t)t->train.shard.n, "loss", ckpt_number_or_null(s->loss), "val_loss",
+                     ckpt_number_or_null(s->val_loss), "best_loss",
+                     ckpt_number_or_null(s->best_loss), "best_step", (json_int_t)s->best_step,
+                     "seconds", s->seconds, "settings", st_settings_json(t->set));
+}
+
+static st_status ckpt_read_state(st_trainer *t, const json_t *j, const char *what, st_err *e)
+{
+    const int64_t big = INT64_MAX / 4;
+    st_train_state s = t->state;
+    const json_t *data = json_object_get(j, "data");
+    int64_t format = 0, tokens = t->train.shard.n;
+    if (!json_is_object(j) || !json_is_object(data) ||
+        !json_is_integer(json_object_get(j, "step")) ||
+        !json_is_integer(json_object_get(data, "drawn")))
+        ST_FAIL(e, ST_EFORMAT, "%s: expected an object with step and data.drawn", what);
+    ST_TRY(st_json_int(j, "format", 1, INT32_MAX, &format, what, e));
+    if (format != CKPT_FORMAT) {
+        ST_FAIL(e, ST_EUNSUPPORTED, "%s: format is %lld, expected %d; a newer strut wrote it", what,
+                (long long)format, CKPT_FORMAT);
+    }
+    ST_TRY(st_json_int(j, "step", 0, big, &s.step, what, e));
+    ST_TRY(st_json_int(j, "evaluated", -1, s.step, &s.evaluated, what, e));
+    ST_TRY(st_json_int(j, "best_step", -1, s.step, &s.best_step, what, e));
+    ST_TRY(st_json_int(data, "drawn", 0, big, &s.drawn, what, e));
+    ST_TRY(st_json_int(data, "tokens", 1, big, &tokens, what, e));
+    ST_TRY(st_json_num(j, "loss", -1e300, 1e300, &s.loss, what, e));
+    ST_TRY(st_json_num(j, "val_loss", -1e300, 1e300, &s.val_loss, what, e));
+    ST_TRY(st_json_num(j, "best_loss", -1e300, 1e300, &s.best_loss, what, e));
+    ST_TRY(st_json_num(j, "seconds", 0, 1e300, &s.seconds, what, e));
+    if (tokens != t->train.shard.n && strcmp(t->set->ckpt.resume, "auto") == 0) {
+        ST_FAIL(e, ST_EARG,
+                "%s: the run began on a training shard of %lld tokens, this one has %lld; "
+                "ckpt.resume=yes goes on with it",
+                what, (long long)tokens, (long long)t->train.shard.n);
+    }
+    t->state = s;
+    t->train.drawn = s.drawn;
+    return ST_OK;
+}
+
+st_status st_ckpt_load(st_trainer *t, st_err *e)
+{
+    struct ckpt_list l;
+    json_t *j = NULL;
+    char *state = st_path_join(t->resume, "state.json");
+    char *moments = st_path_join(t->resume, "state.safetensors");
+    st_status s = state && moments
+                      ? ckpt_list_open(&l, t, e)
+                      : st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "%s: out of memory", t->resume);
+    if (!s) {
+        s = ckpt_json(t->resume, &j, e);
+        if (!s) s = ckpt_read_state(t, j, state, e);
+        if (!s) s = ckpt_moments(&l, moments, e);
+        ckpt_list_close(&l);
+    }
+    if (!s) s = st_stream_sync(t->q, e);
+    if (!s) {
+        t->saved = t->logged = t->state.step;
+        t->logged_seconds = t->state.seconds;
+        st_log(ST_LOG_INFO, "going on from %s, step %lld", t->resume, (long long)t->state.step);
+    }
+    json_decref(j);
+    free(state);
+    free(moments);
+    return s;
+}
+
+/* ---- saving
+ * ---------------------------------------------------------------------------------------- */
+
+static st_status ckpt_write(st_trainer *t, const char *dir, st_err *e)
+{
+    struct ckpt_list l;
+    char *moments = st_path_join(dir, "state.safetensors"), *path = st_path_join(dir, "state.json");
+    json_t *state = ckpt_state(t);
+    st_status s = moments && path && state
+                      ? ckpt_list_open(&l, t, e)
+                      : st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "%s: out of memory", dir);
+    if (!s) {
+        s = st_folder_save(dir, true, t->model, t->flat, ST_F32, t->tokenizer, e);
+        if (!s) s = st_safetensors_write(moments, l.item, l.n, NULL, ckpt_fill, &l, e);
+        if (!s) s = st_write_json(path, state, e);
+        ckpt_list_close(&l);
+    }
+    json_decref(state);
+    free(moments);
+    free(path);
+    return s;
+}
+
+/* Files of one folder in another: as links where the file system has them (files are never changed
+ * in place), else copied. */
+static st_status ckpt_link(const char *from, const char *to, st_err *e)
+{
+    DIR *d = opendir(from);
+    if (!d) ST_FAIL(e, ST_EIO, "%s: %s", from, strerror(errno));
+    st_status s = ST_OK;
+    for (struct dirent *item; !s && (item = readdir(d));) {
+        if (item->d_name[0] == '.') continue;
+        char *a = st_path_join(from, item->d_name), *b = st_path_join(to, item->d_name);
+        if (!a || !b)
+            s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "%s: out of memory", to);
+        else if (link(a, b) != 0)
+            s = st_copy_file(a, b, e);
+        free(a);
+        free(b);
+    }
+    closedir(d);
+    return s;
+}
+
+/* OUT/ckpt/NAME: written, or linked to `last`. */
+static st_status ckpt_make(st_trainer *t, const char *name, bool write, st_err *e)
+{
+    st_outdir o = {0};
+    char *path = ckpt_path(t->out, name), *last = ckpt_path(t->out, "last");
+    st_status s = path && last
+                      ? st_outdir_open(&o, path, true, e)
+                      : st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "%s: out of memory", name);
+    if (!s) s = write ? ckpt_write(t, o.temp, e) : ckpt_link(last, o.temp, e);
+    if (!s) s = st_outdir_commit(&o, e);
+    st_outdir_discard(&o);
+    free(path);
+    free(last);
+    return s;
+}
+
+/* Removes a folder of plain files: renamed first, so that no half of it looks like a checkpoint. */
+static bool ckpt_drop(const char *dir, const char *name)
+{
+    char from[4096], to[4096];
+    bool gone = strncmp(name, ckpt_gone, strlen(ckpt_gone)) == 0;
+    snprintf(from, sizeof from, "%s/%s", dir, name);
+    snprintf(to, sizeof to, "%s/%s%s", dir, gone ? "" : ckpt_gone, name);
+    if (!gone && rename(from, to) != 0) return false;
+    DIR *d = opendir(to);
+    for (struct dirent *item; d && (item = readdir(d));) {
+        if (strcmp(item->d_name, ".") != 0 && strcmp(item->d_name, "..") != 0)
+            unlinkat(dirfd(d), item->d_name, 0);
+    }
+    if (d) closedir(d);
+    return rmdir(to) == 0;
+}
+
+/* Keeps the newest ckpt.keep of the step-N not later than this run's step. */
+static void ckpt_prune(const st_trainer *t)
+{
+    char *dir = ckpt_path(t->out, ".");
+    for (bool more = dir != NULL; more;) {
+        int64_t oldest = INT64_MAX, count = 0;
+        char name[CKPT_NAME];
+        DIR *d = opendir(dir);
+        for (struct dirent *item; d && (item = readdir(d));) {
+            int64_t n = ckpt_number(item->d_name);
+            if (strncmp(item->d_name, ckpt_gone, strlen(ckpt_gone)) == 0)
+                ckpt_drop(dir, item->d_name);
+            if (n < 0 || n > t->state.step) continue;
+            count++;
+            if (n >= oldest) continue;
+            oldest = n;
+            snprintf(name, sizeof name, "%.64s", item->d_name);
+        }
+        if (d) closedir(d);
+        more = count > t->set->ckpt.keep && ckpt_drop(dir, name);
+    }
+    free(dir);
+}
+
+st_status st_ckpt_save(st_trainer *t, bool best, bool numbered, st_err *e)
+{
+    char name[CKPT_NAME];
+    st_status s = st_trainer_weights(t, e);
+    t->state.drawn = t->train.drawn;
+    if (!s && t->saved != t->state.step) s = ckpt_make(t, "last", true, e);
+    if (!s) {
+        t->saved = t->state.step;
+        snprintf(name, sizeof name, "step-%lld", (long long)t->state.step);
+        if (best) s = ckpt_make(t, "best", false, e);
+        if (!s && numbered) s = ckpt_make(t, name, false, e);
+        if (!s && numbered) ckpt_prune(t);
+    }
+    if (s && s != ST_EARG && e) {
+        size_t n = strlen(e->msg);
+        if (t->saved >= 0)
+            snprintf(e->msg + n, sizeof e->msg - n,
+                     "; %s/ckpt/last of step %lld is whole, run the "
+                     "same command again to go on from it",
+                     t->out, (long long)t->saved);
+    }
+    return s;
+}

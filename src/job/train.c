@@ -1,0 +1,302 @@
+/* Training: AdamW (Loshchilov & Hutter 2019) on gradients accumulated over micro-batches, clipped
+ * by their global norm (Pascanu et al. 2013), after a schedule. One optimiser step: g = sum over
+ * micro-batches of dL/dw, L the mean loss of all tokens of the step g = g min(1, clip / |g|);   w =
+ * AdamW(w, g, lr(step)) Between steps: validation, checkpoints, Ctrl-C. A step is a function of
+ * weights, moments, step number and data cursor alone, so a resumed run repeats the bits of an
+ * uninterrupted one. */
+/* SPDX-License-Identifier: MIT */
+#include "job/train.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { TRAIN_DROP_STREAM = 0xD20, TRAIN_LINE = 160 };
+
+/* ---- one step
+ * ------------------------------------------------------------------------------------- */
+
+/* Dropout of micro-batch `micro` of a step: its own number, whatever was drawn before. */
+static uint64_t train_seed(const st_trainer *t, int64_t micro)
+{
+    st_philox_block b = st_philox((uint64_t)t->set->seed, TRAIN_DROP_STREAM,
+                                  (uint64_t)(t->state.step * t->accumulate + micro));
+    return b.v[0] | (uint64_t)b.v[1] << 32;
+}
+
+static st_lm_args train_args(const st_trainer *t)
+{
+    return (st_lm_args){
+        .batch = t->rows, .len = t->context, .ids = t->ids, .targets = t->targets, .loss = t->loss};
+}
+
+static void train_upload(st_trainer *t)
+{
+    st_upload(t->q, t->ids, t->host_ids);
+    st_upload(t->q, t->targets, t->host_targets);
+}
+
+/* Sum of the losses on the device. */
+static double train_losses(st_trainer *t)
+{
+    double sum = 0;
+    st_download(t->q, t->host_loss, t->loss);
+    for (int64_t i = 0; i < t->rows * t->context; i++)
+        sum += (double)t->host_loss[i];
+    return sum;
+}
+
+/* Gradients of one optimiser step; *loss is the mean over its tokens. Ctrl-C puts the cursor back:
+ * the step was never taken. */
+static st_status train_gradients(st_trainer *t, double *loss, st_err *e)
+{
+    int64_t tokens = t->rows * t->context * t->accumulate, drawn = t->train.drawn;
+    const st_ops *op = st_stream_ops(t->q);
+    double sum = 0;
+    op->fill(t->q, &(st_fill_args){.x = t->grad});
+    for (int64_t micro = 0; micro < t->accumulate; micro++) {
+        if (st_interrupted()) {
+            t->train.drawn = drawn;
+            return ST_EINTR;
+        }
+        st_batch_next(&t->train, t->rows, t->host_ids, t->host_targets);
+        train_upload(t);
+        st_lm_args a = train_args(t);
+        a.grad_scale = 1.0f / (float)tokens;
+        a.seed = train_seed(t, micro);
+        st_model_grad(t->model, t->q, &a, &t->scratch);
+        sum += train_losses(t);
+    }
+    float square = 0;
+    op->fill(t->q, &(st_fill_args){.x = t->norm});
+    op->sumsq(t->q, &(st_sumsq_args){.x = t->grad, .out = t->norm});
+    st_download(t->q, &square, t->norm);
+    t->grad_norm = sqrt((double)square);
+    *loss = sum / (double)tokens;
+    return st_stream_sync(t->q, e);
+}
+
+static double train_lr(const st_trainer *t)
+{
+    const st_settings *s = t->set;
+    return st_lr((st_lr_schedule)s->train.schedule, t->state.step, s->train.lr, t->min_lr,
+                 t->warmup, t->decay_steps);
+}
+
+static void train_update(st_trainer *t, double lr)
+{
+    const st_settings *s = t->set;
+    double scale = 1.0;
+    if (s->train.clip > 0 && t->grad_norm > s->train.clip)
+        scale = s->train.clip / (t->grad_norm + 1e-6); /* PyTorch's clip_grad_norm_ */
+    for (int64_t i = 0; i < t->ranges; i++) {
+        const st_range *r = &t->range[i];
+        st_adamw_args a = {.w = st_slice(t->w, r->offset, r->n),
+                           .grad = st_slice(t->grad, r->offset, r->n),
+                           .m = st_slice(t->m, r->offset, r->n),
+                           .v = st_slice(t->v, r->offset, r->n),
+                           .lr = (float)lr,
+                           .beta1 = (float)s->train.beta1,
+                           .beta2 = (float)s->train.beta2,
+                           .eps = (float)s->train.eps,
+                           .decay = r->decay ? (float)s->train.weight_decay : 0.0f,
+                           .grad_scale = (float)scale,
+                           .step = t->state.step + 1};
+        if (t->master.data) a.master = st_slice(t->master, r->offset, r->n);
+        st_stream_ops(t->q)->adamw(t->q, &a);
+    }
+}
+
+static st_status train_stop_nan(const st_trainer *t, double loss, double lr, st_err *e)
+{
+    char saved[96] = "no checkpoint was written yet";
+    if (t->saved >= 0) {
+        snprintf(saved, sizeof saved, "the last good checkpoint is ckpt/last of step %lld",
+                 (long long)t->saved);
+    }
+    ST_FAIL(e, ST_EARG,
+            "step %lld: the loss is %g and the gradient norm %g, expected finite numbers (lr %g); "
+            "training stopped before the update and %s%s%s; try a lower train.lr, a longer "
+            "train.warmup or a smaller train.clip",
+            (long long)t->state.step + 1, loss, t->grad_norm, lr, saved, t->out ? " in " : "",
+            t->out ? t->out : "");
+}
+
+/* ---- validation
+ * ----------------------------------------------------------------------------------- */
+
+/* Mean loss over fixed windows of the validation shard, the same ones each time. */
+static st_status train_validate(st_trainer *t, st_err *e)
+{
+    int64_t total = st_batch_windows(&t->val);
+    if (t->set->eval.batches > 0 && t->set->eval.batches <= total / t->rows)
+        total = t->set->eval.batches * t->rows;
+    double sum = 0;
+    for (int64_t first = 0; first < total; first += t->rows) {
+        if (st_interrupted()) return ST_EINTR;
+        st_batch_spread(&t->val, first, t->rows, total, t->host_ids, t->host_targets);
+        train_upload(t);
+        st_lm_args a = train_args(t);
+        st_model_forward(t->model, t->q, &a, &t->scratch);
+        sum += train_losses(t);
+    }
+    ST_TRY(st_stream_sync(t->q, e));
+    t->state.val_loss = sum / (double)(total * t->context);
+    t->state.evaluated = t->state.step;
+    if (!isfinite(t->state.val_loss)) {
+        ST_FAIL(e, ST_EARG,
+                "step %lld: the validation loss is %g, expected a finite number; try a "
+                "lower train.lr",
+                (long long)t->state.step, t->state.val_loss);
+    }
+    st_log(ST_LOG_INFO, "step %lld: validation loss %.4f, perplexity %.2f",
+           (long long)t->state.step, t->state.val_loss, exp(t->state.val_loss));
+    st_metric row = {
+        .step = t->state.step, .seconds = t->state.seconds, .val_loss = t->state.val_loss};
+    return st_metrics_add(&t->metrics, &row, e);
+}
+
+/* ---- between steps
+ * -------------------------------------------------------------------------------- */
+
+static bool train_due(int64_t step, int64_t every, int64_t last)
+{
+    return every > 0 && (step % every == 0 || step == last);
+}
+
+/* Validation and checkpoints that belong to the state after `step` steps. */
+static st_status train_between(st_trainer *t, st_err *e)
+{
+    const st_settings *s = t->set;
+    st_train_state *now = &t->state;
+    bool best = false, end = now->step == s->train.steps;
+    if (t->has_val && now->evaluated < now->step &&
+        train_due(now->step, s->eval.every, s->train.steps)) {
+        ST_TRY(train_validate(t, e));
+        best = now->step > 0 && now->val_loss < now->best_loss;
+        if (best) {
+            now->best_loss = now->val_loss;
+            now->best_step = now->step;
+        }
+    }
+    bool due = train_due(now->step, s->ckpt.every, s->train.steps) || end;
+    if (!t->out || now->step == 0) return ST_OK;
+    best = best && s->ckpt.best;
+    if (!best && (!due || t->saved == now->step)) return ST_OK;
+    return st_ckpt_save(t, best, due && s->ckpt.keep > 0 && t->saved != now->step, e);
+}
+
+static st_status train_log(st_trainer *t, double lr, st_err *e)
+{
+    int64_t step = t->state.step, per = t->rows * t->context * t->accumulate;
+    double since = t->state.seconds - t->logged_seconds;
+    double speed = since > 0 ? (double)((step - t->logged) * per) / since : 0;
+    char detail[TRAIN_LINE];
+    snprintf(detail, sizeof detail, "loss %.4f, lr %.2e, norm %.2f, %.0f tokens/s", t->state.loss,
+             lr, t->grad_norm, speed);
+    st_report(&(st_progress){.what = "train",
+                             .done = step,
+                             .total = t->set->train.steps,
+                             .unit = "steps",
+                             .detail = detail,
+                             .last = step == t->set->train.steps});
+    if (step != 1 && !train_due(step, t->set->log.every, t->set->train.steps)) return ST_OK;
+    st_metric row = {.step = step,
+                     .tokens = step * per,
+                     .loss = t->state.loss,
+                     .lr = lr,
+                     .grad_norm = t->grad_norm,
+                     .tokens_per_second = speed,
+                     .seconds = t->state.seconds,
+                     .val_loss = (double)NAN};
+    t->logged = step;
+    t->logged_seconds = t->state.seconds;
+    return st_metrics_add(&t->metrics, &row, e);
+}
+
+static st_status train_step(st_trainer *t, st_err *e)
+{
+    double start = st_now(), loss = 0, lr = train_lr(t);
+    ST_TRY(train_gradients(t, &loss, e));
+    if (!isfinite(loss) || !isfinite(t->grad_norm)) return train_stop_nan(t, loss, lr, e);
+    train_update(t, lr);
+    ST_TRY(st_stream_sync(t->q, e));
+    t->state.loss = loss;
+    t->state.step++;
+    t->state.drawn = t->train.drawn;
+    t->state.seconds += st_now() - start;
+    return train_log(t, lr, e);
+}
+
+/* Ctrl-C: what was done is saved, and the message says how to go on. */
+static st_status train_interrupted(st_trainer *t, st_err *e)
+{
+    long long step = t->state.step;
+    if (t->out && step > 0 && t->saved != step) ST_TRY(st_ckpt_save(t, false, false, e));
+    if (!t->out || step == 0)
+        ST_FAIL(e, ST_EINTR, "interrupted after %lld steps; nothing was saved", step);
+    ST_FAIL(
+        e, ST_EINTR,
+        "interrupted; %s/ckpt/last holds step %lld of %lld: run the same command again to go on",
+        t->out, step, (long long)t->set->train.steps);
+}
+
+static st_status train_loop(st_trainer *t, st_err *e)
+{
+    for (;;) {
+        st_status s = st_interrupted() ? ST_EINTR : train_between(t, e);
+        if (!s && t->state.step >= t->set->train.steps) return ST_OK;
+        if (!s) s = train_step(t, e);
+        if (s == ST_EINTR) return train_interrupted(t, e);
+        if (s) return s;
+    }
+}
+
+/* ---- the whole
+ * ------------------------------------------------------------------------------------ */
+
+static json_t *train_real(double x)
+{
+    return isfinite(x) ? json_real(x) : json_null();
+}
+
+static json_t *train_result(const st_trainer *t)
+{
+    const st_train_state *s = &t->state;
+    int64_t per = t->rows * t->context * t->accumulate;
+    json_t *r =
+        json_pack("{s:o, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:f, s:o, s:o}", "out",
+                  t->out ? json_string(t->out) : json_null(), "step", (json_int_t)s->step, "steps",
+                  (json_int_t)t->set->train.steps, "parameters", (json_int_t)t->parameters,
+                  "tokens", (json_int_t)(s->step * per), "tokens_per_step", (json_int_t)per, "loss",
+                  train_real(s->loss), "val_loss", train_real(s->val_loss), "val_perplexity",
+                  train_real(exp(s->val_loss)), "seconds", s->seconds, "tokens_per_second",
+                  train_real(s->seconds > 0 ? (double)(s->step * per) / s->seconds : (double)NAN),
+                  "memory", st_trainer_memory(t));
+    if (!r) return NULL;
+    if (s->best_step >= 0) {
+        json_object_set_new(
+            r, "best",
+            json_pack("{s:I, s:f}", "step", (json_int_t)s->best_step, "val_loss", s->best_loss));
+    }
+    st_metrics_result(&t->metrics, r);
+    return r;
+}
+
+st_status st_train_run(const st_train_opts *o, json_t **result, st_err *e)
+{
+    st_trainer t;
+    *result = NULL;
+    st_status s = st_trainer_open(&t, o, e);
+    if (!s && t.state.step >= o->set->train.steps && t.resume) {
+        st_log(ST_LOG_WARN, "%s is complete at step %lld; a larger train.steps goes on with it",
+               t.out, (long long)t.state.step);
+    }
+    if (!s) {
+        s = train_loop(&t, e);
+        if (!s && o->model) s = st_trainer_weights(&t, e);
+        if (!s || s == ST_EINTR) *result = train_result(&t);
+        if (!s && !*result) s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "train: out of memory");
+    }
+    st_trainer_close(&t);
+    return s;
+}

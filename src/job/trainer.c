@@ -1,0 +1,496 @@
+/* A trainer from settings: the model and where its weights come from, the plan of its memory, its
+ * data. Everything that can fail for want of memory or of sense fails here, before the first step.
+ */
+/* SPDX-License-Identifier: MIT */
+#include "job/train.h"
+#include <assert.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- the model
+ * ------------------------------------------------------------------------------------ */
+
+/* config.json of a new model: the preset with the model.* keys that are set. */
+static st_status trainer_config(const st_settings *set, const st_bpe *tokenizer, json_t **out,
+                                st_err *e)
+{
+    ST_TRY(st_fresh_config(out, set->model.preset, e));
+    if (tokenizer) {
+        json_object_set_new(*out, "vocab_size", json_integer(st_bpe_size(tokenizer)));
+        json_object_set_new(*out, "eos_token_id", json_integer(st_bpe_eos(tokenizer)));
+        json_object_set_new(*out, "bos_token_id", json_integer(st_bpe_eos(tokenizer)));
+    }
+    json_t *maps = json_object();
+    const char *glob;
+    json_t *spec;
+    if (set->model.mlp_map) json_object_set_new(maps, "h.*.mlp.*", json_string(set->model.mlp_map));
+    if (set->model.attn_map)
+        json_object_set_new(maps, "h.*.attn.*", json_string(set->model.attn_map));
+    json_object_foreach(set->model.map, glob, spec)
+    {
+        json_object_del(maps, glob); /* later ones win: it goes to the end */
+        json_object_set(maps, glob, spec);
+    }
+    if (json_object_size(maps) > 0)
+        json_object_set_new(*out, "strut", json_pack("{s:i, s:O}", "format", 1, "maps", maps));
+    json_decref(maps);
+    for (int i = 0; i < st_set_count(); i++) {
+        const set_row *r = &st_set_rows[i];
+        if (strncmp(r->key, "model.", 6) != 0 || !(r->flags & SET_NULL)) continue;
+        json_t *v =
+            r->kind == SET_MAPS || strstr(r->key, ".map") ? json_null() : st_set_value(set, r);
+        if (!json_is_null(v)) json_object_set(*out, r->key + 6, v);
+        json_decref(v);
+    }
+    return ST_OK;
+}
+
+/* With a model to start from, model.* may say what that model is, but not change it. */
+static st_status trainer_same(const st_settings *set, const st_model *m, st_err *e)
+{
+    char place[256];
+    json_t *config = st_model_config(m);
+    st_status s = ST_OK;
+    for (int i = 0; !s && i < st_set_count(); i++) {
+        const set_row *r = &st_set_rows[i];
+        if (strncmp(r->key, "model.", 6) != 0 || !(r->flags & SET_NULL)) continue;
+        json_t *want = st_set_value(set, r), *is = json_object_get(config, r->key + 6);
+        bool map = strstr(r->key, ".map") != NULL;
+        bool same = json_is_null(want) || (json_is_number(want) && json_is_number(is)
+                                               ? json_number_value(want) == json_number_value(is)
+                                               : json_equal(want, is));
+        char *a = json_dumps(want, JSON_ENCODE_ANY),
+             *b = is ? json_dumps(is, JSON_ENCODE_ANY) : NULL;
+        if (!same && map) {
+            s = st_fail(
+                e, ST_EARG, __FILE__, __LINE__,
+                "%s: the matrices of init=%s are what they are; `strut decompose` changes them",
+                st_set_place(set, r->key, place, sizeof place), set->init);
+        } else if (!same) {
+            s = st_fail(e, ST_EARG, __FILE__, __LINE__,
+                        "%s: found %s, but the model in init=%s has %s; leave the key out",
+                        st_set_place(set, r->key, place, sizeof place), a ? a : "?", set->init,
+                        b ? b : "another value");
+        }
+        free(a);
+        free(b);
+        json_decref(want);
+    }
+    json_decref(config);
+    return s;
+}
+
+/* A folder's tokenizer, or NULL if it has none. */
+static st_status trainer_tokenizer(const char *dir, st_bpe **out, st_err *e)
+{
+    static const char *const file[] = {"tokenizer.json", "vocab.json", "encoder.json"};
+    *out = NULL;
+    bool there = false;
+    for (int i = 0; dir && i < 3; i++) {
+        char *path = st_path_join(dir, file[i]);
+        if (!path) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", dir);
+        there = there || st_path_exists(path);
+        free(path);
+    }
+    return there ? st_bpe_open(out, dir, e) : ST_OK;
+}
+
+/* The same model with the dropout of the settings, owned by the trainer, so that a caller's model
+ * keeps its binding. */
+static st_status trainer_adopt(st_trainer *t, const st_model *from, st_err *e)
+{
+    static const char *const drop[] = {"embd_pdrop", "attn_pdrop", "resid_pdrop"};
+    json_t *config = st_model_config(from);
+    for (int i = 0; i < 3 && !isnan(t->set->train.dropout); i++)
+        json_object_set_new(config, drop[i], json_real(t->set->train.dropout));
+    st_status s = st_model_open(&t->model, config, e);
+    json_decref(config);
+    assert(s || st_model_elements(t->model) == st_model_elements(from));
+    if (!s) t->elements = st_model_elements(t->model);
+    if (!s) t->parameters = st_model_counts(t->model).parameters;
+    return s;
+}
+
+static st_status trainer_scratch(st_trainer *t, st_model **m, st_err *e)
+{
+    json_t *config = NULL;
+    ST_TRY(trainer_tokenizer(t->set->data.dir, &t->own_tokenizer, e));
+    t->tokenizer = t->own_tokenizer;
+    st_status s = trainer_config(t->set, t->tokenizer, &config, e);
+    if (!s) s = st_model_open(m, config, e);
+    json_decref(config);
+    return s;
+}
+
+static json_t *trainer_shape(const st_model *m)
+{
+    json_t *c = st_model_config(m);
+    json_object_del(c, "embd_pdrop");
+    json_object_del(c, "attn_pdrop");
+    json_object_del(c, "resid_pdrop");
+    return c;
+}
+
+/* A checkpoint must hold the model that the run trains (dropout apart). */
+static st_status trainer_resumed(const st_trainer *t, const st_model *run, const st_model *ckpt,
+                                 st_err *e)
+{
+    json_t *a = trainer_shape(run), *b = trainer_shape(ckpt);
+    bool same = json_equal(a, b);
+    json_decref(a);
+    json_decref(b);
+    if (same) return ST_OK;
+    ST_FAIL(
+        e, ST_ESHAPE,
+        "%s: holds another model than this run's (compare its config.json); choose another out= "
+        "or set ckpt.resume=no",
+        t->resume);
+}
+
+static st_status trainer_flat(st_trainer *t, float *ready, st_err *e)
+{
+    t->flat = ready;
+    if (!t->flat) t->flat = st_calloc(t->elements, sizeof *t->flat);
+    if (t->flat) return ST_OK;
+    ST_FAIL(e, ST_ENOMEM, "out of memory: %.1f MiB for the weights",
+            (double)t->elements * 4.0 / 1048576.0);
+}
+
+/* Model and weights: the caller's, a new one, or a folder's; from the checkpoint when resuming. */
+static st_status trainer_model(st_trainer *t, const st_train_opts *o, st_err *e)
+{
+    const st_settings *set = t->set;
+    bool scratch = strcmp(set->init, "scratch") == 0;
+    st_model *fresh = NULL, *saved = NULL;
+    float *weights = NULL;
+    st_bpe *tokenizer = NULL;
+    st_status s = ST_OK;
+    t->tokenizer = o->model ? o->tokenizer : NULL;
+    if (t->resume)
+        s = st_folder_read(t->resume, &saved, &weights, &tokenizer, e);
+    else if (!o->model && !scratch)
+        s = st_folder_read(set->init, &saved, &weights, &tokenizer, e);
+    if (!s && !o->model && scratch) s = trainer_scratch(t, &fresh, e);
+    if (!s && !o->model && !scratch) s = trainer_same(set, saved, e);
+    const st_model *run = o->model ? o->model : fresh ? fresh : saved;
+    if (!s && t->resume && run != saved) s = trainer_resumed(t, run, saved, e);
+    if (!s) s = trainer_adopt(t, run, e);
+    t->own = !o->model;
+    if (!s) s = trainer_flat(t, o->model ? o->flat : weights, e);
+    if (!s && o->model && weights)
+        memcpy(t->flat, weights, (size_t)t->elements * sizeof *weights);
+    else if (!s && fresh && !weights)
+        st_fresh_weights(t->model, (uint64_t)set->seed, t->flat);
+    if (t->flat == weights) weights = NULL;
+    if (!s && !t->tokenizer && tokenizer) {
+        t->tokenizer = t->own_tokenizer = tokenizer;
+        tokenizer = NULL;
+    }
+    st_bpe_close(tokenizer);
+    st_model_close(fresh);
+    st_model_close(saved);
+    free(weights);
+    return s;
+}
+
+/* ---- sizes
+ * ---------------------------------------------------------------------------------------- */
+
+static st_status trainer_sizes(st_trainer *t, st_err *e)
+{
+    const st_settings *set = t->set;
+    char place[256];
+    int64_t longest = st_model_lm(t->model).context, per;
+    t->rows = set->train.micro_batch;
+    t->context = set->train.context == ST_UNSET ? longest : set->train.context;
+    if (t->context > longest) {
+        ST_FAIL(e, ST_EARG, "%s: found %lld, but the model has %lld positions",
+                st_set_place(set, "train.context", place, sizeof place), (long long)t->context,
+                (long long)longest);
+    }
+    per = t->rows * t->context; /* at most 2^44 by the ranges of both */
+    int64_t want = set->train.tokens_per_step == ST_UNSET ? per : set->train.tokens_per_step;
+    t->accumulate = want / per;
+    if (want % per) {
+        ST_FAIL(e, ST_EARG,
+                "%s: found %lld, expected a multiple of micro_batch x context = %lld x %lld = %lld "
+                "(the nearest is %lld)",
+                st_set_place(set, "train.tokens_per_step", place, sizeof place), (long long)want,
+                (long long)t->rows, (long long)t->context, (long long)per,
+                (long long)((t->accumulate + (t->accumulate == 0 || want % per * 2 >= per)) * per));
+    }
+    t->warmup = set->train.warmup;
+    t->decay_steps = set->train.decay_steps == ST_UNSET ? set->train.steps : set->train.decay_steps;
+    bool line = set->train.schedule == ST_LR_LINEAR;
+    t->min_lr = isnan(set->train.min_lr) ? (line ? 0.0 : set->train.lr / 10.0) : set->train.min_lr;
+    return ST_OK;
+}
+
+struct trainer_walk {
+    st_trainer *t;
+    bool embeddings;
+};
+
+/* Neighbours with the same decay are one range; the padding between them has no gradient. */
+static void trainer_param(void *ctx, const st_param *p)
+{
+    struct trainer_walk *w = ctx;
+    st_trainer *t = w->t;
+    bool decay = (p->flags & ST_P_DECAY) != 0;
+    if (p->flags & ST_P_EMBED) decay = w->embeddings;
+    int64_t end = p->offset + st_numel(p->w);
+    st_range *last = t->ranges ? &t->range[t->ranges - 1] : NULL;
+    assert(!last || last->offset + last->n <= p->offset);
+    if (last && last->decay == decay)
+        last->n = end - last->offset;
+    else
+        t->range[t->ranges++] = (st_range){p->offset, end - p->offset, decay};
+}
+
+static void trainer_count(void *ctx, const st_param *p)
+{
+    (void)p;
+    ++*(int64_t *)ctx;
+}
+
+static st_status trainer_ranges(st_trainer *t, st_err *e)
+{
+    int64_t n = 0;
+    st_model_params(t->model, trainer_count, &n);
+    t->range = st_calloc(n, sizeof *t->range);
+    if (!t->range) ST_FAIL(e, ST_ENOMEM, "trainer: out of memory");
+    st_model_params(t->model, trainer_param,
+                    &(struct trainer_walk){t, t->set->train.decay_embeddings == 1});
+    return ST_OK;
+}
+
+/* ---- memory
+ * --------------------------------------------------------------------------------------- */
+
+static st_lm_args trainer_args(const st_trainer *t)
+{
+    return (st_lm_args){
+        .batch = t->rows, .len = t->context, .ids = t->ids, .targets = t->targets, .loss = t->loss};
+}
+
+/* Tokens of a micro-batch on the device and on the host. */
+static st_status trainer_batch(st_trainer *t, st_err *e)
+{
+    int64_t n = t->rows * t->context;
+    if (n > INT32_MAX) {
+        ST_FAIL(e, ST_EARG,
+                "train.micro_batch x context = %lld tokens at once; expected at most %d",
+                (long long)n, INT32_MAX);
+    }
+    ST_TRY(st_device_arena(t->q, (size_t)n * 12 + 8 * ST_ALIGN, &t->batch_block, e));
+    t->ids = st_take2(&t->batch_block, ST_I32, t->rows, t->context);
+    t->targets = st_take2(&t->batch_block, ST_I32, t->rows, t->context);
+    t->loss = st_take1(&t->batch_block, ST_F32, n);
+    t->norm = st_take1(&t->batch_block, ST_F32, 1);
+    t->host_ids = st_calloc(n, sizeof *t->host_ids);
+    t->host_targets = st_calloc(n, sizeof *t->host_targets);
+    t->host_loss = st_calloc(n, sizeof *t->host_loss);
+    if (!t->host_ids || !t->host_targets || !t->host_loss)
+        ST_FAIL(e, ST_ENOMEM, "trainer: out of memory for a micro-batch of %lld tokens",
+                (long long)n);
+    return ST_OK;
+}
+
+static st_status trainer_memory(st_trainer *t, st_err *e)
+{
+    st_lm_args a = trainer_args(t);
+    size_t grad = 0, eval = 0, n = (size_t)t->elements, slack = 8 * ST_ALIGN;
+    bool half = t->dtype != ST_F32;
+    ST_TRY(st_model_plan(t->model, t->q, t->dtype, &a, true, &grad, NULL, e));
+    ST_TRY(st_model_plan(t->model, t->q, t->dtype, &a, false, &eval, NULL, e));
+    ST_TRY(st_device_arena(t->q, n * st_dtype_size(t->dtype) + slack, &t->weight_block, e));
+    ST_TRY(st_device_arena(t->q, n * 4 + slack, &t->grad_block, e));
+    ST_TRY(st_device_arena(t->q, n * (half ? 12 : 8) + slack, &t->optim_block, e));
+    ST_TRY(st_device_arena(t->q, grad > eval ? grad : eval, &t->scratch, e));
+    t->w = st_take1(&t->weight_block, t->dtype, t->elements);
+    t->grad = st_take1(&t->grad_block, ST_F32, t->elements);
+    t->m = st_take1(&t->optim_block, ST_F32, t->elements);
+    t->v = st_take1(&t->optim_block, ST_F32, t->elements);
+    if (half) t->master = st_take1(&t->optim_block, ST_F32, t->elements);
+    const st_ops *op = st_stream_ops(t->q);
+    op->fill(t->q, &(st_fill_args){.x = t->m});
+    op->fill(t->q, &(st_fill_args){.x = t->v});
+    st_upload(t->q, half ? t->master : t->w, t->flat);
+    if (half) op->copy(t->q, &(st_copy_args){.x = t->master, .y = t->w});
+    st_model_bind(t->model, t->w, t->grad);
+    return st_stream_sync(t->q, e);
+}
+
+json_t *st_trainer_memory(const st_trainer *t)
+{
+    json_int_t weights = (json_int_t)st_bytes(t->w), grads = (json_int_t)st_bytes(t->grad),
+               optim = (json_int_t)(st_bytes(t->m) + st_bytes(t->v)),
+               acts = (json_int_t)t->scratch.cap + (json_int_t)t->batch_block.cap,
+               staging = t->elements * 4;
+    if (t->master.data) optim += (json_int_t)st_bytes(t->master);
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "weights", weights, "gradients", grads,
+                     "optimizer", optim, "activations", acts, "staging", staging, "total",
+                     weights + grads + optim + acts + staging);
+}
+
+static void trainer_say(const st_trainer *t)
+{
+    const double mib = 1048576.0;
+    json_t *j = st_trainer_memory(t);
+    static const char *const key[] = {"weights",     "gradients", "optimizer",
+                                      "activations", "staging",   "total"};
+    double x[6];
+    for (int i = 0; i < 6; i++)
+        x[i] = (double)json_integer_value(json_object_get(j, key[i])) / mib;
+    json_decref(j);
+    st_log(ST_LOG_INFO,
+           "memory: weights %.1f, gradients %.1f, optimizer %.1f, activations %.1f, staging %.1f; "
+           "together %.1f MiB",
+           x[0], x[1], x[2], x[3], x[4], x[5]);
+    st_log(
+        ST_LOG_INFO,
+        "%lld parameters, %s on %s; %lld tokens per step = micro_batch %lld x context %lld x %lld "
+        "accumulated",
+        (long long)t->parameters, st_dtype_name(t->dtype), st_stream_describe(t->q),
+        (long long)(t->rows * t->context * t->accumulate), (long long)t->rows,
+        (long long)t->context, (long long)t->accumulate);
+}
+
+/* ---- data
+ * ----------------------------------------------------------------------------------------- */
+
+static st_status trainer_shard(st_trainer *t, st_batch *b, const char *key, const char *file,
+                               const char *given, st_err *e)
+{
+    char place[256];
+    int64_t vocab = st_model_lm(t->model).vocab;
+    if (!given && !t->set->data.dir) {
+        ST_FAIL(e, ST_EARG,
+                "%s: nothing to train on; say data=FOLDER (made by `strut prepare`) or %s",
+                st_set_place(t->set, "data.dir", place, sizeof place), key);
+    }
+    char *path = given ? strdup(given) : st_path_join(t->set->data.dir, file);
+    if (!path) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", file);
+    st_order order = b == &t->val ? ST_ORDER_SEQUENTIAL : (st_order)t->set->data.order;
+    st_status s = st_batch_open(b, path, vocab, t->context, order, (uint64_t)t->set->seed, e);
+    free(path);
+    if (s && e) st_err_prefix(e, "%s", st_set_place(t->set, key, place, sizeof place));
+    return s;
+}
+
+static st_status trainer_data(st_trainer *t, st_err *e)
+{
+    const st_settings *set = t->set;
+    ST_TRY(trainer_shard(t, &t->train, "data.train", "train.bin", set->data.train, e));
+    if (set->eval.every == 0) return ST_OK;
+    if (!set->data.val && !set->data.dir) {
+        char place[256];
+        ST_FAIL(e, ST_EARG, "%s: no validation shard; name one or set eval.every=0",
+                st_set_place(set, "data.val", place, sizeof place));
+    }
+    ST_TRY(trainer_shard(t, &t->val, "data.val", "val.bin", set->data.val, e));
+    t->has_val = true;
+    return ST_OK;
+}
+
+/* ---- the whole
+ * ------------------------------------------------------------------------------------ */
+
+static int64_t trainer_rows(int64_t steps, int64_t every)
+{
+    return every > 0 ? steps / every + 3 : 0;
+}
+
+static st_status trainer_record(st_trainer *t, st_err *e)
+{
+    const st_settings *set = t->set;
+    st_status s = ST_OK;
+    if (t->out) {
+        ST_TRY(st_make_dirs(t->out, e));
+        char *yaml = st_settings_yaml(set), *path = st_path_join(t->out, "config.yaml");
+        s = yaml && path ? st_write_file(path, yaml, strlen(yaml), e)
+                         : st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "config.yaml: out of memory");
+        free(yaml);
+        free(path);
+    }
+    if (!s) {
+        s = st_metrics_open(&t->metrics, t->out, t->state.step, t->state.evaluated,
+                            trainer_rows(set->train.steps, set->log.every),
+                            trainer_rows(set->train.steps, set->eval.every), e);
+    }
+    return s;
+}
+
+st_status st_trainer_open(st_trainer *t, const st_train_opts *o, st_err *e)
+{
+    *t = (st_trainer){.set = o->set,
+                      .out = o->set->out,
+                      .dtype = (st_dtype)o->set->dtype,
+                      .saved = -1,
+                      .state = {.evaluated = -1,
+                                .best_step = -1,
+                                .best_loss = INFINITY,
+                                .val_loss = (double)NAN,
+                                .loss = (double)NAN}};
+    st_status s = t->out ? st_ckpt_choose(t->set, &t->resume, e) : ST_OK;
+    if (!s) s = trainer_model(t, o, e);
+    if (!s) s = trainer_sizes(t, e);
+    if (!s) s = trainer_ranges(t, e);
+    if (!s) s = st_stream_open(&t->q, t->set->device, (int)t->set->threads, e);
+    if (!s) s = trainer_data(t, e);
+    if (!s) s = trainer_batch(t, e);
+    if (!s) s = trainer_memory(t, e);
+    if (!s) trainer_say(t);
+    if (!s && t->resume) s = st_ckpt_load(t, e);
+    if (!s) s = trainer_record(t, e);
+    return s;
+}
+
+void st_trainer_close(st_trainer *t)
+{
+    st_metrics_close(&t->metrics);
+    st_batch_close(&t->train);
+    st_batch_close(&t->val);
+    st_arena *block[] = {&t->weight_block, &t->grad_block, &t->optim_block, &t->batch_block,
+                         &t->scratch};
+    for (int i = 0; t->q && i < 5; i++)
+        st_device_arena_close(t->q, block[i]);
+    st_stream_close(t->q);
+    st_model_close(t->model);
+    st_bpe_close(t->own_tokenizer);
+    if (t->own) free(t->flat);
+    free(t->host_ids);
+    free(t->host_targets);
+    free(t->host_loss);
+    free(t->range);
+    free(t->resume);
+    *t = (st_trainer){0};
+}
+
+struct trainer_finite {
+    const float *flat;
+    const char *bad; /* name of the first parameter that is not finite */
+};
+
+static void trainer_finite(void *ctx, const st_param *p)
+{
+    struct trainer_finite *f = ctx;
+    int64_t n = st_numel(p->w), i = 0;
+    while (!f->bad && i < n && isfinite(f->flat[p->offset + i]))
+        i++;
+    if (i < n && !f->bad) f->bad = p->name;
+}
+
+st_status st_trainer_weights(st_trainer *t, st_err *e)
+{
+    st_download(t->q, t->flat, t->master.data ? t->master : t->w);
+    ST_TRY(st_stream_sync(t->q, e));
+    struct trainer_finite f = {.flat = t->flat};
+    st_model_params(t->model, trainer_finite, &f);
+    if (f.bad) {
+        ST_FAIL(e, ST_EARG, "step %lld: %s is no longer finite; train again with a lower train.lr",
+                (long long)t->state.step, f.bad);
+    }
+    return ST_OK;
+}
