@@ -8,7 +8,7 @@
 #include "io/io.h"
 #include "model/model.h"
 
-/* ---- model folders (folder.c) --------------------------------------------------------------- */
+/* ---- model folders (folder.c) ---------------------------------------------------------------- */
 
 /* A model in memory on a device, ready for forward (and, after st_loaded_train, for training). */
 typedef struct {
