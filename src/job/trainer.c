@@ -8,8 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- the model
- * ------------------------------------------------------------------------------------ */
+/* ---- the model ------------------------------------------------------------------------------- */
 
 /* config.json of a new model: the preset with the model.* keys that are set. */
 static st_status trainer_config(const st_settings *set, const st_bpe *tokenizer, json_t **out,
@@ -194,8 +193,7 @@ static st_status trainer_model(st_trainer *t, const st_train_opts *o, st_err *e)
     return s;
 }
 
-/* ---- sizes
- * ---------------------------------------------------------------------------------------- */
+/* ---- sizes ----------------------------------------------------------------------------------- */
 
 static st_status trainer_sizes(st_trainer *t, st_err *e)
 {
@@ -265,8 +263,7 @@ static st_status trainer_ranges(st_trainer *t, st_err *e)
     return ST_OK;
 }
 
-/* ---- memory
- * --------------------------------------------------------------------------------------- */
+/* ---- memory ---------------------------------------------------------------------------------- */
 
 static st_lm_args trainer_args(const st_trainer *t)
 {
@@ -357,8 +354,7 @@ static void trainer_say(const st_trainer *t)
         (long long)t->context, (long long)t->accumulate);
 }
 
-/* ---- data
- * ----------------------------------------------------------------------------------------- */
+/* ---- data ------------------------------------------------------------------------------------ */
 
 static st_status trainer_shard(st_trainer *t, st_batch *b, const char *key, const char *file,
                                const char *given, st_err *e)
@@ -394,8 +390,7 @@ static st_status trainer_data(st_trainer *t, st_err *e)
     return ST_OK;
 }
 
-/* ---- the whole
- * ------------------------------------------------------------------------------------ */
+/* ---- the whole ------------------------------------------------------------------------------- */
 
 static int64_t trainer_rows(int64_t steps, int64_t every)
 {
