@@ -79,7 +79,7 @@ static void test_refused(void **state)
         {"'': 1", "an empty key"},
         {"a: \"x\\0y\"", "c.yaml:1:4: a NUL"},
         {"a: 1\n---\nb: 2", "c.yaml:2:1: a second document"},
-        {"a: [1, 2", "c.yaml:1:9: not valid YAML"},
+        {"a: [1, 2", "c.yaml:2:1: not valid YAML"},
         {"a: 1\n\tb: 2", "c.yaml:2:1: not valid YAML"},
         {"a: 'x", "not valid YAML"},
         {"a: b: c", "c.yaml:1:5: not valid YAML"},
