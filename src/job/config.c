@@ -216,7 +216,8 @@ static bool config_is_section(const char *key)
     return false;
 }
 
-static st_status config_unknown(const char *key, const st_node *v, st_err *e)
+/* `where` is the place of the key. */
+static st_status config_unknown(const char *key, const st_node *v, const char *where, st_err *e)
 {
     char found[96];
     if (config_is_section(key)) {
@@ -224,7 +225,7 @@ static st_status config_unknown(const char *key, const st_node *v, st_err *e)
                 v->where, key, config_found(v, found, sizeof found));
     }
     const char *near = config_near(key);
-    ST_FAIL(e, ST_EARG, "%s: unknown key %s%s%s%s; all keys: strut train --keys", v->where, key,
+    ST_FAIL(e, ST_EARG, "%s: unknown key %s%s%s%s; all keys: strut train --keys", where, key,
             near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
 }
 
@@ -257,7 +258,7 @@ static st_status config_apply(st_settings *s, const st_node *node, const char *p
         } else if (v->kind == ST_NODE_MAP && v->n > 0) {
             ST_TRY(config_apply(s, v, key, e));
         } else if (!(config_is_section(key) && (v->kind == ST_NODE_MAP || config_is_null(v)))) {
-            return config_unknown(key, v, e);
+            return config_unknown(key, v, node->key_where[i], e);
         }
     }
     return ST_OK;
@@ -269,14 +270,9 @@ static st_status config_apply(st_settings *s, const st_node *node, const char *p
 static st_status config_override(st_settings *s, const char *key, const char *value, st_err *e)
 {
     st_node *root = NULL;
-    char where[KEY_TEXT];
-    snprintf(where, sizeof where, "%.200s=", key);
     ST_TRY(st_yaml_parse(&root, "{}", 2, "command line", e));
     st_status st = st_node_set(root, key, value, "command line", e);
-    if (!st)
-        st = config_apply(s, root, "", e);
-    else
-        st_err_prefix(e, "%s", where);
+    if (!st) st = config_apply(s, root, "", e);
     st_node_free(root);
     return st;
 }
