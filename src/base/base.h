@@ -154,6 +154,8 @@ typedef struct {
 } st_sink;
 
 void st_sink_set(const st_sink *sink); /* set once by the program; default: silence */
+/* What is set now, for a job that runs other jobs and reports for all of them. */
+st_sink st_sink_get(void);
 void st_log(st_log_level level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void st_report(const st_progress *p);
 

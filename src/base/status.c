@@ -61,6 +61,11 @@ void st_sink_set(const st_sink *s)
     sink = s ? *s : (st_sink){0};
 }
 
+st_sink st_sink_get(void)
+{
+    return sink;
+}
+
 void st_log(st_log_level level, const char *fmt, ...)
 {
     if (!sink.log) return;
