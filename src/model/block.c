@@ -4,18 +4,18 @@
 #include "model/inner.h"
 #include <assert.h>
 
-void st_matrix_forward(st_stream *q, const st_matrix *x, st_tensor in, st_tensor out,
-                       st_tensor kept, st_arena *tmp)
+void st_matrix_forward(st_stream *q, const st_matrix *w, st_tensor x, st_tensor y, st_tensor kept,
+                       st_arena *tmp)
 {
-    st_stream_tag(q, x->name);
-    st_linear_forward(q, &x->l, in, out, kept, tmp);
+    st_stream_tag(q, w->name);
+    st_linear_forward(q, &w->l, x, y, kept, tmp);
 }
 
-void st_matrix_backward(st_stream *q, const st_matrix *x, st_tensor in, st_tensor kept,
-                        st_tensor dout, st_tensor din, st_arena *tmp)
+void st_matrix_backward(st_stream *q, const st_matrix *w, st_tensor x, st_tensor kept, st_tensor dy,
+                        st_tensor dx, st_arena *tmp)
 {
-    st_stream_tag(q, x->name);
-    st_linear_backward(q, &x->l, in, kept, dout, din, tmp);
+    st_stream_tag(q, w->name);
+    st_linear_backward(q, &w->l, x, kept, dy, dx, tmp);
 }
 
 uint64_t st_drop_seed(uint64_t seed, int64_t layer, st_drop_site site)

@@ -74,10 +74,10 @@ void st_add_matrix(st_builder *b, const char *name, int64_t in, int64_t out, st_
  * dense one (ST_P_FLIP); a bias of zeros if `bias`. */
 void st_add_weights(st_builder *b, st_matrix *x, float std, unsigned flags, bool bias);
 
-void st_matrix_forward(st_stream *q, const st_matrix *x, st_tensor in, st_tensor out,
-                       st_tensor kept, st_arena *tmp);
-void st_matrix_backward(st_stream *q, const st_matrix *x, st_tensor in, st_tensor kept,
-                        st_tensor dout, st_tensor din, st_arena *tmp);
+void st_matrix_forward(st_stream *q, const st_matrix *w, st_tensor x, st_tensor y, st_tensor kept,
+                       st_arena *tmp);
+void st_matrix_backward(st_stream *q, const st_matrix *w, st_tensor x, st_tensor kept, st_tensor dy,
+                        st_tensor dx, st_arena *tmp);
 
 /* ---- a transformer block (block.c) ----------------------------------------------------------- */
 

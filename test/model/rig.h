@@ -136,13 +136,13 @@ static inline void rig_random_param(void *ctx, const st_param *p)
     rig *r = ctx;
     int64_t n = st_numel(p->w);
     float *x = test_malloc((size_t)n * sizeof *x + 1);
-    float std = p->flags & (ST_P_NORM | ST_P_BIAS) ? 0.15f : fmaxf(p->init_std * 8.0f, 0.15f);
+    float std = p->init_std > 0.0f ? p->init_std : 0.15f; /* biases, gains, gates */
     st_normal_fill(x, n, p->init_mean, std, 5, st_hash_name(p->name));
     rig_set(r, p->w, x);
     test_free(x);
 }
 
-/* Weights large enough that every part of the network matters. */
+/* A fresh model's weights, with noise on those that start constant. */
 static inline void rig_random(rig *r)
 {
     st_model_params(r->m, rig_random_param, r);
