@@ -485,8 +485,8 @@ static st_status kron_project(const st_spec *s, st_tensor w, const st_theta *t,
     return err;
 }
 
-/* Of all m1, n1 and up to 8 terms: those nearest the wanted size (in steps of 2, 5 and 15 %), of
- * these the highest attainable rank, of these the fewest multiply-adds. */
+/* Of all m1, n1 with A the larger factor and up to 8 terms: those nearest the wanted size (in steps
+ * of 2, 5 and 15 %), of these the highest attainable rank, of these the fewest multiply-adds. */
 typedef struct {
     int band;
     double rank, macs;
@@ -525,7 +525,7 @@ static st_status kron_fit(st_spec *s, int64_t params, st_err *e)
                 s->knob[TERMS] = f;
                 s->knob[M1] = m1;
                 s->knob[N1] = n1;
-                if (kron_check(s, NULL)) break;
+                if (m1 * n1 * m1 * n1 < s->in * s->out || kron_check(s, NULL)) break;
                 if (top.band == 4 || map_misfit(s, params) < map_misfit(&nearest, params)) {
                     nearest = *s;
                 }

@@ -310,7 +310,8 @@ static st_status monarch_fit(st_spec *s, int64_t params, st_err *e)
         s->knob[BLOCKS] = map_min(4, most);
         monarch_size z = monarch_sizes(s);
         int64_t each = z.b * (z.p + z.s), q = (params + each / 2) / each;
-        if (q >= 16 * z.b) q = q / z.b * z.b; /* divisible: equal ranks, aligned products */
+        int64_t even = (q + z.b / 2) / z.b * z.b; /* equal ranks, aligned products */
+        if (llabs(even - q) * 40 <= q) q = even;
         s->knob[INNER] = map_max(1, map_min(q, z.b * map_min(z.p, z.s)));
         if (map_misfit(s, params) < map_misfit(&best, params)) best = *s;
     }

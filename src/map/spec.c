@@ -159,17 +159,27 @@ st_status st_spec_parse(st_spec *out, const char *text, int64_t in, int64_t out_
     return st_spec_check(out, e);
 }
 
-static size_t spec_write(char *text, size_t n, const st_map_type *t, const int64_t *knob,
-                         bool label)
+/* Whether a label may leave knob i out: the text without any such knob still means s. */
+static bool spec_implied(const st_spec *s, int i)
 {
-    n += (size_t)snprintf(text + n, ST_SPEC_TEXT - n, "%s", t->name);
+    st_spec plain = *s;
+    for (int j = 0; j < spec_knobs(s->type); j++) {
+        if (s->type->knob[j].print != ST_KNOB_SHOWN) plain.knob[j] = s->type->knob[j].preset;
+    }
+    return !s->type->check(&plain, NULL) && plain.knob[i] == s->knob[i];
+}
+
+/* Appends "type:knob=value,..." at `n`; returns the new length. */
+static size_t spec_write(char *text, size_t n, const st_spec *s, bool label)
+{
+    n += (size_t)snprintf(text + n, ST_SPEC_TEXT - n, "%s", s->type->name);
     char mark = ':';
-    for (int i = 0; i < spec_knobs(t) && n < ST_SPEC_TEXT; i++) {
-        bool preset = knob[i] == t->knob[i].preset;
-        if (preset && t->knob[i].print == ST_KNOB_HIDDEN) continue;
-        if (preset && t->knob[i].print == ST_KNOB_STORED && label) continue;
-        n += (size_t)snprintf(text + n, ST_SPEC_TEXT - n, "%c%s=%lld", mark, t->knob[i].name,
-                              (long long)knob[i]);
+    for (int i = 0; i < spec_knobs(s->type) && n < ST_SPEC_TEXT; i++) {
+        const st_knob *k = &s->type->knob[i];
+        if (k->print == ST_KNOB_HIDDEN && s->knob[i] == k->preset) continue;
+        if (k->print == ST_KNOB_STORED && label && spec_implied(s, i)) continue;
+        n += (size_t)snprintf(text + n, ST_SPEC_TEXT - n, "%c%s=%lld", mark, k->name,
+                              (long long)s->knob[i]);
         mark = ',';
     }
     return n < ST_SPEC_TEXT ? n : ST_SPEC_TEXT - 1;
@@ -178,13 +188,15 @@ static size_t spec_write(char *text, size_t n, const st_map_type *t, const int64
 static void spec_text(const st_spec *s, char text[ST_SPEC_TEXT], bool label)
 {
     if (s->type != &st_map_sum) {
-        spec_write(text, 0, s->type, s->knob, label);
+        spec_write(text, 0, s, label);
         return;
     }
     size_t n = 0;
     for (int i = 0; i < ST_PARTS; i++) {
         if (i) n += (size_t)snprintf(text + n, ST_SPEC_TEXT - n, "+");
-        n = spec_write(text, n, s->part[i].type, s->part[i].knob, label);
+        st_spec part = {.type = s->part[i].type, .in = s->in, .out = s->out};
+        memcpy(part.knob, s->part[i].knob, sizeof part.knob);
+        n = spec_write(text, n, &part, label);
     }
     if (s->knob[0]) snprintf(text + n, ST_SPEC_TEXT - n, "+gate");
 }

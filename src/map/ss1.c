@@ -31,14 +31,23 @@ static ss1_size ss1_sizes(const st_spec *s)
     return z;
 }
 
+/* The release's 32, or 16 or 8 where that saves padding; less only where the input has no room. */
+static int64_t ss1_block(int64_t in, int64_t factor)
+{
+    for (int64_t block = 32; block >= 8; block /= 2) {
+        if (in % (factor * block) == 0) return block;
+    }
+    int64_t block = 32;
+    while (block > 1 && block * factor > in)
+        block /= 2;
+    return block;
+}
+
 static st_status ss1_check(st_spec *s, st_err *e)
 {
     int64_t *k = s->knob;
     ST_TRY(map_range(s, FACTOR, 1, s->in, "the inputs", e));
-    if (k[BK] == 0) {
-        for (k[BK] = 32; k[BK] > 1 && k[BK] * k[FACTOR] > s->in;)
-            k[BK] /= 2;
-    }
+    if (k[BK] == 0) k[BK] = ss1_block(s->in, k[FACTOR]);
     ST_TRY(map_range(s, BK, 1, s->in / k[FACTOR], "in/factor", e));
     if (k[VEC] == 0) k[VEC] = k[BK] % 8 == 0 ? 8 : 1;
     if (k[VEC] < 1 || k[BK] % k[VEC]) {
@@ -276,7 +285,8 @@ const st_map_type st_map_ss1 = {
             {"factor", "inputs per weight c, 1..in", 4, ST_KNOB_SHOWN},
             {"folds", "output groups with a fold of their own, 1..out", 1, ST_KNOB_HIDDEN},
             {"signs", "1: random signs in the folds", 0, ST_KNOB_HIDDEN},
-            {"bk", "inputs per block, 1..in/factor; 0: 32, less on tiny inputs", 0, ST_KNOB_STORED},
+            {"bk", "inputs per block, 1..in/factor; 0: 32, 16 or 8, whichever divides best", 0,
+             ST_KNOB_STORED},
             {"bn", "outputs per block of the release's storage order", 32, ST_KNOB_STORED},
             {"vec", "granularity of shifts, a divisor of bk; 0: 8, or 1 where 8 does not divide", 0,
              ST_KNOB_STORED},

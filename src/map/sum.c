@@ -3,10 +3,9 @@
  *   y = (1 - g) S x + g L x,   g = sigmoid(w_g x + b_g)
  * L is part 0 (lowrank, wherever it was written), S part 1.
  *
- * Projection alternates the nearest S to W - L and the nearest L to W - S: each step is optimal, so
- * the error never grows; it ends at a point where neither part alone can do better, not
- * necessarily at the best pair. With a gate, w_g = b_g = 0 makes g = 1/2 everywhere and both parts
- * are doubled. */
+ * Projection alternates the nearest S to W - L and the nearest L to W - S, with momentum; it ends
+ * near a point where neither part alone can do better, not necessarily at the best pair. With a
+ * gate, w_g = b_g = 0 makes g = 1/2 everywhere and both parts are doubled. */
 /* SPDX-License-Identifier: MIT */
 #include "map/inner.h"
 #include <math.h>
@@ -15,7 +14,10 @@
 #include <string.h>
 
 enum { GATE };
-enum { SUM_SWEEPS = 30, SUM_SWEEPS_LARGE = 4, SUM_LARGE = 1 << 18 };
+/* Sweeps of a projection: as many as keep an SVD's in*out*min(in, out) under this in all; with
+ * fewer than _LARGE exact ones affordable the randomised SVD is used. */
+#define SUM_WORK 4e9
+enum { SUM_SWEEPS = 400, SUM_SWEEPS_LEAST = 8, SUM_SWEEPS_LARGE = 40 };
 
 static st_spec sum_part(const st_spec *s, int i)
 {
@@ -249,28 +251,62 @@ static st_status sum_expand(const st_spec *s, const st_theta *t, st_tensor w, st
     return sum_mix(s, t, w, g, 1.0f - g, e);
 }
 
-/* Sets part i to the nearest to w - (the other part, unless `alone`); *error: what it leaves. */
-static st_status sum_step(const st_spec *s, const st_theta *t, int i, bool alone, st_tensor w,
-                          float *rest, float *part, const st_project_opts *how, double *error,
-                          st_err *e)
+/* Sets part i to the nearest to `target` and `value` to the matrix it then is. */
+static st_status sum_nearest(const st_spec *s, const st_theta *t, int i, float *target,
+                             float *value, const st_project_opts *how, st_err *e)
 {
-    int64_t n = s->in * s->out;
-    const float *full = w.data;
-    st_spec own = sum_part(s, i), other = sum_part(s, 1 - i);
-    st_theta town = sum_theta(s, t, i), tother = sum_theta(s, t, 1 - i);
-    st_tensor r = st_view2(rest, ST_F32, s->out, s->in), p = st_view2(part, ST_F32, s->out, s->in);
-    memset(part, 0, st_bytes(p));
-    if (!alone) ST_TRY(st_map_expand(&other, &tother, p, e));
-    for (int64_t j = 0; j < n; j++)
-        rest[j] = full[j] - part[j];
-    ST_TRY(own.type->project(&own, r, &town, how, e));
-    ST_TRY(st_map_expand(&own, &town, p, e));
+    st_spec own = sum_part(s, i);
+    st_theta theta = sum_theta(s, t, i);
+    ST_TRY(own.type->project(&own, st_view2(target, ST_F32, s->out, s->in), &theta, how, e));
+    return st_map_expand(&own, &theta, st_view2(value, ST_F32, s->out, s->in), e);
+}
+
+/* One sweep: S to W - L (with a step of `push` beyond L's last move), L to W - S. *error: what is
+ * left. */
+typedef struct {
+    const float *w;
+    float *l, *last, *x, *target; /* L, L one sweep ago, S, scratch */
+    int64_t n;
+} sum_sweep_work;
+
+static st_status sum_sweep(const st_spec *s, const st_theta *t, sum_sweep_work *k, float push,
+                           const st_project_opts *how, double *error, st_err *e)
+{
+    for (int64_t i = 0; i < k->n; i++) {
+        k->target[i] = k->w[i] - (k->l[i] + push * (k->l[i] - k->last[i]));
+    }
+    memcpy(k->last, k->l, (size_t)k->n * sizeof *k->l);
+    ST_TRY(sum_nearest(s, t, 1, k->target, k->x, how, e));
+    for (int64_t i = 0; i < k->n; i++)
+        k->target[i] = k->w[i] - k->x[i];
+    ST_TRY(sum_nearest(s, t, 0, k->target, k->l, how, e));
     *error = 0;
-    for (int64_t j = 0; j < n; j++) {
-        double d = (double)rest[j] - (double)part[j];
+    for (int64_t i = 0; i < k->n; i++) {
+        double d = (double)k->target[i] - (double)k->l[i];
         *error += d * d;
     }
     return ST_OK;
+}
+
+/* Plain alternation crawls where the parts overlap; momentum (Nesterov's, begun again whenever the
+ * error grows) takes a fraction of the sweeps. The last sweep is plain, which cannot lose. */
+static st_status sum_sweeps(const st_spec *s, const st_theta *t, sum_sweep_work *k,
+                            const st_project_opts *how, st_err *e)
+{
+    double side = (double)map_min(s->in, s->out), last = INFINITY, now = 0;
+    int most = (int)fmax(SUM_SWEEPS_LEAST, fmin(SUM_SWEEPS, SUM_WORK / (side * (double)k->n)));
+    int since = 0, still = 0;
+    /* L first: S first would leave it blocks of zeros to fit, a saddle that sweeps do not leave */
+    memcpy(k->target, k->w, (size_t)k->n * sizeof *k->target);
+    ST_TRY(sum_nearest(s, t, 0, k->target, k->l, how, e));
+    memcpy(k->last, k->l, (size_t)k->n * sizeof *k->l);
+    for (int i = 0; i + 1 < most && still < 3; i++, since++) {
+        ST_TRY(sum_sweep(s, t, k, (float)since / (float)(since + 3), how, &now, e));
+        if (now > last) since = -1;
+        still = fabs(last - now) <= 1e-5 * now ? still + 1 : 0;
+        last = now;
+    }
+    return sum_sweep(s, t, k, 0.0f, how, &now, e);
 }
 
 /* Parameters that scale part i as a whole: every term has one factor in the part's first tensor. */
@@ -284,23 +320,17 @@ static void sum_double(st_theta part)
 static st_status sum_project(const st_spec *s, st_tensor w, const st_theta *t,
                              const st_project_opts *how, st_err *e)
 {
-    int64_t n = s->in * s->out;
-    float *rest = st_calloc(n, sizeof *rest), *part = st_calloc(n, sizeof *part);
-    st_status err = ST_OK;
-    if (!rest || !part) {
-        err = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "sum: no memory for %lld numbers",
-                      (long long)n);
-    }
-    double last = INFINITY, now = 0;
-    int sweeps = n > SUM_LARGE ? SUM_SWEEPS_LARGE : SUM_SWEEPS;
-    for (int i = 0; i < sweeps && !err; i++) {
-        err = sum_step(s, t, 1, i == 0, w, rest, part, how, &now, e);
-        if (!err) err = sum_step(s, t, 0, false, w, rest, part, how, &now, e);
-        if (now > last * (1 - 1e-4)) break;
-        last = now;
-    }
-    free(rest);
-    free(part);
+    sum_sweep_work k = {.w = w.data, .n = s->in * s->out};
+    st_project_opts quick = {.randomized = true, .seed = how ? how->seed : 0};
+    bool large = (double)k.n * (double)map_min(s->in, s->out) > SUM_WORK / SUM_SWEEPS_LARGE;
+    float *all = st_calloc(4 * k.n, sizeof *all);
+    if (!all) ST_FAIL(e, ST_ENOMEM, "sum: no memory for %lld numbers", (long long)(4 * k.n));
+    k.l = all;
+    k.last = all + k.n;
+    k.x = all + 2 * k.n;
+    k.target = all + 3 * k.n;
+    st_status err = sum_sweeps(s, t, &k, large ? &quick : how, e);
+    free(all);
     if (err || !s->knob[GATE]) return err;
     int first[ST_PARTS + 1];
     sum_first(s, first);

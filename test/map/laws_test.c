@@ -33,6 +33,8 @@ static const struct law_case {
     {"kron:terms=2,m1=6,n1=4,scalars=1", 12, 20, 5},
     {"kron:terms=2,m1=6,n1=4,scalars=1", 30, 8, 5},
     {"kron:terms=3,m1=6,n1=6,scalars=1", 12, 12, 9}, /* whole */
+    {"kron:terms=2,m1=4,n1=3", 12, 21, 4},           /* A first, 2 terms, m2 = 3 */
+    {"kron:terms=3,m1=6,n1=6,scalars=1", 12, 12, 1}, /* too few rows for the whole */
     {"kron:terms=1,m1=3,n1=2,scalars=1", 6, 8, 1},
     {"ss1:factor=2,bk=4,vec=1", 16, 5, 3},
     {"ss1:factor=4,bk=4,vec=2", 23, 6, 2}, /* padded */
