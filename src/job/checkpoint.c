@@ -370,7 +370,7 @@ static st_status ckpt_write(st_trainer *t, const char *dir, st_err *e)
                       ? ckpt_list_open(&l, t, e)
                       : st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "%s: out of memory", dir);
     if (!s) {
-        s = st_folder_save(dir, true, t->model, t->flat, ST_F32, t->tokenizer, e);
+        s = st_folder_write(dir, t->model, t->flat, ST_F32, t->tokenizer, e);
         if (!s) s = st_safetensors_write(moments, l.item, l.n, NULL, ckpt_fill, &l, e);
         if (!s) s = st_write_json(path, state, e);
         ckpt_list_close(&l);

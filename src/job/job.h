@@ -31,7 +31,11 @@ void st_loaded_close(st_loaded *l);
  * `tokenizer` is not NULL, its files. `flat` is a host F32 block in the model's layout. */
 st_status st_folder_save(const char *dir, bool replace, const st_model *m, const float *flat,
                          st_dtype dtype, const st_bpe *tokenizer, st_err *e);
-/* The weights of a folder as a host F32 block (new memory), for jobs that only convert. */
+/* The same files into `dir`, which is there and is itself written whole (st_outdir). */
+st_status st_folder_write(const char *dir, const st_model *m, const float *flat, st_dtype dtype,
+                          const st_bpe *tokenizer, st_err *e);
+/* The weights of a folder as a host F32 block (new memory), for jobs that only convert. `tokenizer`
+ * may be NULL. */
 st_status st_folder_read(const char *dir, st_model **model, float **flat, st_bpe **tokenizer,
                          st_err *e);
 
