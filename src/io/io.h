@@ -120,18 +120,23 @@ void st_bpe_trainer_close(st_bpe_trainer *t);
 
 /* ---- documents in files, folders and archives (text.c) ---------------------------------------- */
 
-/* Walks inputs in order (folders sorted by name): .txt and unknown text: one document a file;
- * .jsonl: one a line (`field`); any of them inside .gz .xz .zst .bz2 .tar .zip and nestings.
- * Streaming: no more than one document and one buffer in memory. */
+/* Walks inputs in order (folders sorted by name, hidden files left out): a file of JSON lines
+ * (.jsonl .ndjson .json) is one document a line, any other one document; both may be inside .gz .xz
+ * .zst .bz2 .tar .zip and nestings of them. Bytes come as they are; empty documents are skipped.
+ * Streaming: no more than one document (or piece) and one buffer in memory. */
 typedef struct st_docs st_docs;
 typedef struct {
     const char *field;     /* of JSON lines; NULL = "text" */
     int64_t max_doc_bytes; /* longer documents are ST_EFORMAT, naming the file; 0 = 256 MiB */
+    int64_t piece_bytes;   /* longer documents come in pieces of about this size, each ending where
+                            * a word of GPT-2's pattern does; 0 = whole documents only. The limit
+                            * above is then for a JSON line and for a run without a word's end. */
 } st_docs_opts;
 st_status st_docs_open(st_docs **out, const char *const *paths, int n, const st_docs_opts *o,
                        st_err *e);
-/* Next document; *text is valid until the next call; *text = NULL at the end. */
+/* Next document or piece; *text is valid until the next call; *text = NULL at the end. */
 st_status st_docs_next(st_docs *d, const char **text, size_t *n, st_err *e);
+bool st_docs_more(const st_docs *d); /* the document goes on in the next call */
 void st_docs_close(st_docs *d);
 /* For progress: input bytes consumed and in all (compressed size on disk). */
 int64_t st_docs_done(const st_docs *d);
