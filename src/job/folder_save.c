@@ -42,10 +42,10 @@ static void store_param(void *ctx, const st_param *p)
 /* Element i of what is stored, from a dense (out, in) matrix if it is flipped. */
 static st_status store_fill(void *ctx, int64_t k, void *data, size_t bytes, st_err *e)
 {
+    (void)e;
     const struct folder_store *l = ctx;
     const st_param *p = l->param[k];
     const float *w = l->flat + p->offset;
-    if (st_interrupted()) ST_FAIL(e, ST_EINTR, "interrupted while writing %s", l->name[k]);
     if (!(p->flags & ST_P_FLIP)) {
         st_convert(data, l->dtype, w, ST_F32, (int64_t)(bytes / st_dtype_size(l->dtype)));
         return ST_OK;
