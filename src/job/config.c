@@ -116,7 +116,9 @@ static st_status config_maps(const set_row *r, const st_node *v, json_t **out, s
         const st_node *item = v->item[i];
         if (item->kind != ST_NODE_SCALAR || config_is_null(item)) {
             json_decref(maps);
-            ST_FAIL(e, ST_EARG, "%s: %s.%.80s: found %s, expected a spec such as lowrank:rank=64",
+            ST_FAIL(e, ST_EARG,
+                    "%s: %s.%.80s: found %s, expected a spec such as lowrank:rank=64; one with "
+                    "commas stands in quotes",
                     item->where, r->key, v->key[i], config_found(item, found, sizeof found));
         }
         json_object_set_new(maps, v->key[i], json_string(item->text));
@@ -188,19 +190,29 @@ static const char *config_leaf(const char *key)
     return dot ? dot + 1 : key;
 }
 
+/* Length of the common end of two keys. */
+static size_t config_tail(const char *a, const char *b)
+{
+    size_t n = strlen(a), m = strlen(b), k = 0;
+    while (k < n && k < m && a[n - 1 - k] == b[m - 1 - k])
+        k++;
+    return k;
+}
+
 /* The legal key that was probably meant: the same last name elsewhere ("optim.lr" -> "train.lr"),
  * else the nearest spelling of the whole, else of the last name. */
 static const char *config_near(const char *key)
 {
-    const char *whole[128], *leaf[128];
+    const char *whole[128], *leaf[128], *same = NULL;
     int n = st_set_count();
     for (int i = 0; i < n; i++) {
         whole[i] = st_set_rows[i].key;
         leaf[i] = config_leaf(whole[i]);
-        if (strcmp(leaf[i], config_leaf(key)) == 0) return whole[i];
+        if (strcmp(leaf[i], config_leaf(key)) != 0) continue;
+        if (!same || config_tail(whole[i], key) > config_tail(same, key)) same = whole[i];
     }
     whole[n] = leaf[n] = NULL;
-    const char *near = st_nearest(key, whole);
+    const char *near = same ? same : st_nearest(key, whole);
     if (near) return near;
     near = st_nearest(config_leaf(key), leaf);
     for (int i = 0; near && i < n; i++)
@@ -279,7 +291,15 @@ static st_status config_override(st_settings *s, const char *key, const char *va
 
 st_status st_settings_set(st_settings *s, const char *key, const char *value, st_err *e)
 {
-    return config_override(s, key, value, e);
+    int row = st_set_find(key);
+    if (row < 0 || st_set_rows[row].kind == SET_MAPS) return config_override(s, key, value, e);
+    char where[] = "settings";
+    st_node v = {.kind = ST_NODE_SCALAR, .where = where, .text = strdup(value)};
+    if (!v.text) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", key);
+    st_status st = config_value(s, &st_set_rows[row], &v, e);
+    if (!st) st = config_note(s, row, where, e);
+    free(v.text);
+    return st;
 }
 
 static st_status config_split(st_settings *s, const char *text, st_err *e)

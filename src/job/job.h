@@ -98,7 +98,8 @@ st_status st_settings_open(st_settings *s, st_err *e);
  * every key, type and range. Errors name FILE:LINE:COLUMN, what was found and what is legal. */
 st_status st_settings_load(st_settings *s, const char *path, const char *const *overrides, int n,
                            st_err *e);
-/* Sets one key as an override would. */
+/* Sets one key from a program: any text is a value as it is (no YAML quoting), "null" is null; maps
+ * are written as in an override. */
 st_status st_settings_set(st_settings *s, const char *key, const char *value, st_err *e);
 void st_settings_close(st_settings *s);
 /* The flat object {"train.lr": 0.0006, ...}, and the YAML text (malloc) that loads as the same. */

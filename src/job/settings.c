@@ -226,6 +226,7 @@ static void settings_put_value(FILE *f, const json_t *v, int depth)
         }
         break;
     case JSON_OBJECT:
+        if (json_object_size(v) == 0) fputs("{}", f);
         json_object_foreach((json_t *)(uintptr_t)v, key, item)
         {
             fprintf(f, "\n%*s", 2 * depth, "");

@@ -142,8 +142,7 @@ static st_status trainer_resumed(const st_trainer *t, const st_model *run, const
     if (same) return ST_OK;
     ST_FAIL(
         e, ST_ESHAPE,
-        "%s: holds another model than this run's (compare its config.json); choose another out= "
-        "or set ckpt.resume=no",
+        "%s: holds another model than this run's (compare its config.json); choose another out=",
         t->resume);
 }
 
