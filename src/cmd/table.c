@@ -6,8 +6,11 @@
 /* One file each, its command at the end. */
 extern const cmd_command cmd_maps;
 
+extern const cmd_command cmd_train;
+
 const cmd_command *const cmd_table[] = {
     &cmd_maps,
+    &cmd_train,
     NULL,
 };
 

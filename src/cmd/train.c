@@ -1,0 +1,124 @@
+/* strut train: a run from a configuration. */
+/* SPDX-License-Identifier: MIT */
+#include "cmd/cmd.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const cmd_option train_options[] = {
+    {.name = "keys", .kind = CMD_FLAG, .help = "list every key of a configuration, and stop"},
+    {.name = "cfg",
+     .kind = CMD_FLAG,
+     .help = "print the configuration as it would be used, and stop"},
+    {0},
+};
+
+/* The words that are overrides (they have a '=') into `out`; the one that is not is the file. */
+static st_status train_words(const cmd_args *a, const char **path, const char **out, int *n,
+                             st_err *e)
+{
+    *path = NULL;
+    *n = 0;
+    for (int i = 0; i < a->words; i++) {
+        if (strchr(a->word[i], '=')) {
+            out[(*n)++] = a->word[i];
+        } else if (*path) {
+            ST_FAIL(e, ST_EARG,
+                    "%s: a second configuration file, after %s; overrides are key=value",
+                    a->word[i], *path);
+        } else {
+            *path = a->word[i];
+        }
+    }
+    return ST_OK;
+}
+
+static st_status train_run(const cmd_args *a, json_t **result, st_err *e)
+{
+    if (cmd_has(a, "keys")) {
+        *result = json_pack("{s:o}", "keys", st_settings_keys());
+        return *result ? ST_OK : ST_ENOMEM;
+    }
+    const char *path, ** override = st_calloc(a->words + 1, sizeof *override);
+    int n;
+    st_settings set;
+    if (!override) ST_FAIL(e, ST_ENOMEM, "out of memory");
+    st_status s = train_words(a, &path, override, &n, e);
+    if (!s) s = st_settings_load(&set, path, override, n, e);
+    free(override);
+    if (s) return s;
+    if (cmd_has(a, "cfg")) {
+        char *yaml = st_settings_yaml(&set);
+        *result =
+            yaml ? json_pack("{s:s, s:o}", "yaml", yaml, "settings", st_settings_json(&set)) : NULL;
+        if (!*result) s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "out of memory");
+        free(yaml);
+    } else {
+        if (a->threads) set.threads = a->threads;
+        s = st_train_run(&(st_train_opts){.set = &set}, result, e);
+    }
+    st_settings_close(&set);
+    return s;
+}
+
+static void train_show_keys(const json_t *keys)
+{
+    size_t i;
+    const json_t *k;
+    json_array_foreach(keys, i, k)
+    {
+        printf("%s = %s\n    %s", cmd_get_str(k, "key"), cmd_get_str(k, "default"),
+               cmd_get_str(k, "help"));
+        if (cmd_get_str(k, "legal")[0]) printf(" (%s)", cmd_get_str(k, "legal"));
+        putchar('\n');
+    }
+}
+
+static void train_show(const json_t *r)
+{
+    const json_t *best = json_object_get(r, "best");
+    if (json_object_get(r, "keys")) {
+        train_show_keys(json_object_get(r, "keys"));
+        return;
+    }
+    if (json_object_get(r, "yaml")) {
+        fputs(cmd_get_str(r, "yaml"), stdout);
+        return;
+    }
+    printf("%s: step %s of %s, %s parameters, %s tokens in %s (%s tokens/s)\n",
+           cmd_get_str(r, "out"), cmd_count(cmd_get_int(r, "step")).s,
+           cmd_count(cmd_get_int(r, "steps")).s, cmd_count(cmd_get_int(r, "parameters")).s,
+           cmd_count(cmd_get_int(r, "tokens")).s, cmd_seconds(cmd_get_num(r, "seconds")).s,
+           cmd_number(cmd_get_num(r, "tokens_per_second")).s);
+    printf("training loss %.4f", cmd_get_num(r, "loss"));
+    if (json_is_number(json_object_get(r, "val_loss"))) {
+        printf(", validation loss %.4f, perplexity %.2f", cmd_get_num(r, "val_loss"),
+               cmd_get_num(r, "val_perplexity"));
+    }
+    putchar('\n');
+    if (best) {
+        printf("best validation loss %.4f at step %s: %s/ckpt/best\n",
+               cmd_get_num(best, "val_loss"), cmd_count(cmd_get_int(best, "step")).s,
+               cmd_get_str(r, "out"));
+    }
+}
+
+extern const cmd_command cmd_train;
+const cmd_command cmd_train = {
+    .name = "train",
+    .summary = "train a model, or go on training it",
+    .usage = "[CONFIG.yaml] [KEY=VALUE ...]\n--keys",
+    .detail = "Trains as the configuration says, from fresh weights or from a model folder "
+              "(init=FOLDER), "
+              "and writes OUT/ckpt/last, OUT/ckpt/best, OUT/metrics.jsonl, OUT/metrics.csv and "
+              "OUT/config.yaml. The same command again goes on from the last checkpoint with the "
+              "bits of an uninterrupted run; Ctrl-C saves first.",
+    .example = "strut train configs/small.yaml data=data/ out=runs/dense\n"
+               "strut train configs/heal.yaml init=small/ data=data/ train.steps=2000\n"
+               "strut train configs/small.yaml data=data/ model.mlp.map=monarch:blocks=4",
+    .option = train_options,
+    .least = 0,
+    .most = -1,
+    .run = train_run,
+    .show = train_show,
+};
