@@ -251,4 +251,5 @@ def main():
               " ".join("%.3f" % v for v in found["step.norm"].tolist()))
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+#!/usr/bin/env python3
+"""Writes test/fixtures/train_*: what PyTorch makes of gpt2_tanh in five steps of two recipes.
+
+    tools/fixtures_train.py [OUT]
+
+Windows of CONTEXT tokens in order from one shard, ACCUM micro-batches of ROWS to a step, AdamW with
+decay groups, clipping and a schedule, as a nanoGPT or fly training loop does it. Every folder:
+config.json and model.safetensors (the weights afterwards) as Hugging Face writes them, and
+expect.safetensors: tokens (N), loss, norm (before clipping) and lr of each step.
+"""
+# SPDX-License-Identifier: MIT
+import json
+import math
+import os
+import random
+import sys
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+from fixtures import GPT2, TINY, fill, save
+
+STEPS, CONTEXT, ROWS, ACCUM = 5, 13, 2, 2
+LR, MIN_LR, WARMUP, EPS, DECAY, CLIP = 1e-2, 1e-3, 2, 1e-4, 0.1, 1.0
+
+
+def cosine(s):  # nanoGPT
+    if s < WARMUP:
+        return LR * s / WARMUP
+    return MIN_LR + 0.5 * (1 + math.cos(math.pi * (s - WARMUP) / (STEPS - WARMUP))) * (LR - MIN_LR)
+
+
+def linear(s):  # fly
+    return LR * s / WARMUP if s < WARMUP else LR * (STEPS - s) / (STEPS - WARMUP)
+
+
+def nanogpt_decays(name, p):
+    return p.dim() > 1
+
+
+def fly_decays(name, p):
+    return p.dim() > 1 and not ("wte" in name or "wpe" in name)
+
+
+RECIPES = {"train_nanogpt": (cosine, nanogpt_decays, (0.9, 0.95)),
+           "train_fly": (linear, fly_decays, (0.9, 0.999))}
+
+
+def run(tokens, schedule, decays, betas):
+    model = fill(GPT2(TINY), 0)
+    named = list(model.named_parameters())
+    groups = [dict(params=[p for n, p in named if decays(n, p)], weight_decay=DECAY),
+              dict(params=[p for n, p in named if not decays(n, p)], weight_decay=0.0)]
+    adam = torch.optim.AdamW(groups, lr=LR, betas=betas, eps=EPS)
+    out, window = {"loss": [], "norm": [], "lr": []}, 0
+    for step in range(STEPS):
+        for group in adam.param_groups:
+            group["lr"] = schedule(step)
+        adam.zero_grad()
+        total = 0.0
+        for _ in range(ACCUM):
+            at = [(window + r) * CONTEXT for r in range(ROWS)]
+            window += ROWS
+            x = torch.tensor([tokens[i:i + CONTEXT] for i in at])
+            y = torch.tensor([tokens[i + 1:i + 1 + CONTEXT] for i in at])
+            loss = F.cross_entropy(model(x).flatten(0, 1), y.flatten()) / ACCUM
+            loss.backward()
+            total += loss.item()
+        norm = nn.utils.clip_grad_norm_([p for _, p in named], CLIP).item()
+        adam.step()
+        for key, value in (("loss", total), ("norm", norm), ("lr", schedule(step))):
+            out[key].append(value)
+    return dict(named), {k: torch.tensor(v) for k, v in out.items()}
+
+
+def main():
+    out = sys.argv[1] if len(sys.argv) > 1 else os.path.join(os.path.dirname(__file__), "..",
+                                                              "test", "fixtures")
+    torch.set_num_threads(1)
+    rng = random.Random(7)
+    tokens = [rng.randrange(TINY["vocab_size"]) for _ in range(STEPS * ACCUM * ROWS * CONTEXT + 1)]
+    for name, recipe in RECIPES.items():
+        folder = os.path.join(out, name)
+        os.makedirs(folder, exist_ok=True)
+        weights, expect = run(tokens, *recipe)
+        expect["tokens"] = torch.tensor(tokens).int()
+        config = dict(TINY, model_type="gpt2", architectures=["GPT2LMHeadModel"])
+        with open(os.path.join(folder, "config.json"), "w") as f:
+            f.write(json.dumps(config, indent=2, sort_keys=True) + "\n")
+        save(os.path.join(folder, "model.safetensors"), weights, {})
+        save(os.path.join(folder, "expect.safetensors"), expect, {"torch": torch.__version__})
+        print(name, "loss", " ".join("%.4f" % v for v in expect["loss"]),
+              "norm", " ".join("%.2f" % v for v in expect["norm"]))
+
+
+if __name__ == "__main__":
+    main()
