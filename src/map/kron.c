@@ -16,8 +16,8 @@
  * free gauge; rms(B) = 1 is chosen, here and at initialisation, so that one optimiser step means
  * the same relative change of W whatever the shape of B, and only A decays. */
 /* SPDX-License-Identifier: MIT */
+#include "map/kron.h"
 #include "linalg/linalg.h"
-#include "map/inner.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,10 +25,6 @@
 
 enum { TERMS, M1, N1, SCALARS };
 enum { A, B, S };
-
-typedef struct {
-    int64_t f, m1, n1, m2, n2;
-} kron_size;
 
 static kron_size kron_sizes(const st_spec *s)
 {
@@ -101,17 +97,6 @@ static int64_t kron_kept(const st_spec *s)
     }
 }
 
-static st_tensor kron_swap(st_stream *q, st_tensor x, const st_permute_args *how, st_tensor into,
-                           st_arena *tmp)
-{
-    if (!into.data && (how->p == 1 || how->q == 1)) return x;
-    st_permute_args a = *how;
-    a.x = x;
-    a.y = into.data ? into : st_take1(tmp, x.dtype, st_numel(x));
-    st_stream_ops(q)->permute(q, &a);
-    return a.y;
-}
-
 /* s_f B_f, (f, m2, n2). */
 static st_tensor kron_scaled(st_stream *q, const st_spec *s, const st_theta *t, st_arena *tmp)
 {
@@ -148,288 +133,34 @@ static void kron_scaled_backward(st_stream *q, const st_spec *s, const st_theta 
     }
 }
 
-/* ---- A first: x (i1, i2) -> (i2, i1) -> z (i2, f, j1) -> (j1, i2, f) -> y (j1, j2) --------------
- */
-
-static st_tensor kron_a_order(st_stream *q, const kron_size *z, st_tensor x, int64_t rows,
-                              st_arena *tmp)
+static kron_call kron_open(st_stream *q, const st_spec *s, const st_theta *t, st_tensor x,
+                           st_arena *tmp)
 {
-    return kron_swap(q, x, &(st_permute_args){.rows = rows, .p = z->m1, .q = z->m2}, (st_tensor){0},
-                     tmp);
-}
-
-static st_tensor kron_a_inner(st_stream *q, const kron_size *z, st_tensor a, st_tensor x,
-                              int64_t rows, st_tensor kept, st_arena *tmp)
-{
-    st_tensor xt = kron_a_order(q, z, x, rows, tmp);
-    bool direct = z->n1 == 1 || z->m2 * z->f == 1;
-    st_tensor inner =
-        direct && kept.data ? kept : st_take2(tmp, x.dtype, rows, z->m2 * z->f * z->n1);
-    st_stream_ops(q)->gemm(q, &(st_gemm_args){.m = rows * z->m2,
-                                              .n = z->n1,
-                                              .k = z->m1,
-                                              .batch = z->f,
-                                              .step_a = -1,
-                                              .ldc = z->f * z->n1,
-                                              .step_c = z->n1,
-                                              .a = xt,
-                                              .b = a,
-                                              .c = inner});
-    if (direct) return inner;
-    return kron_swap(q, inner, &(st_permute_args){.rows = rows, .p = z->m2 * z->f, .q = z->n1},
-                     kept, tmp);
-}
-
-/* (f, i2, j2) <-> (i2, f, j2) */
-static st_tensor kron_a_pack(st_stream *q, const kron_size *z, st_tensor b, st_arena *tmp)
-{
-    return kron_swap(q, b, &(st_permute_args){.rows = 1, .p = z->f, .q = z->m2, .inner = z->n2},
-                     (st_tensor){0}, tmp);
-}
-
-static void kron_a_forward(st_stream *q, const kron_size *z, st_tensor b, st_tensor inner,
-                           st_tensor bias, st_tensor y, int64_t rows, st_arena *tmp)
-{
-    st_stream_ops(q)->gemm(q, &(st_gemm_args){.m = rows * z->n1,
-                                              .n = z->n2,
-                                              .k = z->m2 * z->f,
-                                              .a = inner,
-                                              .b = kron_a_pack(q, z, b, tmp),
-                                              .c = y,
-                                              .bias = bias,
-                                              .bias_rows = z->n1});
-}
-
-static void kron_a_backward(st_stream *q, const kron_size *z, st_tensor a, st_tensor b, st_tensor x,
-                            st_tensor inner, st_tensor dy, st_tensor dx, st_tensor da, st_tensor db,
-                            st_arena *tmp)
-{
-    const st_ops *op = st_stream_ops(q);
-    int64_t rows = x.dim[0], k = z->m2 * z->f;
-    if (db.data) {
-        st_tensor packed = st_take1(tmp, ST_F32, k * z->n2);
-        op->gemm(
-            q,
-            &(st_gemm_args){
-                .m = k, .n = z->n2, .k = rows * z->n1, .ta = 1, .a = inner, .b = dy, .c = packed});
-        op->permute(q, &(st_permute_args){
-                           .rows = 1, .p = z->m2, .q = z->f, .inner = z->n2, .x = packed, .y = db});
-    }
-    st_tensor dz = st_take1(tmp, x.dtype, rows * z->n1 * k);
-    op->gemm(q, &(st_gemm_args){.m = rows * z->n1,
-                                .n = k,
-                                .k = z->n2,
-                                .tb = 1,
-                                .a = dy,
-                                .b = kron_a_pack(q, z, b, tmp),
-                                .c = dz});
-    dz =
-        kron_swap(q, dz, &(st_permute_args){.rows = rows, .p = z->n1, .q = k}, (st_tensor){0}, tmp);
-    if (da.data) {
-        op->gemm(q, &(st_gemm_args){.m = z->m1,
-                                    .n = z->n1,
-                                    .k = rows * z->m2,
-                                    .batch = z->f,
-                                    .ta = 1,
-                                    .step_a = -1,
-                                    .ldb = z->f * z->n1,
-                                    .step_b = z->n1,
-                                    .a = kron_a_order(q, z, x, rows, tmp),
-                                    .b = dz,
-                                    .c = da,
-                                    .beta = 1.0f});
-    }
-    if (!dx.data) return;
-    st_tensor dxt = z->m1 == 1 || z->m2 == 1 ? dx : st_take1(tmp, x.dtype, rows * z->m1 * z->m2);
-    for (int64_t f = 0; f < z->f; f++) {
-        op->gemm(q, &(st_gemm_args){.m = rows * z->m2,
-                                    .n = z->m1,
-                                    .k = z->n1,
-                                    .tb = 1,
-                                    .lda = z->f * z->n1,
-                                    .a = map_from(dz, f * z->n1),
-                                    .b = map_from(a, f * z->m1 * z->n1),
-                                    .c = dxt,
-                                    .beta = f ? 1.0f : 0.0f});
-    }
-    if (dxt.data != dx.data) {
-        op->permute(q, &(st_permute_args){.rows = rows, .p = z->m2, .q = z->m1, .x = dxt, .y = dx});
-    }
-}
-
-/* ---- B first: x (i1, i2) -> z (i1, j2, f) -> (j2, f, i1) -> (j2, j1) -> y (j1, j2) --------------
- */
-
-/* (f, i2, j2) -> (i2, j2, f) */
-static st_tensor kron_b_pack(st_stream *q, const kron_size *z, st_tensor b, st_arena *tmp)
-{
-    return kron_swap(q, b, &(st_permute_args){.rows = 1, .p = z->f, .q = z->m2 * z->n2},
-                     (st_tensor){0}, tmp);
-}
-
-static st_tensor kron_b_inner(st_stream *q, const kron_size *z, st_tensor b, st_tensor x,
-                              int64_t rows, st_tensor kept, st_arena *tmp)
-{
-    int64_t n = z->n2 * z->f;
-    bool direct = z->m1 == 1 || n == 1;
-    st_tensor inner = direct && kept.data ? kept : st_take2(tmp, x.dtype, rows, z->m1 * n);
-    st_stream_ops(q)->gemm(q, &(st_gemm_args){.m = rows * z->m1,
-                                              .n = n,
-                                              .k = z->m2,
-                                              .a = x,
-                                              .b = kron_b_pack(q, z, b, tmp),
-                                              .c = inner});
-    if (direct) return inner;
-    return kron_swap(q, inner, &(st_permute_args){.rows = rows, .p = z->m1, .q = n}, kept, tmp);
-}
-
-/* (j1, j2) -> (j2, j1) */
-static st_tensor kron_b_order(st_stream *q, const kron_size *z, st_tensor y, int64_t rows,
-                              st_arena *tmp)
-{
-    return kron_swap(q, y, &(st_permute_args){.rows = rows, .p = z->n1, .q = z->n2}, (st_tensor){0},
-                     tmp);
-}
-
-static void kron_b_forward(st_stream *q, const kron_size *z, st_tensor a, st_tensor inner,
-                           st_tensor bias, st_tensor y, int64_t rows, st_arena *tmp)
-{
-    bool direct = z->n1 == 1 || z->n2 == 1;
-    st_tensor yt = direct ? y : st_take1(tmp, y.dtype, rows * z->n1 * z->n2);
-    if (bias.data) bias = kron_b_order(q, z, bias, 1, tmp);
-    st_stream_ops(q)->gemm(q, &(st_gemm_args){.m = rows * z->n2,
-                                              .n = z->n1,
-                                              .k = z->f * z->m1,
-                                              .a = inner,
-                                              .b = a,
-                                              .c = yt,
-                                              .bias = bias,
-                                              .bias_rows = z->n2});
-    if (direct) return;
-    st_stream_ops(q)->permute(
-        q, &(st_permute_args){.rows = rows, .p = z->n2, .q = z->n1, .x = yt, .y = y});
-}
-
-static void kron_b_backward(st_stream *q, const kron_size *z, st_tensor a, st_tensor b, st_tensor x,
-                            st_tensor inner, st_tensor dy, st_tensor dx, st_tensor da, st_tensor db,
-                            st_arena *tmp)
-{
-    const st_ops *op = st_stream_ops(q);
-    int64_t rows = x.dim[0], n = z->n2 * z->f;
-    st_tensor dyt = kron_b_order(q, z, dy, rows, tmp);
-    if (da.data) {
-        op->gemm(q, &(st_gemm_args){.m = z->f * z->m1,
-                                    .n = z->n1,
-                                    .k = rows * z->n2,
-                                    .ta = 1,
-                                    .a = inner,
-                                    .b = dyt,
-                                    .c = da,
-                                    .beta = 1.0f});
-    }
-    st_tensor dz = st_take1(tmp, x.dtype, rows * z->m1 * n);
-    op->gemm(
-        q,
-        &(st_gemm_args){
-            .m = rows * z->n2, .n = z->f * z->m1, .k = z->n1, .tb = 1, .a = dyt, .b = a, .c = dz});
-    dz =
-        kron_swap(q, dz, &(st_permute_args){.rows = rows, .p = n, .q = z->m1}, (st_tensor){0}, tmp);
-    if (db.data) {
-        st_tensor packed = st_take1(tmp, ST_F32, z->m2 * n);
-        op->gemm(q,
-                 &(st_gemm_args){
-                     .m = z->m2, .n = n, .k = rows * z->m1, .ta = 1, .a = x, .b = dz, .c = packed});
-        op->permute(
-            q, &(st_permute_args){.rows = 1, .p = z->m2 * z->n2, .q = z->f, .x = packed, .y = db});
-    }
-    if (!dx.data) return;
-    op->gemm(q, &(st_gemm_args){.m = rows * z->m1,
-                                .n = z->m2,
-                                .k = n,
-                                .tb = 1,
-                                .a = dz,
-                                .b = kron_b_pack(q, z, b, tmp),
-                                .c = dx});
-}
-
-/* ---- whole: R (i1, j1, i2, j2) = sum_f vec A_f vec B_f^T -> W^T (i1, i2, j1, j2) ----------------
- */
-
-static st_tensor kron_whole(st_stream *q, const kron_size *z, st_tensor a, st_tensor b,
-                            st_arena *tmp)
-{
-    int64_t m = z->m1 * z->n1, n = z->m2 * z->n2;
-    st_tensor r = st_take1(tmp, a.dtype, m * n);
-    st_stream_ops(q)->gemm(
-        q, &(st_gemm_args){.m = m, .n = n, .k = z->f, .ta = 1, .a = a, .b = b, .c = r});
-    return kron_swap(q, r,
-                     &(st_permute_args){.rows = z->m1, .p = z->n1, .q = z->m2, .inner = z->n2},
-                     (st_tensor){0}, tmp);
-}
-
-static st_tensor kron_wide(st_stream *q, st_tensor x, st_arena *tmp)
-{
-    if (x.dtype == ST_F32) return x;
-    st_tensor y = st_take1(tmp, ST_F32, st_numel(x));
-    st_stream_ops(q)->copy(q, &(st_copy_args){.x = x, .y = y});
-    return y;
-}
-
-static void kron_whole_backward(st_stream *q, const kron_size *z, st_tensor a, st_tensor b,
-                                st_tensor x, st_tensor dy, st_tensor dx, st_tensor da, st_tensor db,
-                                st_arena *tmp)
-{
-    const st_ops *op = st_stream_ops(q);
-    int64_t rows = x.dim[0], in = z->m1 * z->m2, out = z->n1 * z->n2;
-    int64_t m = z->m1 * z->n1, n = z->m2 * z->n2;
-    if (dx.data) {
-        op->gemm(q, &(st_gemm_args){.m = rows,
-                                    .n = in,
-                                    .k = out,
-                                    .tb = 1,
-                                    .a = dy,
-                                    .b = kron_whole(q, z, a, b, tmp),
-                                    .c = dx});
-    }
-    if (!da.data) return;
-    st_tensor dw = st_take1(tmp, ST_F32, in * out);
-    op->gemm(q, &(st_gemm_args){.m = in, .n = out, .k = rows, .ta = 1, .a = x, .b = dy, .c = dw});
-    st_tensor dr =
-        kron_swap(q, dw, &(st_permute_args){.rows = z->m1, .p = z->m2, .q = z->n1, .inner = z->n2},
-                  (st_tensor){0}, tmp);
-    op->gemm(q, &(st_gemm_args){.m = z->f,
-                                .n = m,
-                                .k = n,
-                                .tb = 1,
-                                .a = kron_wide(q, b, tmp),
-                                .b = dr,
-                                .c = da,
-                                .beta = 1.0f});
-    op->gemm(
-        q, &(st_gemm_args){.m = z->f, .n = n, .k = m, .a = kron_wide(q, a, tmp), .b = dr, .c = db});
+    return (kron_call){.q = q,
+                       .tmp = tmp,
+                       .z = kron_sizes(s),
+                       .rows = x.dim[0],
+                       .a = t->p[A],
+                       .b = kron_scaled(q, s, t, tmp),
+                       .x = x};
 }
 
 static void kron_forward(st_stream *q, const st_spec *s, const st_theta *t, st_tensor x,
                          st_tensor bias, st_tensor y, st_tensor kept, st_arena *tmp)
 {
-    kron_size z = kron_sizes(s);
-    int64_t rows = x.dim[0];
-    st_tensor b = kron_scaled(q, s, t, tmp), a = t->p[A];
-    switch (kron_choose(&z, rows)) {
+    kron_call c = kron_open(q, s, t, x, tmp);
+    c.bias = bias;
+    c.y = y;
+    switch (kron_choose(&c.z, c.rows)) {
     case KRON_A_FIRST:
-        kron_a_forward(q, &z, b, kron_a_inner(q, &z, a, x, rows, kept, tmp), bias, y, rows, tmp);
+        c.inner = map_kron_a_inner(&c, kept);
+        map_kron_a_forward(&c);
         return;
     case KRON_B_FIRST:
-        kron_b_forward(q, &z, a, kron_b_inner(q, &z, b, x, rows, kept, tmp), bias, y, rows, tmp);
+        c.inner = map_kron_b_inner(&c, kept);
+        map_kron_b_forward(&c);
         return;
-    case KRON_WHOLE:
-        st_stream_ops(q)->gemm(q, &(st_gemm_args){.m = rows,
-                                                  .n = s->out,
-                                                  .k = s->in,
-                                                  .a = x,
-                                                  .b = kron_whole(q, &z, a, b, tmp),
-                                                  .c = y,
-                                                  .bias = bias});
+    case KRON_WHOLE: map_kron_whole_forward(&c);
     }
 }
 
@@ -437,23 +168,27 @@ static void kron_backward(st_stream *q, const st_spec *s, const st_theta *t, st_
                           st_tensor kept, st_tensor dy, st_tensor dx, const st_theta *dt,
                           st_arena *tmp)
 {
-    kron_size z = kron_sizes(s);
-    int64_t rows = x.dim[0];
-    st_tensor b = kron_scaled(q, s, t, tmp), a = t->p[A], inner = kept;
-    st_tensor da = dt ? dt->p[A] : (st_tensor){0}, db = {0};
-    if (da.data) db = st_take1(tmp, ST_F32, st_numel(t->p[B]));
-    switch (kron_choose(&z, rows)) {
+    kron_call c = kron_open(q, s, t, x, tmp);
+    bool train = dt && dt->p[A].data;
+    c.dy = dy;
+    c.dx = dx;
+    c.inner = kept;
+    if (train) {
+        c.da = dt->p[A];
+        c.db = st_take1(tmp, ST_F32, st_numel(t->p[B]));
+    }
+    switch (kron_choose(&c.z, c.rows)) {
     case KRON_A_FIRST:
-        if (!inner.data && da.data) inner = kron_a_inner(q, &z, a, x, rows, kept, tmp);
-        kron_a_backward(q, &z, a, b, x, inner, dy, dx, da, db, tmp);
+        if (train && !kept.data) c.inner = map_kron_a_inner(&c, kept);
+        map_kron_a_backward(&c);
         break;
     case KRON_B_FIRST:
-        if (!inner.data && da.data) inner = kron_b_inner(q, &z, b, x, rows, kept, tmp);
-        kron_b_backward(q, &z, a, b, x, inner, dy, dx, da, db, tmp);
+        if (train && !kept.data) c.inner = map_kron_b_inner(&c, kept);
+        map_kron_b_backward(&c);
         break;
-    case KRON_WHOLE: kron_whole_backward(q, &z, a, b, x, dy, dx, da, db, tmp);
+    case KRON_WHOLE: map_kron_whole_backward(&c);
     }
-    if (da.data) kron_scaled_backward(q, s, t, db, dt);
+    if (train) kron_scaled_backward(q, s, t, c.db, dt);
 }
 
 static st_status kron_project(const st_spec *s, st_tensor w, const st_theta *t,
