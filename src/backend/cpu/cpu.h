@@ -1,0 +1,57 @@
+/* The inside of the cpu device: its state, how work is shared among threads, and the tables that
+ * each instruction set fills. Kernels are written once (kernels/) and compiled once per set. */
+/* SPDX-License-Identifier: MIT */
+#ifndef ST_CPU_H
+#define ST_CPU_H
+
+#include "backend/stream.h"
+
+enum { ST_CPU_AVX2 = 1, ST_CPU_AVX512 = 2, ST_CPU_AMX = 4 };
+
+/* What this machine has, less the names listed in $ST_CPU_FORBID ("amx,avx512,avx2"). */
+unsigned st_cpu_features(void);
+const char *st_cpu_feature_names(unsigned features); /* "avx2", "avx512+amx", "baseline" */
+
+typedef void st_cpu_gemm(st_stream *q, const st_gemm_args *g);
+
+typedef struct {
+    st_cpu_gemm *own;    /* our kernels: any shape and dtype */
+    st_arena scratch;    /* `threads` pieces of ST_CPU_SCRATCH bytes */
+} st_cpu;
+
+/* Scratch of one thread, for packed panels and blocks of scores. */
+#define ST_CPU_SCRATCH ((size_t)4 << 20)
+
+void st_cpu_base_fill(st_ops *t, st_cpu *cpu);
+void st_cpu_avx2_fill(st_ops *t, st_cpu *cpu);
+void st_cpu_avx512_fill(st_ops *t, st_cpu *cpu);
+
+/* Products: the library for large float32 ones, our kernels for the rest (gemm_lib.c). */
+void st_cpu_lib_gemm(st_stream *q, const st_gemm_args *g);
+void st_cpu_lib_name(char *out, size_t room); /* "OpenBLAS 0.3.21 (Zen, OpenMP)" */
+
+static inline char *st_cpu_scratch(const st_stream *q, int part)
+{
+    return ((const st_cpu *)q->device_state)->scratch.base + (size_t)part * ST_CPU_SCRATCH;
+}
+
+typedef struct {
+    int64_t lo, hi;
+} st_span;
+
+/* Part `i` of `parts` of [0, n), cut at multiples of `grain`. */
+static inline st_span st_part(int64_t n, int64_t grain, int64_t i, int64_t parts)
+{
+    int64_t grains = (n + grain - 1) / grain;
+    int64_t lo = grains * i / parts * grain, hi = grains * (i + 1) / parts * grain;
+    return (st_span){lo < n ? lo : n, hi < n ? hi : n};
+}
+
+/* How many threads are worth waking for `work` (about one per 4 us of vector work). */
+static inline int st_parts(const st_stream *q, int64_t work)
+{
+    int64_t parts = work >> 14;
+    return parts < 1 ? 1 : parts < q->threads ? (int)parts : q->threads;
+}
+
+#endif

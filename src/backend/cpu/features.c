@@ -1,0 +1,68 @@
+/* Instruction sets: what the processor offers and the system saves (cpuid, xgetbv; for AMX also
+ * Linux's permission call). Never by model name: virtual machines mask it. */
+/* SPDX-License-Identifier: MIT */
+#include "backend/cpu/cpu.h"
+#include <stdlib.h>
+#include <string.h>
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+
+/* State components that the system saves on a task switch. */
+static uint64_t features_saved(void)
+{
+    uint32_t lo, hi;
+    __asm__("xgetbv" : "=a"(lo), "=d"(hi) : "c"(0));
+    return (uint64_t)hi << 32 | lo;
+}
+
+static unsigned features_machine(void)
+{
+    unsigned a, b, c, d, found = 0;
+    if (!__get_cpuid(1, &a, &b, &c, &d)) return 0;
+    bool xsave = c >> 27 & 1, fma = c >> 12 & 1, f16c = c >> 29 & 1;
+    if (!xsave || !__get_cpuid_count(7, 0, &a, &b, &c, &d)) return 0;
+    uint64_t saved = features_saved();
+    bool ymm = (saved & 0x6) == 0x6, zmm = (saved & 0xe6) == 0xe6;
+    if (ymm && fma && f16c && (b >> 5 & 1)) found |= ST_CPU_AVX2;
+    unsigned want = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31; /* F, DQ, BW, VL */
+    if ((found & ST_CPU_AVX2) && zmm && (b & want) == want) found |= ST_CPU_AVX512;
+    return found;
+}
+#else
+static unsigned features_machine(void)
+{
+    return 0;
+}
+#endif
+
+static const struct {
+    const char *name;
+    unsigned bit, implied; /* forbidding one forbids what stands on it */
+} features[] = {
+    {"avx2", ST_CPU_AVX2, ST_CPU_AVX2 | ST_CPU_AVX512 | ST_CPU_AMX},
+    {"avx512", ST_CPU_AVX512, ST_CPU_AVX512 | ST_CPU_AMX},
+    {"amx", ST_CPU_AMX, ST_CPU_AMX},
+};
+
+unsigned st_cpu_features(void)
+{
+    unsigned found = features_machine();
+    const char *text = getenv("ST_CPU_FORBID");
+    while (text && *text) {
+        size_t n = strcspn(text, ",");
+        for (size_t i = 0; i < sizeof features / sizeof *features; i++) {
+            const char *name = features[i].name;
+            if (n == strlen(name) && strncmp(text, name, n) == 0) found &= ~features[i].implied;
+        }
+        text += n + (text[n] == ',');
+    }
+    return found;
+}
+
+const char *st_cpu_feature_names(unsigned found)
+{
+    if (found & ST_CPU_AMX) return "avx512+amx";
+    if (found & ST_CPU_AVX512) return "avx512";
+    return found & ST_CPU_AVX2 ? "avx2" : "baseline";
+}

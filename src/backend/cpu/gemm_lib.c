@@ -1,0 +1,57 @@
+/* Products: large float32 ones go to OpenBLAS, the rest to our kernels (kernels/gemm.h), which are
+ * as fast from about 128 on and faster where a size is thin, a batch small or a dtype bf16. */
+/* SPDX-License-Identifier: MIT */
+#include "backend/cpu/cpu.h"
+#include <cblas.h>
+#include <omp.h>
+#include <stdio.h>
+
+void st_cpu_lib_name(char *out, size_t room)
+{
+    static const char *const parallel[] = {"serial", "pthreads", "OpenMP"};
+    int kind = openblas_get_parallel();
+    snprintf(out, room, "%.15s (%.16s, %s)", openblas_get_config(), openblas_get_corename(),
+             kind >= 0 && kind <= 2 ? parallel[kind] : "?");
+}
+
+/* Whether the library is the faster way. */
+static bool lib_wanted(const st_gemm_args *g)
+{
+    bool f32 = g->a.dtype == ST_F32 && g->c.dtype == ST_F32;
+    bool wide = g->m >= 128 && g->n >= 128 && g->k >= 128;
+    return f32 && wide && g->batch <= 1 && g->m * g->n * g->k >= (int64_t)1 << 25;
+}
+
+/* C = beta C + bias, before the product is added: the library scales C in a pass of its own too. */
+static void lib_begin(st_stream *q, const st_gemm_args *g, int64_t ldc)
+{
+    float *c = g->c.data;
+    const float *bias = g->bias.data;
+    float beta = g->beta;
+#pragma omp parallel for num_threads(q->threads) schedule(static)
+    for (int64_t i = 0; i < g->m; i++) {
+        float *row = c + i * ldc;
+        if (beta == 0) {
+            for (int64_t j = 0; j < g->n; j++) row[j] = bias[j];
+        } else {
+            for (int64_t j = 0; j < g->n; j++) row[j] = beta * row[j] + bias[j];
+        }
+    }
+}
+
+void st_cpu_lib_gemm(st_stream *q, const st_gemm_args *g)
+{
+    if (!lib_wanted(g)) {
+        ((const st_cpu *)q->device_state)->own(q, g);
+        return;
+    }
+    st_gemm_layout l = st_gemm_resolve(g);
+    if (g->bias.data) lib_begin(q, g, l.ldc);
+    /* OpenBLAS takes as many threads as the calling thread's OpenMP setting says. */
+    int before = omp_get_max_threads();
+    omp_set_num_threads(q->threads);
+    cblas_sgemm(CblasRowMajor, g->ta ? CblasTrans : CblasNoTrans, g->tb ? CblasTrans : CblasNoTrans,
+                (blasint)g->m, (blasint)g->n, (blasint)g->k, 1, g->a.data, (blasint)l.lda,
+                g->b.data, (blasint)l.ldb, g->bias.data ? 1 : g->beta, g->c.data, (blasint)l.ldc);
+    omp_set_num_threads(before);
+}

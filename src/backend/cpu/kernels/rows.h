@@ -1,0 +1,219 @@
+/* Products of few rows (decoding) or few columns (gates): the large operand is streamed once, as it
+ * is stored, so that what counts is its bytes. Stored (n, k): dot products, several of its rows at a
+ * time for the memory's sake. Stored (k, n): sums of its rows, a stretch of columns at a time.
+ * Few columns are few rows of the transposed product. */
+/* SPDX-License-Identifier: MIT */
+
+enum { ROWS_MAX = 12, ROWS_GROUP = 6, ROWS_STREAMS = 4, ROWS_CHUNK = 16, ROWS_COLS = 256 };
+
+/* The rows of A in float32, `k` apart; C and B of one batch item. */
+typedef struct {
+    const float *a;
+    const void *b;
+    st_dtype dtype; /* of b */
+    int64_t m, k, ldb;
+    st_tensor c, bias;
+    int64_t at, row, col; /* element (i, j) of C is at + i*row + j*col */
+    int64_t bias_row, bias_col; /* and its bias i*bias_row + j*bias_col */
+    float beta;
+} rows_part;
+
+static inline float rows_get(const void *b, st_dtype t, int64_t i)
+{
+    return t == ST_F32 ? ((const float *)b)[i] : st_bf16_to_f32(((const uint16_t *)b)[i]);
+}
+
+static void rows_store(const rows_part *p, int64_t i, int64_t j, float sum)
+{
+    int64_t at = p->at + i * p->row + j * p->col;
+    if (p->bias.data) sum += scalar_in(&p->bias, i * p->bias_row + j * p->bias_col);
+    if (p->beta != 0) sum += p->beta * scalar_in(&p->c, at);
+    if (p->c.dtype == ST_F32) ((float *)p->c.data)[at] = sum;
+    else ((uint16_t *)p->c.data)[at] = st_f32_to_bf16(sum);
+}
+
+/* C[i0..i0 + m)[j..j + streams) for compile-time m and streams, dtype of B. */
+__attribute__((always_inline)) static inline void
+rows_dots(const rows_part *p, int64_t i0, int64_t j, const int m, const int streams,
+          const st_dtype t)
+{
+    vec sum[ROWS_GROUP][ROWS_STREAMS];
+    int64_t k = p->k, x = 0, b0 = j * p->ldb;
+    const float *a = p->a + i0 * k;
+#pragma GCC unroll 16
+    for (int i = 0; i < m; i++) {
+#pragma GCC unroll 16
+        for (int s = 0; s < streams; s++) sum[i][s] = (vec){0};
+    }
+    for (; x + LANES <= k; x += LANES) {
+#pragma GCC unroll 16
+        for (int s = 0; s < streams; s++) {
+            vec b = vec_read(p->b, t, b0 + s * p->ldb + x);
+#pragma GCC unroll 16
+            for (int i = 0; i < m; i++) sum[i][s] += vec_load(a + i * k + x) * b;
+        }
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < m; i++) {
+#pragma GCC unroll 16
+        for (int s = 0; s < streams; s++) {
+            float total = vec_sum(sum[i][s]);
+            for (int64_t y = x; y < k; y++) {
+                total += a[i * k + y] * rows_get(p->b, t, b0 + s * p->ldb + y);
+            }
+            rows_store(p, i0 + i, j + s, total);
+        }
+    }
+}
+
+/* `m` rows of C over a stretch of columns; m * streams sums fit the registers. */
+__attribute__((always_inline)) static inline void
+rows_dots_span(const rows_part *p, int64_t i0, st_span c, const int m, const st_dtype t)
+{
+    const int streams = m <= 3 ? ROWS_STREAMS : 2;
+    int64_t j = c.lo;
+    for (; j + streams <= c.hi; j += streams) rows_dots(p, i0, j, m, streams, t);
+    for (; j < c.hi; j++) rows_dots(p, i0, j, m, 1, t);
+}
+
+__attribute__((always_inline)) static inline void rows_group(const rows_part *p, int64_t i0,
+                                                             st_span c, const st_dtype t)
+{
+    switch (at_most(p->m - i0, ROWS_GROUP)) {
+    case 1: rows_dots_span(p, i0, c, 1, t); break;
+    case 2: rows_dots_span(p, i0, c, 2, t); break;
+    case 3: rows_dots_span(p, i0, c, 3, t); break;
+    case 4: rows_dots_span(p, i0, c, 4, t); break;
+    case 5: rows_dots_span(p, i0, c, 5, t); break;
+    default: rows_dots_span(p, i0, c, 6, t); break;
+    }
+}
+
+static void rows_across(const rows_part *p, st_span c)
+{
+    for (int64_t j = c.lo; j < c.hi; j += ROWS_CHUNK) {
+        st_span chunk = {j, at_most(c.hi, j + ROWS_CHUNK)};
+        for (int64_t i = 0; i < p->m; i += ROWS_GROUP) {
+            if (p->dtype == ST_F32) rows_group(p, i, chunk, ST_F32);
+            else rows_group(p, i, chunk, ST_BF16);
+        }
+    }
+}
+
+/* B stored (k, n): C's columns are sums of B's rows, four rows of B at a time. */
+static void rows_down(const rows_part *p, st_span c)
+{
+    for (int64_t j = c.lo; j < c.hi; j += ROWS_COLS) {
+        float sum[ROWS_GROUP][ROWS_COLS] = {{0}}, wide[4][ROWS_COLS];
+        int64_t n = at_most(c.hi - j, ROWS_COLS);
+        for (int64_t x = 0; x < p->k; x += 4) {
+            const float *row[4] = {wide[0], wide[1], wide[2], wide[3]};
+            int64_t have = at_most(p->k - x, 4);
+            for (int y = 0; y < have; y++) {
+                row[y] = floats_in(p->b, p->dtype, (x + y) * p->ldb + j, n, wide[y]);
+            }
+            for (int64_t i = 0; i < p->m; i++) {
+                const float *a = p->a + i * p->k + x;
+                float *s = sum[i];
+                if (have == 4) {
+                    const float *r0 = row[0], *r1 = row[1], *r2 = row[2], *r3 = row[3];
+#pragma omp simd
+                    for (int64_t y = 0; y < n; y++) {
+                        s[y] += a[0] * r0[y] + a[1] * r1[y] + a[2] * r2[y] + a[3] * r3[y];
+                    }
+                    continue;
+                }
+                for (int v = 0; v < have; v++) {
+                    for (int64_t y = 0; y < n; y++) s[y] += a[v] * row[v][y];
+                }
+            }
+        }
+        for (int64_t i = 0; i < p->m; i++) {
+            for (int64_t y = 0; y < n; y++) rows_store(p, i, j + y, sum[i][y]);
+        }
+    }
+}
+
+/* `m` rows of length `k` in float32, `k` apart: as they are stored, or gathered into `to`. */
+static const float *rows_gather(const st_tensor *a, int64_t at, int64_t row, int64_t col, int64_t m,
+                                int64_t k, float *to)
+{
+    if (col == 1 && (row == k || m == 1) && a->dtype == ST_F32) return (const float *)a->data + at;
+    for (int64_t i = 0; i < m; i++) {
+        if (col == 1) {
+            const float *from = block_in(a, at + i * row, k, to + i * k);
+            if (a->dtype == ST_F32) memcpy(to + i * k, from, (size_t)k * sizeof *to);
+            continue;
+        }
+        for (int64_t x = 0; x < k; x++) to[i * k + x] = scalar_in(a, at + i * row + x * col);
+    }
+    return to;
+}
+
+/* The product as one of few rows: the operands' roles, by whether it had to be transposed. */
+typedef struct {
+    int64_t m, n, k;
+    st_tensor a, b;
+    int64_t a_row, a_col, a_step, b_step;
+    bool across; /* B is stored (n, k) */
+    rows_part part;
+} rows_job;
+
+static rows_job rows_job_of(const st_gemm_args *g, const st_gemm_layout *l, bool flip)
+{
+    rows_job w = {.k = g->k, .part = {.c = g->c, .bias = g->bias, .beta = g->beta, .k = g->k}};
+    int64_t a_row = g->ta ? 1 : l->lda, a_col = g->ta ? l->lda : 1;
+    int64_t b_row = g->tb ? l->ldb : 1, b_col = g->tb ? 1 : l->ldb;
+    w.m = w.part.m = flip ? g->n : g->m;
+    w.n = flip ? g->m : g->n;
+    w.a = flip ? g->b : g->a;
+    w.b = flip ? g->a : g->b;
+    w.a_row = flip ? b_row : a_row;
+    w.a_col = flip ? b_col : a_col;
+    w.a_step = flip ? l->step_b : l->step_a;
+    w.b_step = flip ? l->step_a : l->step_b;
+    w.part.ldb = flip ? l->lda : l->ldb;
+    w.across = flip ? !g->ta : g->tb;
+    w.part.dtype = w.b.dtype;
+    w.part.row = flip ? 1 : l->ldc;
+    w.part.col = flip ? l->ldc : 1;
+    w.part.bias_row = flip;
+    w.part.bias_col = !flip;
+    return w;
+}
+
+/* One thread's share: units are stretches of `grain` columns of a batch item. */
+static void rows_share(const rows_job *w, const st_gemm_layout *l, st_span share, int64_t cuts,
+                       int64_t grain, float *wide)
+{
+    for (int64_t unit = share.lo; unit < share.hi;) {
+        int64_t batch = unit / cuts, first = unit % cuts;
+        int64_t last = at_most(cuts, first + share.hi - unit);
+        rows_part p = w->part;
+        p.a = rows_gather(&w->a, batch * w->a_step, w->a_row, w->a_col, w->m, w->k, wide);
+        p.b = (const char *)w->b.data +
+              batch * w->b_step * (int64_t)st_dtype_size(w->b.dtype);
+        p.at = batch * l->step_c;
+        st_span c = {first * grain, at_most(w->n, last * grain)};
+        if (w->across) rows_across(&p, c);
+        else rows_down(&p, c);
+        unit += last - first;
+    }
+}
+
+/* True if it was a product of few rows or columns, and is done. */
+static bool rows_gemm(st_stream *q, const st_gemm_args *g, const st_gemm_layout *l, int parts)
+{
+    bool flip = g->m > ROWS_MAX && g->n <= 4 && g->k >= 2 * LANES;
+    if (!flip && g->m > ROWS_MAX) return false;
+    rows_job w = rows_job_of(g, l, flip);
+    if ((size_t)(w.m * w.k) * sizeof(float) > ST_CPU_SCRATCH) return false;
+    if (!w.across && w.m > ROWS_GROUP) return false;
+    int64_t grain = w.across ? ROWS_STREAMS : 64, cuts = (w.n + grain - 1) / grain;
+#pragma omp parallel for num_threads(parts) schedule(static)
+    for (int t = 0; t < parts; t++) {
+        st_span share = st_part(l->batch * cuts, 1, t, parts);
+        rows_share(&w, l, share, cuts, grain, (float *)(void *)st_cpu_scratch(q, t));
+    }
+    return true;
+}
