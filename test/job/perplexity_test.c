@@ -1,0 +1,207 @@
+/* Perplexity against the plain reading of each protocol: one window at a time, its logits turned
+ * into probabilities here. */
+/* SPDX-License-Identifier: MIT */
+#include "job/job.h"
+#include "testing.h"
+#include <math.h>
+
+#define assert_near(a, b, eps) assert_true(fabs((a) - (b)) <= (eps))
+
+enum { VOCAB = 37, CONTEXT = 16, TEXT = 71 };
+
+static struct {
+    st_model *m;
+    st_stream *q;
+    st_arena weights, scratch;
+    int32_t ids[TEXT];
+} tiny;
+
+static int tiny_open(void **state)
+{
+    (void)state;
+    st_err e = {0};
+    json_t *config = json_pack("{s:s, s:i, s:i, s:i, s:i, s:i, s:f}", "model_type", "gpt2",
+                               "vocab_size", VOCAB, "n_positions", CONTEXT, "n_embd", 8, "n_layer",
+                               2, "n_head", 2, "initializer_range", 0.5);
+    assert_ok(st_model_open(&tiny.m, config, &e), &e);
+    json_decref(config);
+    assert_ok(st_stream_open(&tiny.q, "ref", 1, &e), &e);
+    int64_t n = st_model_elements(tiny.m);
+    assert_ok(st_device_arena(tiny.q, (size_t)n * 4 + 64, &tiny.weights, &e), &e);
+    st_tensor flat = st_take1(&tiny.weights, ST_F32, n);
+    st_fresh_weights(tiny.m, 7, flat.data);
+    st_model_bind(tiny.m, flat, (st_tensor){0});
+    assert_ok(st_device_arena(tiny.q, 1 << 24, &tiny.scratch, &e), &e);
+    st_rng r = {.seed = 3};
+    for (int i = 0; i < TEXT; i++)
+        tiny.ids[i] = (int32_t)st_rng_below(&r, VOCAB);
+    return 0;
+}
+
+static int tiny_close(void **state)
+{
+    (void)state;
+    st_device_arena_close(tiny.q, &tiny.weights);
+    st_device_arena_close(tiny.q, &tiny.scratch);
+    st_stream_close(tiny.q);
+    st_model_close(tiny.m);
+    return 0;
+}
+
+/* NLL of token `t` when the model reads from `begin` on. */
+static double tiny_nll(int64_t begin, int64_t t)
+{
+    st_err e = {0};
+    size_t mark = st_arena_mark(&tiny.scratch);
+    int64_t len = t - begin;
+    st_tensor ids = st_take2(&tiny.scratch, ST_I32, 1, len);
+    memcpy(ids.data, tiny.ids + begin, (size_t)len * 4);
+    st_tensor logits = st_take2(&tiny.scratch, ST_F32, 1, VOCAB);
+    st_lm_args a = {.batch = 1, .len = len, .ids = ids, .logits = logits, .last_only = 1};
+    st_model_forward(tiny.m, tiny.q, &a, &tiny.scratch);
+    assert_ok(st_stream_sync(tiny.q, &e), &e);
+    double sum = 0.0;
+    const float *z = logits.data;
+    for (int i = 0; i < VOCAB; i++)
+        sum += exp((double)z[i]);
+    double nll = log(sum) - (double)z[tiny.ids[t]];
+    st_arena_rewind(&tiny.scratch, mark);
+    return nll;
+}
+
+typedef struct {
+    double nll;
+    int64_t scored, windows;
+} tiny_answer;
+
+/* The definitions, read slowly. */
+static tiny_answer tiny_reference(int64_t n, int64_t context, int64_t stride, bool window_mean)
+{
+    double sum = 0.0, means = 0.0;
+    tiny_answer r = {0};
+    bool scored[TEXT] = {false};
+    for (int64_t begin = 0; begin < n; begin += stride) {
+        int64_t end = begin + context < n ? begin + context : n, count = 0;
+        double s = 0.0;
+        for (int64_t t = begin + 1; t < end; t++) {
+            if (scored[t]) continue;
+            scored[t] = true;
+            s += tiny_nll(begin, t);
+            count++;
+        }
+        if (count) {
+            sum += s;
+            means += s / (double)count;
+            r.scored += count;
+            r.windows++;
+        }
+        if (end == n) break;
+    }
+    r.nll = window_mean ? means / (double)r.windows : sum / (double)r.scored;
+    return r;
+}
+
+static void tiny_compare(const st_perplexity_opts *o, int64_t n)
+{
+    st_err e = {0};
+    json_t *r = NULL;
+    assert_ok(st_perplexity_ids(tiny.m, tiny.q, tiny.ids, TEXT, o, &r, &e), &e);
+    int64_t context = o->context ? o->context : CONTEXT;
+    tiny_answer want = tiny_reference(n, context, o->stride ? o->stride : context,
+                                      o->protocol && strcmp(o->protocol, "krony") == 0);
+    assert_near(json_number_value(json_object_get(r, "nll")), want.nll, 1e-5);
+    assert_near(json_number_value(json_object_get(r, "perplexity")), exp(want.nll), 1e-3);
+    assert_int_equal(json_integer_value(json_object_get(r, "tokens")), n);
+    assert_int_equal(json_integer_value(json_object_get(r, "scored")), want.scored);
+    assert_int_equal(json_integer_value(json_object_get(r, "windows")), want.windows);
+    assert_string_equal(json_string_value(json_object_get(r, "protocol")),
+                        o->protocol ? o->protocol : "hf");
+    json_decref(r);
+}
+
+/* 71 tokens: four windows of 16 and a short one of 7; 65: a last window with nothing to score. */
+static void perplexity_protocols(void **state)
+{
+    (void)state;
+    tiny_compare(&(st_perplexity_opts){.protocol = NULL}, TEXT);
+    tiny_compare(&(st_perplexity_opts){.protocol = "hf", .limit = 65}, 65);
+    tiny_compare(&(st_perplexity_opts){.protocol = "krony"}, TEXT);
+    tiny_compare(&(st_perplexity_opts){.protocol = "krony", .limit = 65}, 65);
+    tiny_compare(&(st_perplexity_opts){.protocol = "krony", .context = 9, .limit = 70}, 70);
+}
+
+static void perplexity_stride(void **state)
+{
+    (void)state;
+    const int64_t strides[] = {1, 5, 8, 15, 16};
+    for (size_t i = 0; i < sizeof strides / sizeof *strides; i++) {
+        tiny_compare(&(st_perplexity_opts){.stride = strides[i]}, TEXT);
+        tiny_compare(&(st_perplexity_opts){.context = 16, .stride = strides[i], .limit = 33}, 33);
+    }
+    tiny_compare(&(st_perplexity_opts){.context = 2, .stride = 1}, TEXT);
+    tiny_compare(&(st_perplexity_opts){.limit = 2}, 2);
+}
+
+static void perplexity_batch(void **state)
+{
+    (void)state;
+    for (int64_t batch = 1; batch < 8; batch++) {
+        tiny_compare(&(st_perplexity_opts){.context = 8, .batch = batch}, TEXT);
+        tiny_compare(&(st_perplexity_opts){.context = 8, .stride = 3, .batch = batch}, TEXT);
+    }
+}
+
+static void perplexity_refusals(void **state)
+{
+    (void)state;
+    st_err e = {0};
+    json_t *r = NULL;
+    struct {
+        st_perplexity_opts o;
+        int64_t n;
+        const char *says;
+    } row[] = {
+        {{.protocol = "krnoy"}, TEXT, "did you mean krony?"},
+        {{.context = 17}, TEXT, "context: 17 is not between 2 and the model's 16"},
+        {{.context = 8, .stride = 9}, TEXT, "stride: 9 is not between 1 and the context of 8"},
+        {{.context = 0}, 1, "the text has 1 token; at least 2"},
+        {{.context = 0}, 0, "the text has 0 tokens; at least 2"},
+    };
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
+        assert_st(st_perplexity_ids(tiny.m, tiny.q, tiny.ids, row[i].n, &row[i].o, &r, &e), ST_EARG,
+                  &e);
+        assert_says(&e, row[i].says);
+        assert_null(r);
+    }
+    int32_t bad[] = {0, 1, VOCAB, 2};
+    assert_st(st_perplexity_ids(tiny.m, tiny.q, bad, 4, &(st_perplexity_opts){0}, &r, &e),
+              ST_EFORMAT, &e);
+    assert_says(&e, "token 2 is id 37, the model's vocabulary has 37");
+    bad[2] = -1;
+    assert_st(st_perplexity_ids(tiny.m, tiny.q, bad, 4, &(st_perplexity_opts){0}, &r, &e),
+              ST_EFORMAT, &e);
+}
+
+static void perplexity_broken_weights(void **state)
+{
+    (void)state;
+    st_err e = {0};
+    json_t *r = NULL;
+    float *w = (float *)(void *)tiny.weights.base, old = w[5];
+    w[5] = nanf("");
+    int32_t ids[] = {0, 0, 0};
+    assert_st(st_perplexity_ids(tiny.m, tiny.q, ids, 3, &(st_perplexity_opts){0}, &r, &e),
+              ST_EFORMAT, &e);
+    assert_says(&e, "not a finite number");
+    w[5] = old;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(perplexity_protocols),      cmocka_unit_test(perplexity_stride),
+        cmocka_unit_test(perplexity_batch),          cmocka_unit_test(perplexity_refusals),
+        cmocka_unit_test(perplexity_broken_weights),
+    };
+    return cmocka_run_group_tests(tests, tiny_open, tiny_close);
+}
