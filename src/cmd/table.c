@@ -4,13 +4,17 @@
 #include <string.h>
 
 /* One file each, its command at the end. */
-extern const cmd_command cmd_maps;
-
-extern const cmd_command cmd_train;
+extern const cmd_command cmd_init, cmd_train, cmd_decompose, cmd_perplexity, cmd_generate, cmd_maps,
+    cmd_bench;
 
 const cmd_command *const cmd_table[] = {
-    &cmd_maps,
+    &cmd_init,
     &cmd_train,
+    &cmd_decompose,
+    &cmd_perplexity,
+    &cmd_generate,
+    &cmd_bench,
+    &cmd_maps,
     NULL,
 };
 

@@ -21,11 +21,16 @@ typedef struct {
     st_status status;
 } choose_walk;
 
+bool st_glob_match(const char *glob, const char *name)
+{
+    return fnmatch(glob, name, 0) == 0;
+}
+
 /* A tied lm_head is an embedding too: only its exact name means it. */
 static bool choose_match(const choose_walk *w, const char *glob, const char *name)
 {
     if (w->tied && strcmp(name, "lm_head") == 0) return strcmp(glob, name) == 0;
-    return fnmatch(glob, name, 0) == 0;
+    return st_glob_match(glob, name);
 }
 
 static void choose_matrix(void *ctx, const char *name, const st_spec *spec)
@@ -45,7 +50,7 @@ static void choose_matrix(void *ctx, const char *name, const st_spec *spec)
         free(glob);
     }
     for (int i = 0; i < w->nskip; i++) {
-        if (fnmatch(w->skip[i], name, 0) != 0) continue;
+        if (!st_glob_match(w->skip[i], name)) continue;
         skipped = w->used[w->nmaps + i] = true;
     }
     if (!found || skipped) return;

@@ -139,6 +139,7 @@ st_status st_train_run(const st_train_opts *o, json_t **result, st_err *e);
 
 /* ---- init and decompose (init.c, decompose.c) ------------------------------------------------ */
 
+bool st_glob_match(const char *glob, const char *name); /* fnmatch's * ? [] */
 /* The config of `m` with other matrices: "GLOB=SPEC" texts against its matrices' names (later ones
  * win), but for those that match a glob of `skip`. Texts that match nothing and specs that do not
  * fit are ST_EARG or ST_ESHAPE. A tied lm_head is replaced (and untied) only by its exact name. */
@@ -248,16 +249,19 @@ typedef struct {
     st_dtype dtype;
     const char *device;
 } st_bench_map_opts;
-/* Result: device, threads, dtype, rows [{name, spec, parameters, bytes, macs, forward {median, p10,
- * p90, gflops, speedup, reps}, backward {...}}]; times in seconds of one call, dense first. */
+/* Result: version, commit, device, threads, machine, rows [{name, spec, in, out, rows, parameters,
+ * bytes, macs_per_token, dtype, forward {median, p10, p90, best, reps, gflops, tokens_per_second,
+ * speedup}, backward {...}}]; dense first, times in seconds of one call, speedup against dense. */
 st_status st_bench_map(const st_bench_map_opts *o, json_t **result, st_err *e);
 
 typedef struct {
     const char *const *models; /* folders, config.json files or names of sizes */
     int nmodels;
-    const char *const *maps; /* "GLOB=SPEC", one more row each, on the first model */
+    const char *const *maps; /* "GLOB=SPEC": one more row, the first model with all of these */
     int nmaps;
-    int64_t batch, context, decode; /* 0: 1, the model's, 32 */
+    double fit;       /* not 0: one more row per type, with this many times fewer parameters in */
+    const char *glob; /* these matrices; NULL: "h.*.mlp.*" */
+    int64_t batch, context, decode; /* 0: 1, the model's, 32 tokens before the decoded one */
     bool train;
     int64_t reps;
     double budget;

@@ -1,0 +1,106 @@
+/* strut decompose: project a model's matrices onto structured types. */
+/* SPDX-License-Identifier: MIT */
+#include "cmd/cmd.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const cmd_option decompose_options[] = {
+    {.name = "map",
+     .letter = 'm',
+     .kind = CMD_TEXT,
+     .many = true,
+     .value = "GLOB=SPEC",
+     .help = "what matrices whose name matches become; later ones win"},
+    {.name = "skip",
+     .kind = CMD_TEXT,
+     .many = true,
+     .value = "GLOB",
+     .help = "leave matching matrices as they are"},
+    {.name = "svd",
+     .kind = CMD_TEXT,
+     .value = "HOW",
+     .help = "singular value decomposition",
+     .choice = "exact|randomized",
+     .preset = "exact"},
+    {.name = "seed",
+     .kind = CMD_INT,
+     .value = "S",
+     .help = "of the randomized one",
+     .preset = "1337"},
+    {.name = "dtype",
+     .kind = CMD_TEXT,
+     .value = "TYPE",
+     .help = "of the stored weights",
+     .choice = CMD_DTYPES,
+     .preset = "f32"},
+    {.name = "force", .letter = 'f', .kind = CMD_FLAG, .help = "replace OUT if it exists"},
+    {0},
+};
+
+static st_status decompose_run(const cmd_args *a, json_t **result, st_err *e)
+{
+    int nmaps, nskip;
+    const char **maps = cmd_many(a, "map", &nmaps), **skip = cmd_many(a, "skip", &nskip);
+    st_decompose_opts o = {.maps = maps,
+                           .nmaps = nmaps,
+                           .skip = skip,
+                           .nskip = nskip,
+                           .randomized = strcmp(cmd_text(a, "svd"), "randomized") == 0,
+                           .seed = (uint64_t)cmd_int(a, "seed"),
+                           .dtype = cmd_dtype(a, "dtype"),
+                           .replace = cmd_has(a, "force")};
+    st_status s;
+    if (nmaps == 0)
+        s = st_fail(e, ST_EARG, __FILE__, __LINE__,
+                    "which matrices should become what? --map GLOB=SPEC, such as "
+                    "--map 'h.*.mlp.*=monarch:blocks=4' (see: strut maps)");
+    else
+        s = st_decompose(a->word[0], a->word[1], &o, result, e);
+    free(maps);
+    free(skip);
+    return s;
+}
+
+static void decompose_show(const json_t *r)
+{
+    cmd_grid g = {.head = "<matrix|<spec|parameters|before|energy|error|time"};
+    size_t i;
+    json_t *m;
+    json_array_foreach(json_object_get(r, "matrices"), i, m)
+    {
+        cmd_grid_add(&g, "%s", cmd_get_str(m, "name"));
+        cmd_grid_add(&g, "%s", cmd_get_str(m, "spec"));
+        cmd_grid_add(&g, "%s", cmd_count(cmd_get_int(m, "parameters")).s);
+        cmd_grid_add(&g, "%s", cmd_count(cmd_get_int(m, "parameters_before")).s);
+        cmd_grid_add(&g, "%.2f %%", 100.0 * cmd_get_num(m, "energy"));
+        cmd_grid_add(&g, "%.4f", cmd_get_num(m, "error"));
+        cmd_grid_add(&g, "%s", cmd_seconds(cmd_get_num(m, "seconds")).s);
+    }
+    cmd_grid_print(&g, stdout);
+    int64_t now = cmd_get_int(r, "parameters"), before = cmd_get_int(r, "parameters_before");
+    printf("\n%s: %s parameters, %.1f %% of %s; %zu matrices in %s\n", cmd_get_str(r, "out"),
+           cmd_count(now).s, before ? 100.0 * (double)now / (double)before : 0.0,
+           cmd_count(before).s, json_array_size(json_object_get(r, "matrices")),
+           cmd_seconds(cmd_get_num(r, "seconds")).s);
+}
+
+const cmd_command cmd_decompose = {
+    .name = "decompose",
+    .summary = "replace a model's matrices by the nearest structured ones",
+    .usage = "MODEL OUT --map GLOB=SPEC [--map ...] [--skip GLOB ...] [options]",
+    .detail =
+        "Every matrix whose name matches becomes the nearest matrix (in Frobenius norm) of its "
+        "new type; the rest, biases included, is copied. Energy is the share of the squared "
+        "norm that is kept, error the relative distance |W - W'| / |W|. Matrices that are "
+        "structured already are expanded first; SPEC dense expands them for good. A lm_head "
+        "tied to the embedding is replaced (and untied) by its exact name only, not by '*'.",
+    .example = "strut decompose gpt2/ small/ --map 'h.*.mlp.*=monarch:blocks=4'\n"
+               "strut decompose gpt2/ krony/ --map 'h.*.mlp.*=kron:m1=768,n1=768'\n"
+               "strut decompose gpt2/ out/ --map '*=lowrank:rank=128' --skip 'h.0.*' --json",
+    .option = decompose_options,
+    .least = 2,
+    .most = 2,
+    .run = decompose_run,
+    .show = decompose_show,
+};

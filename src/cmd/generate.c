@@ -1,0 +1,163 @@
+/* strut generate: text from a model. */
+/* SPDX-License-Identifier: MIT */
+#include "cmd/cmd.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { PROMPT_MAX = 1 << 26 };
+
+static const cmd_option generate_options[] = {
+    {.name = "prompt", .letter = 'p', .kind = CMD_TEXT, .value = "TEXT", .help = "how it begins"},
+    {.name = "prompt-file",
+     .kind = CMD_TEXT,
+     .value = "FILE",
+     .help = "read the prompt from a file (- is standard input)"},
+    {.name = "ids",
+     .kind = CMD_TEXT,
+     .value = "1,2,3",
+     .help = "the prompt as token ids; needs no tokenizer"},
+    {.name = "tokens",
+     .letter = 'n',
+     .kind = CMD_INT,
+     .value = "N",
+     .lo = 0,
+     .hi = 1e9,
+     .help = "how many new tokens at most",
+     .preset = "128"},
+    {.name = "temperature",
+     .letter = 't',
+     .kind = CMD_NUM,
+     .value = "T",
+     .lo = 0,
+     .hi = 100,
+     .help = "0 takes the likeliest token every time",
+     .preset = "0.8"},
+    {.name = "top-k",
+     .kind = CMD_INT,
+     .value = "K",
+     .lo = 0,
+     .hi = 1e9,
+     .help = "choose among the K likeliest tokens; 0: all",
+     .preset = "200"},
+    {.name = "top-p",
+     .kind = CMD_NUM,
+     .value = "P",
+     .lo = 0,
+     .hi = 1,
+     .help = "then among the likeliest with this much probability; 1: all",
+     .preset = "1"},
+    {.name = "seed", .kind = CMD_INT, .value = "S", .help = "of the choices", .preset = "1337"},
+    {.name = "ignore-eos", .kind = CMD_FLAG, .help = "go on after the end of a text"},
+    {.name = "dtype",
+     .kind = CMD_TEXT,
+     .value = "TYPE",
+     .help = "to compute in",
+     .choice = CMD_DTYPES,
+     .preset = "f32"},
+    {.name = "device",
+     .kind = CMD_TEXT,
+     .value = "NAME",
+     .help = "cpu, or ref (plain loops)",
+     .preset = "cpu"},
+    {0},
+};
+
+/* Text goes out as it comes; false (stop) when nobody reads it any more. */
+static bool generate_say(void *ctx, const char *text, size_t n)
+{
+    (void)ctx;
+    cmd_progress_clear();
+    return fwrite(text, 1, n, stdout) == n && fflush(stdout) == 0;
+}
+
+static st_status generate_parse(const char *text, int32_t **ids, int64_t *n, st_err *e)
+{
+    *n = 0;
+    *ids = st_calloc((int64_t)strlen(text) / 2 + 1, sizeof **ids);
+    char *copy = strdup(text), *rest = copy;
+    st_status s = ST_OK;
+    if (!*ids || !copy) s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "out of memory");
+    for (char *word; !s && (word = strsep(&rest, ","));) {
+        int64_t v;
+        word += strspn(word, " ");
+        if (!st_parse_int(word, &v) || v < 0 || v > INT32_MAX) {
+            s = st_fail(e, ST_EARG, __FILE__, __LINE__,
+                        "--ids: \"%s\" is not a token id; expected numbers as in 15496,995", word);
+        } else {
+            (*ids)[(*n)++] = (int32_t)v;
+        }
+    }
+    free(copy);
+    return s;
+}
+
+static st_status generate_prompt(const cmd_args *a, st_generate_opts *o, char **text, int32_t **ids,
+                                 st_err *e)
+{
+    int given = cmd_has(a, "prompt") + cmd_has(a, "prompt-file") + cmd_has(a, "ids");
+    if (given > 1) ST_FAIL(e, ST_EARG, "give one of --prompt, --prompt-file and --ids");
+    o->prompt = cmd_text(a, "prompt");
+    if (o->prompt) o->prompt_bytes = strlen(o->prompt);
+    const char *file = cmd_text(a, "prompt-file"), *list = cmd_text(a, "ids");
+    if (file) {
+        if (strcmp(file, "-") == 0) file = "/dev/stdin";
+        ST_TRY(st_read_file(file, PROMPT_MAX, text, &o->prompt_bytes, e));
+        o->prompt = *text;
+    }
+    if (list) {
+        ST_TRY(generate_parse(list, ids, &o->nids, e));
+        o->ids = *ids;
+    }
+    return ST_OK;
+}
+
+static st_status generate_run(const cmd_args *a, json_t **result, st_err *e)
+{
+    char *text = NULL;
+    int32_t *ids = NULL;
+    st_generate_opts o = {.tokens = cmd_int(a, "tokens"),
+                          .temperature = cmd_num(a, "temperature"),
+                          .top_k = cmd_int(a, "top-k"),
+                          .top_p = cmd_num(a, "top-p"),
+                          .seed = (uint64_t)cmd_int(a, "seed"),
+                          .ignore_eos = cmd_has(a, "ignore-eos"),
+                          .dtype = cmd_dtype(a, "dtype"),
+                          .device = cmd_text(a, "device"),
+                          .say = a->json ? NULL : generate_say};
+    st_status s = generate_prompt(a, &o, &text, &ids, e);
+    if (!s) s = st_generate(a->word[0], &o, result, e);
+    free(text);
+    free(ids);
+    if (s || a->json) return s;
+    putchar('\n');
+    if (!a->quiet) {
+        const json_t *pre = json_object_get(*result, "prefill");
+        const json_t *dec = json_object_get(*result, "decode");
+        fflush(stdout);
+        fprintf(stderr, "[%s; prompt: %s tokens, %s/s; then %s tokens, %s/s]\n",
+                cmd_get_str(*result, "finish"), cmd_count(cmd_get_int(pre, "tokens")).s,
+                cmd_number(cmd_get_num(pre, "tokens_per_second")).s,
+                cmd_count(cmd_get_int(dec, "tokens")).s,
+                cmd_number(cmd_get_num(dec, "tokens_per_second")).s);
+    }
+    return s;
+}
+
+const cmd_command cmd_generate = {
+    .name = "generate",
+    .summary = "write text with a model",
+    .usage = "MODEL [--prompt TEXT | --prompt-file FILE | --ids 1,2,3] [options]",
+    .detail =
+        "Prints what follows the prompt, as it appears, in whole characters. It ends after "
+        "--tokens tokens or at the end-of-text token. When the model's context is full, its "
+        "second half is read again and the text goes on (sliding window). The same seed gives "
+        "the same text. Without a prompt it begins as a new text.",
+    .example = "strut generate gpt2/ --prompt 'In the beginning' --tokens 64\n"
+               "strut generate gpt2/ --prompt-file story.txt --temperature 0\n"
+               "strut generate small/ --ids 15496,995 --json",
+    .option = generate_options,
+    .least = 1,
+    .most = 1,
+    .run = generate_run,
+};

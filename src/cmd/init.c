@@ -1,0 +1,70 @@
+/* strut init: a model with fresh weights. */
+/* SPDX-License-Identifier: MIT */
+#include "cmd/cmd.h"
+#include <stdio.h>
+#include <stdlib.h>
+
+static const cmd_option init_options[] = {
+    {.name = "map",
+     .letter = 'm',
+     .kind = CMD_TEXT,
+     .many = true,
+     .value = "GLOB=SPEC",
+     .help = "structure of the matrices whose name matches; later ones win"},
+    {.name = "seed", .kind = CMD_INT, .value = "S", .help = "of the weights", .preset = "1337"},
+    {.name = "dtype",
+     .kind = CMD_TEXT,
+     .value = "TYPE",
+     .help = "of the stored weights",
+     .choice = CMD_DTYPES,
+     .preset = "f32"},
+    {.name = "tokenizer",
+     .kind = CMD_TEXT,
+     .value = "DIR",
+     .help = "store this tokenizer with the model"},
+    {.name = "force", .letter = 'f', .kind = CMD_FLAG, .help = "replace OUT if it exists"},
+    {0},
+};
+
+static st_status init_run(const cmd_args *a, json_t **result, st_err *e)
+{
+    int n;
+    const char **maps = cmd_many(a, "map", &n);
+    st_init_opts o = {.maps = maps,
+                      .nmaps = n,
+                      .seed = (uint64_t)cmd_int(a, "seed"),
+                      .dtype = cmd_dtype(a, "dtype"),
+                      .tokenizer = cmd_text(a, "tokenizer"),
+                      .replace = cmd_has(a, "force")};
+    st_status s = st_init_model(a->word[0], a->word[1], &o, result, e);
+    free(maps);
+    return s;
+}
+
+static void init_show(const json_t *r)
+{
+    printf("%s: %s parameters (%s of them embeddings), %s multiply-adds per token\n",
+           cmd_get_str(r, "out"), cmd_count(cmd_get_int(r, "parameters")).s,
+           cmd_count(cmd_get_int(r, "embedding_parameters")).s,
+           cmd_si(cmd_get_num(r, "macs_per_token")).s);
+}
+
+const cmd_command cmd_init = {
+    .name = "init",
+    .summary = "make a model with fresh weights",
+    .usage = "gpt2|gpt2-medium|gpt2-large|gpt2-xl|FILE.json OUT [options]",
+    .detail =
+        "Writes the folder OUT with config.json and model.safetensors. FILE.json is the "
+        "config.json of any GPT-2, with or without our key \"strut\". Matrices are named "
+        "h.N.attn.c_attn, h.N.attn.c_proj, h.N.mlp.c_fc, h.N.mlp.c_proj and lm_head; a lm_head "
+        "tied to the embedding is replaced (and untied) by its exact name only, not by '*'. "
+        "Every weight has a random stream of its own, from the seed and its name.",
+    .example = "strut init gpt2 out/gpt2\n"
+               "strut init gpt2 out/small --map 'h.*.mlp.*=ss1:factor=4' --seed 1\n"
+               "strut init my/config.json out/mine --tokenizer tok/ --dtype bf16",
+    .option = init_options,
+    .least = 2,
+    .most = 2,
+    .run = init_run,
+    .show = init_show,
+};

@@ -1,0 +1,154 @@
+/* Timing: warm-up, interleaved repetitions, medians and spread (see bench.h). */
+/* SPDX-License-Identifier: MIT */
+#include "job/bench.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { ROUNDS = 30, ROUNDS_LEAST = 3, FILL_CHUNK = 1 << 20 };
+static const double bench_budget = 20.0;
+static const double bench_long = 0.2;      /* seconds: calls that need no second warm-up */
+static const double bench_sample = 0.5e-3; /* seconds that one sample lasts at least */
+
+static st_status bench_time(st_stream *q, const bench_item *item, double *seconds, st_err *e)
+{
+    double start = st_now();
+    for (int64_t i = 0; i < item->inner; i++)
+        item->call(item->ctx);
+    ST_TRY(st_stream_sync(q, e));
+    *seconds = (st_now() - start) / (double)item->inner;
+    return ST_OK;
+}
+
+/* First calls touch memory and start threads; a second one, of short calls, tells how long one
+ * takes. */
+static st_status bench_warm(st_stream *q, bench_item *item, st_err *e)
+{
+    double seconds;
+    item->inner = 1;
+    ST_TRY(bench_time(q, item, &seconds, e));
+    if (seconds < bench_long) ST_TRY(bench_time(q, item, &seconds, e));
+    if (seconds < bench_sample) item->inner = 1 + (int64_t)(bench_sample / (seconds + 1e-9));
+    return ST_OK;
+}
+
+st_status bench_all(st_stream *q, bench_item *item, int64_t n, const bench_effort *how,
+                    int64_t *rounds, st_err *e)
+{
+    double start = st_now(), budget = how->budget > 0.0 ? how->budget : bench_budget;
+    int64_t most = how->reps > 0 ? how->reps : ROUNDS;
+    *rounds = 0;
+    for (int64_t i = 0; i < n; i++) {
+        if (st_interrupted()) ST_FAIL(e, ST_EINTR, "interrupted");
+        item[i].sample = st_calloc(most, sizeof *item[i].sample);
+        if (!item[i].sample) ST_FAIL(e, ST_ENOMEM, "out of memory");
+        ST_TRY(bench_warm(q, &item[i], e));
+    }
+    double took = 0.0; /* by the longest round: the next one will hardly be shorter */
+    while (*rounds < most) {
+        double now = st_now(), spent = now - start;
+        if (*rounds >= ROUNDS_LEAST && spent + took > budget) break;
+        if (*rounds && spent > 2.0 * budget) break;
+        for (int64_t i = 0; i < n; i++) {
+            if (st_interrupted()) ST_FAIL(e, ST_EINTR, "interrupted");
+            ST_TRY(bench_time(q, &item[i], &item[i].sample[*rounds], e));
+        }
+        if (st_now() - now > took) took = st_now() - now;
+        ++*rounds;
+        st_report(
+            &(st_progress){.what = "bench", .done = *rounds, .total = most, .unit = "rounds"});
+    }
+    st_report(&(st_progress){
+        .what = "bench", .done = *rounds, .total = *rounds, .unit = "rounds", .last = true});
+    return ST_OK;
+}
+
+void bench_free(bench_item *item, int64_t n)
+{
+    for (int64_t i = 0; item && i < n; i++)
+        free(item[i].sample);
+}
+
+static int bench_order(const void *a, const void *b)
+{
+    const double *x = a, *y = b;
+    return (*x > *y) - (*x < *y);
+}
+
+/* Quantile of sorted numbers, between neighbours. */
+static double bench_quantile(const double *sorted, int64_t n, double share)
+{
+    double at = share * (double)(n - 1);
+    int64_t i = (int64_t)at;
+    return i + 1 < n ? sorted[i] + (at - (double)i) * (sorted[i + 1] - sorted[i]) : sorted[n - 1];
+}
+
+json_t *bench_summary(const bench_item *item, const bench_item *base, int64_t rounds)
+{
+    double *x = st_calloc(rounds, sizeof *x);
+    if (!x || rounds < 1) {
+        free(x);
+        return json_object();
+    }
+    memcpy(x, item->sample, (size_t)rounds * sizeof *x);
+    qsort(x, (size_t)rounds, sizeof *x, bench_order);
+    double median = bench_quantile(x, rounds, 0.5), safe = median > 1e-12 ? median : 1e-12;
+    json_t *s = json_pack("{s:f, s:f, s:f, s:f, s:I, s:f, s:f}", "median", median, "p10",
+                          bench_quantile(x, rounds, 0.1), "p90", bench_quantile(x, rounds, 0.9),
+                          "best", x[0], "reps", (json_int_t)rounds, "gflops",
+                          2e-9 * item->macs / safe, "tokens_per_second", item->tokens / safe);
+    if (base) {
+        for (int64_t i = 0; i < rounds; i++) {
+            double t = item->sample[i] > 1e-12 ? item->sample[i] : 1e-12;
+            x[i] = base->sample[i] / t;
+        }
+        qsort(x, (size_t)rounds, sizeof *x, bench_order);
+        json_object_set_new(s, "speedup", json_real(bench_quantile(x, rounds, 0.5)));
+    }
+    free(x);
+    return s;
+}
+
+/* The processor's name as the system tells it. */
+static void bench_processor(char *out, size_t cap)
+{
+    char line[256];
+    snprintf(out, cap, "unknown processor");
+    FILE *f = fopen("/proc/cpuinfo", "r");
+    while (f && fgets(line, sizeof line, f)) {
+        char *colon = strchr(line, ':');
+        if (strncmp(line, "model name", 10) != 0 || !colon) continue;
+        line[strcspn(line, "\n")] = '\0';
+        snprintf(out, cap, "%s", colon + 1 + strspn(colon + 1, " \t"));
+        break;
+    }
+    if (f) fclose(f);
+}
+
+json_t *bench_machine(const st_stream *q)
+{
+    char name[128];
+    bench_processor(name, sizeof name);
+    const char *commit = getenv("STRUT_COMMIT"); /* the program does not know its own */
+    return json_pack("{s:s, s:s, s:s, s:I, s:s}", "version", ST_VERSION, "commit",
+                     commit ? commit : "", "device", st_stream_describe(q), "threads",
+                     (json_int_t)st_stream_threads(q), "machine", name);
+}
+
+st_status bench_fill(st_stream *q, st_tensor t, float std, uint64_t stream, st_err *e)
+{
+    int64_t n = st_numel(t), most = n < FILL_CHUNK ? n : FILL_CHUNK;
+    float *x = st_calloc(most, sizeof *x);
+    void *y = st_calloc(most, st_dtype_size(t.dtype));
+    st_status s = ST_OK;
+    if (!x || !y) s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "out of memory");
+    for (int64_t i = 0; !s && i < n; i += most) {
+        int64_t m = n - i < most ? n - i : most;
+        st_normal_fill(x, m, 0.0f, std, 1, stream + (uint64_t)i);
+        st_convert(y, t.dtype, x, ST_F32, m);
+        st_upload(q, st_slice(t, i, m), y);
+    }
+    free(x);
+    free(y);
+    return s;
+}
