@@ -80,7 +80,9 @@ static st_status choose_unused(const choose_walk *w, st_err *e)
                 : w->count ? w->names[0]
                            : "",
                 near ? "?" : ")",
-                w->tied && map ? "; a tied lm_head is replaced by its exact name only" : "");
+                w->tied && map && st_glob_match(glob, "lm_head")
+                    ? "; a tied lm_head is replaced by its exact name only"
+                    : "");
     }
     return ST_OK;
 }
