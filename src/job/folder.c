@@ -537,6 +537,27 @@ st_status st_folder_read(const char *dir, st_model **model, float **flat, st_bpe
     return s;
 }
 
+st_status st_folder_look(const char *dir, st_model **model, json_t **about, st_err *e)
+{
+    folder f;
+    st_status s = folder_open(&f, dir, e);
+    *model = s ? NULL : f.model;
+    *about = NULL;
+    if (!s) {
+        int64_t bytes = 0;
+        const char *dtype = f.rows ? f.row[0].stored->dtype : "";
+        for (int64_t i = 0; i < f.rows; i++) {
+            bytes += (int64_t)f.row[i].stored->bytes;
+            if (strcmp(dtype, f.row[i].stored->dtype) != 0) dtype = "mixed";
+        }
+        *about = json_pack("{s:s, s:I, s:I}", "dtype", dtype, "bytes", (json_int_t)bytes, "tensors",
+                           (json_int_t)f.rows);
+        f.model = NULL;
+    }
+    folder_close(&f);
+    return s;
+}
+
 st_status st_loaded_open(st_loaded *out, const char *dir, const char *device, st_dtype dtype,
                          st_err *e)
 {

@@ -39,6 +39,10 @@ st_status st_folder_write(const char *dir, const st_model *m, const float *flat,
 st_status st_folder_read(const char *dir, st_model **model, float **flat, st_bpe **tokenizer,
                          st_err *e);
 
+/* Checks all of a folder but the values of its weights: the model (no weights) and {dtype, bytes,
+ * tensors} of what is stored. */
+st_status st_folder_look(const char *dir, st_model **model, json_t **about, st_err *e);
+
 /* ---- fresh models (fresh.c) ------------------------------------------------------------------ */
 
 /* A config.json object for "gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl" (GPT-2's four sizes,
