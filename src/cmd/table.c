@@ -4,12 +4,12 @@
 #include <string.h>
 
 /* One file each, its command at the end. */
-extern const cmd_command cmd_init, cmd_train, cmd_decompose, cmd_perplexity, cmd_generate, cmd_maps,
-    cmd_bench, cmd_info;
+extern const cmd_command cmd_tokenizer, cmd_prepare, cmd_init, cmd_train, cmd_decompose,
+    cmd_perplexity, cmd_generate, cmd_maps, cmd_bench, cmd_info;
 
 const cmd_command *const cmd_table[] = {
-    &cmd_init,  &cmd_train, &cmd_decompose, &cmd_perplexity, &cmd_generate, &cmd_info,
-    &cmd_bench, &cmd_maps,  NULL,
+    &cmd_tokenizer, &cmd_prepare, &cmd_init,  &cmd_train, &cmd_decompose, &cmd_perplexity,
+    &cmd_generate,  &cmd_info,    &cmd_bench, &cmd_maps,  NULL,
 };
 
 const cmd_command *cmd_find(const char *name)

@@ -173,6 +173,11 @@ int64_t st_bpe_size(const st_bpe *b)
     return b->n;
 }
 
+int64_t st_bpe_merges(const st_bpe *b)
+{
+    return b->n_merges;
+}
+
 int32_t st_bpe_eos(const st_bpe *b)
 {
     return b->eos;

@@ -96,6 +96,7 @@ void st_ids_free(st_ids *ids);
 st_status st_bpe_open(st_bpe **out, const char *path, st_err *e);
 void st_bpe_close(st_bpe *b);
 int64_t st_bpe_size(const st_bpe *b); /* ids are < this */
+int64_t st_bpe_merges(const st_bpe *b);
 int32_t st_bpe_eos(const st_bpe *b);  /* <|endoftext|>, or -1 */
 /* Appends the ids of any bytes (specials are ordinary text). Deterministic; thread-safe. */
 st_status st_bpe_encode(const st_bpe *b, const char *text, size_t n, st_ids *out, st_err *e);

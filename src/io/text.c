@@ -128,14 +128,14 @@ static st_status docs_advance(st_docs *d, st_err *e)
     return ST_OK;
 }
 
-/* Reads more of the stream behind what is there. `what` is too long if there is no room. */
-static st_status docs_fill(st_docs *d, const char *what, st_err *e)
+/* Reads more of the stream behind what is there, which is `what` and may have `most` bytes. */
+static st_status docs_fill(st_docs *d, const char *what, size_t most, st_err *e)
 {
     if (d->at) memmove(d->data, d->data + d->at, d->n - d->at);
     d->n -= d->at;
     d->at = 0;
-    if (d->n > d->most) {
-        ST_FAIL(e, ST_EFORMAT, "%s: %s is longer than %zu bytes", d->name, what, d->most);
+    if (d->n > most) {
+        ST_FAIL(e, ST_EFORMAT, "%s: %s is longer than %zu bytes", d->name, what, most);
     }
     if (d->cap - d->n < DOCS_READ) {
         size_t cap = d->cap + d->cap / 2 + 2 * DOCS_READ;
@@ -169,13 +169,18 @@ static size_t docs_cut(const char *s, size_t n)
     return cut;
 }
 
+static const char docs_run[] = "a run without a word boundary";
+static const size_t docs_run_most = ST_BPE_WORD_MAX;
+
 /* The next piece of a text file. *n = 0: the stream is over. */
 static st_status docs_file_piece(st_docs *d, const char **text, size_t *n, st_err *e)
 {
-    size_t want = d->piece, cut = 0;
+    const char *what = d->piece ? docs_run : "this document";
+    size_t want = d->piece, cut = 0,
+           most = d->piece && d->most > docs_run_most ? docs_run_most : d->most;
     for (;;) {
         while (!d->ended && (!d->piece || d->n - d->at < want))
-            ST_TRY(docs_fill(d, d->piece ? "a run without a word boundary" : "this document", e));
+            ST_TRY(docs_fill(d, what, most, e));
         if (d->ended || (cut = docs_cut(d->data + d->at, d->n - d->at))) break;
         want = 2 * (d->n - d->at);
     }
@@ -206,7 +211,7 @@ static st_status docs_line(st_docs *d, const char **line, size_t *n, st_err *e)
         *line = NULL;
         if (d->ended) return ST_OK;
         seen = d->n - d->at;
-        ST_TRY(docs_fill(d, "a line", e));
+        ST_TRY(docs_fill(d, "a line", d->most, e));
     }
 }
 
@@ -257,6 +262,10 @@ static st_status docs_line_piece(st_docs *d, const char **text, size_t *n, st_er
     size_t take = d->left, cut = 0;
     for (size_t try = d->piece; d->piece && !cut && try < d->left; try *= 2)
         if ((cut = docs_cut(d->text, try))) take = cut;
+    if (d->piece && !cut && take > docs_run_most) {
+        ST_FAIL(e, ST_EFORMAT, "%s:%lld: %s is longer than %zu bytes", d->name, (long long)d->line,
+                docs_run, docs_run_most);
+    }
     *text = d->text;
     *n = take;
     d->text += take;

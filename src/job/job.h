@@ -141,6 +141,37 @@ st_status st_train_run(const st_train_opts *o, json_t **result, st_err *e);
 
 /* ---- tokenizer and prepare (tokenizer.c, prepare.c) ------------------------------------------ */
 
+typedef struct {
+    int64_t vocab;     /* ids, <|endoftext|> among them */
+    int64_t min_count; /* pairs that are rarer are not merged; 0: 2 */
+    const char *field; /* of JSON lines; NULL: "text" */
+    bool replace;      /* OUT may exist and is replaced */
+} st_tokenizer_opts;
+/* Learns a byte-level BPE from text (see st_docs) and writes its files into the folder `out`.
+ * Result: out, vocab_size, merges, documents, bytes, tokenizer_hash, seconds. */
+st_status st_tokenizer(const char *const *inputs, int n, const char *out,
+                       const st_tokenizer_opts *o, json_t **result, st_err *e);
+
+typedef struct {
+    const char *tokenizer; /* folder or file */
+    const char *field;     /* of JSON lines; NULL: "text" */
+    double val_fraction;   /* in (0, 1); 0: 0.0005 as nanoGPT, but 10,241 tokens at least, or a
+                            * tenth if there are fewer */
+    uint64_t seed;         /* of the split */
+    bool split_tokens;     /* val.bin is the end of the text instead of whole documents */
+    int threads;           /* 0: OMP_NUM_THREADS or all */
+    bool replace;          /* OUT may exist and is replaced */
+} st_prepare_opts;
+/* Text (see st_docs) -> OUT/train.bin, OUT/val.bin (uint16, <|endoftext|> after each document),
+ * OUT/meta.json and the tokenizer's files. The same bytes whatever the number of threads. A document
+ * goes to val.bin by a number drawn for (seed, its place), but the first never does; if too few do,
+ * the last ones are moved there; of a single document, its end is. Result: out, documents,
+ * train_documents, val_documents, tokens, train_tokens, val_tokens, bytes, vocab_size,
+ * tokenizer_hash, split ("documents" or "tokens"), val_fraction, seed, field, inputs, files,
+ * seconds. */
+st_status st_prepare(const char *const *inputs, int n, const char *out, const st_prepare_opts *o,
+                     json_t **result, st_err *e);
+
 /* ---- init and decompose (init.c, decompose.c) ------------------------------------------------ */
 
 bool st_glob_match(const char *glob, const char *name); /* fnmatch's * ? [] */

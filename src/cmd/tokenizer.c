@@ -1,0 +1,69 @@
+/* strut tokenizer: learns a byte-level BPE from text. */
+/* SPDX-License-Identifier: MIT */
+#include "cmd/cmd.h"
+#include <stdio.h>
+
+static const cmd_option tokenizer_options[] = {
+    {.name = "vocab",
+     .letter = 'v',
+     .kind = CMD_INT,
+     .value = "N",
+     .lo = 257,
+     .hi = 65536,
+     .help = "ids: 256 bytes, <|endoftext|> and learned tokens"},
+    {.name = "out", .letter = 'o', .kind = CMD_TEXT, .value = "DIR", .help = "folder to write"},
+    {.name = "field",
+     .kind = CMD_TEXT,
+     .value = "NAME",
+     .preset = "text",
+     .help = "of JSON lines: where the text is"},
+    {.name = "min-count",
+     .kind = CMD_INT,
+     .value = "N",
+     .preset = "2",
+     .lo = 1,
+     .hi = 1e15,
+     .help = "a pair of tokens must be seen this often to become one"},
+    {.name = "force", .letter = 'f', .kind = CMD_FLAG, .help = "replace DIR if it exists"},
+    {0},
+};
+
+static st_status tokenizer_run(const cmd_args *a, json_t **result, st_err *e)
+{
+    const char *out = cmd_text(a, "out");
+    if (!out) ST_FAIL(e, ST_EARG, "say --out DIR: where the tokenizer is written");
+    if (!cmd_has(a, "vocab")) {
+        ST_FAIL(e, ST_EARG, "say --vocab N: how many tokens, for example 8192 (GPT-2 has 50257)");
+    }
+    st_tokenizer_opts o = {
+        .vocab = cmd_int(a, "vocab"),
+        .min_count = cmd_int(a, "min-count"),
+        .field = cmd_text(a, "field"),
+        .replace = cmd_has(a, "force"),
+    };
+    return st_tokenizer(a->word, a->words, out, &o, result, e);
+}
+
+static void tokenizer_show(const json_t *r)
+{
+    printf("%s: %s tokens, %s merges, learned from %s in %s documents (%s)\n",
+           cmd_get_str(r, "out"), cmd_count(cmd_get_int(r, "vocab_size")).s,
+           cmd_count(cmd_get_int(r, "merges")).s, cmd_bytes(cmd_get_int(r, "bytes")).s,
+           cmd_count(cmd_get_int(r, "documents")).s, cmd_seconds(cmd_get_num(r, "seconds")).s);
+}
+
+const cmd_command cmd_tokenizer = {
+    .name = "tokenizer",
+    .summary = "learn a byte-level BPE tokenizer from text",
+    .usage = "--vocab N --out DIR INPUT...",
+    .detail =
+        "INPUT is text, JSON lines (.jsonl .ndjson .json), a folder of such files, or any of these "
+        "in .gz .xz .zst .bz2 .tar .zip. The tokenizer splits text as GPT-2's does, knows every "
+        "byte, and is written in Hugging Face's files.",
+    .example = "strut tokenizer --vocab 8192 --out tok books/",
+    .option = tokenizer_options,
+    .least = 1,
+    .most = -1,
+    .run = tokenizer_run,
+    .show = tokenizer_show,
+};
