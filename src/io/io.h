@@ -7,7 +7,8 @@
 #include "tensor/tensor.h"
 #include <stdio.h>
 
-/* ---- files that appear whole or not at all (file.c) ------------------------------------------- */
+/* ---- files that appear whole or not at all (file.c) -------------------------------------------
+ */
 
 /* A temporary file beside `path`, renamed over it by commit (after fsync), removed by discard and
  * by a failed commit; one that a killed process left is removed when `path` is next written. */
@@ -18,7 +19,7 @@ typedef struct {
 st_status st_outfile_open(st_outfile *o, const char *path, st_err *e);
 st_status st_outfile_write(st_outfile *o, const void *data, size_t n, st_err *e);
 st_status st_outfile_commit(st_outfile *o, st_err *e); /* write errors show here at the latest */
-void st_outfile_discard(st_outfile *o);                /* after commit or on a zeroed one: nothing */
+void st_outfile_discard(st_outfile *o); /* after commit or on a zeroed one: nothing */
 
 /* The same for a folder: files are written into `temp`; commit puts it in place of `path`, which,
  * if it existed, is exchanged atomically and then removed. Folders above `path` are made. Without
@@ -44,7 +45,8 @@ st_status st_write_file(const char *path, const void *data, size_t n, st_err *e)
 st_status st_write_json(const char *path, const json_t *j, st_err *e); /* indented, atomic */
 st_status st_copy_file(const char *from, const char *to, st_err *e);   /* atomic */
 
-/* ---- safetensors (safetensors.c) -------------------------------------------------------------- */
+/* ---- safetensors (safetensors.c) --------------------------------------------------------------
+ */
 
 typedef struct st_safetensors st_safetensors;
 typedef struct {
@@ -62,9 +64,9 @@ typedef struct {
 st_status st_safetensors_open(st_safetensors **out, const char *path, st_err *e);
 void st_safetensors_close(st_safetensors *f);
 int64_t st_safetensors_count(const st_safetensors *f);
-const st_stored *st_safetensors_at(const st_safetensors *f, int64_t i);        /* by offset */
+const st_stored *st_safetensors_at(const st_safetensors *f, int64_t i);          /* by offset */
 const st_stored *st_safetensors_find(const st_safetensors *f, const char *name); /* or NULL */
-const char *st_safetensors_meta(const st_safetensors *f, const char *key);     /* or NULL */
+const char *st_safetensors_meta(const st_safetensors *f, const char *key);       /* or NULL */
 /* Reads a stored F64/F32/F16/BF16 tensor into `dst` (host F32/F16/BF16, same element count; else
  * ST_ESHAPE), or I32/U16/U8 into the same. Thread-safe. */
 st_status st_stored_read(const st_stored *s, st_tensor dst, st_err *e);
@@ -82,7 +84,8 @@ typedef st_status st_store_fill(void *ctx, int64_t item, void *data, size_t byte
 st_status st_safetensors_write(const char *path, const st_store_item *items, int64_t n,
                                const json_t *meta, st_store_fill *fill, void *ctx, st_err *e);
 
-/* ---- GPT-2's byte-level BPE (bpe.c, bpe_train.c) ---------------------------------------------- */
+/* ---- GPT-2's byte-level BPE (bpe.c, bpe_train.c) ----------------------------------------------
+ */
 
 typedef struct st_bpe st_bpe;
 typedef struct {
@@ -97,10 +100,11 @@ st_status st_bpe_open(st_bpe **out, const char *path, st_err *e);
 void st_bpe_close(st_bpe *b);
 int64_t st_bpe_size(const st_bpe *b); /* ids are < this */
 int64_t st_bpe_merges(const st_bpe *b);
-int32_t st_bpe_eos(const st_bpe *b);  /* <|endoftext|>, or -1 */
+int32_t st_bpe_eos(const st_bpe *b); /* <|endoftext|>, or -1 */
 /* Appends the ids of any bytes (specials are ordinary text). Deterministic; thread-safe. */
 st_status st_bpe_encode(const st_bpe *b, const char *text, size_t n, st_ids *out, st_err *e);
-/* The bytes of one id (not NUL-terminated, may be part of a UTF-8 character); NULL if out of range. */
+/* The bytes of one id (not NUL-terminated, may be part of a UTF-8 character); NULL if out of range.
+ */
 const char *st_bpe_bytes(const st_bpe *b, int32_t id, size_t *n);
 /* 64 bits over tokens and merges: equal for tokenizers that work alike. */
 uint64_t st_bpe_hash(const st_bpe *b);
@@ -119,7 +123,8 @@ st_status st_bpe_trainer_finish(st_bpe_trainer *t, int64_t vocab, int64_t min_co
                                 st_err *e);
 void st_bpe_trainer_close(st_bpe_trainer *t);
 
-/* ---- documents in files, folders and archives (text.c) ---------------------------------------- */
+/* ---- documents in files, folders and archives (text.c) ----------------------------------------
+ */
 
 /* Walks inputs in order (folders sorted by name, hidden files left out): a file of JSON lines
  * (.jsonl .ndjson .json) is one document a line, any other one document; both may be inside .gz .xz
@@ -143,7 +148,8 @@ void st_docs_close(st_docs *d);
 int64_t st_docs_done(const st_docs *d);
 int64_t st_docs_total(const st_docs *d);
 
-/* ---- token shards as nanoGPT reads them (shard.c) --------------------------------------------- */
+/* ---- token shards as nanoGPT reads them (shard.c) ---------------------------------------------
+ */
 
 /* A headerless little-endian uint16 file, mapped. Empty files and odd sizes are ST_EFORMAT. */
 typedef struct {
@@ -157,7 +163,8 @@ void st_shard_close(st_shard *s);
 /* ST_EFORMAT naming the position of the first token >= vocab. */
 st_status st_shard_check(const st_shard *s, int64_t vocab, const char *path, st_err *e);
 
-/* ---- YAML (yaml.c over libyaml) ---------------------------------------------------------------- */
+/* ---- YAML (yaml.c over libyaml) ----------------------------------------------------------------
+ */
 
 typedef enum { ST_NODE_SCALAR, ST_NODE_LIST, ST_NODE_MAP } st_node_kind;
 /* A tree with the place of every value. Scalars keep their text; `quoted` ones are always strings.
