@@ -1,0 +1,235 @@
+/* Decomposition of a small model: what must be exact is, what is copied is, names and globs mean
+ * what they say, a tied head comes apart only by its name. */
+/* SPDX-License-Identifier: MIT */
+#include "job/job.h"
+#include "testing.h"
+#include <math.h>
+
+typedef struct {
+    st_model *m;
+    float *flat;
+} tiny_model;
+
+static tiny_model tiny_open(const char *maps)
+{
+    st_err e = {0};
+    tiny_model t = {0};
+    char text[512];
+    snprintf(text, sizeof text,
+             "{\"model_type\":\"gpt2\",\"vocab_size\":30,\"n_positions\":8,\"n_embd\":12,"
+             "\"n_layer\":2,\"n_head\":2,\"strut\":{\"format\":1,\"maps\":{%s}}}",
+             maps);
+    json_t *config = NULL;
+    assert_ok(st_json_parse(&config, text, strlen(text), "test", &e), &e);
+    assert_ok(st_model_open(&t.m, config, &e), &e);
+    json_decref(config);
+    t.flat = st_calloc(st_model_elements(t.m), sizeof *t.flat);
+    st_fresh_weights(t.m, 5, t.flat);
+    return t;
+}
+
+static void tiny_close(tiny_model *t)
+{
+    st_model_close(t->m);
+    free(t->flat);
+    *t = (tiny_model){0};
+}
+
+typedef struct {
+    const char *name;
+    const float *flat, *found;
+    int64_t n;
+} tiny_find;
+
+static void tiny_param(void *ctx, const st_param *p)
+{
+    tiny_find *f = ctx;
+    if (strcmp(p->name, f->name) != 0) return;
+    f->found = f->flat + p->offset;
+    f->n = st_numel(p->w);
+}
+
+static const float *tiny_tensor(const tiny_model *t, const char *name, int64_t *n)
+{
+    tiny_find f = {.name = name, .flat = t->flat};
+    st_model_params(t->m, tiny_param, &f);
+    if (n) *n = f.n;
+    return f.found;
+}
+
+static tiny_model tiny_decompose(const tiny_model *from, st_decompose_opts o, json_t **rows)
+{
+    st_err e = {0};
+    tiny_model to = {0};
+    assert_ok(st_decompose_weights(from->m, from->flat, &o, &to.m, &to.flat, rows, &e), &e);
+    return to;
+}
+
+#define MAPS(...)                                                                                  \
+    .maps = (const char *const[]){__VA_ARGS__},                                                    \
+    .nmaps = sizeof((const char *const[]){__VA_ARGS__}) / sizeof(char *)
+#define SKIP(...)                                                                                  \
+    .skip = (const char *const[]){__VA_ARGS__},                                                    \
+    .nskip = sizeof((const char *const[]){__VA_ARGS__}) / sizeof(char *)
+
+static double tiny_number(const json_t *rows, const char *name, const char *key)
+{
+    size_t i;
+    json_t *row;
+    json_array_foreach(rows, i, row)
+    {
+        if (strcmp(json_string_value(json_object_get(row, "name")), name) != 0) continue;
+        return json_number_value(json_object_get(row, key));
+    }
+    fail_msg("no row %s", name);
+    return 0.0;
+}
+
+/* Full rank loses nothing; everything else is copied bit for bit; expanding gives W back. */
+static void decompose_exact(void **state)
+{
+    (void)state;
+    tiny_model a = tiny_open("");
+    json_t *rows = NULL, *back = NULL;
+    tiny_model b = tiny_decompose(
+        &a, (st_decompose_opts){MAPS("h.*.attn.*=lowrank:rank=12", "h.1.mlp.c_fc=lowrank:rank=12")},
+        &rows);
+    assert_int_equal(json_array_size(rows), 5);
+    assert_true(tiny_number(rows, "h.1.mlp.c_fc", "error") < 1e-5);
+    assert_true(tiny_number(rows, "h.0.attn.c_attn", "energy") > 1.0 - 1e-9);
+    static const char *const same[] = {"wte.weight",          "wpe.weight",
+                                       "h.0.ln_1.weight",     "h.1.attn.c_attn.bias",
+                                       "h.0.mlp.c_fc.weight", "h.1.mlp.c_proj.weight"};
+    for (size_t i = 0; i < sizeof same / sizeof *same; i++) {
+        int64_t n, m;
+        const float *x = tiny_tensor(&a, same[i], &n), *y = tiny_tensor(&b, same[i], &m);
+        assert_non_null(x);
+        assert_int_equal(n, m);
+        assert_memory_equal(x, y, (size_t)n * sizeof *x);
+    }
+    assert_null(tiny_tensor(&b, "h.1.mlp.c_fc.weight", NULL));
+    tiny_model c = tiny_decompose(&b, (st_decompose_opts){MAPS("*=dense")}, &back);
+    assert_int_equal(json_array_size(back), 5); /* the dense ones stay untouched */
+    int64_t n;
+    const float *w = tiny_tensor(&a, "h.1.mlp.c_fc.weight", &n);
+    const float *v = tiny_tensor(&c, "h.1.mlp.c_fc.weight", NULL);
+    for (int64_t i = 0; i < n; i++)
+        assert_true(fabsf(w[i] - v[i]) < 1e-6f);
+    json_decref(rows);
+    json_decref(back);
+    tiny_close(&a);
+    tiny_close(&b);
+    tiny_close(&c);
+}
+
+/* Energy and error of a truncation are those of the singular values, found here by brute force:
+ * W of rank 1 plus a small second part. */
+static void decompose_energy(void **state)
+{
+    (void)state;
+    tiny_model a = tiny_open("");
+    int64_t n;
+    float *w = (float *)(uintptr_t)tiny_tensor(&a, "h.0.attn.c_proj.weight", &n);
+    assert_int_equal(n, 144);
+    /* 3 e1 f1^T + 1 e2 f2^T in axes of their own: singular values 3 and 1. */
+    memset(w, 0, (size_t)n * sizeof *w);
+    w[0 * 12 + 5] = 3.0f;
+    w[7 * 12 + 2] = 1.0f;
+    json_t *rows = NULL;
+    tiny_model b = tiny_decompose(
+        &a, (st_decompose_opts){MAPS("h.0.attn.c_proj=lowrank:rank=1"), .randomized = true}, &rows);
+    assert_true(fabs(tiny_number(rows, "h.0.attn.c_proj", "energy") - 0.9) < 1e-6);
+    assert_true(fabs(tiny_number(rows, "h.0.attn.c_proj", "error") - sqrt(0.1)) < 1e-6);
+    json_decref(rows);
+    tiny_close(&a);
+    tiny_close(&b);
+}
+
+static void decompose_globs(void **state)
+{
+    (void)state;
+    tiny_model a = tiny_open("");
+    json_t *rows = NULL;
+    tiny_model b = tiny_decompose(
+        &a,
+        (st_decompose_opts){MAPS("*=lowrank:rank=2", "h.*.mlp.c_fc=blockdiag:blocks=2"),
+                            SKIP("h.1.*")},
+        &rows);
+    assert_int_equal(json_array_size(rows), 4); /* of layer 0; the tied head is not "*" */
+    assert_true(st_model_lm(b.m).tied);
+    assert_non_null(tiny_tensor(&b, "h.0.attn.c_attn.u", NULL));
+    assert_null(tiny_tensor(&b, "h.0.mlp.c_fc.u", NULL)); /* the later map won */
+    assert_non_null(tiny_tensor(&b, "h.1.mlp.c_fc.weight", NULL));
+    json_decref(rows);
+    tiny_close(&b);
+    b = tiny_decompose(&a, (st_decompose_opts){MAPS("lm_head=lowrank:rank=12")}, &rows);
+    assert_false(st_model_lm(b.m).tied);
+    assert_true(tiny_number(rows, "lm_head", "error") < 1e-5);
+    int64_t n;
+    const float *x = tiny_tensor(&a, "wte.weight", &n), *y = tiny_tensor(&b, "wte.weight", NULL);
+    assert_memory_equal(x, y, (size_t)n * sizeof *x);
+    json_decref(rows);
+    tiny_close(&a);
+    tiny_close(&b);
+}
+
+/* A structured matrix is expanded, then projected: to its own type it is itself again. */
+static void decompose_structured(void **state)
+{
+    (void)state;
+    tiny_model a = tiny_open("\"h.*.mlp.*\": \"monarch:blocks=2\"");
+    json_t *rows = NULL;
+    tiny_model b =
+        tiny_decompose(&a, (st_decompose_opts){MAPS("h.0.mlp.c_fc=lowrank:rank=12")}, &rows);
+    assert_int_equal(json_array_size(rows), 1);
+    assert_true(tiny_number(rows, "h.0.mlp.c_fc", "error") < 1e-5);
+    json_decref(rows);
+    tiny_model c =
+        tiny_decompose(&b, (st_decompose_opts){MAPS("h.0.mlp.c_fc=monarch:blocks=2")}, &rows);
+    assert_true(tiny_number(rows, "h.0.mlp.c_fc", "error") < 1e-5);
+    json_decref(rows);
+    tiny_close(&a);
+    tiny_close(&b);
+    tiny_close(&c);
+}
+
+static void decompose_refusals(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *map, *skip, *says;
+    } row[] = {
+        {"h.*.mlp", NULL, "expected GLOB=SPEC"},
+        {"=dense", NULL, "expected GLOB=SPEC"},
+        {"h.*.mpl.*=dense", NULL, "no matrix of the model matches"},
+        {"h.0.mlp.c_fx=dense", NULL, "did you mean h.0.mlp.c_fc?"},
+        {"lm*=dense", NULL, "a tied lm_head is replaced by its exact name only"},
+        {"*=monarc:blocks=2", NULL, "monarch"},
+        {"h.*.mlp.*=kron:m1=5,n1=1", NULL, "m1=5"},
+        {"*=dense", "g.*", "skip g.*: no matrix of the model matches"},
+    };
+    tiny_model a = tiny_open("");
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
+        st_err e = {0};
+        tiny_model b = {0};
+        json_t *rows = NULL;
+        st_decompose_opts o = {
+            .maps = &row[i].map, .nmaps = 1, .skip = &row[i].skip, .nskip = row[i].skip != NULL};
+        assert_true(st_decompose_weights(a.m, a.flat, &o, &b.m, &b.flat, &rows, &e) != ST_OK);
+        assert_says(&e, row[i].says);
+        assert_null(b.m);
+        assert_null(b.flat);
+        assert_null(rows);
+    }
+    tiny_close(&a);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(decompose_exact),    cmocka_unit_test(decompose_energy),
+        cmocka_unit_test(decompose_globs),    cmocka_unit_test(decompose_structured),
+        cmocka_unit_test(decompose_refusals),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
