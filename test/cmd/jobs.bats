@@ -1,0 +1,294 @@
+#!/usr/bin/env bats
+# Commands on a tiny model: what they print, --json and its keys, files that appear whole or not at
+# all, bad input.
+
+setup_file() {
+    export DIR=$BATS_FILE_TMPDIR
+    export STRUT=${STRUT:-build/strut}
+    cat >"$DIR/tiny.json" <<'JSON'
+{"model_type": "gpt2", "vocab_size": 300, "n_positions": 32, "n_embd": 24, "n_layer": 2, "n_head": 2,
+ "initializer_range": 0.3}
+JSON
+    "$STRUT" init "$DIR/tiny.json" "$DIR/tiny" --seed 3
+    python3 -c "
+import random, struct, sys
+random.seed(4)
+open(sys.argv[1], 'wb').write(struct.pack('<500H', *[random.randrange(300) for _ in range(500)]))
+" "$DIR/tokens.bin"
+}
+# Runs with the two outputs apart: $out, $err, $code.
+apart() {
+    code=0
+    "$@" >"$BATS_TEST_TMPDIR/out" 2>"$BATS_TEST_TMPDIR/err" || code=$?
+    out=$(cat "$BATS_TEST_TMPDIR/out")
+    err=$(cat "$BATS_TEST_TMPDIR/err")
+}
+# get KEY.KEY...: a field of the JSON object that the last command printed.
+get() {
+    python3 -c "
+import json, sys
+v = json.load(open(sys.argv[1]))
+for k in sys.argv[2].split('.'):
+    v = v[int(k)] if isinstance(v, list) else v[k]
+print(json.dumps(v) if not isinstance(v, str) else v)
+" "$BATS_TEST_TMPDIR/out" "$1"
+}
+
+@test "init: the folder, its counts, the same seed the same bytes" {
+    [ -s "$DIR/tiny/config.json" ] && [ -s "$DIR/tiny/model.safetensors" ]
+    apart "$STRUT" init "$DIR/tiny.json" "$DIR/again" --seed 3 --json
+    [ "$code" = 0 ]
+    # wte 300*24, wpe 32*24, two blocks of 12*24^2 + 13*24, ln_f 2*24
+    [ "$(get parameters)" = 22464 ]
+    [ "$(get embedding_parameters)" = 7968 ]
+    cmp "$DIR/tiny/model.safetensors" "$DIR/again/model.safetensors"
+    "$STRUT" init "$DIR/tiny.json" "$DIR/other" --seed 4
+    ! cmp -s "$DIR/tiny/model.safetensors" "$DIR/other/model.safetensors"
+}
+
+@test "init: an existing folder is kept unless --force" {
+    "$STRUT" init "$DIR/tiny.json" "$DIR/kept"
+    sum=$(cksum <"$DIR/kept/model.safetensors")
+    apart "$STRUT" init "$DIR/tiny.json" "$DIR/kept" --seed 9
+    [ "$code" = 1 ] && [ -z "$out" ]
+    [[ $err == *"--force"* ]]
+    [ "$(cksum <"$DIR/kept/model.safetensors")" = "$sum" ]
+    "$STRUT" init "$DIR/tiny.json" "$DIR/kept" --seed 9 --force
+    [ "$(cksum <"$DIR/kept/model.safetensors")" != "$sum" ]
+}
+
+@test "init: maps by glob, unknown names and specs refused" {
+    apart "$STRUT" init "$DIR/tiny.json" "$DIR/maps" --map '*=lowrank:rank=2' \
+        --map 'h.*.mlp.c_fc=monarch:blocks=4' --json
+    [ "$code" = 0 ]
+    [ "$(get 'maps' | python3 -c 'import json,sys; m=json.load(sys.stdin); print(m["h.1.mlp.c_proj"], m["h.0.mlp.c_fc"], m["lm_head"])')" = \
+        "lowrank:rank=2 monarch:blocks=4 dense" ]
+    apart "$STRUT" init "$DIR/tiny.json" "$DIR/x" --map 'h.*.mlp.*=monarh:blocks=4'
+    [ "$code" = 1 ]
+    [[ $err == *"monarch"* ]]
+    apart "$STRUT" init gpt2-lrage "$DIR/x"
+    [ "$code" = 1 ]
+    [[ $err == *"did you mean gpt2-large?"* ]]
+    [ ! -e "$DIR/x" ]
+}
+
+@test "info: a model, its file, a shard, a config; the keys that are promised" {
+    apart "$STRUT" info "$DIR/tiny" --json
+    [ "$code" = 0 ] && [ -z "$err" ]
+    [ "$(get kind)" = model ]
+    [ "$(get parameters)" = 22464 ]
+    [ "$(get embedding_parameters)" = 7968 ]
+    [ "$(get bytes)" = 89856 ]
+    # weights 2*12*24^2 + 24*300; attention 2 * 24 * (1 + ... + 32) / 32 keys on average, twice
+    [ "$(get weight_macs_per_token)" = 21024 ]
+    [ "$(get macs_per_token)" = $((21024 + 2 * 2 * 24 * 33 / 2)) ]
+    [ "$(get maps | tr -d '"{}' | tr ',' '\n' | wc -l)" = 9 ]
+    for kind in "shard:tokens.bin" "config:tiny.json" "safetensors:tiny/model.safetensors"; do
+        apart "$STRUT" info "$DIR/${kind#*:}" --json
+        [ "$(get kind)" = "${kind%%:*}" ]
+        apart "$STRUT" info "$DIR/${kind#*:}"
+        [ "$code" = 0 ] && [ -n "$out" ]
+    done
+    apart "$STRUT" info "$DIR/nothing"
+    [ "$code" = 1 ]
+    [[ $err == *"no such file"* ]]
+    apart "$STRUT" info "$DIR"
+    [ "$code" = 1 ]
+    [[ $err == *"neither a model"* ]]
+}
+
+@test "info: a broken model is named" {
+    cp -r "$DIR/tiny" "$DIR/cut"
+    head -c 50000 "$DIR/tiny/model.safetensors" >"$DIR/cut/model.safetensors"
+    apart "$STRUT" info "$DIR/cut" --json
+    [ "$code" = 1 ] && [ -z "$out" ]
+    [[ $err == *"$DIR/cut/model.safetensors"* ]]
+    sed -i 's/"n_embd": *24/"n_embd": 36/' "$DIR/cut/config.json"
+    cp "$DIR/tiny/model.safetensors" "$DIR/cut/"
+    apart "$STRUT" info "$DIR/cut"
+    [ "$code" = 1 ]
+}
+
+@test "decompose: energy and error, fewer parameters, the result works" {
+    apart "$STRUT" decompose "$DIR/tiny" "$DIR/small" --map 'h.*.mlp.*=lowrank:rank=4' --json
+    [ "$code" = 0 ]
+    [ "$(get matrices | tr '{' '\n' | grep -c '"energy"')" = 4 ]
+    python3 - "$BATS_TEST_TMPDIR/out" <<'PY'
+import json, sys
+r = json.load(open(sys.argv[1]))
+assert r["parameters"] == 22464 - 4 * (24 * 96 - 4 * 120), r["parameters"]
+for m in r["matrices"]:
+    assert 0.0 < m["energy"] < 1.0 and abs(m["error"] ** 2 + m["energy"] - 1) < 1e-9, m
+PY
+    apart "$STRUT" generate "$DIR/small" --ids 1,2,3 --tokens 3 --json
+    [ "$code" = 0 ]
+    apart "$STRUT" decompose "$DIR/small" "$DIR/dense" --map '*=dense'
+    [ "$code" = 0 ]
+    [[ $out == *"lowrank"* ]] || [[ $out == *"dense"* ]]
+    apart "$STRUT" info "$DIR/dense" --json
+    [ "$(get parameters)" = 22464 ]
+}
+
+@test "decompose: nothing asked for, a missing model, a full folder: nothing is written" {
+    apart "$STRUT" decompose "$DIR/tiny" "$DIR/none"
+    [ "$code" = 1 ]
+    [[ $err == *"--map GLOB=SPEC"* ]]
+    apart "$STRUT" decompose "$DIR/nowhere" "$DIR/none" --map '*=dense'
+    [ "$code" = 1 ]
+    [[ $err == *"$DIR/nowhere"* ]]
+    apart "$STRUT" decompose "$DIR/tiny" "$DIR/tiny" --map 'h.*.mlp.*=lowrank:rank=4'
+    [ "$code" = 1 ]
+    [ ! -e "$DIR/none" ]
+    [ -z "$(find "$DIR" -maxdepth 1 -name '*tmp*')" ]
+}
+
+@test "perplexity: the promised keys, protocols, limits" {
+    apart "$STRUT" perplexity "$DIR/tiny" "$DIR/tokens.bin" --json
+    [ "$code" = 0 ]
+    [ "$(get tokens)" = 500 ]
+    [ "$(get scored)" = 484 ]
+    [ "$(get windows)" = 16 ]
+    [ "$(get protocol)" = hf ]
+    python3 - "$BATS_TEST_TMPDIR/out" <<'PY'
+import json, math, sys
+r = json.load(open(sys.argv[1]))
+assert abs(math.log(r["perplexity"]) - r["nll"]) < 1e-9
+assert 4.0 < r["nll"] < 9.0
+PY
+    first=$(get nll)
+    apart "$STRUT" perplexity "$DIR/tiny" "$DIR/tokens.bin" --protocol krony --json
+    [ "$(get protocol)" = krony ]
+    [ "$(get nll)" != "$first" ]
+    apart "$STRUT" perplexity "$DIR/tiny" "$DIR/tokens.bin" --stride 16 --json
+    [ "$(get scored)" = 499 ]
+    apart "$STRUT" perplexity "$DIR/tiny" "$DIR/tokens.bin"
+    [ "$code" = 0 ]
+    [[ $out == *"perplexity"*"windows     16 of 32 tokens, stride 32"* ]]
+}
+
+@test "perplexity: ids beyond the vocabulary, a text without tokenizer, an empty and an odd file" {
+    printf '\377\377\001\000' >"$DIR/big.bin"
+    apart "$STRUT" perplexity "$DIR/tiny" "$DIR/big.bin" --json
+    [ "$code" = 1 ] && [ -z "$out" ]
+    [[ $err == *"id 65535, the model's vocabulary has 300"* ]]
+    echo text >"$DIR/text.txt"
+    apart "$STRUT" perplexity "$DIR/tiny" "$DIR/text.txt"
+    [ "$code" = 1 ]
+    [[ $err == *"no tokenizer"* ]]
+    : >"$DIR/empty.bin"
+    apart "$STRUT" perplexity "$DIR/tiny" "$DIR/empty.bin"
+    [ "$code" = 1 ]
+    printf 'abc' >"$DIR/odd.bin"
+    apart "$STRUT" perplexity "$DIR/tiny" "$DIR/odd.bin"
+    [ "$code" = 1 ]
+    apart "$STRUT" perplexity "$DIR/tiny" "$DIR/tokens.bin" --protocol hff
+    [ "$code" = 1 ]
+    [[ $err == *"did you mean hf?"* ]]
+    apart "$STRUT" perplexity "$DIR/tiny" "$DIR/tokens.bin" --context 33
+    [ "$code" = 1 ]
+    [[ $err == *"the model's 32"* ]]
+}
+
+@test "generate: ids and text, the seed decides, greedy does not need it" {
+    apart "$STRUT" generate "$DIR/tiny" --ids 1,2,3 --tokens 40 --ignore-eos --json
+    [ "$code" = 0 ]
+    ids=$(get ids)
+    [ "$(get prompt_ids)" = "[1, 2, 3]" ]
+    [ "$(echo "$ids" | tr ',' '\n' | wc -l)" = 40 ]
+    get text >/dev/null
+    apart "$STRUT" generate "$DIR/tiny" --ids 1,2,3 --tokens 40 --ignore-eos --json --seed 1337
+    [ "$(get ids)" = "$ids" ]
+    apart "$STRUT" generate "$DIR/tiny" --ids 1,2,3 --tokens 40 --ignore-eos --json --seed 2
+    [ "$(get ids)" != "$ids" ]
+    apart "$STRUT" generate "$DIR/tiny" --ids 1,2,3 --tokens 9 -t 0 --seed 5 --json
+    ids=$(get ids)
+    apart "$STRUT" generate "$DIR/tiny" --ids 1,2,3 --tokens 9 -t 0 --seed 6 --json --device ref
+    [ "$(get ids)" = "$ids" ]
+}
+
+@test "generate: bad prompts" {
+    apart "$STRUT" generate "$DIR/tiny" --ids 1,,2
+    [ "$code" = 1 ]
+    [[ $err == *'--ids: "" is not a token id'* ]]
+    apart "$STRUT" generate "$DIR/tiny" --ids 1,300
+    [ "$code" = 1 ]
+    [[ $err == *"id 300, the model's vocabulary has 300"* ]]
+    apart "$STRUT" generate "$DIR/tiny" --prompt hello
+    [ "$code" = 1 ]
+    [[ $err == *"no tokenizer"* ]]
+    apart "$STRUT" generate "$DIR/tiny" --prompt hello --ids 1
+    [ "$code" = 1 ]
+    [[ $err == *"one of --prompt"* ]]
+    apart "$STRUT" generate "$DIR/tiny" --ids 1 --top-p 1.5
+    [ "$code" = 2 ]
+}
+
+@test "bench map: dense first, every type, --csv" {
+    apart "$STRUT" bench map --in 64 --out 128 --rows 32 --fit 4 --backward --reps 3 --json \
+        --csv "$DIR/maps.csv"
+    [ "$code" = 0 ]
+    python3 - "$BATS_TEST_TMPDIR/out" "$DIR/maps.csv" <<'PY'
+import csv, json, sys
+rows = json.load(open(sys.argv[1]))["rows"]
+assert rows[0]["spec"] == "dense" and rows[0]["forward"]["speedup"] == 1.0
+assert {r["spec"].split(":")[0] for r in rows} >= {"lowrank", "blockdiag", "monarch", "kron", "ss1"}
+assert rows[0]["parameters"] == 64 * 128 and rows[0]["macs_per_token"] == 64 * 128
+for r in rows:
+    for kind in ("forward", "backward"):
+        t = r[kind]
+        assert 0 < t["p10"] <= t["median"] <= t["p90"] and t["reps"] == 3, t
+for r in rows[1:]:
+    assert abs(r["parameters"] - 64 * 128 / 4) < 0.15 * 64 * 128 / 4, r
+table = list(csv.DictReader(open(sys.argv[2])))
+assert len(table) == 2 * len(rows)
+assert {t["what"] for t in table} == {"forward", "backward"}
+assert table[0]["spec"] == "dense" and float(table[0]["median_s"]) > 0
+PY
+    apart "$STRUT" bench map --in 48 --out 96 --map lowrank:rank=0
+    [ "$code" = 1 ]
+    apart "$STRUT" bench mapp
+    [ "$code" = 1 ]
+    [[ $err == *"did you mean map?"* ]]
+}
+
+@test "bench model: dense, the model, a map, every type" {
+    apart "$STRUT" bench model "$DIR/tiny" --map 'h.*.mlp.*=lowrank:rank=2' --fit 4 --train --reps 3 \
+        --context 16 --json
+    [ "$code" = 0 ]
+    python3 - "$BATS_TEST_TMPDIR/out" <<'PY'
+import json, sys
+rows = json.load(open(sys.argv[1]))["rows"]
+assert rows[0]["name"] == "dense" and rows[0]["parameters"] == 22464
+assert rows[1]["maps"]["h.0.mlp.c_fc"] == "lowrank:rank=2"
+assert len(rows) >= 6
+for r in rows:
+    for kind in ("forward", "step", "decode"):
+        assert r[kind]["tokens_per_second"] > 0, r
+PY
+    apart "$STRUT" bench model
+    [ "$code" = 1 ]
+    [[ $err == *"which model?"* ]]
+}
+
+@test "Ctrl-C: exit 130 and nothing half-written; a termination signal: 143" {
+    "$STRUT" bench map --reps 100000 --budget 1000 --in 64 --out 64 >"$BATS_TEST_TMPDIR/out" 2>&1 &
+    pid=$!
+    sleep 0.5
+    kill -TERM "$pid"
+    code=0
+    wait "$pid" || code=$?
+    [ "$code" = 143 ]
+    # Background jobs of a shell ignore SIGINT, so this one is started by something that does not.
+    code=$(python3 - "$STRUT" <<'PY'
+import signal, subprocess, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
+p = subprocess.Popen([sys.argv[1], "bench", "map", "--reps", "100000", "--budget", "1000", "--in",
+                      "64", "--out", "64"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+time.sleep(0.5)
+p.send_signal(signal.SIGINT)
+p.communicate(timeout=60)
+print(p.returncode)
+PY
+)
+    [ "$code" = 130 ]
+}
