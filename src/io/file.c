@@ -191,9 +191,23 @@ st_status st_write_file(const char *path, const void *data, size_t n, st_err *e)
     return s;
 }
 
+/* JSON with numbers as short as 15 digits make them where that loses nothing (0.1 and not
+ * 0.10000000000000001), else with all 17. */
+static char *file_json(const json_t *j)
+{
+    const size_t flags = JSON_INDENT(2) | JSON_ENCODE_ANY;
+    char *text = json_dumps(j, flags | JSON_REAL_PRECISION(15));
+    json_t *back = text ? json_loads(text, JSON_DECODE_ANY, NULL) : NULL;
+    bool same = back && json_equal(j, back);
+    json_decref(back);
+    if (same || !text) return text;
+    free(text);
+    return json_dumps(j, flags);
+}
+
 st_status st_write_json(const char *path, const json_t *j, st_err *e)
 {
-    char *text = json_dumps(j, JSON_INDENT(2) | JSON_ENCODE_ANY);
+    char *text = file_json(j);
     if (!text) ST_FAIL(e, ST_ENOMEM, "%s: out of memory, or text that is not UTF-8", path);
     size_t n = strlen(text);
     text[n] = '\n'; /* in place of the NUL, which is not written */

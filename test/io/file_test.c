@@ -377,6 +377,16 @@ static void test_paths(void **state)
     json_decref(j);
     file_holds(st_test_path(dir, "j"),
                "{\n  \"b\": 1,\n  \"a\": [\n    \"x\",\n    \"\xc3\xa9\"\n  ]\n}\n");
+    static const double real[] = {0.1, 1e-5, 0.30000000000000004, 1.0 / 3, 1e300, 5e-324};
+    for (int i = 0; i < 6; i++) {
+        j = json_real(real[i]);
+        assert_ok(st_write_json(st_test_path(dir, "r"), j, &e), &e);
+        json_decref(j);
+        char *text = st_test_read(st_test_path(dir, "r"), NULL);
+        assert_true(strtod(text, NULL) == real[i]);
+        if (i < 2) assert_string_equal(text, i ? "1e-5\n" : "0.1\n");
+        free(text);
+    }
     st_test_remove(dir);
 }
 
