@@ -39,7 +39,24 @@ static void store_param(void *ctx, const st_param *p)
     l->n++;
 }
 
-/* Element i of what is stored, from a dense (out, in) matrix if it is flipped. */
+/* data (in, out) = w (out, in)^T, in squares that stay in the cache. */
+static void store_turned(void *data, st_dtype t, const float *w, int64_t out, int64_t in)
+{
+    enum { SQUARE = 32 };
+    float strip[SQUARE];
+    for (int64_t o0 = 0; o0 < out; o0 += SQUARE) {
+        int64_t n = out - o0 < SQUARE ? out - o0 : SQUARE;
+        for (int64_t i0 = 0; i0 < in; i0 += SQUARE) {
+            for (int64_t i = i0; i < in && i < i0 + SQUARE; i++) {
+                for (int64_t o = 0; o < n; o++)
+                    strip[o] = w[(o0 + o) * in + i];
+                st_convert((char *)data + (size_t)(i * out + o0) * st_dtype_size(t), t, strip,
+                           ST_F32, n);
+            }
+        }
+    }
+}
+
 static st_status store_fill(void *ctx, int64_t k, void *data, size_t bytes, st_err *e)
 {
     (void)e;
@@ -50,16 +67,7 @@ static st_status store_fill(void *ctx, int64_t k, void *data, size_t bytes, st_e
         st_convert(data, l->dtype, w, ST_F32, (int64_t)(bytes / st_dtype_size(l->dtype)));
         return ST_OK;
     }
-    int64_t out = p->w.dim[0], in = p->w.dim[1];
-    for (int64_t i = 0; i < in; i++) { /* row i of (in, out) is column i of w */
-        char *row = (char *)data + (size_t)(i * out) * st_dtype_size(l->dtype);
-        for (int64_t o = 0; o < out; o++) {
-            if (l->dtype == ST_F32)
-                ((float *)(void *)row)[o] = w[o * in + i];
-            else
-                st_convert(row + 2 * o, l->dtype, &w[o * in + i], ST_F32, 1);
-        }
-    }
+    store_turned(data, l->dtype, w, p->w.dim[0], p->w.dim[1]);
     return ST_OK;
 }
 

@@ -74,7 +74,8 @@ static int64_t tensors_add(tensors *t, const char *name, st_dtype dtype, int ndi
     int64_t i = t->n++;
     snprintf(t->name[i], sizeof t->name[i], "%s", name);
     t->item[i] = (st_store_item){.name = t->name[i], .dtype = dtype, .ndim = ndim};
-    memcpy(t->item[i].dim, dim, (size_t)ndim * sizeof *dim);
+    for (int d = 0; d < ndim; d++)
+        t->item[i].dim[d] = dim[d];
     t->data[i] = calloc((size_t)item_numel(&t->item[i]) + 1, sizeof(float));
     return i;
 }
