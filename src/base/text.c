@@ -1,6 +1,7 @@
 /* Numbers in text, and the word the user probably meant. */
 /* SPDX-License-Identifier: MIT */
 #include "base/base.h"
+#include <ctype.h>
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
@@ -14,7 +15,8 @@ static int text_distance(const char *a, const char *b)
     size_t n = strlen(a), m = strlen(b);
     if (n > WORD_MAX || m > WORD_MAX) return strcmp(a, b) ? WORD_MAX : 0;
     int d[3][WORD_MAX + 1];
-    for (size_t j = 0; j <= m; j++) d[0][j] = (int)j;
+    for (size_t j = 0; j <= m; j++)
+        d[0][j] = (int)j;
     for (size_t i = 1; i <= n; i++) {
         int *row = d[i % 3], *up = d[(i + 2) % 3], *up2 = d[(i + 1) % 3];
         row[0] = (int)i;
@@ -51,7 +53,8 @@ static bool text_plain(const char *text, char *out, size_t cap)
 {
     size_t n = 0;
     for (const char *p = text; *p; p++) {
-        if (*p == '_' && p > text && p[1]) continue;
+        if (*p == '_' && p > text && isdigit((unsigned char)p[-1]) && isdigit((unsigned char)p[1]))
+            continue;
         if (n + 1 >= cap) return false;
         out[n++] = *p;
     }

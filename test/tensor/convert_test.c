@@ -1,0 +1,141 @@
+/* bfloat16 and float16: every value to float32, and back from every value, every midpoint between
+ * two neighbours and both float32 neighbours of it: the definition of round to nearest even. */
+/* SPDX-License-Identifier: MIT */
+#include "tensor/tensor.h"
+#include "testing.h"
+#include <math.h>
+
+static float bits(uint32_t u)
+{
+    float f;
+    memcpy(&f, &u, 4);
+    return f;
+}
+
+static uint32_t bits_of(float f)
+{
+    uint32_t u;
+    memcpy(&u, &f, 4);
+    return u;
+}
+
+static void test_bf16(void **state)
+{
+    (void)state;
+    static const uint32_t tail[] = {0, 1, 0x7fff, 0x8000, 0x8001, 0xffff};
+    for (uint32_t h = 0; h < 65536; h++) {
+        float f = st_bf16_to_f32((uint16_t)h);
+        assert_int_equal(bits_of(f), h << 16);
+        bool nan = (h & 0x7fff) > 0x7f80;
+        for (size_t i = 0; i < sizeof tail / sizeof *tail; i++) {
+            uint32_t u = h << 16 | tail[i];
+            uint16_t got = st_f32_to_bf16(bits(u));
+            if ((u & 0x7fffffff) > 0x7f800000) { /* NaN stays NaN, with its sign */
+                assert_true((got & 0x7fff) > 0x7f80);
+                assert_int_equal(got >> 15, h >> 15);
+                continue;
+            }
+            assert_false(nan);
+            bool up = tail[i] > 0x8000 || (tail[i] == 0x8000 && (h & 1));
+            assert_int_equal(got, h + up); /* from the largest up to infinity too */
+        }
+    }
+}
+
+/* The value of a finite float16 by its definition. */
+static double half_value(uint32_t h)
+{
+    int exponent = (int)(h >> 10 & 31), mantissa = (int)(h & 1023);
+    double v = exponent ? ldexp(1024 + mantissa, exponent - 25) : ldexp(mantissa, -24);
+    return h & 0x8000 ? -v : v;
+}
+
+static void test_f16_to_f32(void **state)
+{
+    (void)state;
+    for (uint32_t h = 0; h < 65536; h++) {
+        float f = st_f16_to_f32((uint16_t)h);
+        assert_int_equal(bits_of(f) >> 31, h >> 15);
+        if ((h & 0x7fff) < 0x7c00) {
+            assert_true((double)f == half_value(h));
+        } else if ((h & 0x7fff) == 0x7c00) {
+            assert_true(isinf(f));
+        } else {
+            assert_true(isnan(f));
+        }
+    }
+}
+
+static void test_f32_to_f16(void **state)
+{
+    (void)state;
+    for (uint32_t h = 0; h < 0x7c00; h++) {
+        /* Between h and its upper neighbour (65536 stands for infinity). */
+        double low = half_value(h), high = h == 0x7bff ? 65536.0 : half_value(h + 1);
+        float middle = (float)((low + high) / 2);
+        assert_true((double)middle == (low + high) / 2);
+        for (uint32_t sign = 0; sign < 2; sign++) {
+            float s = sign ? -1.0f : 1.0f;
+            uint32_t top = sign << 15;
+            assert_int_equal(st_f32_to_f16(s * (float)low), top | h);
+            assert_int_equal(st_f32_to_f16(s * nextafterf((float)low, 1e9f)), top | h);
+            assert_int_equal(st_f32_to_f16(s * nextafterf(middle, 0.0f)), top | h);
+            assert_int_equal(st_f32_to_f16(s * middle), top | (h & 1 ? h + 1 : h));
+            assert_int_equal(st_f32_to_f16(s * nextafterf(middle, 1e9f)), top | (h + 1));
+            assert_int_equal(st_f32_to_f16(s * nextafterf((float)high, 0.0f)), top | (h + 1));
+        }
+    }
+    assert_int_equal(st_f32_to_f16(INFINITY), 0x7c00);
+    assert_int_equal(st_f32_to_f16(-INFINITY), 0xfc00);
+    assert_int_equal(st_f32_to_f16(3e38f), 0x7c00);
+    assert_int_equal(st_f32_to_f16(bits(1)), 0); /* the smallest float32 */
+    assert_int_equal(st_f32_to_f16(-bits(1)), 0x8000);
+    for (uint32_t low = 1; low < 1 << 23; low += low) {
+        assert_true((st_f32_to_f16(bits(0x7f800000 | low)) & 0x7fff) > 0x7c00);
+        assert_true((st_f32_to_f16(bits(0xff800000 | low)) & 0xffff) > 0xfc00);
+    }
+    for (uint32_t h = 0x7c01; h < 0x8000; h++) {
+        assert_true((st_f32_to_f16(st_f16_to_f32((uint16_t)h)) & 0x7fff) > 0x7c00);
+    }
+}
+
+static void test_convert(void **state)
+{
+    (void)state;
+    enum { N = 37 };
+    static const st_dtype type[] = {ST_F32, ST_BF16, ST_F16};
+    float want[N], x[N + 1], y[N + 1];
+    for (int i = 0; i < N; i++)
+        want[i] = (float)(i - 18) / 4;
+    for (int a = 0; a < 3; a++) {
+        for (int b = 0; b < 3; b++) {
+            memset(x, 0xee, sizeof x);
+            memset(y, 0xee, sizeof y);
+            float back[N + 1];
+            st_convert(x, type[a], want, ST_F32, N);
+            st_convert(y, type[b], x, type[a], N);
+            size_t used = N * st_dtype_size(type[b]);
+            assert_int_equal(((unsigned char *)y)[used], 0xee);
+            st_convert(back, ST_F32, y, type[b], N);
+            for (int i = 0; i < N; i++)
+                assert_true(back[i] == want[i]);
+            memset(y, 0xee, sizeof y);
+            st_convert(y, type[b], x, type[a], 0);
+            assert_int_equal(*(unsigned char *)y, 0xee);
+        }
+    }
+    memcpy(x, want, sizeof want);
+    st_convert(x + 1, ST_F32, x, ST_F32, N); /* as memmove */
+    assert_memory_equal(x + 1, want, sizeof want);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_bf16),
+        cmocka_unit_test(test_f16_to_f32),
+        cmocka_unit_test(test_f32_to_f16),
+        cmocka_unit_test(test_convert),
+    };
+    return cmocka_run_group_tests_name("convert", tests, NULL, NULL);
+}
