@@ -34,7 +34,9 @@ bool cases_norm_bwd(parity_case *c)
     st_norm_bwd_args *a = (void *)c->args;
     if (!layers_norm(c, a)) return false;
     int64_t n = a->rows * a->width;
-    double tol = 60 * PARITY_EPS * sqrt((double)a->width), sums = 30 * PARITY_EPS * (double)a->rows;
+    double narrow = a->width < 8 ? 20 : 1; /* mean and rstd are not the row's own: terms are large */
+    double tol = narrow * 60 * PARITY_EPS * sqrt((double)a->width);
+    double sums = 30 * PARITY_EPS * (double)a->rows;
     parity_in(c, &a->mean, ST_F32, a->rows, 0.1);
     parity_in_range(c, &a->rstd, ST_F32, a->rows, 0.5, 2);
     parity_in(c, &a->dy, c->dtype, n, 1);

@@ -4,13 +4,25 @@
 #include "backend/cpu/kernels/lanes.h"
 #include <omp.h>
 
+/* in the order of what uses what */
 #include "backend/cpu/kernels/rows.h"
+
 #include "backend/cpu/kernels/gemm.h"
+
+#include "backend/cpu/kernels/loss.h"
+#include "backend/cpu/kernels/norm.h"
+#include "backend/cpu/kernels/optim.h"
+#include "backend/cpu/kernels/pointwise.h"
+
+#include "backend/cpu/kernels/attention.h"
+#include "backend/cpu/kernels/shuffle.h"
 
 void KERNEL_FILL(st_ops *t, st_cpu *cpu)
 {
     cpu->own = kernel_gemm;
-    (void)t;
+#define ST_OP(op, required) t->op = kernel_##op;
+#include "backend/ops.def"
+#undef ST_OP
 }
 
 #undef LANES

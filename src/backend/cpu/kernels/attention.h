@@ -1,0 +1,356 @@
+/* Softmax attention (formulas: ref/attention.c) in blocks of queries and keys, so that memory does
+ * not grow with their product (Milakov & Gimelshein 2018; Dao et al. 2022). Scores of a block are
+ * products of packed panels (gemm.h); only blocks that a causal mask leaves visible are computed.
+ * Forward keeps a running maximum and sum for every query. Backward recomputes probabilities from
+ * lse. Threads share (batch item, head, block) triples, each computed by one thread in a fixed order.
+ * A thread's scratch holds blocks of heads up to ATTEND_DIM wide; wider ones are taken in slices. */
+/* SPDX-License-Identifier: MIT */
+
+enum { ATTEND_Q = 96, ATTEND_KEYS = 192, ATTEND_DIM = 128 };
+
+_Static_assert(ATTEND_KEYS % TILE_COLS == 0 && ATTEND_DIM % TILE_COLS == 0, "whole panels");
+
+/* One thread's blocks. Panels of up to `rows` rows and `cols` columns take (rows + TILE) * cols. */
+enum {
+    ATTEND_LONG = ATTEND_KEYS + 32, /* keys, or queries, with a tile to spare */
+    ATTEND_PANEL = ATTEND_LONG * ATTEND_LONG,
+};
+
+typedef struct {
+    float *p, *dp;       /* (ATTEND_Q, ATTEND_KEYS) probabilities, and gradients of scores */
+    float *left, *right; /* packed panels of the two factors */
+    float *sum[2];       /* (ATTEND_KEYS, ATTEND_DIM) sums of outputs or gradients */
+    float *top, *total, *dot;
+} attend_space;
+
+_Static_assert((2 * ATTEND_Q * ATTEND_KEYS + 2 * ATTEND_PANEL + 2 * ATTEND_KEYS * ATTEND_DIM +
+                3 * ATTEND_Q) * sizeof(float) <= ST_CPU_SCRATCH, "blocks fit the scratch");
+
+static attend_space attend_space_of(const st_stream *q, int part)
+{
+    float *at = (float *)(void *)st_cpu_scratch(q, part);
+    attend_space s = {.p = at, .dp = at + ATTEND_Q * ATTEND_KEYS};
+    s.left = s.dp + ATTEND_Q * ATTEND_KEYS;
+    s.right = s.left + ATTEND_PANEL;
+    s.sum[0] = s.right + ATTEND_PANEL;
+    s.sum[1] = s.sum[0] + ATTEND_KEYS * ATTEND_DIM;
+    s.top = s.sum[1] + ATTEND_KEYS * ATTEND_DIM;
+    s.total = s.top + ATTEND_Q;
+    s.dot = s.total + ATTEND_Q;
+    return s;
+}
+
+/* One head's matrices (rows of tokens), and its first dropout number and lse. */
+typedef struct {
+    const st_attend_fwd_args *a;
+    gemm_view q, k, v, o, go;
+    int64_t number, lse; /* of query 0 */
+    int64_t q_at, k_at, v_at, o_at;
+} attend_head;
+
+static gemm_view attend_view(st_tensor t, int64_t at, int64_t stride)
+{
+    gemm_view v = {t.data, t.dtype, stride, 1};
+    if (t.data) v.data = (const char *)t.data + at * (int64_t)st_dtype_size(t.dtype);
+    return v;
+}
+
+static attend_head attend_head_of(const st_attend_fwd_args *a, int64_t index)
+{
+    int64_t i = index / a->heads, x = index % a->heads * a->head_dim;
+    attend_head h = {.a = a, .lse = index * a->q_len, .number = index * a->q_len * a->kv_len};
+    h.q_at = i * a->q_step + x;
+    h.k_at = i * a->k_step + x;
+    h.v_at = i * a->v_step + x;
+    h.o_at = i * a->o_step + x;
+    h.q = attend_view(a->q, h.q_at, a->q_stride);
+    h.k = attend_view(a->k, h.k_at, a->k_stride);
+    h.v = attend_view(a->v, h.v_at, a->v_stride);
+    h.o = attend_view(a->o, h.o_at, a->o_stride);
+    h.go = attend_view(a->go, h.o_at, a->o_stride);
+    return h;
+}
+
+/* c (m, n; rows ldc apart) = beta c + x y, where x (m, k) and y (k, n) lie anywhere. Blocks are at
+ * most ATTEND_KEYS in every direction, but for k or n along a head, which is sliced. */
+static void attend_product(attend_space s, gemm_view x, gemm_view y, int64_t m, int64_t n,
+                           int64_t k, float *c, int64_t ldc, float beta)
+{
+    for (int64_t z = 0; z < k; z += ATTEND_KEYS) {
+        int64_t depth = at_most(k - z, ATTEND_KEYS);
+        gemm_pack(s.left, gemm_at(x, 0, z), TILE_ROWS, m, depth);
+        gemm_pack(s.right, gemm_transposed(gemm_at(y, z, 0)), TILE_COLS, n, depth);
+        gemm_block(m, n, depth, s.left, s.right, (gemm_sink){c, ldc, NULL, z ? 1.0f : beta});
+    }
+}
+
+static gemm_view attend_block(const float *p)
+{
+    return (gemm_view){p, ST_F32, ATTEND_KEYS, 1};
+}
+
+/* Keys of [j0, j0 + n) that query t sees. */
+static int64_t attend_seen(const st_attend_fwd_args *a, int64_t t, int64_t j0, int64_t n)
+{
+    int64_t seen = st_attend_keys(a, t) - j0;
+    return seen < 0 ? 0 : at_most(seen, n);
+}
+
+static void attend_drop(const attend_head *h, int64_t t, int64_t j0, int64_t n, float *mask)
+{
+    drop_mask(mask, h->a->seed, h->number + t * h->a->kv_len + j0, n, h->a->drop);
+}
+
+/* ---- forward ----------------------------------------------------------------------------------- */
+
+/* Scores of a row become weights e^(s - top), 0 from `seen` on; what was summed before is rescaled by
+ * the return value. */
+static float attend_softmax_row(float *p, int64_t seen, int64_t n, float scale, float *top,
+                                float *total)
+{
+    float most = -INFINITY, sum = 0;
+#pragma omp simd reduction(max : most)
+    for (int64_t j = 0; j < seen; j++) most = p[j] > most ? p[j] : most;
+    most = most * scale > *top ? most * scale : *top;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t j = 0; j < seen; j++) {
+        p[j] = fast_exp(p[j] * scale - most);
+        sum += p[j];
+    }
+    for (int64_t j = seen; j < n; j++) p[j] = 0;
+    float shrink = *top == -INFINITY ? 0 : fast_exp(*top - most);
+    *total = *total * shrink + sum;
+    *top = most;
+    return shrink;
+}
+
+/* Weights of queries [t0, t0 + m) and keys [j0, j0 + n), and the sums so far made to fit them. */
+static void attend_fwd_weights(const attend_head *h, attend_space s, int64_t t0, int64_t m,
+                               int64_t j0, int64_t n, int64_t width)
+{
+    const st_attend_fwd_args *a = h->a;
+    attend_product(s, gemm_at(h->q, t0, 0), gemm_transposed(gemm_at(h->k, j0, 0)), m, n,
+                   a->head_dim, s.p, ATTEND_KEYS, 0);
+    for (int64_t i = 0; i < m; i++) {
+        float *p = s.p + i * ATTEND_KEYS, mask[ATTEND_KEYS];
+        int64_t seen = attend_seen(a, t0 + i, j0, n);
+        if (seen == 0) {
+            memset(p, 0, (size_t)n * sizeof *p);
+            continue;
+        }
+        float shrink = attend_softmax_row(p, seen, n, a->scale, &s.top[i], &s.total[i]);
+        float *sum = s.sum[0] + i * ATTEND_DIM;
+        for (int64_t c = 0; c < width; c++) sum[c] *= shrink;
+        if (!(a->drop > 0)) continue;
+        attend_drop(h, t0 + i, j0, seen, mask);
+        for (int64_t j = 0; j < seen; j++) p[j] *= mask[j];
+    }
+}
+
+/* Columns [c0, c0 + width) of the output of queries [t0, t0 + m). */
+static void attend_fwd_block(const attend_head *h, attend_space s, int64_t t0, int64_t m,
+                             int64_t c0, int64_t width)
+{
+    const st_attend_fwd_args *a = h->a;
+    int64_t keys = st_attend_keys(a, t0 + m - 1);
+    for (int64_t i = 0; i < m; i++) s.top[i] = -INFINITY, s.total[i] = 0;
+    memset(s.sum[0], 0, (size_t)(m * ATTEND_DIM) * sizeof(float));
+    for (int64_t j = 0; j < keys; j += ATTEND_KEYS) {
+        int64_t n = at_most(keys - j, ATTEND_KEYS);
+        attend_fwd_weights(h, s, t0, m, j, n, width);
+        attend_product(s, attend_block(s.p), gemm_at(h->v, j, c0), m, width, n, s.sum[0],
+                       ATTEND_DIM, 1);
+    }
+    for (int64_t i = 0; i < m; i++) {
+        float buf[ATTEND_DIM], *sum = s.sum[0] + i * ATTEND_DIM, share = 1.0f / s.total[i];
+        int64_t at = h->o_at + (t0 + i) * a->o_stride + c0;
+        float *o = block_out(&a->o, at, buf);
+        for (int64_t c = 0; c < width; c++) o[c] = sum[c] * share;
+        block_done(&a->o, at, width, o);
+        float *lse = a->lse.data;
+        if (lse && c0 == 0) lse[h->lse + t0 + i] = s.top[i] + logf(s.total[i]);
+    }
+}
+
+/* ---- few queries: products of a row need no panels --------------------------------------------- */
+
+/* Columns [c0, c0 + width) of one query's output. */
+static void attend_fwd_query(const attend_head *h, attend_space s, int64_t t, int64_t c0,
+                             int64_t width)
+{
+    const st_attend_fwd_args *a = h->a;
+    int64_t keys = st_attend_keys(a, t), at = h->o_at + t * a->o_stride;
+    float *sum = s.sum[0], *query = s.left, top = -INFINITY, total = 0, mask[ATTEND_KEYS];
+    st_tensor qt = a->q;
+    for (int64_t c = 0; c < width; c++) sum[c] = 0;
+    for (int64_t j = 0; j < keys; j += ATTEND_KEYS) {
+        int64_t n = at_most(keys - j, ATTEND_KEYS);
+        st_tensor scores = st_view1(s.p, ST_F32, n);
+        rows_part dots = {.m = 1, .k = a->head_dim, .ldb = a->k_stride, .dtype = a->k.dtype,
+                          .c = scores, .row = n, .col = 1};
+        dots.a = rows_gather(&qt, h->q_at + t * a->q_stride, 0, 1, 1, a->head_dim, query);
+        dots.b = gemm_at(h->k, j, 0).data;
+        rows_across(&dots, (st_span){0, n});
+        float shrink = attend_softmax_row(s.p, n, n, a->scale, &top, &total);
+        if (a->drop > 0) {
+            attend_drop(h, t, j, n, mask);
+            for (int64_t i = 0; i < n; i++) s.p[i] *= mask[i];
+        }
+        rows_part mix = {.m = 1, .k = n, .ldb = a->v_stride, .dtype = a->v.dtype, .a = s.p,
+                         .c = st_view1(sum, ST_F32, width), .row = width, .col = 1,
+                         .beta = shrink};
+        mix.b = gemm_at(h->v, j, c0).data;
+        rows_down(&mix, (st_span){0, width});
+    }
+    float buf[ATTEND_DIM], *o = block_out(&a->o, at + c0, buf), *lse = a->lse.data;
+    for (int64_t c = 0; c < width; c++) o[c] = sum[c] / total;
+    block_done(&a->o, at + c0, width, o);
+    if (lse && c0 == 0) lse[h->lse + t] = top + logf(total);
+}
+
+static void kernel_attend_fwd(st_stream *q, const st_attend_fwd_args *given)
+{
+    st_attend_fwd_args a = st_attend_resolve(given);
+    bool few = a.q_len < 8 && (size_t)a.head_dim <= ATTEND_PANEL;
+    int64_t step = few ? 1 : ATTEND_Q, blocks = (a.q_len + step - 1) / step;
+    int parts = st_parts(q, a.batch * a.heads * a.q_len * a.kv_len * a.head_dim / 8);
+    int64_t units = a.batch * a.heads * blocks;
+#pragma omp parallel for num_threads(parts) schedule(dynamic)
+    for (int64_t unit = 0; unit < units; unit++) {
+        attend_space s = attend_space_of(q, omp_get_thread_num());
+        attend_head h = attend_head_of(&a, unit % (a.batch * a.heads));
+        int64_t t = (blocks - 1 - unit / (a.batch * a.heads)) * step; /* long rows first */
+        for (int64_t c = 0; c < a.head_dim; c += ATTEND_DIM) {
+            int64_t width = at_most(a.head_dim - c, ATTEND_DIM);
+            if (few) attend_fwd_query(&h, s, t, c, width);
+            else attend_fwd_block(&h, s, t, at_most(a.q_len - t, step), c, width);
+        }
+    }
+}
+
+/* ---- backward ---------------------------------------------------------------------------------- */
+
+/* D of the formulas: dot[i] = go.o of queries [t0, t0 + m). */
+static void attend_bwd_dots(const attend_head *h, attend_space s, int64_t t0, int64_t m)
+{
+    const st_attend_bwd_args *a = h->a;
+    for (int64_t i = 0; i < m; i++) {
+        int64_t at = h->o_at + (t0 + i) * a->o_stride;
+        s.dot[i] = (float)optim_dot(&a->go, &a->o, (st_span){at, at + a->head_dim});
+    }
+}
+
+/* For queries [t0, t0 + m) and keys [j0, j0 + n): s.p = kept weights m p, s.dp = scale ds. */
+static void attend_bwd_weights(const attend_head *h, attend_space s, int64_t t0, int64_t m,
+                               int64_t j0, int64_t n)
+{
+    const st_attend_bwd_args *a = h->a;
+    const float *lse = (const float *)a->lse.data + h->lse + t0;
+    attend_product(s, gemm_at(h->q, t0, 0), gemm_transposed(gemm_at(h->k, j0, 0)), m, n,
+                   a->head_dim, s.p, ATTEND_KEYS, 0);
+    attend_product(s, gemm_at(h->go, t0, 0), gemm_transposed(gemm_at(h->v, j0, 0)), m, n,
+                   a->head_dim, s.dp, ATTEND_KEYS, 0);
+    attend_bwd_dots(h, s, t0, m);
+    for (int64_t i = 0; i < m; i++) {
+        float *p = s.p + i * ATTEND_KEYS, *dp = s.dp + i * ATTEND_KEYS, mask[ATTEND_KEYS];
+        int64_t seen = attend_seen(a, t0 + i, j0, n);
+        float scale = a->scale, top = lse[i], dot = s.dot[i];
+        for (int64_t j = 0; j < seen; j++) mask[j] = 1;
+        if (a->drop > 0) attend_drop(h, t0 + i, j0, seen, mask);
+#pragma omp simd
+        for (int64_t j = 0; j < seen; j++) {
+            float weight = fast_exp(p[j] * scale - top);
+            dp[j] = scale * weight * (mask[j] * dp[j] - dot);
+            p[j] = weight * mask[j];
+        }
+        for (int64_t j = seen; j < n; j++) p[j] = dp[j] = 0;
+    }
+}
+
+/* Rows of sums to rows of a gradient. */
+static void attend_bwd_write(const st_tensor *g, int64_t at, int64_t stride, const float *sum,
+                             int64_t rows, int64_t width)
+{
+    for (int64_t i = 0; i < rows; i++) {
+        float buf[ATTEND_DIM], *to = block_out(g, at + i * stride, buf);
+        memcpy(to, sum + i * ATTEND_DIM, (size_t)width * sizeof *to);
+        block_done(g, at + i * stride, width, to);
+    }
+}
+
+/* Columns [c0, c0 + width) of gk and gv of keys [j0, j0 + n); if `all`, also what these keys add to
+ * gq, which must be float32 (the first keys set it: every query sees key 0). */
+static void attend_bwd_keys(const attend_head *h, attend_space s, int64_t j0, int64_t n,
+                            int64_t c0, int64_t width, bool all)
+{
+    const st_attend_bwd_args *a = h->a;
+    int64_t first = a->causal && j0 > a->q_start ? (j0 - a->q_start) / ATTEND_Q * ATTEND_Q : 0;
+    memset(s.sum[0], 0, (size_t)(n * ATTEND_DIM) * sizeof(float));
+    memset(s.sum[1], 0, (size_t)(n * ATTEND_DIM) * sizeof(float));
+    for (int64_t t = first; t < a->q_len; t += ATTEND_Q) {
+        int64_t m = at_most(a->q_len - t, ATTEND_Q);
+        attend_bwd_weights(h, s, t, m, j0, n);
+        attend_product(s, gemm_transposed(attend_block(s.dp)), gemm_at(h->q, t, c0), n, width, m,
+                       s.sum[0], ATTEND_DIM, 1);
+        attend_product(s, gemm_transposed(attend_block(s.p)), gemm_at(h->go, t, c0), n, width, m,
+                       s.sum[1], ATTEND_DIM, 1);
+        if (!all) continue;
+        float *gq = (float *)a->gq.data + h->q_at + t * a->q_stride + c0;
+        attend_product(s, attend_block(s.dp), gemm_at(h->k, j0, c0), m, width, n, gq, a->q_stride,
+                       j0 ? 1.0f : 0.0f);
+    }
+    attend_bwd_write(&a->gk, h->k_at + j0 * a->k_stride + c0, a->k_stride, s.sum[0], n, width);
+    attend_bwd_write(&a->gv, h->v_at + j0 * a->v_stride + c0, a->v_stride, s.sum[1], n, width);
+}
+
+/* Columns [c0, c0 + width) of gq of queries [t0, t0 + m). */
+static void attend_bwd_queries(const attend_head *h, attend_space s, int64_t t0, int64_t m,
+                               int64_t c0, int64_t width)
+{
+    const st_attend_bwd_args *a = h->a;
+    int64_t keys = st_attend_keys(a, t0 + m - 1);
+    for (int64_t j = 0; j < keys; j += ATTEND_KEYS) {
+        int64_t n = at_most(keys - j, ATTEND_KEYS);
+        attend_bwd_weights(h, s, t0, m, j, n);
+        attend_product(s, attend_block(s.dp), gemm_at(h->k, j, c0), m, width, n, s.sum[0],
+                       ATTEND_DIM, j ? 1.0f : 0.0f);
+    }
+    attend_bwd_write(&a->gq, h->q_at + t0 * a->q_stride + c0, a->q_stride, s.sum[0], m, width);
+}
+
+/* Unit `unit` of the backward pass: the queries' blocks of all heads, then the keys'; or, if a head
+ * is not cut, its keys' blocks one after the other, which give gq as well. */
+static void attend_bwd_unit(const st_attend_bwd_args *a, attend_space s, int64_t unit, bool whole,
+                            int64_t c0, int64_t width)
+{
+    int64_t heads = a->batch * a->heads, block = unit / heads;
+    int64_t blocks = whole ? 0 : (a->q_len + ATTEND_Q - 1) / ATTEND_Q;
+    attend_head h = attend_head_of(a, unit % heads);
+    if (block < blocks) {
+        int64_t t = (blocks - 1 - block) * ATTEND_Q; /* long rows first */
+        attend_bwd_queries(&h, s, t, at_most(a->q_len - t, ATTEND_Q), c0, width);
+        return;
+    }
+    int64_t j = (block - blocks) * ATTEND_KEYS;
+    do {
+        attend_bwd_keys(&h, s, j, at_most(a->kv_len - j, ATTEND_KEYS), c0, width, whole);
+        j += ATTEND_KEYS;
+    } while (whole && j < a->kv_len);
+}
+
+static void kernel_attend_bwd(st_stream *q, const st_attend_bwd_args *given)
+{
+    st_attend_bwd_args a = st_attend_resolve(given);
+    int64_t heads = a.batch * a.heads;
+    int parts = st_parts(q, heads * a.q_len * a.kv_len * a.head_dim / 4);
+    bool whole = a.gq.dtype == ST_F32 && heads >= parts;
+    int64_t blocks = (a.q_len + ATTEND_Q - 1) / ATTEND_Q + (a.kv_len + ATTEND_KEYS - 1) / ATTEND_KEYS;
+    int64_t units = whole ? heads : heads * blocks;
+    for (int64_t c = 0; c < a.head_dim; c += ATTEND_DIM) {
+#pragma omp parallel for num_threads(parts) schedule(dynamic)
+        for (int64_t unit = 0; unit < units; unit++) {
+            attend_space s = attend_space_of(q, omp_get_thread_num());
+            attend_bwd_unit(&a, s, unit, whole, c, at_most(a.head_dim - c, ATTEND_DIM));
+        }
+    }
+}
