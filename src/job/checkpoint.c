@@ -15,122 +15,24 @@
 enum { CKPT_FORMAT = 1, CKPT_NAME = 96, CKPT_JSON = 1 << 22 };
 static const char ckpt_gone[] = ".drop-"; /* a folder on its way out */
 
-static char *ckpt_path(const char *out, const char *name)
+char *st_ckpt_path(const char *out, const char *name)
 {
     char *path = NULL;
     return asprintf(&path, "%s/ckpt/%s", out, name) < 0 ? NULL : path;
 }
 
-/* ---- choosing -------------------------------------------------------------------------------- */
-
-static bool ckpt_is(const char *dir)
-{
-    char *path = dir ? st_path_join(dir, "state.json") : NULL;
-    bool is = path && st_path_exists(path);
-    free(path);
-    return is;
-}
-
-/* Whether `name` is "step-N"; N or -1. */
-static int64_t ckpt_number(const char *name)
+int64_t st_ckpt_number(const char *name)
 {
     int64_t n;
     return strncmp(name, "step-", 5) == 0 && st_parse_int(name + 5, &n) && n >= 0 ? n : -1;
 }
 
-/* Name of some checkpoint in OUT/ckpt, best first; false if there is none. */
-static bool ckpt_any(const char *out, char name[CKPT_NAME])
-{
-    char *best = ckpt_path(out, "best"), *dir = ckpt_path(out, ".");
-    bool found = ckpt_is(best);
-    snprintf(name, CKPT_NAME, "best");
-    int64_t newest = -1;
-    DIR *d = dir && !found ? opendir(dir) : NULL;
-    for (struct dirent *item; d && (item = readdir(d));) {
-        int64_t n = ckpt_number(item->d_name);
-        if (n <= newest) continue;
-        newest = n;
-        snprintf(name, CKPT_NAME, "step-%lld", (long long)n);
-    }
-    if (d) closedir(d);
-    free(best);
-    free(dir);
-    return found || newest >= 0;
-}
-
-static st_status ckpt_json(const char *dir, json_t **out, st_err *e)
+st_status st_ckpt_json(const char *dir, json_t **out, st_err *e)
 {
     char *path = st_path_join(dir, "state.json");
     if (!path) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", dir);
     st_status s = st_json_load(out, path, CKPT_JSON, e);
     free(path);
-    return s;
-}
-
-/* A run goes on with the settings it began with, unless it is told otherwise. */
-static st_status ckpt_same(const st_settings *set, const char *dir, st_err *e)
-{
-    json_t *state = NULL;
-    ST_TRY(ckpt_json(dir, &state, e));
-    const json_t *before = json_object_get(state, "settings");
-    const char *key = st_set_changed(set, before);
-    st_status s = ST_OK;
-    if (key) {
-        json_t *now = st_set_value(set, &st_set_rows[st_set_find(key)]);
-        char *a = json_dumps(json_object_get(before, key), JSON_ENCODE_ANY);
-        char *b = json_dumps(now, JSON_ENCODE_ANY), place[256];
-        s = st_fail(
-            e, ST_EARG, __FILE__, __LINE__,
-            "%s: found %s, but the run in %s began with %s; ckpt.resume=yes goes on with the "
-            "new value, out=FOLDER starts another run",
-            st_set_place(set, key, place, sizeof place), b ? b : "?", set->out, a ? a : "?");
-        free(a);
-        free(b);
-        json_decref(now);
-    }
-    json_decref(state);
-    return s;
-}
-
-st_status st_ckpt_choose(const st_settings *set, char **dir, st_err *e)
-{
-    const char *how = set->ckpt.resume;
-    char *last = ckpt_path(set->out, "last"), other[CKPT_NAME];
-    bool there = ckpt_is(last), no = strcmp(how, "no") == 0, yes = strcmp(how, "yes") == 0;
-    st_status s = ST_OK;
-    *dir = NULL;
-    if (!no && !yes && strcmp(how, "auto") != 0) {
-        if (!ckpt_is(how))
-            s = st_fail(e, ST_EARG, __FILE__, __LINE__,
-                        "ckpt.resume: found %s, which is no checkpoint (it has no state.json); "
-                        "expected auto, yes, no or a checkpoint folder",
-                        how);
-        else if (!(*dir = strdup(how)))
-            s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "%s: out of memory", how);
-    } else if (no && (there || ckpt_any(set->out, other))) {
-        s = st_fail(
-            e, ST_EARG, __FILE__, __LINE__,
-            "%s: holds checkpoints of a run, and ckpt.resume=no; choose another out= or remove "
-            "the folder",
-            set->out);
-    } else if (there) {
-        if (!yes) s = ckpt_same(set, last, e);
-        *dir = last;
-        last = NULL;
-    } else if (ckpt_any(set->out, other)) {
-        s = st_fail(e, ST_EARG, __FILE__, __LINE__,
-                    "%s/ckpt: has %s but no last; ckpt.resume=%s/ckpt/%s goes on from there, "
-                    "out=FOLDER starts another run",
-                    set->out, other, set->out, other);
-    } else if (yes) {
-        s = st_fail(e, ST_EARG, __FILE__, __LINE__,
-                    "%s: no checkpoint to go on from, and ckpt.resume=yes", set->out);
-    }
-    free(last);
-    if (s) {
-        free(*dir);
-        *dir = NULL;
-    }
     return s;
 }
 
@@ -342,7 +244,7 @@ st_status st_ckpt_load(st_trainer *t, st_err *e)
                       ? ckpt_list_open(&l, t, e)
                       : st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "%s: out of memory", t->resume);
     if (!s) {
-        s = ckpt_json(t->resume, &j, e);
+        s = st_ckpt_json(t->resume, &j, e);
         if (!s) s = ckpt_read_state(t, j, state, e);
         if (!s) s = ckpt_moments(&l, moments, e);
         ckpt_list_close(&l);
@@ -406,7 +308,7 @@ static st_status ckpt_link(const char *from, const char *to, st_err *e)
 static st_status ckpt_make(st_trainer *t, const char *name, bool write, st_err *e)
 {
     st_outdir o = {0};
-    char *path = ckpt_path(t->out, name), *last = ckpt_path(t->out, "last");
+    char *path = st_ckpt_path(t->out, name), *last = st_ckpt_path(t->out, "last");
     st_status s = path && last
                       ? st_outdir_open(&o, path, true, e)
                       : st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "%s: out of memory", name);
@@ -438,13 +340,13 @@ static bool ckpt_drop(const char *dir, const char *name)
 /* Keeps the newest ckpt.keep of the step-N not later than this run's step. */
 static void ckpt_prune(const st_trainer *t)
 {
-    char *dir = ckpt_path(t->out, ".");
+    char *dir = st_ckpt_path(t->out, ".");
     for (bool more = dir != NULL; more;) {
         int64_t oldest = INT64_MAX, count = 0;
         char name[CKPT_NAME];
         DIR *d = opendir(dir);
         for (struct dirent *item; d && (item = readdir(d));) {
-            int64_t n = ckpt_number(item->d_name);
+            int64_t n = st_ckpt_number(item->d_name);
             if (strncmp(item->d_name, ckpt_gone, strlen(ckpt_gone)) == 0)
                 ckpt_drop(dir, item->d_name);
             if (n < 0 || n > t->state.step) continue;

@@ -188,10 +188,8 @@ static void settings_put_text(FILE *f, const char *text)
         "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./-";
     static const char *const words[] = {"null", "true", "false", "yes", "no",
                                         "on",   "off",  "y",     "n",   NULL};
-    double number;
     bool odd = !*text || strspn(text, plain) != strlen(text) || !strchr(plain, text[0]) ||
-               text[0] == '-' || (text[0] >= '0' && text[0] <= '9') || text[0] == '.' ||
-               st_parse_num(text, &number);
+               text[0] == '-' || (text[0] >= '0' && text[0] <= '9') || text[0] == '.';
     for (int i = 0; words[i]; i++)
         odd = odd || strcasecmp(text, words[i]) == 0;
     if (!odd) {

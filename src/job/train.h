@@ -116,18 +116,29 @@ typedef struct st_trainer {
 /* ---- trainer.c: a trainer from settings --------------------------------------------------------
  */
 
+/* Model, initial weights and tokenizer (source.c). */
+st_status st_trainer_model(st_trainer *t, const st_train_opts *o, st_err *e);
 st_status st_trainer_open(st_trainer *t, const st_train_opts *o, st_err *e);
 void st_trainer_close(st_trainer *t);
 /* Weights as host F32 into t->flat. ST_EARG naming the tensor if one is not finite. */
 st_status st_trainer_weights(st_trainer *t, st_err *e);
 json_t *st_trainer_memory(const st_trainer *t);
 
-/* ---- checkpoint.c -------------------------------------------------------------------------------
+/* ---- resume.c ---------------------------------------------------------------------------------
  */
 
 /* Which checkpoint the settings ask to go on from (*dir: new memory, NULL: a new run). Refuses to
  * write over a run that it may not continue. */
 st_status st_ckpt_choose(const st_settings *set, char **dir, st_err *e);
+/* Adds to the message of a checkpoint that cannot be used which other one the run has. */
+void st_ckpt_hint(const st_settings *set, const char *broken, st_err *e);
+
+/* ---- checkpoint.c -----------------------------------------------------------------------------
+ */
+
+char *st_ckpt_path(const char *out, const char *name); /* "OUT/ckpt/NAME", new memory */
+int64_t st_ckpt_number(const char *name);              /* N of "step-N", else -1 */
+st_status st_ckpt_json(const char *dir, json_t **state, st_err *e); /* DIR/state.json */
 /* Checks the whole checkpoint, then reads moments and state. The weights are read by the opener. */
 st_status st_ckpt_load(st_trainer *t, st_err *e);
 /* Writes `last` and, as links to the same files, `best` and `step-N` where asked; then removes the
