@@ -109,7 +109,7 @@ static void test_two(void **state)
     (void)state;
     json_decref(runs_good("two", "train.steps=4"));
     int fd = open(runs_file("two", "metrics.jsonl"), O_RDONLY);
-    assert_true(fd >= 0 && flock(fd, LOCK_EX) == 0);
+    assert_true(fd >= 0 && flock(fd, LOCK_SH) == 0);
     refused("two", "train.steps=8", ST_EARG, "another process");
     close(fd);
     json_decref(runs_good("two", "train.steps=8"));
@@ -207,9 +207,10 @@ static void test_spoilt(void **state)
         free(text);
         restore("ckpt/last/state.safetensors");
     }
-    /* The other checkpoint is as it was. */
+    /* The other checkpoint is as it was, and the message names it. */
     char more[600];
     spoil("ckpt/last/state.json", "\"step\"", "\"stop\"");
+    refused("bad", "", ST_EFORMAT, "ckpt/step-4 goes on from another checkpoint");
     snprintf(more, sizeof more, "ckpt.resume=%s", runs_file("bad", "ckpt/step-4"));
     json_t *r = runs_good("bad", more);
     assert_int_equal(runs_number(r, "step"), 12);

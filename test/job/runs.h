@@ -119,12 +119,35 @@ static char *runs_metrics(const char *name)
     return out;
 }
 
+/* The same of the JSON lines, which must be the same rows. */
+static char *runs_lines(const char *name)
+{
+    size_t n = 0, used = 0;
+    char *text = st_test_read(runs_file(name, "metrics.jsonl"), &n), *out = st_calloc(1, 2 * n + 1);
+    assert_non_null(text);
+    for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) {
+        json_t *row = json_loads(line, 0, NULL);
+        assert_true(json_is_object(row));
+        json_object_del(row, "seconds");
+        json_object_del(row, "tokens_per_second");
+        char *plain = json_dumps(row, JSON_COMPACT);
+        used += (size_t)sprintf(out + used, "%s\n", plain);
+        free(plain);
+        json_decref(row);
+    }
+    free(text);
+    return out;
+}
+
 static void runs_same_metrics(const char *a, const char *b)
 {
-    char *x = runs_metrics(a), *y = runs_metrics(b);
+    char *x = runs_metrics(a), *y = runs_metrics(b), *p = runs_lines(a), *q = runs_lines(b);
     assert_string_equal(x, y);
+    assert_string_equal(p, q);
     free(x);
     free(y);
+    free(p);
+    free(q);
 }
 
 static double runs_number(const json_t *o, const char *key)

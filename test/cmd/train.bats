@@ -1,0 +1,102 @@
+#!/usr/bin/env bats
+# strut train from the outside: files, exit codes, signals, what is printed where.
+# SPDX-License-Identifier: MIT
+
+bats_require_minimum_version 1.5.0
+
+setup() {
+    cd "$BATS_TEST_TMPDIR" || exit 1
+    # Bytes of a counting pattern as uint16: tokens 0..31 again and again.
+    for _ in $(seq 200); do
+        for i in 0 1 2 3; do
+            for j in 0 1 2 3 4 5 6 7; do printf "\\$(printf %03o $((i * 8 + j)))\\000"; done
+        done
+    done >train.bin
+    cp train.bin val.bin
+    cat >tiny.yaml <<'YAML'
+data: .
+model: {n_layer: 1, n_head: 2, n_embd: 16, n_positions: 16, vocab_size: 32}
+train: {steps: 8, micro_batch: 2, warmup: 2, lr: 1e-2, dropout: 0}
+eval: {every: 4, batches: 2}
+ckpt: {every: 4}
+log: {every: 1}
+YAML
+}
+
+@test "a run leaves its files and prints where the best model is" {
+    run --separate-stderr "$STRUT" train tiny.yaml
+    [ "$status" -eq 0 ]
+    [[ "$output" == *"runs/tiny/ckpt/best"* ]]
+    for f in config.yaml metrics.csv metrics.jsonl ckpt/last/model.safetensors \
+        ckpt/last/config.json ckpt/best/state.json; do [ -s "runs/tiny/$f" ]; done
+    [ "$(wc -l <runs/tiny/metrics.csv)" -eq 12 ] # head, 8 steps, 3 validations
+}
+
+@test "--json prints one object on standard output" {
+    run --separate-stderr "$STRUT" train tiny.yaml --json
+    [ "$status" -eq 0 ]
+    echo "$output" | python3 -c '
+import json, sys
+r = json.load(sys.stdin)
+assert r["step"] == 8 and len(r["curve"]["loss"]) == 8, r
+assert r["validation"]["step"] == [0, 4, 8] and r["best"]["val_loss"] > 0'
+}
+
+@test "the stored configuration goes on with the run" {
+    "$STRUT" train tiny.yaml train.steps=4 out=r -q >/dev/null
+    run "$STRUT" train r/config.yaml train.steps=8
+    [ "$status" -eq 0 ]
+    [ "$(grep -c '^8,' r/metrics.csv)" -eq 2 ]
+}
+
+@test "a typo names file, line and the key that was meant" {
+    sed -i 's/warmup/warm_up/' tiny.yaml
+    run --separate-stderr "$STRUT" train tiny.yaml
+    [ "$status" -eq 1 ]
+    [ -z "$output" ]
+    [[ "$stderr" == *"tiny.yaml:3:"*"train.warm_up"*"did you mean train.warmup"* ]]
+    [ ! -e runs ]
+}
+
+@test "two files, no data, no such file: refused" {
+    run "$STRUT" train tiny.yaml other.yaml
+    [ "$status" -eq 1 ]
+    run "$STRUT" train
+    [ "$status" -eq 1 ]
+    [[ "$output" == *"data=FOLDER"* ]]
+    run "$STRUT" train nowhere.yaml
+    [ "$status" -eq 1 ]
+    [[ "$output" == *"nowhere.yaml"* ]]
+}
+
+# SIGTERM: a shell starts background jobs with SIGINT ignored.
+@test "a signal saves, says how to go on, and the end is the same" {
+    "$STRUT" train tiny.yaml train.steps=3000 ckpt.every=0 eval.every=0 out=cut -q >/dev/null 2>err &
+    pid=$!
+    for _ in $(seq 200); do
+        [ -e cut/metrics.csv ] && [ "$(wc -l <cut/metrics.csv)" -gt 20 ] && break
+        sleep 0.05
+    done
+    kill -TERM $pid
+    code=0
+    wait $pid || code=$?
+    [ "$code" -eq 143 ]
+    grep -q 'run the same command again' err
+    [ -s cut/ckpt/last/state.json ]
+    step=$(sed -n 's/.*"step": \([0-9]*\).*/\1/p' cut/ckpt/last/state.json | head -1)
+    [ "$step" -ge 19 ]
+    "$STRUT" train tiny.yaml train.steps=$((step + 5)) ckpt.every=0 eval.every=0 out=cut \
+        -q >/dev/null
+    [ "$(wc -l <cut/metrics.csv)" -eq $((step + 6)) ]
+    [ "$(cut -d, -f1 cut/metrics.csv | sort | uniq -d | wc -l)" -eq 0 ]
+}
+
+@test "--keys lists every key; --cfg prints what would be used" {
+    run "$STRUT" train --keys
+    [ "$status" -eq 0 ]
+    [[ "$output" == *"train.tokens_per_step"* ]]
+    run "$STRUT" train tiny.yaml train.lr=0.5 --cfg
+    [ "$status" -eq 0 ]
+    [[ "$output" == *"lr: 0.5"* ]]
+    [ ! -e runs ]
+}
