@@ -199,18 +199,18 @@ static st_status docs_line(st_docs *d, const char **line, size_t *n, st_err *e)
 {
     size_t seen = 0;
     for (;;) {
-        char *from = d->data + d->at,
-             *end = d->n - d->at > seen ? memchr(from + seen, '\n', d->n - d->at - seen) : NULL;
-        if (end || (d->ended && d->n > d->at)) {
-            *line = from;
-            *n = end ? (size_t)(end - from) : d->n - d->at;
+        size_t have = d->n - d->at;
+        const char *end = have > seen ? memchr(d->data + d->at + seen, '\n', have - seen) : NULL;
+        if (end || (d->ended && have)) {
+            *line = d->data + d->at;
+            *n = end ? (size_t)(end - *line) : have;
             d->at += *n + (end != NULL);
             d->line++;
             return ST_OK;
         }
         *line = NULL;
         if (d->ended) return ST_OK;
-        seen = d->n - d->at;
+        seen = have;
         ST_TRY(docs_fill(d, "a line", d->most, e));
     }
 }
