@@ -7,13 +7,14 @@
 #include <archive_entry.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { UNPACK_HEAD = 512, UNPACK_BUFFER = 1 << 16 };
+enum { UNPACK_HEAD = 512, UNPACK_BUFFER = 1 << 16, UNPACK_WAIT = 200 /* ms */ };
 
 /* A stream of bytes: a file (archive NULL) or a member of the archive one level up; if it is packed
  * itself, `inner` reads it. */
@@ -68,9 +69,13 @@ static st_status unpack_raw(st_unpack *u, unpack_level *l, char *data, size_t ca
         return ST_OK;
     }
     ssize_t n;
-    do
+    struct pollfd p = {.fd = u->fd, .events = POLLIN};
+    do { /* a pipe may keep silent for long: wait where Ctrl-C is seen */
+        while (!u->regular && poll(&p, 1, UNPACK_WAIT) <= 0 && !st_interrupted())
+            continue;
+        if (st_interrupted()) ST_FAIL(e, ST_EINTR, "interrupted; nothing was written");
         n = read(u->fd, data, cap);
-    while (n < 0 && errno == EINTR);
+    } while (n < 0 && errno == EINTR);
     if (n < 0) ST_FAIL(e, ST_EIO, "%s: cannot be read: %s", l->name, strerror(errno));
     *got = (size_t)n;
     u->piped += n;
