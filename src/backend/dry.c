@@ -27,7 +27,7 @@ static void dry_gemm(st_stream *q, const st_gemm_args *g)
     int64_t bytes = dry_size(g->a, g->m * g->k * (l.step_a ? l.batch : 1));
     bytes += dry_size(g->b, g->k * g->n * (l.step_b ? l.batch : 1));
     bytes += dry_size(g->c, g->m * g->n * l.batch * (g->beta != 0 ? 2 : 1));
-    bytes += dry_size(g->bias, g->n * st_or(g->bias_rows, 1));
+    bytes += dry_size(g->bias, g->n * st_or(g->bias_rows, 1) * (g->step_bias ? l.batch : 1));
     dry_add(q, l.batch * g->m * g->n * g->k, bytes);
 }
 

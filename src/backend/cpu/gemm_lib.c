@@ -26,11 +26,13 @@ static bool lib_wanted(const st_gemm_args *g)
 static void lib_begin(st_stream *q, const st_gemm_args *g, int64_t ldc)
 {
     float *c = g->c.data;
-    const float *bias = g->bias.data;
+    const float *first = g->bias.data;
     float beta = g->beta;
+    int64_t period = st_or(g->bias_rows, 1);
 #pragma omp parallel for num_threads(q->threads) schedule(static)
     for (int64_t i = 0; i < g->m; i++) {
         float *row = c + i * ldc;
+        const float *bias = first + i % period * g->n;
         if (beta == 0) {
             for (int64_t j = 0; j < g->n; j++) row[j] = bias[j];
         } else {

@@ -50,6 +50,17 @@ static int64_t gemm_extent(int64_t rows, int64_t cols, int64_t ld, int64_t step,
     return rows && cols ? (batch - 1) * step + (rows - 1) * ld + cols : 1;
 }
 
+/* One bias for all rows, one that repeats by rows, one per batch item. */
+static void gemm_bias(parity_case *c, st_gemm_args *g, int64_t batch)
+{
+    int how = (int)parity_pick(c, 13, 4);
+    if (how & 1) g->bias_rows = 1 + parity_pick(c, 14, 9);
+    int64_t n = g->n * (g->bias_rows ? g->bias_rows : 1);
+    if (how & 2) g->step_bias = n + parity_pick(c, 15, 3);
+    if (g->step_bias > n) c->gaps = true;
+    parity_in(c, &g->bias, c->dtype, (batch - 1) * g->step_bias + n, 1);
+}
+
 bool cases_gemm(parity_case *c)
 {
     if (c->variant >= VARIANTS) return false;
@@ -76,6 +87,6 @@ bool cases_gemm(parity_case *c)
     parity_in(c, &g->b, c->dtype, nb, 1);
     if (g->beta != 0) parity_update(c, &g->c, out, nc, 1, tol);
     else parity_out(c, &g->c, out, nc, tol);
-    if (parity_pick(c, 7, 2)) parity_in(c, &g->bias, c->dtype, g->n, 1);
+    if (parity_pick(c, 7, 2)) gemm_bias(c, g, batch);
     return true;
 }

@@ -201,10 +201,17 @@ static void gemm_block(int64_t m, int64_t n, int64_t k, const float *a, const fl
 typedef struct {
     gemm_view a, b; /* op(A) (m, k), op(B) (k, n) */
     int64_t m, n, k;
-    st_tensor c, bias; /* c: element (i, j) is i*ldc + j from `at` on; bias from its column 0 on */
-    int64_t at, ldc, bias_at;
+    st_tensor c, bias; /* c: element (i, j) is i*ldc + j from `at` on */
+    int64_t at, ldc;
+    int64_t row, bias_at, bias_rows, bias_ld; /* bias of row i: see gemm_bias */
     float beta;
 } gemm_part;
+
+/* Where the bias of row i of a part starts: it repeats after bias_rows rows of all of C. */
+static inline int64_t gemm_bias(const gemm_part *p, int64_t i)
+{
+    return p->bias_at + (p->row + i) % p->bias_rows * p->bias_ld;
+}
 
 /* sums (m, n) over all of k, in rows of `to.ldc`; m <= SUMS_M, n <= PACK_N. */
 static void gemm_sums(const gemm_part *p, int64_t i0, int64_t j0, int64_t m, int64_t n,
@@ -225,6 +232,31 @@ static void gemm_sums(const gemm_part *p, int64_t i0, int64_t j0, int64_t m, int
     }
 }
 
+/* C = beta C + bias, for a block of C whose rows differ in bias. */
+static void gemm_begin(const gemm_part *p, int64_t i0, int64_t j0, int64_t m, int64_t n)
+{
+    for (int64_t i = 0; i < m; i++) {
+        float wide[PACK_N], *c = (float *)p->c.data + p->at + (i0 + i) * p->ldc + j0;
+        const float *bias = block_in(&p->bias, gemm_bias(p, i0 + i) + j0, n, wide);
+        if (p->beta != 0) {
+            for (int64_t j = 0; j < n; j++) c[j] = p->beta * c[j] + bias[j];
+        } else {
+            memcpy(c, bias, (size_t)n * sizeof *c);
+        }
+    }
+}
+
+/* sums += bias, for a block in rows of PACK_N. */
+static void gemm_add_bias(const gemm_part *p, int64_t i0, int64_t j0, int64_t m, int64_t n,
+                          float *sums)
+{
+    for (int64_t i = 0; i < m; i++) {
+        float wide[PACK_N], *sum = sums + i * PACK_N;
+        const float *bias = block_in(&p->bias, gemm_bias(p, i0 + i) + j0, n, wide);
+        for (int64_t j = 0; j < n; j++) sum[j] += bias[j];
+    }
+}
+
 /* C = beta C + sums, for a block of sums (with the bias in them) in rows of PACK_N. */
 static void gemm_round(const gemm_part *p, int64_t i0, int64_t j0, int64_t m, int64_t n,
                        const float *sums)
@@ -242,17 +274,22 @@ static void gemm_round(const gemm_part *p, int64_t i0, int64_t j0, int64_t m, in
 
 static void gemm_compute(const gemm_part *p, gemm_space space)
 {
+    bool by_row = p->bias.data && p->bias_rows > 1; /* else all rows' bias is the same */
     for (int64_t j = 0; j < p->n; j += PACK_N) {
         float bias[PACK_N];
         int64_t n = at_most(p->n - j, PACK_N);
-        const float *add = p->bias.data ? block_in(&p->bias, p->bias_at + j, n, bias) : NULL;
+        const float *add = NULL;
+        if (p->bias.data && !by_row) add = block_in(&p->bias, p->bias_at + j, n, bias);
         for (int64_t i = 0; i < p->m; i += SUMS_M) {
             int64_t m = at_most(p->m - i, SUMS_M);
             if (p->c.dtype == ST_F32) {
                 float *c = (float *)p->c.data + p->at + i * p->ldc + j;
-                gemm_sums(p, i, j, m, n, space, (gemm_sink){c, p->ldc, add, p->beta});
+                if (by_row) gemm_begin(p, i, j, m, n);
+                gemm_sink to = {c, p->ldc, add, by_row ? 1 : p->beta};
+                gemm_sums(p, i, j, m, n, space, to);
             } else {
                 gemm_sums(p, i, j, m, n, space, (gemm_sink){space.sums, PACK_N, add, 0});
+                if (by_row) gemm_add_bias(p, i, j, m, n, space.sums);
                 gemm_round(p, i, j, m, n, space.sums);
             }
         }
@@ -271,6 +308,9 @@ static gemm_part gemm_part_of(const st_gemm_args *g, const st_gemm_layout *l, in
     p.b.data = (const char *)p.b.data + batch * l->step_b * size;
     p.at = batch * l->step_c;
     p.ldc = l->ldc;
+    p.bias_at = batch * g->step_bias;
+    p.bias_rows = st_or(g->bias_rows, 1);
+    p.bias_ld = g->n;
     return p;
 }
 
@@ -280,7 +320,8 @@ static gemm_part gemm_cut(gemm_part p, st_span r, st_span c)
     p.a = gemm_at(p.a, r.lo, 0);
     p.b = gemm_at(p.b, 0, c.lo);
     p.at += r.lo * p.ldc + c.lo;
-    p.bias_at = c.lo;
+    p.bias_at += c.lo;
+    p.row = r.lo;
     p.m = r.hi - r.lo;
     p.n = c.hi - c.lo;
     return p;
@@ -308,8 +349,8 @@ static void gemm_split_k(st_stream *q, const st_gemm_args *g, const st_gemm_layo
                 const float *more = gemm_space_of(q, t).sums + i * PACK_N;
                 for (int64_t j = 0; j < g->n; j++) row[j] += more[j];
             }
-            for (int64_t j = 0; g->bias.data && j < g->n; j++) row[j] += scalar_in(&g->bias, j);
         }
+        if (g->bias.data) gemm_add_bias(&whole, 0, 0, g->m, g->n, sums);
         gemm_round(&whole, 0, 0, g->m, g->n, sums);
     }
 }

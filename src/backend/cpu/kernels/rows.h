@@ -14,7 +14,8 @@ typedef struct {
     int64_t m, k, ldb;
     st_tensor c, bias;
     int64_t at, row, col; /* element (i, j) of C is at + i*row + j*col */
-    int64_t bias_row, bias_col; /* and its bias i*bias_row + j*bias_col */
+    bool flip;            /* (i, j) is (column, row) of the product */
+    int64_t bias_at, bias_rows, bias_ld; /* bias of row r: from bias_at + r % bias_rows * bias_ld */
     float beta;
 } rows_part;
 
@@ -26,7 +27,11 @@ static inline float rows_get(const void *b, st_dtype t, int64_t i)
 static void rows_store(const rows_part *p, int64_t i, int64_t j, float sum)
 {
     int64_t at = p->at + i * p->row + j * p->col;
-    if (p->bias.data) sum += scalar_in(&p->bias, i * p->bias_row + j * p->bias_col);
+    if (p->bias.data) {
+        int64_t row = p->flip ? j : i, col = p->flip ? i : j;
+        int64_t skip = p->bias_rows > 1 ? row % p->bias_rows * p->bias_ld : 0;
+        sum += scalar_in(&p->bias, p->bias_at + skip + col);
+    }
     if (p->beta != 0) sum += p->beta * scalar_in(&p->c, at);
     if (p->c.dtype == ST_F32) ((float *)p->c.data)[at] = sum;
     else ((uint16_t *)p->c.data)[at] = st_f32_to_bf16(sum);
@@ -154,7 +159,7 @@ static const float *rows_gather(const st_tensor *a, int64_t at, int64_t row, int
 typedef struct {
     int64_t m, n, k;
     st_tensor a, b;
-    int64_t a_row, a_col, a_step, b_step;
+    int64_t a_row, a_col, a_step, b_step, step_bias;
     bool across; /* B is stored (n, k) */
     rows_part part;
 } rows_job;
@@ -177,8 +182,10 @@ static rows_job rows_job_of(const st_gemm_args *g, const st_gemm_layout *l, bool
     w.part.dtype = w.b.dtype;
     w.part.row = flip ? 1 : l->ldc;
     w.part.col = flip ? l->ldc : 1;
-    w.part.bias_row = flip;
-    w.part.bias_col = !flip;
+    w.part.flip = flip;
+    w.part.bias_rows = g->bias_rows;
+    w.part.bias_ld = g->n;
+    w.step_bias = g->step_bias;
     return w;
 }
 
@@ -194,6 +201,7 @@ static void rows_share(const rows_job *w, const st_gemm_layout *l, st_span share
         p.b = (const char *)w->b.data +
               batch * w->b_step * (int64_t)st_dtype_size(w->b.dtype);
         p.at = batch * l->step_c;
+        p.bias_at = batch * w->step_bias;
         st_span c = {first * grain, at_most(w->n, last * grain)};
         if (w->across) rows_across(&p, c);
         else rows_down(&p, c);
