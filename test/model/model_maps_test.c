@@ -86,7 +86,7 @@ static double slope_loss(slope *s)
     return sum * (double)s->a->grad_scale;
 }
 
-/* d loss / d h at w + h v by a five-point difference, error O(h^4); h up to 2 % of w's length. */
+/* d loss / d h at w + h v by a five-point difference, error O(h^4); h up to 1 % of w's length. */
 static double slope_along(slope *s, st_tensor w, const float *v)
 {
     int64_t n = st_numel(w);
@@ -94,7 +94,7 @@ static double slope_along(slope *s, st_tensor w, const float *v)
     double sum = 0, length = 0;
     for (int64_t i = 0; i < n; i++)
         length += (double)w0[i] * (double)w0[i];
-    const float step = (float)(0.01 * sqrt(length));
+    const float step = (float)(0.005 * sqrt(length));
     static const struct {
         float at;
         double weight;
@@ -132,7 +132,8 @@ static void slope_param(void *ctx, const st_param *p)
     memcpy(v, g, (size_t)n * sizeof *v);
     double norm = slope_unit(v, n), got = slope_along(s, p->w, v);
     if (!(norm > 0) || fabs(got - norm) > 5e-3 * norm + 2e-6) {
-        fail_msg("%s: %s: gradient's length is %g, slope along it %g", s->type, p->name, norm, got);
+        fail_msg("%s on %s: %s: gradient's length is %g, slope along it %g", s->type,
+                 st_stream_device(s->r->q), p->name, norm, got);
     }
     st_normal_fill(v, n, 0, 1, 77, st_hash_name(p->name));
     slope_unit(v, n);
