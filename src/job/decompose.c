@@ -1,21 +1,32 @@
 /* Projects matrices of a trained model onto structured types: W' = argmin |W - W'|_F over the type,
- * one matrix after the other (each projection uses all processors), the rest copied. */
+ * the rest copied. Matrices are spread over threads with LAPACK single-threaded in each: half of a
+ * singular value decomposition does not run in parallel, so threads inside it are mostly idle. */
 /* SPDX-License-Identifier: MIT */
 #include "job/job.h"
+#include "linalg/linalg.h"
 #include <math.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* One matrix that changes. */
+typedef struct {
+    const char *name;
+    st_spec from, to;
+    double total, lost, seconds; /* |W|^2, |W - W'|^2 */
+} decompose_item;
 
 typedef struct {
     const st_model *from, *to;
     const float *flat;
     float *to_flat;
     const st_decompose_opts *o;
-    json_t *rows;
-    int64_t done, total; /* matrices */
-    double before, lost; /* squared norms so far */
-    st_err *e;
+    decompose_item *item;
+    int64_t n;
+    pthread_mutex_t lock; /* of what follows */
+    int64_t next, done;
+    st_err err;
     st_status status;
 } decompose_run;
 
@@ -83,55 +94,31 @@ static void decompose_norms(const float *w, const float *v, int64_t n, double *t
     *lost = b;
 }
 
-static void decompose_row(decompose_run *r, const char *name, const st_spec *from,
-                          const st_spec *to, double total, double lost, double seconds)
-{
-    char text[ST_SPEC_TEXT], old[ST_SPEC_TEXT];
-    st_spec_print(to, text);
-    st_spec_print(from, old);
-    double share = total > 0.0 ? lost / total : 0.0;
-    json_array_append_new(
-        r->rows, json_pack("{s:s, s:s, s:s, s:I, s:I, s:f, s:f, s:f}", "name", name, "spec", text,
-                           "from", old, "parameters", (json_int_t)st_spec_weights(to),
-                           "parameters_before", (json_int_t)st_spec_weights(from), "energy",
-                           1.0 - share, "error", sqrt(share), "seconds", seconds));
-    r->before += total;
-    r->lost += lost;
-}
-
-static st_status decompose_one(decompose_run *r, const char *name, const st_spec *from,
-                               const st_spec *to, st_err *e)
+static st_status decompose_one(const decompose_run *r, decompose_item *x, st_err *e)
 {
     double start = st_now();
-    int64_t n = to->in * to->out;
-    st_theta old = decompose_theta(r->from, r->flat, name);
-    st_theta new = decompose_theta(r->to, r->to_flat, name);
-    float *w = NULL, *v = st_calloc(n, sizeof *v);
-    bool dense = from->type == &st_map_dense;
-    if (!dense) w = st_calloc(n, sizeof *w);
-    if (!v || (!dense && !w)) {
-        free(w);
-        free(v);
-        ST_FAIL(e, ST_ENOMEM, "%s: out of memory", name);
-    }
-    st_tensor source = dense ? old.p[0] : st_view2(w, ST_F32, to->out, to->in);
-    st_project_opts how = {.randomized = r->o->randomized, .seed = r->o->seed ^ st_hash_name(name)};
-    st_status s = dense ? ST_OK : st_map_expand(from, &old, source, e);
-    if (!s) s = to->type->project(to, source, &new, &how, e);
-    if (!s) s = st_map_expand(to, &new, st_view2(v, ST_F32, to->out, to->in), e);
-    if (!s) {
-        double total, lost;
-        decompose_norms(source.data, v, n, &total, &lost);
-        decompose_row(r, name, from, to, total, lost, st_now() - start);
-    } else {
-        st_err_prefix(e, "%s", name);
-    }
+    int64_t n = x->to.in * x->to.out;
+    st_theta old = decompose_theta(r->from, r->flat, x->name);
+    st_theta new = decompose_theta(r->to, r->to_flat, x->name);
+    bool dense = x->from.type == &st_map_dense;
+    float *v = st_calloc(n, sizeof *v), *w = dense ? NULL : st_calloc(n, sizeof *w);
+    st_status s = ST_OK;
+    if (!v || (!dense && !w)) s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "out of memory");
+    st_tensor source = dense ? old.p[0] : st_view2(w, ST_F32, x->to.out, x->to.in);
+    st_project_opts how = {.randomized = r->o->randomized,
+                           .seed = r->o->seed ^ st_hash_name(x->name)};
+    if (!s && !dense) s = st_map_expand(&x->from, &old, source, e);
+    if (!s) s = x->to.type->project(&x->to, source, &new, &how, e);
+    if (!s) s = st_map_expand(&x->to, &new, st_view2(v, ST_F32, x->to.out, x->to.in), e);
+    if (!s) decompose_norms(source.data, v, n, &x->total, &x->lost);
+    if (s) st_err_prefix(e, "%s", x->name);
+    x->seconds = st_now() - start;
     free(w);
     free(v);
     return s;
 }
 
-/* ---- the walk ----------------------------------------------------------------------------------
+/* ---- all of them -------------------------------------------------------------------------------
  */
 
 static void decompose_copy(void *ctx, const st_param *p)
@@ -142,50 +129,119 @@ static void decompose_copy(void *ctx, const st_param *p)
     memcpy(r->to_flat + p->offset, old.data, st_bytes(old));
 }
 
-static void decompose_visit(void *ctx, const char *name, const st_spec *to)
+static void decompose_count(void *ctx, const char *name, const st_spec *to)
+{
+    (void)name, (void)to;
+    ++*(int64_t *)ctx;
+}
+
+static void decompose_list(void *ctx, const char *name, const st_spec *to)
 {
     decompose_run *r = ctx;
     decompose_spec from = {.name = name};
     st_model_matrices(r->from, decompose_spec_of, &from);
-    if (r->status || st_spec_equal(&from.spec, to)) return;
-    if (st_interrupted()) {
-        r->status = st_fail(r->e, ST_EINTR, __FILE__, __LINE__, "interrupted; nothing was written");
-        return;
-    }
-    st_report(&(st_progress){.what = "decompose",
-                             .done = r->done,
-                             .total = r->total,
-                             .unit = "matrices",
-                             .detail = name});
-    r->status = decompose_one(r, name, &from.spec, to, r->e);
-    r->done++;
+    if (st_spec_equal(&from.spec, to)) return;
+    r->item[r->n++] = (decompose_item){.name = name, .from = from.spec, .to = *to};
 }
 
-static void decompose_total(void *ctx, const char *name, const st_spec *to)
+static void decompose_say(const decompose_run *r, const char *detail, bool last)
 {
-    decompose_run *r = ctx;
-    decompose_spec from = {.name = name};
-    st_model_matrices(r->from, decompose_spec_of, &from);
-    if (!st_spec_equal(&from.spec, to)) r->total++;
-}
-
-static st_status decompose_all(decompose_run *r, st_err *e)
-{
-    r->e = e;
-    /* Everything of the same name and size first; projections then overwrite what they make. */
-    st_model_params(r->to, decompose_copy, r);
-    st_model_matrices(r->to, decompose_total, r);
-    st_model_matrices(r->to, decompose_visit, r);
-    ST_TRY(r->status);
-    char detail[64];
-    snprintf(detail, sizeof detail, "%.2f %% of the energy kept",
-             r->before > 0.0 ? 100.0 * (1.0 - r->lost / r->before) : 100.0);
     st_report(&(st_progress){.what = "decompose",
                              .done = r->done,
-                             .total = r->total,
+                             .total = r->n,
                              .unit = "matrices",
                              .detail = detail,
-                             .last = true});
+                             .last = last});
+}
+
+/* Takes matrices until there are none or something went wrong. */
+static void *decompose_work(void *arg)
+{
+    decompose_run *r = arg;
+    pthread_mutex_lock(&r->lock);
+    while (!r->status && r->next < r->n) {
+        if (st_interrupted()) {
+            r->status =
+                st_fail(&r->err, ST_EINTR, __FILE__, __LINE__, "interrupted; nothing was written");
+            break;
+        }
+        decompose_item *x = &r->item[r->next++];
+        st_err err = {0};
+        decompose_say(r, x->name, false);
+        pthread_mutex_unlock(&r->lock);
+        st_status s = decompose_one(r, x, &err);
+        pthread_mutex_lock(&r->lock);
+        r->done++;
+        if (!s || r->status) continue;
+        r->status = s;
+        r->err = err;
+    }
+    pthread_mutex_unlock(&r->lock);
+    return NULL;
+}
+
+enum { WORKERS = 64 };
+
+static void decompose_spread(decompose_run *r)
+{
+    st_stream *q = NULL; /* knows how many threads are ours */
+    int64_t workers = st_stream_open(&q, "cpu", 0, NULL) == ST_OK ? st_stream_threads(q) : 1;
+    st_stream_close(q);
+    if (workers > r->n) workers = r->n;
+    if (workers > WORKERS) workers = WORKERS;
+    int before = workers > 1 ? st_linalg_threads(1) : 0;
+    pthread_t thread[WORKERS];
+    int64_t started = 0;
+    while (started + 1 < workers && pthread_create(&thread[started], NULL, decompose_work, r) == 0)
+        started++;
+    decompose_work(r);
+    for (int64_t i = 0; i < started; i++)
+        pthread_join(thread[i], NULL);
+    if (workers > 1) st_linalg_threads(before);
+}
+
+static json_t *decompose_rows(const decompose_run *r)
+{
+    json_t *rows = json_array();
+    for (int64_t i = 0; i < r->n; i++) {
+        const decompose_item *x = &r->item[i];
+        char text[ST_SPEC_TEXT], old[ST_SPEC_TEXT];
+        st_spec_print(&x->to, text);
+        st_spec_print(&x->from, old);
+        double share = x->total > 0.0 ? x->lost / x->total : 0.0;
+        json_array_append_new(
+            rows, json_pack("{s:s, s:s, s:s, s:I, s:I, s:f, s:f, s:f}", "name", x->name, "spec",
+                            text, "from", old, "parameters", (json_int_t)st_spec_weights(&x->to),
+                            "parameters_before", (json_int_t)st_spec_weights(&x->from), "energy",
+                            1.0 - share, "error", sqrt(share), "seconds", x->seconds));
+    }
+    return rows;
+}
+
+static st_status decompose_all(decompose_run *r, json_t **rows, st_err *e)
+{
+    int64_t most = 0;
+    st_model_matrices(r->to, decompose_count, &most);
+    r->item = st_calloc(most, sizeof *r->item);
+    if (!r->item) ST_FAIL(e, ST_ENOMEM, "out of memory");
+    st_model_matrices(r->to, decompose_list, r);
+    /* Everything of the same name and size first; projections then overwrite what they make. */
+    st_model_params(r->to, decompose_copy, r);
+    pthread_mutex_init(&r->lock, NULL);
+    decompose_spread(r);
+    pthread_mutex_destroy(&r->lock);
+    if (r->status && e) *e = r->err;
+    ST_TRY(r->status);
+    double total = 0.0, lost = 0.0;
+    for (int64_t i = 0; i < r->n; i++) {
+        total += r->item[i].total;
+        lost += r->item[i].lost;
+    }
+    char detail[64];
+    snprintf(detail, sizeof detail, "%.2f %% of the energy kept",
+             total > 0.0 ? 100.0 * (1.0 - lost / total) : 100.0);
+    decompose_say(r, detail, true);
+    *rows = decompose_rows(r);
     return ST_OK;
 }
 
@@ -201,15 +257,12 @@ st_status st_decompose_weights(const st_model *from, const float *flat, const st
     json_decref(config);
     if (!s) *to_flat = st_calloc(st_model_elements(*to), sizeof **to_flat);
     if (!s && !*to_flat) s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "out of memory");
-    decompose_run r = {
-        .from = from, .to = *to, .flat = flat, .to_flat = *to_flat, .o = o, .rows = json_array()};
-    if (!s) s = decompose_all(&r, e);
-    *matrices = r.rows;
+    decompose_run r = {.from = from, .to = *to, .flat = flat, .to_flat = *to_flat, .o = o};
+    if (!s) s = decompose_all(&r, matrices, e);
+    free(r.item);
     if (!s) return ST_OK;
-    json_decref(*matrices);
     free(*to_flat);
     st_model_close(*to);
-    *matrices = NULL;
     *to_flat = NULL;
     *to = NULL;
     return s;

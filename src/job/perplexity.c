@@ -176,6 +176,7 @@ static void perplexity_say(const perplexity_run *r, int64_t done, bool last)
 static st_status perplexity_windows(perplexity_run *r, st_err *e)
 {
     int64_t done = 0; /* tokens before this one are scored or were first of a window */
+    perplexity_say(r, 0, false);
     for (int64_t begin = 0; done < r->n; begin += r->stride) {
         if (st_interrupted()) ST_FAIL(e, ST_EINTR, "interrupted");
         int64_t end = r->n - begin < r->context ? r->n : begin + r->context;

@@ -22,4 +22,8 @@ st_status st_svd_open(st_svd *out, const float *a, int64_t m, int64_t n, int64_t
                       bool randomized, uint64_t seed, st_err *e);
 void st_svd_close(st_svd *s);
 
+/* Threads that each call of this room uses inside; returns what it was. For programs that call it
+ * from several threads of their own and want 1; to be set while none of them runs. */
+int st_linalg_threads(int n);
+
 #endif

@@ -193,3 +193,10 @@ void st_svd_close(st_svd *s)
     free(s->vt);
     *s = (st_svd){0};
 }
+
+int st_linalg_threads(int n)
+{
+    int before = openblas_get_num_threads();
+    openblas_set_num_threads(n);
+    return before;
+}
