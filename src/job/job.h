@@ -206,9 +206,9 @@ typedef struct {
 } st_decompose_opts;
 /* Projects every matching matrix of a model folder onto its new type and copies the rest. Matrices
  * that are structured already are expanded first. A tied lm_head is replaced (and untied) only by a
- * glob that is its exact name. Result: out, seconds, parameters, parameters_before, matrices: a
- * list of {name, spec, from, parameters, energy, error, seconds}; energy is the share of |W|^2
- * kept, error is |W - W'| / |W| (Frobenius). */
+ * glob that is its exact name. Result: out, seconds, parameters, parameters_before,
+ * mean_energy, matrices: a list of {name, spec, from, parameters, parameters_before, energy, error,
+ * seconds}; energy is the share of |W|^2 kept, error is |W - W'| / |W| (Frobenius). */
 st_status st_decompose(const char *in, const char *out, const st_decompose_opts *o, json_t **result,
                        st_err *e);
 /* The same in memory: *to and *to_flat (host F32) are new, *matrices a new reference. */

@@ -27,14 +27,15 @@ static void pick_greedy(void **state)
 }
 
 /* Frequencies of many draws against the probabilities that `want` says, all else never drawn. */
-static void pick_compare(double temperature, int64_t k, double p, const double want[CHOICES])
+static void pick_compare(const float *logits, double temperature, int64_t k, double p,
+                         const double want[CHOICES])
 {
     struct generate_choice room[CHOICES];
     generate_sampler s = {temperature, p, k, room};
     st_rng r = {.seed = 11, .stream = 5};
     int64_t seen[CHOICES] = {0};
     for (int i = 0; i < DRAWS; i++)
-        seen[generate_pick(&s, logits6, CHOICES, &r)]++;
+        seen[generate_pick(&s, logits, CHOICES, &r)]++;
     double sum = 0.0;
     for (int i = 0; i < CHOICES; i++)
         sum += want[i];
@@ -50,23 +51,28 @@ static void pick_distribution(void **state)
     double want[CHOICES];
     for (int i = 0; i < CHOICES; i++)
         want[i] = exp((double)logits6[i] / 0.7);
-    pick_compare(0.7, 0, 0.0, want);
-    pick_compare(0.7, CHOICES + 10, 1.0, want);
+    pick_compare(logits6, 0.7, 0, 0.0, want);
+    pick_compare(logits6, 0.7, CHOICES + 10, 1.0, want);
     for (int i = 0; i < CHOICES; i++)
         want[i] = exp((double)logits6[i]);
-    pick_compare(1.0, 0, 0.0, want);
+    pick_compare(logits6, 1.0, 0, 0.0, want);
     /* The four likeliest are 1, 4, 3, 0. */
     want[2] = want[5] = 0.0;
-    pick_compare(1.0, 4, 0.0, want);
+    pick_compare(logits6, 1.0, 4, 0.0, want);
     want[0] = 0.0;
-    pick_compare(1.0, 3, 0.0, want);
+    pick_compare(logits6, 1.0, 3, 0.0, want);
     /* Probabilities 0.358 (twice), 0.217, 0.048, 0.018, 0.002: half takes 1 and 4, 0.73 takes 3. */
-    pick_compare(1.0, 0, 0.73, want);
+    pick_compare(logits6, 1.0, 0, 0.73, want);
     want[3] = 0.0;
-    pick_compare(1.0, 0, 0.5, want);
+    pick_compare(logits6, 1.0, 0, 0.5, want);
     want[4] = 0.0;
-    pick_compare(1.0, 0, 0.1, want);
-    pick_compare(1.0, 1, 0.0, want);
+    pick_compare(logits6, 1.0, 0, 0.1, want);
+    pick_compare(logits6, 1.0, 1, 0.0, want);
+    /* Rising: the last are the likeliest. */
+    const float rising[CHOICES] = {0.0f, 1.0f, 2.0f, 3.0f, 4.0f, 5.0f};
+    for (int i = 0; i < CHOICES; i++)
+        want[i] = i < 4 ? 0.0 : exp((double)i);
+    pick_compare(rising, 1.0, 2, 0.0, want);
 }
 
 /* ---- characters ---------------------------------------------------------------------------------
