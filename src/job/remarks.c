@@ -173,7 +173,7 @@ static void remarks_speed(remarks_list *r, const char *path, const char *what)
 /* Among the structured models within 5 % of the best perplexity at their size, the fastest. */
 static void remarks_choice(remarks_list *r, int reduction)
 {
-    static const char *const speed[] = {"train_tokens_per_second", "prefill.tokens_per_second",
+    static const char *const speed[] = {"train.tokens_per_second", "prefill.tokens_per_second",
                                         "decode.tokens_per_second"};
     int n;
     const json_t *best = remarks_extreme(r, reduction, "perplexity", 1, &n);
@@ -274,7 +274,7 @@ st_status st_remarks_add(json_t *results, st_err *e)
     }
     for (int k = 0; k < 2; k++)
         remarks_choice(&r, reductions[k]);
-    remarks_speed(&r, "train_tokens_per_second", "Training");
+    remarks_speed(&r, "train.tokens_per_second", "Training");
     remarks_speed(&r, "prefill.tokens_per_second", "Prefill");
     remarks_speed(&r, "decode.tokens_per_second", "Decoding at batch 1");
     remarks_work(&r);

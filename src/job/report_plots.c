@@ -127,7 +127,7 @@ static const plots_scatter_kind plots_scatters[] = {
     {"perplexity-prefill", "prefill.tokens_per_second", "Perplexity against prefill speed",
      "tokens per second, one full context at once (more is better)",
      "Right and low is better. Prefill is bound by arithmetic, as training is.", true},
-    {"perplexity-train", "train_tokens_per_second", "Perplexity against training speed",
+    {"perplexity-train", "train.tokens_per_second", "Perplexity against training speed",
      "training tokens per second (more is better)",
      "Right and low is better. A training step is forward, backward and the AdamW update.", true},
 };
