@@ -209,7 +209,7 @@ static void test_resume(void **state)
     (void)state;
     resumes("random", "train.dropout=0.2");
     resumes("shuffle", "data.order=shuffle train.micro_batch=2 train.tokens_per_step=96");
-    resumes("order", "data.order=sequential train.schedule=linear");
+    resumes("order", "data.order=sequential train.schedule=linear threads=2");
 }
 
 static void test_bf16(void **state)
@@ -300,7 +300,7 @@ static void test_interrupt(void **state)
     int cuts = 0;
     for (int i = 0, s = ST_EINTR; s == ST_EINTR && i < 100; i++) {
         char when[32];
-        snprintf(when, sizeof when, "-%d", 4000 + 9973 * i % 60000);
+        snprintf(when, sizeof when, "-%d", 4000 + 9973 * i % 60000 + 4000 * i);
         s = spawn(when, "storm");
         cuts += s == ST_EINTR;
         assert_true(s == ST_EINTR || s == ST_OK);
@@ -371,8 +371,8 @@ static void test_no_allocation(void **state)
         snprintf(name, sizeof name, "alloc%d", d);
         snprintf(more, sizeof more,
                  "train.steps=20 eval.every=0 ckpt.every=0 train.dropout=0.1 "
-                 "train.tokens_per_step=128 dtype=%s",
-                 dtype[d]);
+                 "train.tokens_per_step=128 dtype=%s threads=%d",
+                 dtype[d], d + 1);
         st_sink_set(&(st_sink){.progress = count_at});
         json_decref(runs_good(name, more));
         st_sink_set(NULL);
