@@ -52,17 +52,23 @@ bool cases_norm_bwd(parity_case *c)
 /* Lengths that straddle the blocks of the fast kernels; slices of a packed tensor; caches. */
 static bool layers_attend(parity_case *c, st_attend_fwd_args *a)
 {
-    static const int len[] = {1, 2, 5, 16, 31, 33, 64, 65, 100, 130};
+    static const int len[] = {1, 2, 5, 9, 33, 65, 97, 130, 193, 400};
     static const int dim[] = {1, 8, 16, 20, 32, 64, 80, 128, 130};
     if (c->variant >= 40) return false;
     a->batch = 1 + parity_pick(c, 1, 2);
     a->heads = 1 + parity_pick(c, 2, 3);
     a->head_dim = dim[parity_pick(c, 3, 9)];
     a->q_len = len[c->variant % 10];
+    if (a->q_len > 130) { /* more than one block of keys: small otherwise, ref is slow */
+        a->batch = 1;
+        a->heads = c->variant > 20 ? 2 : 1;
+        a->head_dim = dim[parity_pick(c, 3, 4)];
+    }
     a->kv_len = a->q_len;
     a->causal = parity_pick(c, 4, 3) > 0;
     int how = (int)parity_pick(c, 5, 3);
     if (how == 1) a->q_start = parity_pick(c, 6, 90); /* the cache holds q_start keys already */
+    if (how == 1 && a->q_len < 8) a->q_start *= 7;
     if (how == 1) a->kv_len = a->q_start + a->q_len;
     if (how == 2 && !a->causal) a->kv_len = parity_dim(c, 7, 130);
     a->scale = 1.0f / sqrtf((float)a->head_dim);

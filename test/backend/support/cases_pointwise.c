@@ -180,12 +180,13 @@ bool cases_gate_bwd(parity_case *c)
 /* Blocks shorter and longer than a vector; columns that are padding, wholly or in part. */
 static bool pointwise_fold(parity_case *c, st_fold_fwd_args *a)
 {
-    static const int block[] = {1, 4, 8, 24, 32, 64, 128};
+    static const int block[] = {1, 4, 8, 24, 32, 128, 1040};
     if (c->variant >= 40) return false;
     a->rows = parity_dim(c, 1, 65);
     a->block = block[parity_pick(c, 2, 7)];
     a->vec = (int64_t[]){1, 2, 4, 8}[parity_pick(c, 3, 4)];
     if (a->block % a->vec) a->vec = 1;
+    if (a->block > 1000) a->rows = 3;
     a->factor = (int64_t[]){1, 2, 3, 4, 8}[parity_pick(c, 4, 5)];
     a->supers = 1 + parity_pick(c, 5, 6);
     a->folds = parity_pick(c, 6, 2) ? 1 : 1 + parity_pick(c, 7, 3);

@@ -7,10 +7,11 @@
 #include <string.h>
 #include <sys/mman.h>
 
-/* Each operand of each run lies in its own slot between inaccessible pages. */
+/* Each operand of each run (ref, the tested backend twice, and the operands as they were) lies in its
+ * own slot between inaccessible pages. */
 #define SLOT_BYTES ((size_t)4 << 20)
 #define GUARD_BYTES ((size_t)1 << 16)
-enum { RUNS = 3, ARGS_BYTES = 2048 };
+enum { REF, ONE, TWO, PRISTINE, RUNS, ARGS_BYTES = 2048 };
 static const unsigned char CANARY = 0xA7;
 static const char *program = "parity_test";
 
@@ -120,38 +121,39 @@ static char *parity_place(const parity_case *c, int run, int i)
     return c->seed % 2 ? slot + 64 : slot + SLOT_BYTES - bytes;
 }
 
-static void parity_fill(const parity_case *c, int i, char *data)
+/* Element `at` + j of operand `i` for j < len, in its dtype. */
+static void parity_draw(const parity_case *c, int i, int64_t at, int64_t len, char *to)
 {
+    float value[1024];
     const parity_operand *o = &c->operand[i];
-    int64_t n = o->shape.dim[0];
     uint64_t seed = c->seed * 1000 + (uint64_t)i;
-    memset(data - 64, CANARY, 64);
-    if (c->seed % 2) memset(data + st_bytes(o->shape), CANARY, 64);
-    if (o->role == PARITY_OUT) { /* NaN in both dtypes */
-        for (size_t b = 0; b < st_bytes(o->shape); b += 2) memcpy(data + b, "\xad\x7f", 2);
-        return;
+    if (o->lo == o->hi) st_normal_fill(value, len, 0, (float)o->hi, seed, (uint64_t)at);
+    for (int64_t j = 0; j < len; j++) {
+        double u = st_op_u32(seed, 7, at + j) * 0x1p-32;
+        if (o->lo != o->hi) value[j] = (float)(o->lo + u * (o->hi - o->lo));
+        int32_t id = (int32_t)floor(o->lo + u * (o->hi - o->lo));
+        if (o->shape.dtype == ST_I32) memcpy(to + 4 * j, &id, 4);
     }
-    for (int64_t at = 0; at < n; at += 1024) {
-        float value[1024];
-        int64_t len = n - at < 1024 ? n - at : 1024;
-        if (o->lo == o->hi) st_normal_fill(value, len, 0, (float)o->hi, seed, (uint64_t)at);
-        for (int64_t j = 0; j < len; j++) {
-            double u = st_op_u32(seed, 7, at + j) * 0x1p-32;
-            if (o->lo != o->hi) value[j] = (float)(o->lo + u * (o->hi - o->lo));
-            int32_t id = (int32_t)floor(o->lo + u * (o->hi - o->lo));
-            if (o->shape.dtype == ST_I32) ((int32_t *)(void *)data)[at + j] = id;
-        }
-        if (o->shape.dtype == ST_I32) continue;
-        st_convert(data + (size_t)at * st_dtype_size(o->shape.dtype), o->shape.dtype, value, ST_F32,
-                   len);
-    }
+    if (o->shape.dtype != ST_I32) st_convert(to, o->shape.dtype, value, ST_F32, len);
 }
 
-static uint64_t parity_hash(const char *data, size_t bytes)
+/* Operands as every run finds them. */
+static void parity_prepare(const parity_case *c)
 {
-    uint64_t h = 0xcbf29ce484222325u;
-    for (size_t i = 0; i < bytes; i++) h = (h ^ (unsigned char)data[i]) * 0x100000001b3u;
-    return h;
+    for (int i = 0; i < c->operands; i++) {
+        const parity_operand *o = &c->operand[i];
+        char *data = parity_place(c, PRISTINE, i);
+        size_t size = st_dtype_size(o->shape.dtype), bytes = st_bytes(o->shape);
+        int64_t n = o->shape.dim[0];
+        memset(data - 64, CANARY, 64);
+        if (c->seed % 2) memset(data + bytes, CANARY, 64);
+        for (size_t b = 0; o->role == PARITY_OUT && b < bytes; b += 2) {
+            memcpy(data + b, "\xad\x7f", 2); /* NaN in both dtypes */
+        }
+        for (int64_t at = 0; o->role != PARITY_OUT && at < n; at += 1024) {
+            parity_draw(c, i, at, n - at < 1024 ? n - at : 1024, data + (size_t)at * size);
+        }
+    }
 }
 
 static bool parity_canary_ok(const parity_case *c, int i, const char *data)
@@ -164,11 +166,10 @@ static bool parity_canary_ok(const parity_case *c, int i, const char *data)
     return true;
 }
 
-/* Fills the operands of a run, calls, checks what must not change. NULL or what went wrong. */
+/* Sets the operands of a run, calls, checks what must not change. NULL or what went wrong. */
 static const char *parity_execute(const parity_case *c, int run, parity_call *call, st_stream *q)
 {
     _Alignas(64) char args[ARGS_BYTES];
-    uint64_t before[PARITY_OPERANDS] = {0};
     memcpy(args, c->args, ARGS_BYTES);
     for (int i = 0; i < c->operands; i++) {
         const parity_operand *o = &c->operand[i];
@@ -176,8 +177,8 @@ static const char *parity_execute(const parity_case *c, int run, parity_call *ca
         t.data = parity_place(c, run, o->shares < 0 ? i : o->shares);
         memcpy(args + o->at, &t, sizeof t);
         if (o->shares >= 0) continue;
-        parity_fill(c, i, t.data);
-        if (o->role == PARITY_IN) before[i] = parity_hash(t.data, st_bytes(t));
+        size_t behind = c->seed % 2 ? 64 : 0;
+        memcpy((char *)t.data - 64, parity_place(c, PRISTINE, i) - 64, st_bytes(t) + 64 + behind);
     }
     call(q, args);
     st_err e;
@@ -187,7 +188,7 @@ static const char *parity_execute(const parity_case *c, int run, parity_call *ca
         if (o->shares >= 0) continue;
         const char *data = parity_place(c, run, i);
         if (!parity_canary_ok(c, i, data)) return "wrote outside an operand";
-        if (o->role == PARITY_IN && parity_hash(data, st_bytes(o->shape)) != before[i]) {
+        if (o->role == PARITY_IN && memcmp(data, parity_place(c, PRISTINE, i), st_bytes(o->shape))) {
             return "changed an input";
         }
     }
@@ -218,14 +219,14 @@ static bool parity_same(const parity_operand *o, const char *ref, const char *cp
     return fabs(*want - *got) <= o->tol + ulp * fabs(*want);
 }
 
-/* Compares the outputs of runs 0 (ref) and 1, and 1 and 2 bit by bit. */
+/* Compares the tested backend with ref, and its two runs bit by bit. */
 static bool parity_compare(const parity_case *c, char *why, size_t room)
 {
     for (int i = 0; i < c->operands; i++) {
         const parity_operand *o = &c->operand[i];
         if (o->role == PARITY_IN || o->shares >= 0) continue;
-        const char *ref = parity_place(c, 0, i), *one = parity_place(c, 1, i);
-        if (memcmp(one, parity_place(c, 2, i), st_bytes(o->shape)) != 0) {
+        const char *ref = parity_place(c, REF, i), *one = parity_place(c, ONE, i);
+        if (memcmp(one, parity_place(c, TWO, i), st_bytes(o->shape)) != 0) {
             snprintf(why, room, "operand %d: two calls disagree", i);
             return false;
         }
@@ -332,12 +333,13 @@ static int parity_one(const parity_op *op, int variant, st_dtype t, uint64_t see
     if (op->args_size > ARGS_BYTES) abort();
     parity_case c = {.op = op->op, .variant = variant, .dtype = t, .seed = seed, .args = args};
     if (!op->describe(&c)) return -1;
-    const char *ref_fault = parity_execute(&c, 0, op->call, ref);
+    parity_prepare(&c);
+    const char *ref_fault = parity_execute(&c, REF, op->call, ref);
     for (int i = 0; i < configs; i++) {
         char why[256] = "";
         const char *fault = ref_fault;
-        if (!fault) fault = parity_execute(&c, 1, op->call, k[i].cpu);
-        if (!fault) fault = parity_execute(&c, 2, op->call, k[i].cpu);
+        if (!fault) fault = parity_execute(&c, ONE, op->call, k[i].cpu);
+        if (!fault) fault = parity_execute(&c, TWO, op->call, k[i].cpu);
         if (fault) snprintf(why, sizeof why, "%s", fault);
         else if (parity_compare(&c, why, sizeof why))
             parity_dry_ok(&c, op, k[i].dry, why, sizeof why);
