@@ -87,7 +87,7 @@ static void demo_show(const json_t *result)
 
 const cmd_command cmd_demo = {
     .name = "demo",
-    .summary = "compare all matrix types on real text in a few minutes, with a report",
+    .summary = "compare all matrix types on real text, with a report",
     .usage = "OUT [--budget SECONDS] [--text PATH ...] [--seed N]",
     .detail =
         "Trains a byte-level BPE tokenizer and a small dense GPT-2 on real text, decomposes "
