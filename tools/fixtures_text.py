@@ -25,6 +25,8 @@ TEXTS = [
     "it's I'm we're they've you'll he'd don't", "IT'S 'S 's' ''s '", "'", "''", " 's", "x'llama 'rest",
     "it’s “quoted” — dash… ©®", "tab\tseparated\t\tvalues", "trailing space ", "two  spaces   three",
     "ideographic\u3000space\u3000\u3000x", "nbsp\u00a0a\u00a0\u00a0b", "nel\u0085x ls\u2028ps\u2029y",
+    *(f"a{c}b{c}{c}c{c}{c}{c}d {c}e{c} f" for c in "\t\n\v\f\r\x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005"
+      "\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000\x1c\x1f\u180e\u200b\u2060\ufeff"),
     "\u180evowel sep \u200bzero \ufeffbom \u2060wj", "\u1680ogham \u202f\u205f\u2003", "\x1c\x1d\x1e\x1fx",
     "123 4567 3.14 1,000 1e-5", "١٢٣ ४५६ 三百 一二三 ②½Ⅳ ௧௨", "３４５ ｆｕｌｌ", "naïve café cafe\u0301 A\u030a",
     "e\u0301\u0302\u0303x", "हिन्दी भाषा ไทยภาษา", "日本語テキスト。東京タワー", "한국어 텍스트", "עברית العربية", "Привет, мир!",

@@ -35,6 +35,8 @@ struct st_bpe {
 
 /* Where the word of GPT-2's pattern that starts at text[i], i < n, ends. */
 size_t st_pretoken_end(const char *text, size_t n, size_t i);
+/* Is the word text[i..end) white space? */
+bool st_pretoken_blank(const char *text, size_t end, size_t i);
 
 /* Room for n tokens of `bytes` bytes in all and `merges` merges, zeroed. */
 st_status st_bpe_make(st_bpe **out, int64_t n, size_t bytes, int64_t merges, st_err *e);

@@ -83,3 +83,11 @@ size_t st_pretoken_end(const char *text, size_t n, size_t i)
     /* White space before a word gives up its last character, if it has more than one. */
     return class == SPACE && i < n && last > start ? last : i;
 }
+
+bool st_pretoken_blank(const char *text, size_t end, size_t i)
+{
+    const uint8_t *s = (const uint8_t *)text;
+    size_t len;
+    if (pretoken_class(s, end, i, &len) != SPACE) return false;
+    return i + len >= end || pretoken_class(s, end, i + len, &len) == SPACE;
+}

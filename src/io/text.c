@@ -162,9 +162,11 @@ static size_t docs_cut(const char *s, size_t n)
     for (size_t i = n; i-- > 1;)
         if ((s[i] == ' ' || s[i] == '\n') && s[i - 1] > ' ' && s[i - 1] < 127) return i;
     size_t cut = 0;
-    for (size_t i = 0; i < n;) { /* a word's end is certain if a whole character follows it */
-        i = st_pretoken_end(s, n, i);
-        if (i + 4 <= n) cut = i;
+    /* Elsewhere a word's end is certain if a whole character follows it. White space does not do:
+     * at the end of a text it keeps the last character that it gives up before a word. */
+    for (size_t i = 0, end; i < n; i = end) {
+        end = st_pretoken_end(s, n, i);
+        if (end + 4 <= n && !st_pretoken_blank(s, end, i)) cut = end;
     }
     return cut;
 }

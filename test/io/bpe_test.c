@@ -170,6 +170,35 @@ static void bpe_long_words(void **state)
     st_bpe_close(b);
 }
 
+/* More words than are remembered, some of them alike to the hash: every one comes back. */
+static void bpe_many_words(void **state)
+{
+    (void)state;
+    enum { WORDS = 400000, LEN = 8 };
+    st_bpe *b;
+    st_err e = {0};
+    st_rng r = {.seed = 4};
+    char *text = malloc(WORDS * LEN);
+    for (int i = 0; i < WORDS * LEN; i++)
+        text[i] = i % LEN ? (char)('a' + st_rng_below(&r, 26)) : ' ';
+    assert_ok(st_bpe_open(&b, "test/fixtures/text/license-400.json", &e), &e);
+    for (int pass = 0; pass < 2; pass++) {
+        st_ids ids = {0};
+        size_t at = 0;
+        assert_ok(st_bpe_encode(b, text, WORDS * LEN, &ids, &e), &e);
+        for (int64_t k = 0; k < ids.n; k++) {
+            size_t n;
+            const char *bytes = st_bpe_bytes(b, ids.id[k], &n);
+            assert_true(at + n <= WORDS * LEN && !memcmp(bytes, text + at, n));
+            at += n;
+        }
+        assert_int_equal(at, WORDS * LEN);
+        st_ids_free(&ids);
+    }
+    free(text);
+    st_bpe_close(b);
+}
+
 static void bpe_endless_word(void **state)
 {
     (void)state;
@@ -191,7 +220,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bpe_as_hugging_face), cmocka_unit_test(bpe_small_as_hugging_face),
         cmocka_unit_test(bpe_real_texts),      cmocka_unit_test(bpe_long_words),
-        cmocka_unit_test(bpe_endless_word),
+        cmocka_unit_test(bpe_many_words),      cmocka_unit_test(bpe_endless_word),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

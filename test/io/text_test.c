@@ -348,7 +348,11 @@ static void text_pieces_of(const char *path, const char *text, size_t n, int64_t
     st_ids whole = {0}, parts = {0};
     const char *part;
     size_t k, at = 0;
-    assert_ok(st_bpe_open(&b, "test/fixtures/text/license-400.json", &e), &e);
+    st_bpe_trainer *t; /* a tokenizer that has tokens for what is in the text */
+    assert_ok(st_bpe_trainer_open(&t, &e), &e);
+    assert_ok(st_bpe_trainer_feed(t, text, n, &e), &e);
+    assert_ok(st_bpe_trainer_finish(t, 1000, 2, &b, &e), &e);
+    st_bpe_trainer_close(t);
     assert_ok(st_bpe_encode(b, text, n, &whole, &e), &e);
     assert_ok(st_docs_open(&d, &path, 1, &(st_docs_opts){.piece_bytes = piece}, &e), &e);
     do {
@@ -399,16 +403,38 @@ static void text_pieces(void **state)
     st_test_remove(dir);
 }
 
+/* Small pieces of one JSON text: thousands of cuts, at every kind of place. */
 static void text_json_pieces(void **state)
 {
     (void)state;
+    static const char *const bit[] = {"a",
+                                      "the",
+                                      " ",
+                                      "  ",
+                                      "   ",
+                                      "\n",
+                                      "\n\n\n",
+                                      "'s",
+                                      "'re",
+                                      "7",
+                                      "\xe3\x80\x80",
+                                      "\xc2\xa0",
+                                      "\xf0\x9f\x98\x80",
+                                      "!",
+                                      "\xc3\xa9"};
     const char *dir = st_test_dir();
-    static char text[300000], line[400000];
-    size_t n = 0;
-    for (int i = 0; n + 32 < sizeof text; i++)
-        n += (size_t)sprintf(text + n, "w%d%s%c", i, i % 3 ? " " : "  ", "x9."[i % 3]);
-    int k = sprintf(line, "{\"text\": \"%s\"}\n", text);
-    text_pieces_of(text_file(dir, "p.jsonl", line, (size_t)k), text, n, 5000);
+    static char text[100000];
+    for (int seed = 0; seed < 4; seed++) {
+        st_rng r = {.seed = (uint64_t)seed};
+        size_t n = 0;
+        while (n + 8 < sizeof text)
+            n += (size_t)sprintf(text + n, "%s", bit[st_rng_below(&r, seed % 2 ? 15 : 8)]);
+        json_t *row = json_pack("{s:s%}", "text", text, n);
+        char *line = json_dumps(row, 0);
+        text_pieces_of(text_file(dir, "p.jsonl", line, strlen(line)), text, n, 37);
+        free(line);
+        json_decref(row);
+    }
     st_test_remove(dir);
 }
 
