@@ -40,27 +40,26 @@ static inline vec vec_read(const void *p, st_dtype t, int64_t i)
 }
 
 #if LANES == 4
-#define VEC_LOW  {0, 4, 1, 5}
-#define VEC_HIGH {2, 6, 3, 7}
+#define VEC_LOW  0, 4, 1, 5
+#define VEC_HIGH 2, 6, 3, 7
 #elif LANES == 8
-#define VEC_LOW  {0, 8, 1, 9, 2, 10, 3, 11}
-#define VEC_HIGH {4, 12, 5, 13, 6, 14, 7, 15}
+#define VEC_LOW  0, 8, 1, 9, 2, 10, 3, 11
+#define VEC_HIGH 4, 12, 5, 13, 6, 14, 7, 15
 #else
-#define VEC_LOW  {0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23}
-#define VEC_HIGH {8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31}
+#define VEC_LOW  0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define VEC_HIGH 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
 #endif
 
 /* Transposes LANES vectors in place: interleaving halves log2(LANES) times. */
 static inline void vec_transpose(vec v[LANES])
 {
-    const vec_u32 low = VEC_LOW, high = VEC_HIGH;
 #pragma GCC unroll 4
     for (int round = 1; round < LANES; round *= 2) {
         vec next[LANES];
 #pragma GCC unroll 8
         for (int i = 0; i < LANES / 2; i++) {
-            next[2 * i] = __builtin_shuffle(v[i], v[i + LANES / 2], low);
-            next[2 * i + 1] = __builtin_shuffle(v[i], v[i + LANES / 2], high);
+            next[2 * i] = __builtin_shufflevector(v[i], v[i + LANES / 2], VEC_LOW);
+            next[2 * i + 1] = __builtin_shufflevector(v[i], v[i + LANES / 2], VEC_HIGH);
         }
 #pragma GCC unroll 16
         for (int i = 0; i < LANES; i++) v[i] = next[i];
