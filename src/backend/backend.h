@@ -13,6 +13,10 @@ typedef struct st_ops {
 #undef ST_OP
 } st_ops;
 
+/* The value that OPENBLAS_CORETYPE should have had when the process started, where the library did
+ * not recognise a modern processor; NULL where all is well. */
+const char *st_blas_core(void);
+
 /* What a dry stream has added up. */
 typedef struct {
     int64_t macs;        /* multiply-adds of products and attention, others not counted */

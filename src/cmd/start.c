@@ -1,4 +1,5 @@
-/* What the process needs before any work: open descriptors, signals, OpenMP's environment. */
+/* What the process needs before any work: open descriptors, signals, the environment that OpenMP
+ * and the BLAS read when they are loaded. */
 /* SPDX-License-Identifier: MIT */
 #include "cmd/cmd.h"
 #include <errno.h>
@@ -100,6 +101,8 @@ void cmd_start_threads(char **argv, int64_t threads)
                  (long long)(threads > 0 ? threads : start_processors()));
         again |= setenv("OMP_NUM_THREADS", text, 1) == 0;
     }
+    const char *core = getenv("OPENBLAS_CORETYPE") ? NULL : st_blas_core();
+    if (core) again |= setenv("OPENBLAS_CORETYPE", core, 1) == 0;
     if (!again || setenv(START_MARK, "1", 1) != 0) return;
     execv("/proc/self/exe", argv);
     unsetenv(START_MARK); /* no /proc: slower, not wrong */

@@ -16,6 +16,7 @@ typedef void st_cpu_gemm(st_stream *q, const st_gemm_args *g);
 
 typedef struct {
     st_cpu_gemm *own;    /* our kernels: any shape and dtype */
+    bool blas_lost;      /* the library took kernels of another age: ours are faster */
     st_arena scratch;    /* `threads` pieces of ST_CPU_SCRATCH bytes */
 } st_cpu;
 
