@@ -68,19 +68,21 @@ static void prepare_show(const json_t *r)
     bool by_tokens = !strcmp(cmd_get_str(r, "split"), "tokens");
     cmd_grid g = {.head = "<file|tokens|documents|bytes"};
     static const char *const sets[] = {"train", "val"};
+    const json_t *files = json_object_get(r, "files"); /* in this order */
     for (int i = 0; i < 2; i++) {
         char key[32];
         snprintf(key, sizeof key, "%s_tokens", sets[i]);
         int64_t tokens = cmd_get_int(r, key);
         snprintf(key, sizeof key, "%s_documents", sets[i]);
-        cmd_grid_add(&g, "%s/%s.bin", cmd_get_str(r, "out"), sets[i]);
+        cmd_grid_add(&g, "%s", json_string_value(json_array_get(files, (size_t)i)));
         cmd_grid_add(&g, "%s", cmd_count(tokens).s);
         cmd_grid_add(&g, "%s", by_tokens ? "" : cmd_count(cmd_get_int(r, key)).s);
         cmd_grid_add(&g, "%s", cmd_bytes(2 * tokens).s);
     }
     cmd_grid_print(&g, stdout);
-    printf("%s of text in %s documents, %.3g bytes a token, %s (%s/s)\n", cmd_bytes(bytes).s,
-           cmd_count(cmd_get_int(r, "documents")).s,
+    int64_t documents = cmd_get_int(r, "documents");
+    printf("%s of text in %s document%s, %.3g bytes a token, %s (%s/s)\n", cmd_bytes(bytes).s,
+           cmd_count(documents).s, documents == 1 ? "" : "s",
            (double)bytes / (double)cmd_get_int(r, "tokens"), cmd_seconds(seconds).s,
            cmd_bytes((int64_t)((double)bytes / (seconds > 1e-6 ? seconds : 1e-6))).s);
 }

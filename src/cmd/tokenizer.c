@@ -46,10 +46,12 @@ static st_status tokenizer_run(const cmd_args *a, json_t **result, st_err *e)
 
 static void tokenizer_show(const json_t *r)
 {
-    printf("%s: %s tokens, %s merges, learned from %s in %s documents (%s)\n",
+    int64_t documents = cmd_get_int(r, "documents");
+    printf("%s: %s tokens, %s merges, learned from %s in %s document%s (%s)\n",
            cmd_get_str(r, "out"), cmd_count(cmd_get_int(r, "vocab_size")).s,
            cmd_count(cmd_get_int(r, "merges")).s, cmd_bytes(cmd_get_int(r, "bytes")).s,
-           cmd_count(cmd_get_int(r, "documents")).s, cmd_seconds(cmd_get_num(r, "seconds")).s);
+           cmd_count(documents).s, documents == 1 ? "" : "s",
+           cmd_seconds(cmd_get_num(r, "seconds")).s);
 }
 
 const cmd_command cmd_tokenizer = {
