@@ -247,11 +247,42 @@ static st_status info_safetensors(const char *path, json_t *r, st_err *e)
     return ST_OK;
 }
 
+/* A config object: its facts. */
+static st_status info_facts(const char *path, const json_t *config, json_t *r, st_err *e)
+{
+    st_model *m = NULL;
+    json_t *facts = NULL;
+    st_status s = st_model_open(&m, config, e);
+    if (s) st_err_prefix(e, "%s", path);
+    if (!s) s = st_model_facts(m, "cpu", &facts, e);
+    if (!s) json_object_update(r, facts);
+    json_decref(facts);
+    st_model_close(m);
+    return s;
+}
+
+/* "gpt2" and its like, when there is no file of that name. */
+static st_status info_name(const char *name, json_t *r, st_err *e)
+{
+    json_t *config = NULL;
+    ST_TRY(st_fresh_config(&config, name, e));
+    st_status s = info_facts(name, config, r, e);
+    json_decref(config);
+    return s;
+}
+
+static bool info_is_name(const char *path)
+{
+    for (int i = 0; st_fresh_names[i]; i++) {
+        if (strcmp(path, st_fresh_names[i]) == 0) return true;
+    }
+    return false;
+}
+
 /* A GPT-2's config.json, a tokenizer.json or vocab.json. */
 static st_status info_json(const char *path, json_t *r, st_err *e)
 {
-    json_t *j = NULL, *facts = NULL;
-    st_model *m = NULL;
+    json_t *j = NULL;
     ST_TRY(st_json_load(&j, path, INFO_JSON, e));
     bool config = json_object_get(j, "model_type") || json_object_get(j, "n_embd");
     st_status s = ST_OK;
@@ -259,14 +290,25 @@ static st_status info_json(const char *path, json_t *r, st_err *e)
         json_object_set_new(r, "kind", json_string("tokenizer"));
         s = info_tokenizer(path, r, e);
     } else {
-        s = st_model_open(&m, j, e);
-        if (s) st_err_prefix(e, "%s", path);
-        if (!s) s = st_model_facts(m, "cpu", &facts, e);
-        if (!s) json_object_update(r, facts);
+        s = info_facts(path, j, r, e);
     }
-    json_decref(facts);
     json_decref(j);
-    st_model_close(m);
+    return s;
+}
+
+typedef st_status info_fn(const char *path, json_t *r, st_err *e);
+
+static st_status info_tell(const char *kind, info_fn *tell, const char *path, json_t **result,
+                           st_err *e)
+{
+    json_t *r = json_object();
+    json_object_set_new(r, "kind", json_string(kind));
+    json_object_set_new(r, "path", json_string(path));
+    st_status s = tell(path, r, e);
+    if (s)
+        json_decref(r);
+    else
+        *result = r;
     return s;
 }
 
@@ -274,7 +316,7 @@ static const struct {
     const char *kind;
     bool folder;
     bool (*is)(const char *path);
-    st_status (*tell)(const char *path, json_t *r, st_err *e);
+    info_fn *tell;
 } kinds[] = {
     {"checkpoint", true, info_is_checkpoint, info_checkpoint},
     {"model", true, info_is_model, info_model},
@@ -290,19 +332,14 @@ static const struct {
 st_status st_info(const char *path, json_t **result, st_err *e)
 {
     *result = NULL;
-    if (!st_path_exists(path)) ST_FAIL(e, ST_EIO, "%s: there is no such file or folder", path);
-    bool folder = st_path_is_dir(path);
+    bool there = st_path_exists(path), folder = there && st_path_is_dir(path);
+    if (!there && !info_is_name(path)) {
+        ST_FAIL(e, ST_EIO, "%s: there is no such file or folder", path);
+    }
+    if (!there) return info_tell("config", info_name, path, result, e);
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         if (kinds[i].folder != folder || !kinds[i].is(path)) continue;
-        json_t *r = json_object();
-        json_object_set_new(r, "kind", json_string(kinds[i].kind));
-        json_object_set_new(r, "path", json_string(path));
-        st_status s = kinds[i].tell(path, r, e);
-        if (s)
-            json_decref(r);
-        else
-            *result = r;
-        return s;
+        return info_tell(kinds[i].kind, kinds[i].tell, path, result, e);
     }
     if (folder) {
         ST_FAIL(e, ST_EARG,
