@@ -13,9 +13,10 @@ static const struct {
     {3, 5, 1025},   {16, 16, 2048}, {4, 768, 1024},  {768, 3, 513},  {1, 3072, 5},
     {33, 17, 0},    {1, 9, 0},      {97, 101, 103},  {128, 128, 128}, {257, 192, 64},
     {24, 32, 1000}, {1000, 24, 32}, {1000, 8, 8},    {1, 1, 5000},   {15, 1025, 9},  {130, 140, 2000},
-    {12, 100, 200}, {300, 4, 96},   {500, 530, 300},
+    {12, 100, 200}, {300, 4, 96},   {500, 530, 300}, {1000, 4, 1},    {1000, 1, 4},   {777, 3, 6},
+    {2048, 9, 16},  {1, 4, 9000},   {4, 1, 9001},    {3, 3, 777},     {16, 16, 130},  {65, 16, 1},
 };
-enum { NAMED = sizeof named / sizeof *named, VARIANTS = 150 };
+enum { NAMED = sizeof named / sizeof *named, VARIANTS = 160 };
 
 /* Blocks side by side in rows (how block-diagonal maps call), or one behind the other. */
 static void gemm_batch(parity_case *c, st_gemm_args *g)

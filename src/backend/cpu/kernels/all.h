@@ -6,6 +6,7 @@
 
 /* in the order of what uses what */
 #include "backend/cpu/kernels/rows.h"
+#include "backend/cpu/kernels/thin.h"
 
 #include "backend/cpu/kernels/gemm.h"
 
