@@ -161,11 +161,14 @@ const cmd_command cmd_info = {
     .name = "info",
     .summary = "tell what a model, checkpoint, data or config is",
     .usage = "PATH",
-    .detail =
-        "PATH is a model folder, a checkpoint, a training run, a folder of prepared data, a "
-        "tokenizer, a shard (.bin), a .safetensors file, a training configuration (.yaml) or a "
-        "GPT-2's config.json. Files are checked on the way. Parameters count tied tensors "
-        "once; multiply-adds are counted by a dry run of the forward pass.",
+    .detail = "PATH is a model folder, a checkpoint, a training run, a folder of prepared data, a "
+              "tokenizer, a shard (.bin), a .safetensors file, a training configuration (.yaml), a "
+              "GPT-2's "
+              "config.json, or the name of a published size (gpt2, gpt2-medium, ...). Files are "
+              "checked on "
+              "the way. Parameters count tied tensors once; multiply-adds are counted by a dry run "
+              "of the "
+              "forward pass.",
     .example = "strut info runs/small/ckpt/best\nstrut info gpt2/ --json\nstrut info data/val.bin",
     .least = 1,
     .most = 1,

@@ -23,6 +23,10 @@ apart() {
     out=$(cat "$BATS_TEST_TMPDIR/out")
     err=$(cat "$BATS_TEST_TMPDIR/err")
 }
+# "! command" would not fail a test.
+not() {
+    if "$@"; then return 1; fi
+}
 # get KEY.KEY...: a field of the JSON object that the last command printed.
 get() {
     python3 -c "
@@ -43,7 +47,7 @@ print(json.dumps(v) if not isinstance(v, str) else v)
     [ "$(get embedding_parameters)" = 7968 ]
     cmp "$DIR/tiny/model.safetensors" "$DIR/again/model.safetensors"
     "$STRUT" init "$DIR/tiny.json" "$DIR/other" --seed 4
-    ! cmp -s "$DIR/tiny/model.safetensors" "$DIR/other/model.safetensors"
+    not cmp -s "$DIR/tiny/model.safetensors" "$DIR/other/model.safetensors"
 }
 
 @test "init: an existing folder is kept unless --force" {
@@ -88,6 +92,11 @@ print(json.dumps(v) if not isinstance(v, str) else v)
         [ "$(get kind)" = "${kind%%:*}" ]
         apart "$STRUT" info "$DIR/${kind#*:}"
         [ "$code" = 0 ] && [ -n "$out" ]
+    done
+    # GPT-2's published sizes
+    for size in gpt2:124439808 gpt2-medium:354823168 gpt2-large:774030080 gpt2-xl:1557611200; do
+        apart "$STRUT" info "${size%:*}" --json
+        [ "$(get parameters)" = "${size#*:}" ]
     done
     apart "$STRUT" info "$DIR/nothing"
     [ "$code" = 1 ]
@@ -291,4 +300,39 @@ print(p.returncode)
 PY
 )
     [ "$code" = 130 ]
+}
+
+@test "progress: redrawn on a terminal, plain lines in a log, nothing with --quiet" {
+    unset CI NO_COLOR
+    cat >"$BATS_TEST_TMPDIR/terminal.py" <<'PY'
+import os, pty, sys
+pid, fd = pty.fork()
+if pid == 0:
+    os.environ.update(dict(a.split("=") for a in sys.argv[1].split()) if sys.argv[1] else {})
+    os.execv(sys.argv[2], sys.argv[2:])
+text = b""
+while True:
+    try:
+        more = os.read(fd, 65536)
+    except OSError:
+        break
+    if not more:
+        break
+    text += more
+sys.stdout.buffer.write(text)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+PY
+    bench=("$STRUT" bench map --in 32 --out 32 --rows 8 --map lowrank --reps 5)
+    python3 "$BATS_TEST_TMPDIR/terminal.py" TERM=xterm "${bench[@]}" >"$BATS_TEST_TMPDIR/tty"
+    grep -q $'\r\e\[K' "$BATS_TEST_TMPDIR/tty"
+    grep -q '100% \[####################\] 5 of 5 rounds' "$BATS_TEST_TMPDIR/tty"
+    for plain in TERM=dumb "TERM=xterm NO_COLOR=1" "TERM=xterm CI=1"; do
+        python3 "$BATS_TEST_TMPDIR/terminal.py" "$plain" "${bench[@]}" >"$BATS_TEST_TMPDIR/tty"
+        not grep -q $'\e' "$BATS_TEST_TMPDIR/tty"
+        grep -q '100% 5 of 5 rounds' "$BATS_TEST_TMPDIR/tty"
+    done
+    apart "${bench[@]}"
+    [[ $err == "bench 100% 5 of 5 rounds, "*"/s" ]]
+    apart "${bench[@]}" --quiet
+    [ -z "$err" ] && [ -n "$out" ]
 }
