@@ -256,8 +256,8 @@ static void bench_show_kind(const json_t *r, const char *kind)
         cmd_grid_add(&g, "%s", cmd_number(cmd_get_num(t, map ? "gflops" : "tokens_per_second")).s);
         cmd_grid_add(&g, "%.2fx", cmd_get_num(t, "speedup"));
     }
-    printf("\n%s, %s repetitions, medians:\n", kind,
-           cmd_count(cmd_get_int(json_object_get(first, kind), "reps")).s);
+    int64_t reps = cmd_get_int(json_object_get(first, kind), "reps");
+    printf("\n%s, %s repetition%s, medians:\n", kind, cmd_count(reps).s, reps == 1 ? "" : "s");
     cmd_grid_print(&g, stdout);
 }
 

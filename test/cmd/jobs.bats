@@ -255,7 +255,7 @@ assert table[0]["spec"] == "dense" and float(table[0]["median_s"]) > 0
 PY
     apart "$STRUT" bench map --in 48 --out 96 --map lowrank:rank=0
     [ "$code" = 1 ]
-    apart "$STRUT" bench mapp
+    apart "$STRUT" bench mqp
     [ "$code" = 1 ]
     [[ $err == *"did you mean map?"* ]]
 }
