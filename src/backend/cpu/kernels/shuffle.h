@@ -68,22 +68,34 @@ static void kernel_embed_bwd(st_stream *q, const st_embed_bwd_args *a)
 enum { PERMUTE_TILE = 16 };
 
 /* Rows i, columns j of one (p, q) matrix into (q, p), a tile at a time so that both sides of it stay
- * in the first cache level. Sizes 2 and 4 are moved as whole numbers. */
-static void permute_tile(const st_permute_args *a, int64_t at, st_span i, st_span j)
+ * in the first cache level: float32. */
+static void permute_tile_f32(const float *x, float *y, const st_permute_args *a, st_span i,
+                             st_span j)
 {
-    if (a->x.dtype == ST_F32) {
-        const float *x = (const float *)a->x.data + at;
-        float *y = (float *)a->y.data + at;
-        for (int64_t c = j.lo; c < j.hi; c++) {
-            for (int64_t r = i.lo; r < i.hi; r++) {
-                float old = a->accumulate ? y[c * a->p + r] : 0.0f;
-                y[c * a->p + r] = a->accumulate ? old + x[r * a->q + c] : x[r * a->q + c];
+    if (!a->accumulate && i.hi - i.lo == PERMUTE_TILE && j.hi - j.lo == PERMUTE_TILE) {
+        for (int64_t r = i.lo; r < i.hi; r += LANES) {
+            for (int64_t c = j.lo; c < j.hi; c += LANES) {
+                vec block[LANES];
+#pragma GCC unroll 16
+                for (int k = 0; k < LANES; k++) block[k] = vec_load(x + (r + k) * a->q + c);
+                vec_transpose(block);
+#pragma GCC unroll 16
+                for (int k = 0; k < LANES; k++) vec_store(y + (c + k) * a->p + r, block[k]);
             }
         }
         return;
     }
-    const uint16_t *x = (const uint16_t *)a->x.data + at;
-    uint16_t *y = (uint16_t *)a->y.data + at;
+    for (int64_t c = j.lo; c < j.hi; c++) {
+        for (int64_t r = i.lo; r < i.hi; r++) {
+            float *to = &y[c * a->p + r], value = x[r * a->q + c];
+            *to = a->accumulate ? *to + value : value;
+        }
+    }
+}
+
+static void permute_tile_bf16(const uint16_t *x, uint16_t *y, const st_permute_args *a, st_span i,
+                              st_span j)
+{
     for (int64_t c = j.lo; c < j.hi; c++) {
         for (int64_t r = i.lo; r < i.hi; r++) {
             uint16_t value = x[r * a->q + c], *to = &y[c * a->p + r];
@@ -124,7 +136,13 @@ static void kernel_permute(st_stream *q, const st_permute_args *a)
             continue;
         }
         for (int64_t r = 0; r < a->p; r += PERMUTE_TILE) {
-            permute_tile(a, at, (st_span){r, at_most(a->p, r + PERMUTE_TILE)}, j);
+            st_span i = {r, at_most(a->p, r + PERMUTE_TILE)};
+            if (a->x.dtype == ST_F32) {
+                permute_tile_f32((const float *)a->x.data + at, (float *)a->y.data + at, a, i, j);
+            } else {
+                permute_tile_bf16((const uint16_t *)a->x.data + at, (uint16_t *)a->y.data + at, a,
+                                  i, j);
+            }
         }
     }
 }
@@ -151,8 +169,9 @@ static void fold_fwd_block(const st_fold_fwd_args *a, int64_t r, int64_t h, int6
 {
     int64_t block = a->block, to = ((r * a->folds + h) * a->supers + k) * block;
     for (int64_t j = 0; j < block; j += BLOCK) {
-        float sum[BLOCK] = {0};
+        float sum[BLOCK];
         int64_t n = at_most(block - j, BLOCK);
+        memset(sum, 0, (size_t)n * sizeof *sum);
         for (int64_t l = 0; l < a->factor; l++) {
             st_fold_term term = st_fold_hash(a, h, k, l);
             int64_t slice = (k * a->factor + l) * block, first = (j + term.shift) % block;
@@ -182,8 +201,9 @@ static void fold_bwd_slice(const st_fold_bwd_args *a, int64_t r, int64_t k, int6
 {
     int64_t block = a->block, slice = (k * a->factor + l) * block;
     for (int64_t j = 0; j < block && slice + j < a->cols; j += BLOCK) {
-        float sum[BLOCK] = {0}, buf[BLOCK];
+        float sum[BLOCK], buf[BLOCK];
         int64_t n = at_most(at_most(block - j, BLOCK), a->cols - slice - j);
+        memset(sum, 0, (size_t)n * sizeof *sum);
         for (int64_t h = 0; h < a->folds; h++) {
             st_fold_term term = st_fold_hash(a, h, k, l);
             int64_t from = ((r * a->folds + h) * a->supers + k) * block;
