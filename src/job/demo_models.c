@@ -106,7 +106,7 @@ static st_status models_settings(const demo_run *r, const models_job *job, st_se
                   {"train.steps", (double)job->steps},
                   {"train.micro_batch", (double)r->o.size.batch},
                   {"train.context", (double)r->o.size.context},
-                  {"train.warmup", (double)(job->steps / 20 + 1)},
+                  {"train.warmup", (double)(job->steps / 10 + 1)},
                   {"train.lr", job->lr},
                   {"train.min_lr", job->lr / 20},
                   {"train.weight_decay", 0.1},
