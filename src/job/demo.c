@@ -137,6 +137,16 @@ static st_status demo_open(demo_run *r, const char *out, const st_demo_opts *o, 
 
 static void demo_describe(demo_run *r)
 {
+    st_demo_recipe(r);
+    json_object_set_new(r->results, "sampling",
+                        json_pack("{s:f, s:i, s:i}", "temperature", ST_DEMO_HEAT, "top_k",
+                                  ST_DEMO_TOP_K, "tokens", ST_DEMO_SAMPLE));
+    json_object_set_new(r->results, "measure",
+                        json_pack("{s:s, s:I, s:I, s:I, s:s}", "rounds",
+                                  "every model once a round, in turns", "training_batch",
+                                  (json_int_t)r->o.size.batch, "prefill_tokens",
+                                  (json_int_t)r->o.size.context, "decode_after_tokens",
+                                  (json_int_t)r->o.size.context / 2, "reported", "median"));
     char summary[400];
     snprintf(
         summary, sizeof summary,

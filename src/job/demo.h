@@ -53,10 +53,16 @@ typedef struct {
     double step_seconds;       /* of a dense training step */
 } demo_run;
 
+/* How samples are drawn. */
+#define ST_DEMO_HEAT 0.8
+enum { ST_DEMO_TOP_K = 40, ST_DEMO_SAMPLE = 80 };
+
 /* Text, tokenizer, shards; fills results.text and the prompt. */
 st_status st_demo_prepare(demo_run *r, st_err *e);
 /* Chooses steps and heal_steps from the time a few training steps take. */
 st_status st_demo_plan(demo_run *r, st_err *e);
+/* Describes training, healing and controls in the results. */
+void st_demo_recipe(demo_run *r);
 /* Trains, decomposes, heals; each leaves a folder under OUT/models and a row in results.models. */
 st_status st_demo_dense(demo_run *r, st_err *e);
 st_status st_demo_continued(demo_run *r, st_err *e);

@@ -63,9 +63,9 @@ static st_status measure_text(demo_run *r, json_t *row, const char *folder, st_e
     const char *prompt = st_row_str(r->results, "prompt");
     st_generate_opts o = {.prompt = prompt,
                           .prompt_bytes = strlen(prompt),
-                          .tokens = 80,
-                          .temperature = 0.8,
-                          .top_k = 40,
+                          .tokens = ST_DEMO_SAMPLE,
+                          .temperature = ST_DEMO_HEAT,
+                          .top_k = ST_DEMO_TOP_K,
                           .seed = r->o.seed,
                           .dtype = ST_F32};
     ST_TRY(st_generate(folder, &o, &result, e));

@@ -164,6 +164,24 @@ static st_status models_train_row(demo_run *r, const models_job *job, json_t *ro
     return ST_OK;
 }
 
+/* What was done, in the results: the numbers that models_settings sets. */
+static json_t *models_recipe_of(const demo_run *r, int64_t steps, double lr)
+{
+    return json_pack("{s:I, s:I, s:s, s:f, s:f, s:I, s:s, s:f}", "steps", (json_int_t)steps,
+                     "tokens_per_step", (json_int_t)r->step_tokens, "optimizer",
+                     "AdamW (0.9, 0.95), gradient norm at most 1", "learning_rate", lr,
+                     "falling_to", lr / 20, "warm-up_steps", (json_int_t)(steps / 10 + 1),
+                     "schedule", "cosine", "weight_decay", 0.1);
+}
+
+void st_demo_recipe(demo_run *r)
+{
+    json_object_set_new(r->results, "train", models_recipe_of(r, r->steps, models_lr));
+    json_object_set_new(r->results, "heal", models_recipe_of(r, r->heal_steps, models_heal_lr));
+    json_object_set_new(r->results, "control",
+                        models_recipe_of(r, r->steps + r->heal_steps, models_lr));
+}
+
 /* ---- dense --------------------------------------------------------------------------------------
  */
 

@@ -245,13 +245,14 @@ static void remarks_noise(remarks_list *r, const json_t *results)
         if (isfinite(w) && w > widest) widest = w, loudest = row;
     }
     if (loudest)
-        remarks_say(r,
-                    "Timings vary: the middle half of the decoding rounds of %s spans %.0f %% of "
-                    "its median, the widest of all models%s.",
-                    st_row_str(loudest, "name"), widest * 100,
-                    widest > 0.25 ? "; the machine was not quiet, so small differences in speed "
-                                    "mean nothing here"
-                                  : "");
+        remarks_say(
+            r,
+            "Timings vary: from the 10th to the 90th percentile the decoding rounds of %s span "
+            "%.0f %% of their median, the widest of all models%s.",
+            st_row_str(loudest, "name"), widest * 100,
+            widest > 0.5 ? "; the machine was not quiet, so small differences in speed "
+                           "mean nothing here"
+                         : "");
     double tokens = st_row_num(json_object_get(results, "text"), "val_tokens");
     char text[24];
     st_format_number(text, tokens, 3);

@@ -41,7 +41,7 @@ static const report_column report_columns[] = {
     {"Multiply-adds per token", "macs_per_token", "of a forward pass over one full context", 4, 0},
     {"Perplexity before healing", "perplexity_projected", "validation text", 4, -1},
     {"Perplexity", "perplexity", "validation text, after healing or training", 4, -1},
-    {"Training tokens/s", "train.tokens_per_second", "median over the run", 4, 1},
+    {"Training tokens/s", "train.tokens_per_second", "forward and backward of one batch", 4, 1},
     {"Prefill tokens/s", "prefill.tokens_per_second", "one full context at once", 4, 1},
     {"Decode tokens/s", "decode.tokens_per_second", "batch 1, one token at a time", 4, 1},
 };

@@ -129,7 +129,7 @@ static const plots_scatter_kind plots_scatters[] = {
      "Right and low is better. Prefill is bound by arithmetic, as training is.", true},
     {"perplexity-train", "train.tokens_per_second", "Perplexity against training speed",
      "training tokens per second (more is better)",
-     "Right and low is better. A training step is forward, backward and the AdamW update.", true},
+     "Right and low is better. Forward and backward of one batch.", true},
 };
 
 static const st_plot_key plots_keys[] = {{"dense", ST_INK, ST_DIAMOND, false, false},
