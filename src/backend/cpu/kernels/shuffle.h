@@ -149,83 +149,145 @@ static void kernel_permute(st_stream *q, const st_permute_args *a)
 
 /* ---- SS1's fold -------------------------------------------------------------------------------- */
 
-/* z[0..n) += sign * x[from..from + n), columns at or beyond `cols` counting as zero. */
-static void fold_add(const st_fold_fwd_args *a, float *z, int64_t row, int64_t from, int64_t n,
-                     float sign)
+/* The hash of every (fold, super-block, slice), drawn once per call: rows share it. */
+typedef struct {
+    const st_fold_fwd_args *a;
+    const st_fold_term *terms; /* NULL: too many for the scratch, drawn again and again */
+    bool whole;                /* shifts and blocks are whole vectors */
+} fold_plan;
+
+static inline int64_t fold_index(const st_fold_fwd_args *a, int64_t h, int64_t k, int64_t l)
 {
-    n = at_most(n, a->cols - from);
-    for (int64_t i = 0; i < n; i += BLOCK) {
-        float buf[BLOCK];
-        int64_t len = at_most(n - i, BLOCK);
-        const float *x = block_in(&a->x, row * a->cols + from + i, len, buf);
-        float *to = z + i;
-#pragma omp simd
-        for (int64_t j = 0; j < len; j++) to[j] += sign * x[j];
+    return (h * a->supers + k) * a->factor + l;
+}
+
+static fold_plan fold_open(st_stream *q, const st_fold_fwd_args *a)
+{
+    int64_t count = a->folds * a->supers * a->factor;
+    fold_plan p = {.a = a, .whole = a->block % LANES == 0 && a->vec % LANES == 0};
+    if ((size_t)count > ST_CPU_SCRATCH / sizeof(st_fold_term)) return p;
+    st_fold_term *terms = (st_fold_term *)(void *)st_cpu_scratch(q, 0);
+    for (int64_t i = 0; i < count; i++) {
+        terms[i] = st_fold_hash(a, i / (a->supers * a->factor), i / a->factor % a->supers,
+                                i % a->factor);
+    }
+    p.terms = terms;
+    return p;
+}
+
+static inline st_fold_term fold_term(const fold_plan *p, int64_t h, int64_t k, int64_t l)
+{
+    return p->terms ? p->terms[fold_index(p->a, h, k, l)] : st_fold_hash(p->a, h, k, l);
+}
+
+static inline void fold_store(const st_tensor *t, int64_t i, vec v)
+{
+    if (t->dtype == ST_F32) {
+        vec_store((float *)t->data + i, v);
+        return;
+    }
+    float wide[LANES];
+    vec_store(wide, v);
+    narrow((uint16_t *)t->data + i, wide, LANES);
+}
+
+/* One block of z from whole vectors of x: a shift only says which. */
+static inline void fold_fwd_vectors(const fold_plan *p, int64_t r, int64_t h, int64_t k)
+{
+    const st_fold_fwd_args *a = p->a;
+    int64_t block = a->block, to = ((r * a->folds + h) * a->supers + k) * block;
+    int64_t from = r * a->cols + k * a->factor * block;
+    for (int64_t j = 0; j < block; j += LANES) {
+        vec sum = {0};
+        for (int64_t l = 0; l < a->factor; l++) {
+            st_fold_term t = fold_term(p, h, k, l);
+            int64_t at = j + t.shift < block ? j + t.shift : j + t.shift - block;
+            sum += t.sign * vec_read(a->x.data, a->x.dtype, from + l * block + at);
+        }
+        fold_store(&a->z, to + j, sum);
     }
 }
 
-/* One block of z: the shifted slices of x in two pieces each, so that no index needs a modulo. */
-static void fold_fwd_block(const st_fold_fwd_args *a, int64_t r, int64_t h, int64_t k)
+/* The same for any shift, element by element; columns at or beyond `cols` count as zero. */
+static void fold_fwd_numbers(const fold_plan *p, int64_t r, int64_t h, int64_t k)
 {
+    const st_fold_fwd_args *a = p->a;
     int64_t block = a->block, to = ((r * a->folds + h) * a->supers + k) * block;
-    for (int64_t j = 0; j < block; j += BLOCK) {
-        float sum[BLOCK];
-        int64_t n = at_most(block - j, BLOCK);
-        memset(sum, 0, (size_t)n * sizeof *sum);
+    for (int64_t j = 0; j < block; j++) {
+        float total = 0, out, *z = block_out(&a->z, to + j, &out);
         for (int64_t l = 0; l < a->factor; l++) {
-            st_fold_term term = st_fold_hash(a, h, k, l);
-            int64_t slice = (k * a->factor + l) * block, first = (j + term.shift) % block;
-            int64_t head = at_most(n, block - first);
-            fold_add(a, sum, r, slice + first, head, term.sign);
-            fold_add(a, sum + head, r, slice, n - head, term.sign);
+            st_fold_term t = fold_term(p, h, k, l);
+            int64_t at = j + t.shift < block ? j + t.shift : j + t.shift - block;
+            int64_t col = (k * a->factor + l) * block + at;
+            if (col < a->cols) total += t.sign * scalar_in(&a->x, r * a->cols + col);
         }
-        float buf[BLOCK], *z = block_out(&a->z, to + j, buf);
-        memcpy(z, sum, (size_t)n * sizeof *z);
-        block_done(&a->z, to + j, n, z);
+        *z = total;
+        block_done(&a->z, to + j, 1, z);
     }
 }
 
 static void kernel_fold_fwd(st_stream *q, const st_fold_fwd_args *a)
 {
     int parts = st_parts(q, a->rows * a->folds * a->supers * a->factor * a->block);
+    fold_plan p = fold_open(q, a);
+    int64_t inside = p.whole ? a->cols / (a->factor * a->block) : 0; /* blocks with no padding */
 #pragma omp parallel for num_threads(parts) schedule(static)
     for (int64_t r = 0; r < a->rows; r++) {
         for (int64_t h = 0; h < a->folds; h++) {
-            for (int64_t k = 0; k < a->supers; k++) fold_fwd_block(a, r, h, k);
+            for (int64_t k = 0; k < a->supers; k++) {
+                if (k < inside) fold_fwd_vectors(&p, r, h, k);
+                else fold_fwd_numbers(&p, r, h, k);
+            }
         }
     }
 }
 
 /* dx of slice (k, l): z's blocks of all folds, shifted back. */
-static void fold_bwd_slice(const st_fold_bwd_args *a, int64_t r, int64_t k, int64_t l)
+static inline void fold_bwd_vectors(const fold_plan *p, int64_t r, int64_t k, int64_t l)
 {
-    int64_t block = a->block, slice = (k * a->factor + l) * block;
-    for (int64_t j = 0; j < block && slice + j < a->cols; j += BLOCK) {
-        float sum[BLOCK], buf[BLOCK];
-        int64_t n = at_most(at_most(block - j, BLOCK), a->cols - slice - j);
-        memset(sum, 0, (size_t)n * sizeof *sum);
+    const st_fold_bwd_args *a = p->a;
+    int64_t block = a->block, to = r * a->cols + (k * a->factor + l) * block;
+    for (int64_t j = 0; j < block; j += LANES) {
+        vec sum = {0};
         for (int64_t h = 0; h < a->folds; h++) {
-            st_fold_term term = st_fold_hash(a, h, k, l);
+            st_fold_term t = fold_term(p, h, k, l);
+            int64_t at = j >= t.shift ? j - t.shift : j - t.shift + block;
             int64_t from = ((r * a->folds + h) * a->supers + k) * block;
-            int64_t first = (j + block - term.shift) % block, head = at_most(n, block - first);
-            const float *dz = block_in(&a->dz, from + first, head, buf);
-            for (int64_t i = 0; i < head; i++) sum[i] += term.sign * dz[i];
-            dz = block_in(&a->dz, from, n - head, buf);
-            for (int64_t i = head; i < n; i++) sum[i] += term.sign * dz[i - head];
+            sum += t.sign * vec_read(a->dz.data, a->dz.dtype, from + at);
         }
-        float out[BLOCK], *dx = block_out(&a->dx, r * a->cols + slice + j, out);
-        memcpy(dx, sum, (size_t)n * sizeof *dx);
-        block_done(&a->dx, r * a->cols + slice + j, n, dx);
+        fold_store(&a->dx, to + j, sum);
+    }
+}
+
+static void fold_bwd_numbers(const fold_plan *p, int64_t r, int64_t k, int64_t l)
+{
+    const st_fold_bwd_args *a = p->a;
+    int64_t block = a->block, first = (k * a->factor + l) * block;
+    for (int64_t j = 0; j < block && first + j < a->cols; j++) {
+        float total = 0, out, *dx = block_out(&a->dx, r * a->cols + first + j, &out);
+        for (int64_t h = 0; h < a->folds; h++) {
+            st_fold_term t = fold_term(p, h, k, l);
+            int64_t at = j >= t.shift ? j - t.shift : j - t.shift + block;
+            int64_t from = ((r * a->folds + h) * a->supers + k) * block;
+            total += t.sign * scalar_in(&a->dz, from + at);
+        }
+        *dx = total;
+        block_done(&a->dx, r * a->cols + first + j, 1, dx);
     }
 }
 
 static void kernel_fold_bwd(st_stream *q, const st_fold_bwd_args *a)
 {
     int parts = st_parts(q, a->rows * a->folds * a->supers * a->factor * a->block);
+    fold_plan p = fold_open(q, a);
+    int64_t inside = p.whole ? a->cols / (a->factor * a->block) : 0;
 #pragma omp parallel for num_threads(parts) schedule(static)
     for (int64_t r = 0; r < a->rows; r++) {
         for (int64_t k = 0; k < a->supers; k++) {
-            for (int64_t l = 0; l < a->factor; l++) fold_bwd_slice(a, r, k, l);
+            for (int64_t l = 0; l < a->factor; l++) {
+                if (k < inside) fold_bwd_vectors(&p, r, k, l);
+                else fold_bwd_numbers(&p, r, k, l);
+            }
         }
     }
 }
