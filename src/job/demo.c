@@ -15,7 +15,7 @@
 /* Large enough that structure shows in time and quality, small enough for minutes on two cores. */
 static void demo_presets(st_demo_opts *o)
 {
-    static const int64_t preset[] = {2048, 4, 4, 192, 768, 128, 16};
+    static const int64_t preset[] = {2048, 4, 4, 192, 768, 128, 8};
     int64_t *const size[] = {&o->size.vocab, &o->size.layers,  &o->size.heads, &o->size.width,
                              &o->size.inner, &o->size.context, &o->size.batch};
     for (size_t i = 0; i < sizeof preset / sizeof *preset; i++)
@@ -225,7 +225,7 @@ static st_status demo_all(demo_run *r, st_err *e)
                 (long long)r->heal_steps);
     ST_TRY(demo_models(r, e));
     ST_TRY(demo_sort(r, e));
-    st_demo_stage(&r->clock, 0.075 * r->o.budget, 0, "measuring speed, models in turns");
+    st_demo_stage(&r->clock, ST_DEMO_RACE * r->o.budget, 0, "measuring speed, models in turns");
     return st_demo_race(r, e);
 }
 

@@ -48,7 +48,7 @@ typedef struct {
     demo_clock clock;
     json_t *results, *models;
     char *data, *tokenizer; /* OUT/data, the folder with the tokenizer's files */
-    int64_t vocab, eos, step_tokens;
+    int64_t vocab, eos, step_tokens, val_tokens;
     int64_t steps, heal_steps; /* of the dense model, of each healing */
     double step_seconds;       /* of a dense training step */
 } demo_run;
@@ -56,11 +56,19 @@ typedef struct {
 /* How samples are drawn. */
 #define ST_DEMO_HEAT 0.8
 enum { ST_DEMO_TOP_K = 40, ST_DEMO_SAMPLE = 80 };
+/* Validations within a run, and the micro-batches of each. */
+enum { ST_DEMO_VALIDATIONS = 10, ST_DEMO_VALIDATE = 4 };
+/* Share of the budget for timing all models in turns. */
+#define ST_DEMO_RACE 0.075
 
 /* Text, tokenizer, shards; fills results.text and the prompt. */
 st_status st_demo_prepare(demo_run *r, st_err *e);
-/* Chooses steps and heal_steps from the time a few training steps take. */
+/* Seconds that one training step of the dense model takes now. */
+st_status st_demo_pace(demo_run *r, double *seconds, st_err *e);
+/* Chooses steps and heal_steps so that everything fits the budget at that pace. */
 st_status st_demo_plan(demo_run *r, st_err *e);
+/* Estimate of what so many structured and narrow models and all timings take. */
+double st_demo_seconds_left(const demo_run *r, int structured, int narrow);
 /* Describes training, healing and controls in the results. */
 void st_demo_recipe(demo_run *r);
 /* Trains, decomposes, heals; each leaves a folder under OUT/models and a row in results.models. */
@@ -69,7 +77,6 @@ st_status st_demo_continued(demo_run *r, st_err *e);
 st_status st_demo_narrow(demo_run *r, int reduction, st_err *e);
 int st_demo_types(void); /* number of matrix types that are compared */
 st_status st_demo_structured(demo_run *r, int type, int reduction, st_err *e);
-double st_demo_seconds_left(const demo_run *r, int structured, int narrow); /* estimate */
 
 /* Fills a row from its model folder: sizes, perplexity, a sample. */
 st_status st_demo_judge(demo_run *r, json_t *row, const char *folder, st_err *e);

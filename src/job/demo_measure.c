@@ -148,12 +148,12 @@ st_status st_demo_race(demo_run *r, st_err *e)
                              .batch = 1,
                              .context = r->o.size.context,
                              .decode = r->o.size.context / 2,
-                             .budget = 0.033 * r->o.budget,
+                             .budget = 0.45 * ST_DEMO_RACE * r->o.budget,
                              .dtype = ST_F32};
     status = measure_race(r, &o, one, e);
     o.batch = r->o.size.batch;
     o.train = true;
-    o.budget = 0.037 * r->o.budget;
+    o.budget = 0.5 * ST_DEMO_RACE * r->o.budget;
     if (!status) status = measure_race(r, &o, many, e);
 out:
     free(folder), free(paths);

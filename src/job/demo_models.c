@@ -102,17 +102,18 @@ static st_status models_settings(const demo_run *r, const models_job *job, st_se
     const struct {
         const char *key;
         double value;
-    } number[] = {{"seed", (double)r->o.seed},
-                  {"train.steps", (double)job->steps},
-                  {"train.micro_batch", (double)r->o.size.batch},
-                  {"train.context", (double)r->o.size.context},
-                  {"train.warmup", (double)(job->steps / 10 + 1)},
-                  {"train.lr", job->lr},
-                  {"train.min_lr", job->lr / 20},
-                  {"train.weight_decay", 0.1},
-                  {"eval.every", (double)(job->validate ? (job->steps + 9) / 10 : 0)},
-                  {"eval.batches", 8},
-                  {"log.every", 1}};
+    } number[] = {
+        {"seed", (double)r->o.seed},
+        {"train.steps", (double)job->steps},
+        {"train.micro_batch", (double)r->o.size.batch},
+        {"train.context", (double)r->o.size.context},
+        {"train.warmup", (double)(job->steps / 10 + 1)},
+        {"train.lr", job->lr},
+        {"train.min_lr", job->lr / 20},
+        {"train.weight_decay", 0.1},
+        {"eval.every", (double)(job->validate ? job->steps / ST_DEMO_VALIDATIONS + 1 : 0)},
+        {"eval.batches", ST_DEMO_VALIDATE},
+        {"log.every", 1}};
     ST_TRY(st_settings_open(s, e));
     ST_TRY(st_settings_set(s, "data.dir", r->data, e));
     for (size_t i = 0; i < sizeof number / sizeof *number; i++) {
@@ -214,10 +215,13 @@ static st_status models_fresh(demo_run *r, int64_t inner, const char *folder, st
 }
 
 /* Seconds of a training step, from a few that are thrown away. */
-static st_status models_pace(demo_run *r, const char *folder, double *seconds, st_err *e)
+st_status st_demo_pace(demo_run *r, double *seconds, st_err *e)
 {
-    enum { PACE_STEPS = 6 };
+    enum { PACE_STEPS = 8 };
+    char folder[4096];
     json_t *result;
+    snprintf(folder, sizeof folder, "%s/models/dense", r->out);
+    ST_TRY(models_fresh(r, r->o.size.inner, folder, e));
     models_job job = {.from = folder, .steps = PACE_STEPS, .lr = models_lr};
     ST_TRY(models_train(r, &job, &result, e));
     const json_t *curve = json_object_get(result, "curve");
@@ -225,32 +229,6 @@ static st_status models_pace(demo_run *r, const char *folder, double *seconds, s
     json_decref(result);
     if (!(speed > 0)) ST_FAIL(e, ST_EARG, "demo: the training job reported no speed");
     *seconds = (double)r->step_tokens / speed;
-    return ST_OK;
-}
-
-double st_demo_seconds_left(const demo_run *r, int structured, int narrow)
-{
-    /* shares of a dense step's time, and a model's evaluation, as measured on two cores */
-    double heal = (double)r->heal_steps * r->step_seconds * 0.9 + 1.5;
-    double train = (double)(r->steps + r->heal_steps) * r->step_seconds * 0.65 + 1.5;
-    return structured * heal + narrow * train + 0.075 * r->o.budget;
-}
-
-st_status st_demo_plan(demo_run *r, st_err *e)
-{
-    char folder[4096];
-    snprintf(folder, sizeof folder, "%s/models/dense", r->out);
-    ST_TRY(models_fresh(r, r->o.size.inner, folder, e));
-    ST_TRY(models_pace(r, folder, &r->step_seconds, e));
-    /* dense s, healing h = s / 8: one dense, two narrow, all structured ones and "continued" */
-    int structured = 2 * st_demo_types() + 1;
-    double fixed = st_now() - r->clock.began + 0.075 * r->o.budget + 1.5 * (structured + 3);
-    double unit = 1 + 2 * 0.65 * 1.125 + structured * 0.9 / 8;
-    r->steps = r->o.steps;
-    if (!r->steps) r->steps = (int64_t)((r->o.budget - fixed) / (unit * r->step_seconds));
-    if (r->steps < 8) r->steps = 8;
-    if (r->steps > 3000) r->steps = 3000;
-    r->heal_steps = (r->steps + 7) / 8;
     return ST_OK;
 }
 
@@ -262,6 +240,8 @@ st_status st_demo_dense(demo_run *r, st_err *e)
     if (!row) return ST_ENOMEM;
     models_job job = {folder, folder, r->steps, models_lr, true};
     st_status status = models_train_row(r, &job, row, e);
+    double speed = st_row_num(row, "run_tokens_per_second"); /* truer than that of a few steps */
+    if (!status && speed > 0) r->step_seconds = (double)r->step_tokens / speed;
     if (!status) status = st_demo_judge(r, row, folder, e);
     if (!status) json_array_append(r->models, row);
     json_decref(row);
