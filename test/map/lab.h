@@ -19,7 +19,7 @@ typedef struct {
     st_tensor x, y, dy, dx, kept, bias, w; /* w (out, in) */
 } lab;
 
-enum { LAB_BYTES = 1 << 19 };
+enum { LAB_BYTES = 1 << 22, LAB_POISON = 1 << 18 };
 
 static inline void lab_random(st_tensor t, uint64_t stream)
 {
@@ -74,13 +74,20 @@ static inline void lab_close(lab *l)
     st_stream_close(l->q);
 }
 
+/* NaN in the scratch that a small case uses. */
+static inline void lab_poison(lab *l, size_t mark)
+{
+    size_t left = LAB_BYTES - mark;
+    memset(l->a.base + mark, 0xff, left < LAB_POISON ? left : LAB_POISON);
+}
+
 /* The map's forward; NaN in y, kept and scratch first, so that leftovers show. */
 static inline void lab_forward(lab *l, const st_theta *t, st_tensor bias, st_tensor kept)
 {
     memset(l->y.data, 0xff, st_bytes(l->y));
     if (kept.data) memset(kept.data, 0xff, st_bytes(kept));
     size_t mark = st_arena_mark(&l->a);
-    memset(l->a.base + mark, 0xff, LAB_BYTES - mark);
+    lab_poison(l, mark);
     l->s.type->forward(l->q, &l->s, t, l->x, bias, l->y, kept, &l->a);
     st_arena_rewind(&l->a, mark);
 }
@@ -89,7 +96,7 @@ static inline void lab_backward(lab *l, st_tensor kept, st_tensor dx, const st_t
 {
     if (dx.data) memset(dx.data, 0xff, st_bytes(dx));
     size_t mark = st_arena_mark(&l->a);
-    memset(l->a.base + mark, 0xff, LAB_BYTES - mark);
+    lab_poison(l, mark);
     l->s.type->backward(l->q, &l->s, &l->t, l->x, kept, l->dy, dx, dt, &l->a);
     st_arena_rewind(&l->a, mark);
 }

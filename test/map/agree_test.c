@@ -1,0 +1,80 @@
+/* The fast backend against the slow one on sizes that reach its threaded and tiled routes. */
+/* SPDX-License-Identifier: MIT */
+#include "lab.h"
+
+static const struct {
+    const char *spec;
+    int64_t in, out, rows;
+} cases[] = {
+    {"dense", 160, 192, 129},
+    {"lowrank:rank=20", 200, 130, 70},
+    {"blockdiag:blocks=4", 192, 256, 96},
+    {"blockdiag:blocks=3", 100, 200, 65},
+    {"monarch:blocks=4", 192, 256, 96},
+    {"monarch:blocks=4,inner=30", 130, 250, 70},
+    {"kron:m1=96,n1=96", 96, 384, 130},
+    {"kron:m1=96,n1=96,scalars=1", 384, 96, 130},
+    {"kron:terms=2,m1=32,n1=64", 96, 192, 100},
+    {"kron:terms=2,m1=64,n1=32", 192, 96, 100},
+    {"kron:terms=4,m1=32,n1=64", 96, 192, 100},
+    {"kron:m1=8,n1=16", 96, 192, 70},
+    {"ss1:factor=4", 256, 192, 100},
+    {"ss1:factor=2", 200, 100, 67},
+    {"ss1:factor=4,folds=8,signs=1", 256, 200, 70},
+    {"ss1:factor=3,folds=5,signs=1,bk=16,vec=4", 250, 64, 33},
+    {"lowrank:rank=10+blockdiag:blocks=4", 192, 256, 96},
+    {"lowrank:rank=10+monarch:blocks=4+gate", 192, 128, 80},
+};
+enum { CASES = sizeof cases / sizeof *cases };
+
+static void test_cpu_as_ref(void **state)
+{
+    (void)state;
+    for (int i = 0; i < CASES; i++) {
+        lab l[2];
+        print_message("         %s %d -> %d\n", cases[i].spec, (int)cases[i].in, (int)cases[i].out);
+        for (int d = 0; d < 2; d++) {
+            l[d] = lab_open(d ? "cpu" : "ref", cases[i].spec, cases[i].in, cases[i].out,
+                            cases[i].rows);
+            lab_forward(&l[d], &l[d].t, l[d].bias, l[d].kept);
+            lab_backward(&l[d], l[d].kept, l[d].dx, &l[d].dt);
+        }
+        lab_near(l[1].y, l[0].y, 2e-6, "y");
+        lab_near(l[1].dx, l[0].dx, 2e-6, "dx");
+        for (int p = 0; p < l[0].params; p++) {
+            lab_near(l[1].dt.p[p], l[0].dt.p[p], 2e-6, l[0].shape[p].name);
+        }
+        lab_close(&l[0]);
+        lab_close(&l[1]);
+    }
+}
+
+/* Same inputs, same bits: twice on one stream. */
+static void test_twice_the_same(void **state)
+{
+    (void)state;
+    for (int i = 0; i < CASES; i++) {
+        lab l[2];
+        for (int d = 0; d < 2; d++) {
+            l[d] = lab_open("cpu", cases[i].spec, cases[i].in, cases[i].out, cases[i].rows);
+            lab_forward(&l[d], &l[d].t, l[d].bias, l[d].kept);
+            lab_backward(&l[d], l[d].kept, l[d].dx, &l[d].dt);
+        }
+        assert_memory_equal(l[0].y.data, l[1].y.data, st_bytes(l[0].y));
+        assert_memory_equal(l[0].dx.data, l[1].dx.data, st_bytes(l[0].dx));
+        for (int p = 0; p < l[0].params; p++) {
+            assert_memory_equal(l[0].dt.p[p].data, l[1].dt.p[p].data, st_bytes(l[0].dt.p[p]));
+        }
+        lab_close(&l[0]);
+        lab_close(&l[1]);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_cpu_as_ref),
+        cmocka_unit_test(test_twice_the_same),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
