@@ -435,6 +435,26 @@ static void prep_full_disk(void **state)
     prep_child(false, 4096, ST_EIO, "cannot be written");
 }
 
+/* LAMBADA in OpenAI's form: 430,230 GPT-2 tokens, and one for the end of each of 5,153 documents.
+ */
+static void prep_lambada(void **state)
+{
+    (void)state;
+    const char *input = st_test_data("lambada_test.jsonl"), *vocab = st_test_data("encoder.json");
+    if (!input || !vocab || !st_test_data("vocab.bpe")) skip();
+    const char *dir = st_test_dir();
+    char *out = strdup(st_test_path(dir, "out"));
+    st_err e = {0};
+    st_status s;
+    json_t *r = prep(input, out, &(st_prepare_opts){.tokenizer = vocab, .threads = 2}, &s, &e);
+    assert_ok(s, &e);
+    assert_int_equal(prep_int(r, "documents"), 5153);
+    assert_int_equal(prep_int(r, "tokens"), 430230 + 5153);
+    json_decref(r);
+    free(out);
+    st_test_remove(dir);
+}
+
 static void prep_learns(void **state)
 {
     (void)state;
@@ -477,7 +497,7 @@ int main(void)
         cmocka_unit_test(prep_default_share),  cmocka_unit_test(prep_folder),
         cmocka_unit_test(prep_refuses),        cmocka_unit_test(prep_keeps_folder),
         cmocka_unit_test(prep_interrupted),    cmocka_unit_test(prep_full_disk),
-        cmocka_unit_test(prep_learns),
+        cmocka_unit_test(prep_learns),         cmocka_unit_test(prep_lambada),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
