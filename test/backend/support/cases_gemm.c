@@ -89,5 +89,6 @@ bool cases_gemm(parity_case *c)
     if (g->beta != 0) parity_update(c, &g->c, out, nc, 1, tol);
     else parity_out(c, &g->c, out, nc, tol);
     if (parity_pick(c, 7, 2)) gemm_bias(c, g, batch);
+    else g->bias_rows = parity_pick(c, 16, 4); /* means nothing without a bias */
     return true;
 }

@@ -59,7 +59,7 @@ static void thin_span(const st_gemm_args *g, const st_gemm_layout *l, int64_t ba
         int64_t x = i / g->n, j = i % g->n;
         b[i] = scalar_in(&g->b, batch * l->step_b + (g->tb ? j * l->ldb + x : x * l->ldb + j));
     }
-    int64_t period = st_or(g->bias_rows, 1);
+    int64_t period = g->bias.data ? st_or(g->bias_rows, 1) : 1;
     for (int64_t i = r.lo, rows; i < r.hi; i += rows) {
         rows = at_most(r.hi - i, THIN_ROWS);
         if (period > 1) rows = at_most(rows, period - i % period);
