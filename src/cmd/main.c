@@ -87,6 +87,7 @@ int main(int argc, char **argv)
 {
     cmd_start_files();
     signal(SIGPIPE, SIG_IGN); /* a write then fails, and the job can still save its work */
+    signal(SIGXFSZ, SIG_IGN); /* the same for a file beyond ulimit -f */
     if (argc < 2) {
         cmd_help(stderr);
         return EXIT_USAGE;

@@ -14,7 +14,8 @@ enum { FILE_BUFFER = 1 << 16 };
 static st_status file_failed(const st_outfile *o, int why, st_err *e)
 {
     ST_FAIL(e, ST_EIO, "%s: cannot be written: %s%s", o->path, strerror(why),
-            why == ENOSPC || why == EDQUOT ? "; make room and run again, nothing was kept" : "");
+            why == ENOSPC || why == EDQUOT ? "; make room and run again, no half file is left"
+                                           : "");
 }
 
 /* Refuses to replace what is not a plain writable file; `mode` is that of the file, if there. */

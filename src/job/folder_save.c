@@ -12,7 +12,7 @@ struct folder_store {
     st_store_item *item;
     char **name;
     int64_t n;
-    bool nomem;
+    bool nomem, stop; /* stop: when the user says so */
 };
 
 static void store_count(void *ctx, const st_param *p)
@@ -59,10 +59,10 @@ static void store_turned(void *data, st_dtype t, const float *w, int64_t out, in
 
 static st_status store_fill(void *ctx, int64_t k, void *data, size_t bytes, st_err *e)
 {
-    (void)e;
     const struct folder_store *l = ctx;
     const st_param *p = l->param[k];
     const float *w = l->flat + p->offset;
+    if (l->stop && st_interrupted()) ST_FAIL(e, ST_EINTR, "interrupted; nothing was written");
     if (!(p->flags & ST_P_FLIP)) {
         st_convert(data, l->dtype, w, ST_F32, (int64_t)(bytes / st_dtype_size(l->dtype)));
         return ST_OK;
@@ -72,9 +72,9 @@ static st_status store_fill(void *ctx, int64_t k, void *data, size_t bytes, st_e
 }
 
 static st_status store_weights(const char *dir, const st_model *m, const float *flat,
-                               st_dtype dtype, st_err *e)
+                               st_dtype dtype, bool stop, st_err *e)
 {
-    struct folder_store l = {.flat = flat, .dtype = dtype};
+    struct folder_store l = {.flat = flat, .dtype = dtype, .stop = stop};
     int64_t n = 0;
     st_model_params(m, store_count, &n);
     char *path = st_path_join(dir, "model.safetensors");
@@ -106,8 +106,8 @@ static st_status store_json(const char *dir, const char *name, json_t *j, st_err
     return s;
 }
 
-st_status st_folder_write(const char *dir, const st_model *m, const float *flat, st_dtype dtype,
-                          const st_bpe *tokenizer, st_err *e)
+static st_status store_files(const char *dir, const st_model *m, const float *flat, st_dtype dtype,
+                             const st_bpe *tokenizer, bool stop, st_err *e)
 {
     json_t *config = st_model_config(m), *generation = json_object();
     static const char *const keys[] = {"bos_token_id", "eos_token_id"};
@@ -120,9 +120,15 @@ st_status st_folder_write(const char *dir, const st_model *m, const float *flat,
     st_status s = store_json(dir, "config.json", config, e), t;
     t = store_json(dir, "generation_config.json", generation, s ? NULL : e);
     if (!s) s = t;
-    if (!s) s = store_weights(dir, m, flat, dtype, e);
+    if (!s) s = store_weights(dir, m, flat, dtype, stop, e);
     if (!s && tokenizer) s = st_bpe_save(tokenizer, dir, e);
     return s;
+}
+
+st_status st_folder_write(const char *dir, const st_model *m, const float *flat, st_dtype dtype,
+                          const st_bpe *tokenizer, st_err *e)
+{
+    return store_files(dir, m, flat, dtype, tokenizer, false, e);
 }
 
 st_status st_folder_save(const char *dir, bool replace, const st_model *m, const float *flat,
@@ -130,8 +136,9 @@ st_status st_folder_save(const char *dir, bool replace, const st_model *m, const
 {
     st_outdir o = {0};
     ST_TRY(st_outdir_open(&o, dir, replace, e));
-    st_status s = st_folder_write(o.temp, m, flat, dtype, tokenizer, e);
-    if (s) st_err_prefix(e, "%s", dir); /* the message names a file of the temporary folder */
+    st_status s = store_files(o.temp, m, flat, dtype, tokenizer, true, e);
+    if (s && s != ST_EINTR)
+        st_err_prefix(e, "%s", dir); /* the message names a file of the temporary folder */
     if (!s) s = st_outdir_commit(&o, e);
     st_outdir_discard(&o);
     return s;

@@ -31,7 +31,8 @@ void st_loaded_close(st_loaded *l);
  * `tokenizer` is not NULL, its files. `flat` is a host F32 block in the model's layout. */
 st_status st_folder_save(const char *dir, bool replace, const st_model *m, const float *flat,
                          st_dtype dtype, const st_bpe *tokenizer, st_err *e);
-/* The same files into `dir`, which is there and is itself written whole (st_outdir). */
+/* The same files into `dir`, which is there and is itself written whole (st_outdir). Ctrl-C does not
+ * stop it, as it does st_folder_save: a checkpoint is what Ctrl-C asks for. */
 st_status st_folder_write(const char *dir, const st_model *m, const float *flat, st_dtype dtype,
                           const st_bpe *tokenizer, st_err *e);
 /* The weights of a folder as a host F32 block (new memory), for jobs that only convert. `tokenizer`
