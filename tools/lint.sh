@@ -18,7 +18,7 @@ done
 [ -z "$sources" ] || awk 'length($0) > 100 { print FILENAME ":" FNR ": " length($0) " columns"; b = 1 }
     /\t/ { print FILENAME ":" FNR ": tab"; b = 1 } END { exit b }' $sources || bad=1
 for f in $sources; do
-    head -n 12 "$f" | grep -q 'SPDX-License-Identifier: MIT' ||
+    head -n 40 "$f" | grep -q 'SPDX-License-Identifier: MIT' ||
         { echo "$f: no SPDX line at its head" && bad=1; }
 done
 
