@@ -86,7 +86,7 @@ static double slope_loss(slope *s)
     return sum * (double)s->a->grad_scale;
 }
 
-/* d loss / d h at w + h v by a five-point difference, error O(h^4); h up to 1 % of w's length. */
+/* d loss / d h at w + h v by a five-point difference, error O(h^4); h up to 1 % of w, or 0.01. */
 static double slope_along(slope *s, st_tensor w, const float *v)
 {
     int64_t n = st_numel(w);
@@ -94,7 +94,7 @@ static double slope_along(slope *s, st_tensor w, const float *v)
     double sum = 0, length = 0;
     for (int64_t i = 0; i < n; i++)
         length += (double)w0[i] * (double)w0[i];
-    const float step = (float)(0.005 * sqrt(length));
+    const float step = (float)(0.005 * fmax(1.0, sqrt(length)));
     static const struct {
         float at;
         double weight;
