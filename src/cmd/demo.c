@@ -60,13 +60,16 @@ static cmd_str demo_cell(const json_t *row, const char *key, const char *part)
 static void demo_row(cmd_grid *g, const json_t *row)
 {
     static const char speed[] = "tokens_per_second";
-    cmd_grid_add(
-        g, "%s|%s|%s|%s|%s|%s|%s|%s|%s|%s", cmd_get_str(row, "name"),
-        cmd_si(cmd_get_num(row, "parameters")).s, cmd_si(cmd_get_num(row, "body_parameters")).s,
-        cmd_bytes(cmd_get_int(row, "bytes")).s, cmd_si(cmd_get_num(row, "macs_per_token")).s,
-        demo_cell(row, "perplexity_projected", NULL).s, demo_cell(row, "perplexity", NULL).s,
-        demo_cell(row, "train", speed).s, demo_cell(row, "prefill", speed).s,
-        demo_cell(row, "decode", speed).s);
+    cmd_grid_add(g, "%s", cmd_get_str(row, "name"));
+    cmd_grid_add(g, "%s", cmd_si(cmd_get_num(row, "parameters")).s);
+    cmd_grid_add(g, "%s", cmd_si(cmd_get_num(row, "body_parameters")).s);
+    cmd_grid_add(g, "%s", cmd_bytes(cmd_get_int(row, "bytes")).s);
+    cmd_grid_add(g, "%s", cmd_si(cmd_get_num(row, "macs_per_token")).s);
+    cmd_grid_add(g, "%s", demo_cell(row, "perplexity_projected", NULL).s);
+    cmd_grid_add(g, "%s", demo_cell(row, "perplexity", NULL).s);
+    cmd_grid_add(g, "%s", demo_cell(row, "train", speed).s);
+    cmd_grid_add(g, "%s", demo_cell(row, "prefill", speed).s);
+    cmd_grid_add(g, "%s", demo_cell(row, "decode", speed).s);
 }
 
 static void demo_show(const json_t *result)

@@ -2,7 +2,9 @@
 /* SPDX-License-Identifier: MIT */
 #include "job/demo.h"
 
-enum { PLAN_HEAL = 8, PLAN_LEAST = 8, PLAN_MOST = 4000 }; /* steps: healing gets 1/8 of training */
+/* Steps. Healing gets an eighth of training; below the least nothing would be learned that could be
+ * compared, so a machine that is too slow for the budget takes longer than it. */
+enum { PLAN_HEAL = 8, PLAN_LEAST = 96, PLAN_MOST = 4000 };
 
 /* Time of a structured and of a narrow model's step by a dense one's, over both reductions, and of
  * a forward pass by a whole step's; measured with this model on two Zen 3 cores. */
@@ -33,7 +35,7 @@ st_status st_demo_plan(demo_run *r, st_err *e)
     double each = plan_seconds(r, 1, 1, structured, 2) - none;
     r->steps = r->o.steps;
     if (!r->steps) r->steps = (int64_t)((left - none) / each);
-    if (r->steps < PLAN_LEAST) r->steps = PLAN_LEAST;
+    if (!r->o.steps && r->steps < PLAN_LEAST) r->steps = PLAN_LEAST;
     if (r->steps > PLAN_MOST) r->steps = PLAN_MOST;
     r->heal_steps = (r->steps + PLAN_HEAL - 1) / PLAN_HEAL;
     return ST_OK;

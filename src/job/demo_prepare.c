@@ -54,7 +54,7 @@ static st_status prepare_shards(demo_run *r, const char *const *inputs, int n, c
     json_t *learned = NULL, *result = NULL;
     st_tokenizer_opts t = {.vocab = r->o.size.vocab, .replace = true};
     st_prepare_opts p = {
-        .tokenizer = r->tokenizer, .val_fraction = 0.015, .seed = r->o.seed, .replace = true};
+        .tokenizer = r->tokenizer, .val_fraction = 0.01, .seed = r->o.seed, .replace = true};
     st_status status = st_tokenizer(inputs, n, r->tokenizer, &t, &learned, e);
     if (!status) status = st_prepare(inputs, n, r->data, &p, &result, e);
     if (!status) {
