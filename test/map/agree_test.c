@@ -49,6 +49,25 @@ static void test_cpu_as_ref(void **state)
     }
 }
 
+/* And without a bias, without gradients of the weights, without anything kept. */
+static void test_cpu_as_ref_bare(void **state)
+{
+    (void)state;
+    for (int i = 0; i < CASES; i++) {
+        lab l[2];
+        for (int d = 0; d < 2; d++) {
+            l[d] = lab_open(d ? "cpu" : "ref", cases[i].spec, cases[i].in, cases[i].out,
+                            cases[i].rows);
+            lab_forward(&l[d], &l[d].t, (st_tensor){0}, (st_tensor){0});
+            lab_backward(&l[d], (st_tensor){0}, l[d].dx, NULL);
+        }
+        lab_near(l[1].y, l[0].y, 2e-6, cases[i].spec);
+        lab_near(l[1].dx, l[0].dx, 2e-6, cases[i].spec);
+        lab_close(&l[0]);
+        lab_close(&l[1]);
+    }
+}
+
 /* Same inputs, same bits: twice on one stream. */
 static void test_twice_the_same(void **state)
 {
@@ -74,6 +93,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cpu_as_ref),
+        cmocka_unit_test(test_cpu_as_ref_bare),
         cmocka_unit_test(test_twice_the_same),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
