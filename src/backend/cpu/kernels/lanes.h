@@ -39,6 +39,7 @@ static inline vec vec_read(const void *p, st_dtype t, int64_t i)
     return t == ST_F32 ? vec_load((const float *)p + i) : vec_widen((const uint16_t *)p + i);
 }
 
+/* Two vectors interleaved: the lower half of the result, the upper half. */
 #if LANES == 4
 #define VEC_LOW  0, 4, 1, 5
 #define VEC_HIGH 2, 6, 3, 7
@@ -65,6 +66,9 @@ static inline void vec_transpose(vec v[LANES])
         for (int i = 0; i < LANES; i++) v[i] = next[i];
     }
 }
+
+#undef VEC_LOW
+#undef VEC_HIGH
 
 static inline float vec_sum(vec v)
 {
