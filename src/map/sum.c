@@ -14,10 +14,12 @@
 #include <string.h>
 
 enum { GATE };
-/* Sweeps of a projection: as many as keep an SVD's in*out*min(in, out) under this in all; with
- * fewer than _LARGE exact ones affordable the randomised SVD is used. */
-#define SUM_WORK 4e9
-enum { SUM_SWEEPS = 400, SUM_SWEEPS_LEAST = 8, SUM_SWEEPS_LARGE = 40 };
+/* Sweeps of a projection: as many as keep in*out*min(in, out), an SVD's work, under SUM_WORK in
+ * all, but some. Randomised SVDs (and exact ones for the last sweep) where the work is over
+ * SUM_EXACT: they are several times faster at the ranks in use, and sweeps mend what they miss. */
+#define SUM_WORK  6e8
+#define SUM_EXACT 4e6
+enum { SUM_SWEEPS = 400, SUM_SWEEPS_LEAST = 8 };
 
 static st_spec sum_part(const st_spec *s, int i)
 {
@@ -291,10 +293,14 @@ static st_status sum_sweep(const st_spec *s, const st_theta *t, sum_sweep_work *
 /* Plain alternation crawls where the parts overlap; momentum (Nesterov's, begun again whenever the
  * error grows) takes a fraction of the sweeps. The last sweep is plain, which cannot lose. */
 static st_status sum_sweeps(const st_spec *s, const st_theta *t, sum_sweep_work *k,
-                            const st_project_opts *how, st_err *e)
+                            const st_project_opts *last_how, st_err *e)
 {
+    st_project_opts quick = {.randomized = true, .seed = last_how ? last_how->seed : 0};
+    const st_project_opts *how = last_how;
     double side = (double)map_min(s->in, s->out), last = INFINITY, now = 0;
     int most = (int)fmax(SUM_SWEEPS_LEAST, fmin(SUM_SWEEPS, SUM_WORK / (side * (double)k->n)));
+    if (side * (double)k->n > SUM_EXACT) how = &quick;
+    double tolerance = how == &quick ? 1e-4 : 1e-5;
     int since = 0, still = 0;
     /* L first: S first would leave it blocks of zeros to fit, a saddle that sweeps do not leave */
     memcpy(k->target, k->w, (size_t)k->n * sizeof *k->target);
@@ -303,10 +309,10 @@ static st_status sum_sweeps(const st_spec *s, const st_theta *t, sum_sweep_work 
     for (int i = 0; i + 1 < most && still < 3; i++, since++) {
         ST_TRY(sum_sweep(s, t, k, (float)since / (float)(since + 3), how, &now, e));
         if (now > last) since = -1;
-        still = fabs(last - now) <= 1e-5 * now ? still + 1 : 0;
+        still = fabs(last - now) <= tolerance * now ? still + 1 : 0;
         last = now;
     }
-    return sum_sweep(s, t, k, 0.0f, how, &now, e);
+    return sum_sweep(s, t, k, 0.0f, last_how, &now, e);
 }
 
 /* Parameters that scale part i as a whole: every term has one factor in the part's first tensor. */
@@ -321,15 +327,13 @@ static st_status sum_project(const st_spec *s, st_tensor w, const st_theta *t,
                              const st_project_opts *how, st_err *e)
 {
     sum_sweep_work k = {.w = w.data, .n = s->in * s->out};
-    st_project_opts quick = {.randomized = true, .seed = how ? how->seed : 0};
-    bool large = (double)k.n * (double)map_min(s->in, s->out) > SUM_WORK / SUM_SWEEPS_LARGE;
     float *all = st_calloc(4 * k.n, sizeof *all);
     if (!all) ST_FAIL(e, ST_ENOMEM, "sum: no memory for %lld numbers", (long long)(4 * k.n));
     k.l = all;
     k.last = all + k.n;
     k.x = all + 2 * k.n;
     k.target = all + 3 * k.n;
-    st_status err = sum_sweeps(s, t, &k, large ? &quick : how, e);
+    st_status err = sum_sweeps(s, t, &k, how, e);
     free(all);
     if (err || !s->knob[GATE]) return err;
     int first[ST_PARTS + 1];
