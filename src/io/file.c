@@ -2,6 +2,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "io/io.h"
 #include "io/temp.h"
+#include "io/wait.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -146,10 +147,11 @@ st_status st_read_file(const char *path, size_t max, char **out, size_t *n, st_e
 {
     *out = NULL;
     *n = 0;
-    FILE *f = fopen(path, "rbe");
-    if (!f) ST_FAIL(e, ST_EIO, "%s: %s", path, strerror(errno));
+    int fd = st_wait_open(path);
+    if (fd < 0) ST_FAIL(e, ST_EIO, "%s: %s", path, strerror(errno));
     char *text = NULL;
-    size_t used = 0, cap = 0, got;
+    size_t used = 0, cap = 0;
+    ssize_t got;
     st_status s = ST_OK;
     do {
         if (cap - used < 2) { /* one for data, one for the NUL */
@@ -161,17 +163,19 @@ st_status st_read_file(const char *path, size_t max, char **out, size_t *n, st_e
             }
             text = more;
         }
-        got = fread(text + used, 1, cap - used - 1, f);
-        used += got;
-        if (used > max) {
-            s = st_fail(e, ST_EFORMAT, __FILE__, __LINE__,
-                        "%s: more than %zu bytes, which no file of this kind has", path, max);
-        } else if (got == 0 && ferror(f)) {
+        got = st_wait_read(fd, text + used, cap - used - 1);
+        if (got > 0) used += (size_t)got;
+        if (got < 0 && errno == EINTR) {
+            s = st_fail(e, ST_EINTR, __FILE__, __LINE__, "interrupted while reading %s", path);
+        } else if (got < 0) {
             s = st_fail(e, ST_EIO, __FILE__, __LINE__, "%s: cannot be read: %s", path,
                         strerror(errno));
+        } else if (used > max) {
+            s = st_fail(e, ST_EFORMAT, __FILE__, __LINE__,
+                        "%s: more than %zu bytes, which no file of this kind has", path, max);
         }
     } while (!s && got > 0);
-    fclose(f);
+    close(fd);
     if (s) {
         free(text);
         return s;

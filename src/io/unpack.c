@@ -3,18 +3,17 @@
  * what it is; a name that promises a kind that the bytes are not is an error. */
 /* SPDX-License-Identifier: MIT */
 #include "io/text.h"
+#include "io/wait.h"
 #include <archive.h>
 #include <archive_entry.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { UNPACK_HEAD = 512, UNPACK_BUFFER = 1 << 16, UNPACK_WAIT = 200 /* ms */ };
+enum { UNPACK_HEAD = 512, UNPACK_BUFFER = 1 << 16 };
 
 /* A stream of bytes: a file (archive NULL) or a member of the archive one level up; if it is packed
  * itself, `inner` reads it. */
@@ -68,14 +67,8 @@ static st_status unpack_raw(st_unpack *u, unpack_level *l, char *data, size_t ca
         *got = (size_t)n;
         return ST_OK;
     }
-    ssize_t n;
-    struct pollfd p = {.fd = u->fd, .events = POLLIN};
-    do { /* a pipe may keep silent for long: wait where Ctrl-C is seen */
-        while (!u->regular && poll(&p, 1, UNPACK_WAIT) <= 0 && !st_interrupted())
-            continue;
-        if (st_interrupted()) ST_FAIL(e, ST_EINTR, "interrupted; nothing was written");
-        n = read(u->fd, data, cap);
-    } while (n < 0 && errno == EINTR);
+    ssize_t n = st_wait_read(u->fd, data, cap);
+    if (n < 0 && errno == EINTR) ST_FAIL(e, ST_EINTR, "interrupted; nothing was written");
     if (n < 0) ST_FAIL(e, ST_EIO, "%s: cannot be read: %s", l->name, strerror(errno));
     *got = (size_t)n;
     u->piped += n;
@@ -316,7 +309,7 @@ st_status st_unpack_open(st_unpack **out, const char *path, st_err *e)
 {
     struct stat st;
     *out = NULL;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = st_wait_open(path);
     if (fd < 0) ST_FAIL(e, ST_EIO, "%s: %s", path, strerror(errno));
     st_unpack *u = st_calloc(1, sizeof *u);
     if (!u) {

@@ -353,6 +353,47 @@ static void test_read_and_copy(void **state)
     st_test_remove(dir);
 }
 
+static void file_on_alarm(int sig)
+{
+    (void)sig;
+    st_interrupt();
+}
+
+/* A pipe is read to its end, however slowly it comes; one that nobody writes gives way to Ctrl-C.
+ */
+static void test_pipe(void **state)
+{
+    (void)state;
+    const char *dir = st_test_dir(), *fifo = st_test_path(dir, "fifo");
+    st_err e;
+    assert_int_equal(mkfifo(fifo, 0600), 0);
+    for (int writer = 0; writer < 2; writer++) {
+        pid_t child = fork();
+        if (child == 0) {
+            struct sigaction act = {.sa_handler = file_on_alarm, .sa_flags = SA_RESTART};
+            char *text;
+            size_t n;
+            sigaction(SIGALRM, &act, NULL);
+            alarm(writer ? 20 : 1);
+            st_status s = st_read_file(fifo, 100, &text, &n, &e);
+            if (s == ST_OK && (n != 6 || memcmp(text, "slowly", 7))) _exit(99);
+            _exit((int)s);
+        }
+        if (writer) {
+            int fd = open(fifo, O_WRONLY);
+            assert_int_equal(write(fd, "slow", 4), 4);
+            usleep(300000);
+            assert_int_equal(write(fd, "ly", 2), 2);
+            close(fd);
+        }
+        int code;
+        assert_int_equal(waitpid(child, &code, 0), child);
+        assert_true(WIFEXITED(code));
+        assert_int_equal(WEXITSTATUS(code), writer ? ST_OK : ST_EINTR);
+    }
+    st_test_remove(dir);
+}
+
 static void test_paths(void **state)
 {
     (void)state;
@@ -398,7 +439,8 @@ int main(void)
         cmocka_unit_test(test_full_disk),      cmocka_unit_test(test_dev_full),
         cmocka_unit_test(test_killed_writer),  cmocka_unit_test(test_outdir),
         cmocka_unit_test(test_outdir_refused), cmocka_unit_test(test_outdir_fallback),
-        cmocka_unit_test(test_read_and_copy),  cmocka_unit_test(test_paths),
+        cmocka_unit_test(test_read_and_copy),  cmocka_unit_test(test_pipe),
+        cmocka_unit_test(test_paths),
     };
     return cmocka_run_group_tests_name("file", tests, NULL, NULL);
 }
