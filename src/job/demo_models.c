@@ -26,7 +26,7 @@ int st_demo_types(void)
 }
 
 /* Learning rates: training from scratch, healing. Found by trial on this text at this size. */
-static const double models_lr = 3e-3, models_heal_lr = 6e-4;
+static const double models_lr = 3e-3, models_heal_lr = 1e-3;
 
 typedef struct {
     const char *from, *to; /* model folders */
@@ -35,8 +35,7 @@ typedef struct {
     bool validate; /* a validation curve too */
 } models_job;
 
-/* ---- rows ---------------------------------------------------------------------------------------
- */
+/* ---- rows ----------------------------------------------------------------------------------- */
 
 static json_t *models_row(const char *name, const char *label, const char *kind, int reduction,
                           const char *folder, st_err *e)
@@ -93,8 +92,7 @@ static void models_real(json_t *row, const char *key, double v)
     if (isfinite(v)) json_object_set_new(row, key, json_real(v));
 }
 
-/* ---- training -----------------------------------------------------------------------------------
- */
+/* ---- training ------------------------------------------------------------------------------- */
 
 static st_status models_settings(const demo_run *r, const models_job *job, st_settings *s,
                                  st_err *e)
@@ -183,8 +181,7 @@ void st_demo_recipe(demo_run *r)
                         models_recipe_of(r, r->steps + r->heal_steps, models_lr));
 }
 
-/* ---- dense --------------------------------------------------------------------------------------
- */
+/* ---- dense ---------------------------------------------------------------------------------- */
 
 /* A folder with a fresh dense model whose MLPs are `inner` wide. */
 static st_status models_fresh(demo_run *r, int64_t inner, const char *folder, st_err *e)
@@ -284,8 +281,7 @@ st_status st_demo_narrow(demo_run *r, int reduction, st_err *e)
     return status;
 }
 
-/* ---- structured ---------------------------------------------------------------------------------
- */
+/* ---- structured ----------------------------------------------------------------------------- */
 
 /* "GLOB=SPEC" of one MLP matrix with 1/reduction of the dense weights. */
 static st_status models_spec(int type, int reduction, const char *matrix, int64_t in, int64_t out,
