@@ -30,8 +30,8 @@ char *st_test_read(const char *path, size_t *n); /* malloc, NUL added; NULL if a
 /* Status is as expected, showing the message if not; and the message contains a text. */
 void st_test_status(st_status got, st_status want, const st_err *e, const char *file, int line);
 void st_test_says(const st_err *e, const char *text, const char *file, int line);
-#define assert_ok(call, e)        st_test_status((call), ST_OK, (e), __FILE__, __LINE__)
-#define assert_st(call, code, e)  st_test_status((call), (code), (e), __FILE__, __LINE__)
-#define assert_says(e, text)      st_test_says((e), (text), __FILE__, __LINE__)
+#define assert_ok(call, e)       st_test_status((call), ST_OK, (e), __FILE__, __LINE__)
+#define assert_st(call, code, e) st_test_status((call), (code), (e), __FILE__, __LINE__)
+#define assert_says(e, text)     st_test_says((e), (text), __FILE__, __LINE__)
 
 #endif

@@ -19,14 +19,14 @@ const char *st_blas_core(void);
 
 /* What a dry stream has added up. */
 typedef struct {
-    int64_t macs;        /* multiply-adds of products and attention, others not counted */
-    int64_t bytes;       /* operands read and written by all operations, each once */
-    int64_t launches;    /* operations */
+    int64_t macs;     /* multiply-adds of products and attention, others not counted */
+    int64_t bytes;    /* operands read and written by all operations, each once */
+    int64_t launches; /* operations */
 } st_cost;
 
-/* Opens a stream on `device`: "ref", "cpu". ST_EARG for an unknown name (the legal ones are listed),
- * ST_EDEVICE if the device is not there. `threads` 0 = as many as the machine (or OMP_NUM_THREADS)
- * says. */
+/* Opens a stream on `device`: "ref", "cpu". ST_EARG for an unknown name (the legal ones are
+ * listed), ST_EDEVICE if the device is not there. `threads` 0 = as many as the machine (or
+ * OMP_NUM_THREADS) says. */
 st_status st_stream_open(st_stream **out, const char *device, int threads, st_err *e);
 /* A stream that takes the same paths as `like`, computes nothing and adds up what it would cost.
  * Its tensors may sit on a counting arena. */
@@ -43,10 +43,12 @@ st_cost st_stream_cost(const st_stream *q); /* of a dry stream; zeros otherwise 
 st_status st_stream_sync(st_stream *q, st_err *e);
 /* For kernels: latch a failure under the current tag; later operations are skipped. */
 void st_stream_latch(st_stream *q, st_status code, const char *op, const char *what);
-/* Names what runs next ("h.3.mlp.c_fc") for messages and profiles; the text must outlive the call. */
+/* Names what runs next ("h.3.mlp.c_fc") for messages and profiles; the text must outlive the call.
+ */
 void st_stream_tag(st_stream *q, const char *tag);
 
-/* Device memory as an arena; host-device copies (synchronous). A dry stream opens counting arenas. */
+/* Device memory as an arena; host-device copies (synchronous). A dry stream opens counting arenas.
+ */
 st_status st_device_arena(st_stream *q, size_t bytes, st_arena *out, st_err *e);
 void st_device_arena_close(st_stream *q, st_arena *a);
 void st_upload(st_stream *q, st_tensor dst, const void *src);

@@ -51,7 +51,8 @@ static void dry_norm_bwd(st_stream *q, const st_norm_bwd_args *a)
 static int64_t dry_attend_pairs(const st_attend_fwd_args *a)
 {
     int64_t pairs = 0;
-    for (int64_t t = 0; t < a->q_len; t++) pairs += st_attend_keys(a, t);
+    for (int64_t t = 0; t < a->q_len; t++)
+        pairs += st_attend_keys(a, t);
     return a->batch * a->heads * pairs * a->head_dim;
 }
 
@@ -96,22 +97,24 @@ static void dry_residual_bwd(st_stream *q, const st_residual_bwd_args *a)
 static void dry_embed_fwd(st_stream *q, const st_embed_fwd_args *a)
 {
     int64_t n = a->rows * a->width;
-    dry_add(q, 0, dry_all(a->ids) + dry_size(a->table, n) + dry_size(a->position, n) +
-                      dry_size(a->y, n));
+    dry_add(q, 0,
+            dry_all(a->ids) + dry_size(a->table, n) + dry_size(a->position, n) + dry_size(a->y, n));
 }
 
 static void dry_embed_bwd(st_stream *q, const st_embed_bwd_args *a)
 {
     int64_t n = a->rows * a->width;
-    dry_add(q, 0, dry_all(a->ids) + dry_size(a->dy, n) + dry_size(a->dtable, 2 * n) +
-                      dry_size(a->dposition, 2 * n));
+    dry_add(q, 0,
+            dry_all(a->ids) + dry_size(a->dy, n) + dry_size(a->dtable, 2 * n) +
+                dry_size(a->dposition, 2 * n));
 }
 
 static void dry_xent(st_stream *q, const st_xent_args *a)
 {
     int64_t n = a->rows * a->width;
-    dry_add(q, 0, dry_size(a->logits, n) + dry_size(a->dlogits, n) + dry_all(a->targets) +
-                      dry_size(a->loss, a->rows));
+    dry_add(q, 0,
+            dry_size(a->logits, n) + dry_size(a->dlogits, n) + dry_all(a->targets) +
+                dry_size(a->loss, a->rows));
 }
 
 static void dry_bias_grad(st_stream *q, const st_bias_grad_args *a)
@@ -154,8 +157,9 @@ static void dry_gate_fwd(st_stream *q, const st_gate_fwd_args *a)
 
 static void dry_gate_bwd(st_stream *q, const st_gate_bwd_args *a)
 {
-    dry_add(q, 0, dry_all(a->s) + dry_all(a->l) + dry_all(a->z) + dry_all(a->dy) + dry_all(a->ds) +
-                      dry_all(a->dl) + dry_all(a->dz));
+    dry_add(q, 0,
+            dry_all(a->s) + dry_all(a->l) + dry_all(a->z) + dry_all(a->dy) + dry_all(a->ds) +
+                dry_all(a->dl) + dry_all(a->dz));
 }
 
 static void dry_fold_fwd(st_stream *q, const st_fold_fwd_args *a)

@@ -1,10 +1,10 @@
 /* Argument structs and contracts of the backend operations (list: ops.def; meaning: ref/).
  *
  * Common rules. Tensors named without a shape are flat and only their element count matters; zero
- * is the sensible default of every field; a tensor whose data is NULL is absent. "float" tensors are
- * F32 or BF16; all arithmetic and every sum is float32 or better, rounded once when stored. Outputs
- * and inputs may not overlap unless the contract says so. Operations run in stream order. Same
- * inputs, same stream kind and same thread count give the same bits. */
+ * is the sensible default of every field; a tensor whose data is NULL is absent. "float" tensors
+ * are F32 or BF16; all arithmetic and every sum is float32 or better, rounded once when stored.
+ * Outputs and inputs may not overlap unless the contract says so. Operations run in stream order.
+ * Same inputs, same stream kind and same thread count give the same bits. */
 /* SPDX-License-Identifier: MIT */
 #ifndef ST_OPS_H
 #define ST_OPS_H
@@ -19,9 +19,9 @@ typedef struct st_stream st_stream;
  *   ld*: elements between stored rows; 0 = natural (stored row length).
  *   step_*: elements between batches; 0 = natural (the stored matrix's size with its ld), so a
  *   shared operand is written as step -1.
- *   bias_rows p > 1: bias is (p, n) and row i of C gets row i % p. step_bias: between batches' biases
- *   (0: one bias for all batches).
- *   beta 0 ignores what was in C (NaN included). k may be 0: then C = beta*C + bias. */
+ *   bias_rows p > 1: bias is (p, n) and row i of C gets row i % p. step_bias: between batches'
+ * biases (0: one bias for all batches). beta 0 ignores what was in C (NaN included). k may be 0:
+ * then C = beta*C + bias. */
 typedef struct {
     int64_t m, n, k, batch, lda, ldb, ldc, step_a, step_b, step_c;
     int64_t bias_rows, step_bias;
@@ -45,14 +45,14 @@ typedef struct {
 typedef st_norm_fwd_args st_norm_bwd_args;
 
 /* Softmax attention. Batch item i, head h, position t of a tensor X starts at element
- * i*X_step + t*X_stride + h*head_dim of X (so q, k, v may be slices of one packed tensor, and k, v a
- * cache); a stride or step of 0 means natural: stride heads*head_dim, step len*stride.
- *   o = softmax(scale * q k^T) v over keys j < kv_len, and, if causal, j <= q_start + t.
- *   lse (batch, heads, q_len) F32: log-sum-exp of the scaled scores; needed by bwd, may be absent.
- *   drop: probability of zeroing an attention weight after the softmax, survivors / (1 - drop);
- *   weight (i, h, t, j) uses number ((i*heads + h)*q_len + t)*kv_len + j of stream (seed, 0).
- *   bwd: reads q k v o lse go; sets gq, gk, gv (strides and steps of q, k, v). O(T) memory in T.
- * All the same float dtype. */
+ * i*X_step + t*X_stride + h*head_dim of X (so q, k, v may be slices of one packed tensor, and k, v
+ * a cache); a stride or step of 0 means natural: stride heads*head_dim, step len*stride. o =
+ * softmax(scale * q k^T) v over keys j < kv_len, and, if causal, j <= q_start + t. lse (batch,
+ * heads, q_len) F32: log-sum-exp of the scaled scores; needed by bwd, may be absent. drop:
+ * probability of zeroing an attention weight after the softmax, survivors / (1 - drop); weight (i,
+ * h, t, j) uses number ((i*heads + h)*q_len + t)*kv_len + j of stream (seed, 0). bwd: reads q k v o
+ * lse go; sets gq, gk, gv (strides and steps of q, k, v). O(T) memory in T. All the same float
+ * dtype. */
 typedef struct {
     int64_t batch, heads, head_dim, q_len, kv_len, q_start;
     int64_t q_stride, k_stride, v_stride, o_stride, q_step, k_step, v_step, o_step;
@@ -83,8 +83,8 @@ typedef struct {
 typedef st_residual_fwd_args st_residual_bwd_args;
 
 /* fwd: y[i] = table[ids[i]] + position[start + i % len]; position may be absent.
- * bwd: dtable[ids[i]] += dy[i], dposition[start + i % len] += dy[i] (F32, each unless absent); order
- *      fixed. ids (rows) I32, all < number of table rows; table (V, width), position (P, width),
+ * bwd: dtable[ids[i]] += dy[i], dposition[start + i % len] += dy[i] (F32, each unless absent);
+ * order fixed. ids (rows) I32, all < number of table rows; table (V, width), position (P, width),
  *      y, dy (rows, width) float. */
 typedef struct {
     int64_t rows, width, len, start;
@@ -159,8 +159,8 @@ typedef st_gate_fwd_args st_gate_bwd_args;
  *   bwd: dz -> dx (rows, cols), the transpose; set, not added. One float dtype. */
 typedef struct {
     int64_t rows, cols, block, factor, supers, folds;
-    int64_t vec, r0;   /* release hash: s = r0*(l+1)*vec mod block, no signs (folds == 1) */
-    uint64_t seed;     /* folds > 1 or signs: hash drawn from Philox stream (seed, 0x551) */
+    int64_t vec, r0; /* release hash: s = r0*(l+1)*vec mod block, no signs (folds == 1) */
+    uint64_t seed;   /* folds > 1 or signs: hash drawn from Philox stream (seed, 0x551) */
     int signs;
     st_tensor x, z, dz, dx;
 } st_fold_fwd_args;
@@ -182,7 +182,7 @@ typedef struct {
     int64_t step;
 } st_adamw_args;
 
-/* ---- random numbers inside operations, the same on every backend ------------------------------ */
+/* ---- random numbers inside operations, the same on every backend ---------------------------- */
 
 /* Number i of stream (seed, stream): word i%4 of Philox block i/4. */
 static inline uint32_t st_op_u32(uint64_t seed, uint64_t stream, int64_t i)
@@ -209,8 +209,7 @@ static inline st_fold_term st_fold_hash(const st_fold_fwd_args *a, int64_t h, in
         uint64_t s = (uint64_t)a->r0 % q * (uint64_t)((l + 1) % (int64_t)q) % q;
         return (st_fold_term){(int64_t)s * a->vec, 1.0f};
     }
-    st_philox_block b =
-        st_philox(a->seed, 0x551, (uint64_t)((h * a->supers + k) * a->factor + l));
+    st_philox_block b = st_philox(a->seed, 0x551, (uint64_t)((h * a->supers + k) * a->factor + l));
     int64_t q = a->block / a->vec;
     float sign = a->signs && (b.v[1] >> 31) ? -1.0f : 1.0f;
     return (st_fold_term){(int64_t)(b.v[0] % (uint64_t)q) * a->vec, sign};

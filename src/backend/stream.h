@@ -14,7 +14,7 @@ typedef struct {
 } st_device;
 
 struct st_stream {
-    st_ops ops;   /* what callers see: `table`, or operations that do nothing after a failure */
+    st_ops ops; /* what callers see: `table`, or operations that do nothing after a failure */
     st_ops table;
     const st_device *device;
     void *device_state;

@@ -15,10 +15,10 @@
 
 typedef enum {
     ST_OK,
-    ST_EARG,         /* the caller (in the end: the user) asked for something illegal */
-    ST_ESHAPE,       /* shapes or knobs that do not fit together */
-    ST_EFORMAT,      /* a file's content is wrong: truncated, corrupt, hostile, of another kind */
-    ST_EIO,          /* the operating system refused: missing file, full disk */
+    ST_EARG,    /* the caller (in the end: the user) asked for something illegal */
+    ST_ESHAPE,  /* shapes or knobs that do not fit together */
+    ST_EFORMAT, /* a file's content is wrong: truncated, corrupt, hostile, of another kind */
+    ST_EIO,     /* the operating system refused: missing file, full disk */
     ST_ENOMEM,
     ST_EDEVICE,      /* a backend or its library failed */
     ST_ECOMM,        /* another process failed or did not answer */
@@ -46,7 +46,7 @@ void st_err_prefix(st_err *e, const char *fmt, ...) __attribute__((format(printf
         if (try_) return try_;                                                                     \
     } while (0)
 
-/* ---- arena: one block, used in order --------------------------------------------------------- */
+/* ---- arena: one block, used in order -------------------------------------------------------- */
 
 /* A stack of 64-byte aligned pieces. Arenas own, tensors borrow. A counting arena sits on reserved,
  * inaccessible addresses: taking from it measures, touching it faults. */
@@ -65,14 +65,20 @@ void st_arena_close(st_arena *a); /* NULL and a zeroed arena are fine */
 /* Running past `cap` is a broken plan, not bad input: it aborts with a message. A counting arena
  * instead measures `peak` as SIZE_MAX, which its user must look for: that plan fits no machine. */
 void *st_arena_take(st_arena *a, size_t bytes);
-static inline size_t st_arena_mark(const st_arena *a) { return a->used; }
-static inline void st_arena_rewind(st_arena *a, size_t mark) { a->used = mark; }
+static inline size_t st_arena_mark(const st_arena *a)
+{
+    return a->used;
+}
+static inline void st_arena_rewind(st_arena *a, size_t mark)
+{
+    a->used = mark;
+}
 
 /* Host memory outside arenas, for set-up code only. Overflow-checked; zeroed; NULL when out of
  * memory, too large, or `count` is negative. Free with free(). */
 void *st_calloc(int64_t count, size_t size);
 
-/* ---- random numbers: Philox4x32-10 (Salmon et al. 2011), the same on every device and rank --- */
+/* ---- random numbers: Philox4x32-10 (Salmon et al. 2011), the same on every device and rank -- */
 
 /* Counter-based: block `n` of stream (`seed`, `stream`) does not depend on any other. */
 typedef struct {
@@ -111,7 +117,7 @@ void st_normal_fill(float *out, int64_t n, float mean, float std, uint64_t seed,
 /* FNV-1a of a name: the stream number of a parameter, so that inits do not depend on order. */
 uint64_t st_hash_name(const char *name);
 
-/* ---- JSON (jansson) --------------------------------------------------------------------------- */
+/* ---- JSON (jansson) ------------------------------------------------------------------------- */
 
 /* Reads and parses a whole file of at most `max_bytes`; duplicate keys and trailing text are
  * ST_EFORMAT with line and column. *out is a new reference. */
@@ -127,7 +133,7 @@ st_status st_json_flag(const json_t *obj, const char *key, bool *out, const char
 st_status st_json_str(const json_t *obj, const char *key, const char **out, const char *what,
                       st_err *e);
 
-/* ---- spelling --------------------------------------------------------------------------------- */
+/* ---- spelling ------------------------------------------------------------------------------- */
 
 /* The entry of the NULL-terminated list nearest to `word` (Damerau-Levenshtein), or NULL if none
  * is near enough to be worth proposing. */
@@ -137,11 +143,11 @@ const char *st_nearest(const char *word, const char *const *list);
 bool st_parse_int(const char *text, int64_t *out);
 bool st_parse_num(const char *text, double *out);
 
-/* ---- speaking: the library reports, whoever runs it decides what is shown --------------------- */
+/* ---- speaking: the library reports, whoever runs it decides what is shown ------------------- */
 
 typedef enum { ST_LOG_INFO, ST_LOG_WARN } st_log_level;
 typedef struct {
-    const char *what;   /* "prepare", "train", "decompose" */
+    const char *what;    /* "prepare", "train", "decompose" */
     int64_t done, total; /* total <= 0: unknown */
     const char *unit;    /* "tokens", "matrices", "bytes" */
     const char *detail;  /* extra text for the line ("loss 3.21 lr 6e-4"), may be NULL */
@@ -159,7 +165,8 @@ st_sink st_sink_get(void);
 void st_log(st_log_level level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void st_report(const st_progress *p);
 
-/* Set by the program's signal handler, polled by long jobs (which then save and return ST_EINTR). */
+/* Set by the program's signal handler, polled by long jobs (which then save and return ST_EINTR).
+ */
 void st_interrupt(void); /* async-signal-safe */
 bool st_interrupted(void);
 double st_now(void); /* seconds, monotonic */

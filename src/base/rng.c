@@ -24,7 +24,8 @@ uint64_t st_rng_below(st_rng *r, uint64_t limit)
 {
     /* Rejection: 2^64 mod limit values at the bottom would make small results more likely. */
     uint64_t reject = (0 - limit) % limit, v;
-    do v = st_rng_u64(r);
+    do
+        v = st_rng_u64(r);
     while (v < reject);
     return v % limit;
 }
@@ -46,6 +47,7 @@ void st_normal_fill(float *out, int64_t n, float mean, float std, uint64_t seed,
 uint64_t st_hash_name(const char *name)
 {
     uint64_t h = 0xcbf29ce484222325u;
-    for (; *name; name++) h = (h ^ (unsigned char)*name) * 0x100000001b3u;
+    for (; *name; name++)
+        h = (h ^ (unsigned char)*name) * 0x100000001b3u;
     return h;
 }

@@ -57,8 +57,7 @@ typedef struct cmd_command {
 extern const cmd_command *const cmd_table[]; /* NULL-terminated; table.c */
 const cmd_command *cmd_find(const char *name);
 
-/* ---- args.c ------------------------------------------------------------------------------------
- */
+/* ---- args.c --------------------------------------------------------------------------------- */
 
 /* Parses what follows the command's name. False: `e` says what is wrong (a usage error). */
 bool cmd_parse(cmd_args *a, const cmd_command *c, int argc, char **argv, st_err *e);
@@ -75,14 +74,12 @@ const char **cmd_many(const cmd_args *a, const char *name, int *n);
 
 extern const cmd_option cmd_common[]; /* options of every command */
 
-/* ---- help.c ------------------------------------------------------------------------------------
- */
+/* ---- help.c --------------------------------------------------------------------------------- */
 
 void cmd_help(FILE *f); /* the list of commands */
 void cmd_help_command(FILE *f, const cmd_command *c);
 
-/* ---- print.c: numbers and tables for people -----------------------------------------------------
- */
+/* ---- print.c: numbers and tables for people ------------------------------------------------- */
 
 typedef struct {
     char s[40];
@@ -106,8 +103,7 @@ int64_t cmd_get_int(const json_t *o, const char *key);
 double cmd_get_num(const json_t *o, const char *key);
 const char *cmd_get_str(const json_t *o, const char *key);
 
-/* ---- progress.c: the sink of base on a terminal or in a log, always on standard error -----------
- */
+/* ---- progress.c: the sink of base on a terminal or in a log, always on standard error ------- */
 
 void cmd_progress_start(bool quiet);
 void cmd_progress_clear(void); /* takes the progress line away before other output */

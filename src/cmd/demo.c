@@ -51,10 +51,18 @@ static st_status demo_run(const cmd_args *a, json_t **result, st_err *e)
 /* A number, or "-" where it was not measured. */
 static cmd_str demo_cell(const json_t *row, const char *key, const char *part)
 {
-    const json_t *at = part ? json_object_get(row, key) : row;
-    const json_t *v = json_object_get(at, part ? part : key);
+    const json_t *v = json_object_get(json_object_get(row, key), part);
     if (!json_is_number(v)) return (cmd_str){"-"};
     return cmd_number(json_number_value(v));
+}
+
+/* Perplexities with one decimal each, so that a column can be read downwards. */
+static cmd_str demo_ppl(const json_t *row, const char *key)
+{
+    const json_t *v = json_object_get(row, key);
+    cmd_str out = {"-"};
+    if (json_is_number(v)) snprintf(out.s, sizeof out.s, "%.1f", json_number_value(v));
+    return out;
 }
 
 static void demo_row(cmd_grid *g, const json_t *row)
@@ -65,8 +73,8 @@ static void demo_row(cmd_grid *g, const json_t *row)
     cmd_grid_add(g, "%s", cmd_si(cmd_get_num(row, "body_parameters")).s);
     cmd_grid_add(g, "%s", cmd_bytes(cmd_get_int(row, "bytes")).s);
     cmd_grid_add(g, "%s", cmd_si(cmd_get_num(row, "macs_per_token")).s);
-    cmd_grid_add(g, "%s", demo_cell(row, "perplexity_projected", NULL).s);
-    cmd_grid_add(g, "%s", demo_cell(row, "perplexity", NULL).s);
+    cmd_grid_add(g, "%s", demo_ppl(row, "perplexity_projected").s);
+    cmd_grid_add(g, "%s", demo_ppl(row, "perplexity").s);
     cmd_grid_add(g, "%s", demo_cell(row, "train", speed).s);
     cmd_grid_add(g, "%s", demo_cell(row, "prefill", speed).s);
     cmd_grid_add(g, "%s", demo_cell(row, "decode", speed).s);

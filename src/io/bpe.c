@@ -20,8 +20,7 @@ struct st_bpe_word {
     int32_t id[]; /* n ids, then len bytes */
 };
 
-/* ---- the byte alphabet -------------------------------------------------------------------------
- */
+/* ---- the byte alphabet ---------------------------------------------------------------------- */
 
 int32_t st_bpe_char(uint8_t byte)
 {
@@ -67,8 +66,7 @@ bool st_bpe_unspell(const char *name, size_t n, char *out, size_t *out_n)
     return true;
 }
 
-/* ---- making ------------------------------------------------------------------------------------
- */
+/* ---- making --------------------------------------------------------------------------------- */
 
 st_status st_bpe_make(st_bpe **out, int64_t n, size_t bytes, int64_t merges, st_err *e)
 {
@@ -213,8 +211,7 @@ uint64_t st_bpe_hash(const st_bpe *b)
     return h;
 }
 
-/* ---- ids ---------------------------------------------------------------------------------------
- */
+/* ---- ids ------------------------------------------------------------------------------------ */
 
 void st_ids_free(st_ids *ids)
 {
@@ -235,8 +232,7 @@ static st_status bpe_reserve(st_ids *ids, int64_t more, st_err *e)
     return ST_OK;
 }
 
-/* ---- merging one word --------------------------------------------------------------------------
- */
+/* ---- merging one word ----------------------------------------------------------------------- */
 
 /* A word of n bytes in work. sym[p] is the id of the symbol that starts at byte p, negative where
  * none does; where a symbol of more than one byte ends, it is minus its length, so that the symbol
@@ -342,8 +338,7 @@ static st_status bpe_long_word(const st_bpe *b, const char *word, size_t n, st_i
     return s;
 }
 
-/* ---- words seen before -------------------------------------------------------------------------
- */
+/* ---- words seen before ---------------------------------------------------------------------- */
 
 static inline uint32_t bpe_word_hash(const char *word, size_t n)
 {

@@ -41,8 +41,7 @@ static files_text files_show(const char *s, size_t n)
     return t;
 }
 
-/* ---- the vocabulary ----------------------------------------------------------------------------
- */
+/* ---- the vocabulary ------------------------------------------------------------------------- */
 
 static st_status files_place(files_draft *d, const char *text, size_t n, const json_t *id,
                              uint8_t flags, st_err *e)
@@ -129,8 +128,7 @@ static st_status files_vocab(files_draft *d, st_err *e)
     return ST_OK;
 }
 
-/* ---- merges ------------------------------------------------------------------------------------
- */
+/* ---- merges --------------------------------------------------------------------------------- */
 
 static st_status files_part(const files_draft *d, const char *s, size_t n, const char *where,
                             int32_t *id, st_err *e)
@@ -243,8 +241,7 @@ static st_status files_merges_json(files_draft *d, const json_t *merges, st_err 
     return ST_OK;
 }
 
-/* ---- from draft to tokenizer -------------------------------------------------------------------
- */
+/* ---- from draft to tokenizer ---------------------------------------------------------------- */
 
 static st_status files_make(const files_draft *d, st_bpe **out, st_err *e)
 {
@@ -297,8 +294,7 @@ static st_status files_load(st_bpe **out, const char *vocab, const char *merges,
     return s;
 }
 
-/* ---- which files -------------------------------------------------------------------------------
- */
+/* ---- which files ---------------------------------------------------------------------------- */
 
 static const char *const files_pairs[][2] = {
     {"tokenizer.json", NULL}, {"vocab.json", "merges.txt"}, {"encoder.json", "vocab.bpe"}};

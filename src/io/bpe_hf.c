@@ -4,8 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- reading -----------------------------------------------------------------------------------
- */
+/* ---- reading -------------------------------------------------------------------------------- */
 
 static bool hf_absent(const json_t *v)
 {
@@ -83,8 +82,7 @@ st_status st_bpe_check_json(const json_t *root, const char *what, st_err *e)
     return ST_OK;
 }
 
-/* ---- writing -----------------------------------------------------------------------------------
- */
+/* ---- writing -------------------------------------------------------------------------------- */
 
 /* The name of a token as the files have it; NULL when out of memory. Free with free(). */
 static char *hf_name(const st_bpe *b, int32_t id, size_t *n)

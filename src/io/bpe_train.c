@@ -71,8 +71,7 @@ static bool train_room(train_state *t, void *p, int64_t n, int64_t *cap, size_t 
     return true;
 }
 
-/* ---- pairs -------------------------------------------------------------------------------------
- */
+/* ---- pairs ---------------------------------------------------------------------------------- */
 
 static uint64_t train_key(int32_t left, int32_t right)
 {
@@ -127,8 +126,7 @@ static void train_change(train_state *t, int32_t left, int32_t right, int64_t ch
     if (train_room(t, &f->at, f->n, &f->cap, sizeof *f->at)) f->at[f->n++] = (uint32_t)w;
 }
 
-/* ---- the queue ---------------------------------------------------------------------------------
- */
+/* ---- the queue ------------------------------------------------------------------------------ */
 
 static bool train_before(const train_entry *a, const train_entry *b)
 {
@@ -174,8 +172,7 @@ static void train_queue(train_state *t)
     t->n_touched = 0;
 }
 
-/* ---- tokens ------------------------------------------------------------------------------------
- */
+/* ---- tokens --------------------------------------------------------------------------------- */
 
 /* The id of the token of the n bytes at the end of t->bytes: an older one of that name, or a new.
  */
@@ -213,8 +210,7 @@ static int32_t train_join(train_state *t, int32_t left, int32_t right)
     return train_token(t, ln + rn);
 }
 
-/* ---- learning ----------------------------------------------------------------------------------
- */
+/* ---- learning ------------------------------------------------------------------------------- */
 
 /* Words as symbols, bytes as the first 256 tokens. */
 static bool train_start(train_state *t, const st_words *w, int64_t vocab)
@@ -362,8 +358,7 @@ static st_status train_make(train_state *t, st_bpe **out, st_err *e)
     return s;
 }
 
-/* ---- the door ----------------------------------------------------------------------------------
- */
+/* ---- the door ------------------------------------------------------------------------------- */
 
 st_status st_bpe_trainer_open(st_bpe_trainer **out, st_err *e)
 {

@@ -7,8 +7,7 @@
 #include "tensor/tensor.h"
 #include <stdio.h>
 
-/* ---- files that appear whole or not at all (file.c) -------------------------------------------
- */
+/* ---- files that appear whole or not at all (file.c) ----------------------------------------- */
 
 /* A temporary file beside `path`, renamed over it by commit (after fsync), removed by discard and
  * by a failed commit; one that a killed process left is removed when `path` is next written. */
@@ -45,8 +44,7 @@ st_status st_write_file(const char *path, const void *data, size_t n, st_err *e)
 st_status st_write_json(const char *path, const json_t *j, st_err *e); /* indented, atomic */
 st_status st_copy_file(const char *from, const char *to, st_err *e);   /* atomic */
 
-/* ---- safetensors (safetensors.c) --------------------------------------------------------------
- */
+/* ---- safetensors (safetensors.c) ------------------------------------------------------------ */
 
 typedef struct st_safetensors st_safetensors;
 typedef struct {
@@ -84,8 +82,7 @@ typedef st_status st_store_fill(void *ctx, int64_t item, void *data, size_t byte
 st_status st_safetensors_write(const char *path, const st_store_item *items, int64_t n,
                                const json_t *meta, st_store_fill *fill, void *ctx, st_err *e);
 
-/* ---- GPT-2's byte-level BPE (bpe.c, bpe_train.c) ----------------------------------------------
- */
+/* ---- GPT-2's byte-level BPE (bpe.c, bpe_train.c) -------------------------------------------- */
 
 typedef struct st_bpe st_bpe;
 typedef struct {
@@ -123,8 +120,7 @@ st_status st_bpe_trainer_finish(st_bpe_trainer *t, int64_t vocab, int64_t min_co
                                 st_err *e);
 void st_bpe_trainer_close(st_bpe_trainer *t);
 
-/* ---- documents in files, folders and archives (text.c) ----------------------------------------
- */
+/* ---- documents in files, folders and archives (text.c) -------------------------------------- */
 
 /* Walks inputs in order (folders sorted by name, hidden files left out): a file of JSON lines
  * (.jsonl .ndjson .json) is one document a line, any other one document; both may be inside .gz .xz
@@ -148,8 +144,7 @@ void st_docs_close(st_docs *d);
 int64_t st_docs_done(const st_docs *d);
 int64_t st_docs_total(const st_docs *d);
 
-/* ---- token shards as nanoGPT reads them (shard.c) ---------------------------------------------
- */
+/* ---- token shards as nanoGPT reads them (shard.c) ------------------------------------------- */
 
 /* A headerless little-endian uint16 file, mapped. Empty files and odd sizes are ST_EFORMAT. */
 typedef struct {
@@ -163,8 +158,7 @@ void st_shard_close(st_shard *s);
 /* ST_EFORMAT naming the position of the first token >= vocab. */
 st_status st_shard_check(const st_shard *s, int64_t vocab, const char *path, st_err *e);
 
-/* ---- YAML (yaml.c over libyaml) ----------------------------------------------------------------
- */
+/* ---- YAML (yaml.c over libyaml) ------------------------------------------------------------- */
 
 typedef enum { ST_NODE_SCALAR, ST_NODE_LIST, ST_NODE_MAP } st_node_kind;
 /* A tree with the place of every value. Scalars keep their text; `quoted` ones are always strings.

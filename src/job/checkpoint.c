@@ -36,7 +36,7 @@ st_status st_ckpt_json(const char *dir, json_t **out, st_err *e)
     return s;
 }
 
-/* ---- moments --------------------------------------------------------------------------------- */
+/* ---- moments -------------------------------------------------------------------------------- */
 
 /* One stored tensor for each parameter and moment; the names are built into one block. */
 struct ckpt_list {
@@ -180,7 +180,7 @@ static st_status ckpt_moments(struct ckpt_list *l, const char *path, st_err *e)
     return s;
 }
 
-/* ---- state ----------------------------------------------------------------------------------- */
+/* ---- state ---------------------------------------------------------------------------------- */
 
 static json_t *ckpt_number_or_null(double x)
 {
@@ -261,7 +261,7 @@ st_status st_ckpt_load(st_trainer *t, st_err *e)
     return s;
 }
 
-/* ---- saving ---------------------------------------------------------------------------------- */
+/* ---- saving --------------------------------------------------------------------------------- */
 
 static st_status ckpt_write(st_trainer *t, const char *dir, st_err *e)
 {

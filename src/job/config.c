@@ -16,7 +16,7 @@ static const struct {
 } config_short[] = {{"data", "dir"}, {"model", "preset"}};
 enum { SHORTS = sizeof config_short / sizeof config_short[0] };
 
-/* ---- one value ------------------------------------------------------------------------------- */
+/* ---- one value ------------------------------------------------------------------------------ */
 
 static bool config_is_null(const st_node *v)
 {
@@ -182,7 +182,7 @@ static st_status config_value(st_settings *s, const set_row *r, const st_node *v
     }
 }
 
-/* ---- keys ------------------------------------------------------------------------------------ */
+/* ---- keys ----------------------------------------------------------------------------------- */
 
 static const char *config_leaf(const char *key)
 {
@@ -276,7 +276,7 @@ static st_status config_apply(st_settings *s, const st_node *node, const char *p
     return ST_OK;
 }
 
-/* ---- overrides ------------------------------------------------------------------------------- */
+/* ---- overrides ------------------------------------------------------------------------------ */
 
 /* An override is a file of one key: parsed as YAML, checked by the same code, applied on top. */
 static st_status config_override(st_settings *s, const char *key, const char *value, st_err *e)
@@ -312,7 +312,7 @@ static st_status config_split(st_settings *s, const char *text, st_err *e)
     return config_override(s, key, eq + 1, e);
 }
 
-/* ---- the whole ------------------------------------------------------------------------------- */
+/* ---- the whole ------------------------------------------------------------------------------ */
 
 static st_status config_defaults(st_settings *s, st_err *e)
 {

@@ -30,8 +30,7 @@ typedef struct {
     st_status status;
 } decompose_run;
 
-/* ---- finding parameters ------------------------------------------------------------------------
- */
+/* ---- finding parameters --------------------------------------------------------------------- */
 
 /* The tensors of one matrix in a model's host block, in the type's order; or one tensor by name. */
 typedef struct {
@@ -78,8 +77,7 @@ static void decompose_spec_of(void *ctx, const char *name, const st_spec *spec)
     if (strcmp(name, want->name) == 0) want->spec = *spec;
 }
 
-/* ---- one matrix --------------------------------------------------------------------------------
- */
+/* ---- one matrix ----------------------------------------------------------------------------- */
 
 /* |w|^2 and |w - v|^2. */
 static void decompose_norms(const float *w, const float *v, int64_t n, double *total, double *lost)
@@ -118,8 +116,7 @@ static st_status decompose_one(const decompose_run *r, decompose_item *x, st_err
     return s;
 }
 
-/* ---- all of them -------------------------------------------------------------------------------
- */
+/* ---- all of them ---------------------------------------------------------------------------- */
 
 static void decompose_copy(void *ctx, const st_param *p)
 {

@@ -23,8 +23,7 @@ static void demo_presets(st_demo_opts *o)
     if (!(o->budget > 0)) o->budget = 270;
 }
 
-/* ---- results ------------------------------------------------------------------------------------
- */
+/* ---- results -------------------------------------------------------------------------------- */
 
 /* Dense models first, then by reduction, structured ones before narrow ones; else as they came. */
 static int demo_rank(const json_t *row)
@@ -83,8 +82,7 @@ static void demo_say_row(demo_run *r)
                     after, st_row_num(row, "steps"));
 }
 
-/* ---- set-up -------------------------------------------------------------------------------------
- */
+/* ---- set-up --------------------------------------------------------------------------------- */
 
 /* OUT must be ours or empty: nobody's files are overwritten. */
 static st_status demo_folder(const char *out, st_err *e)
@@ -164,8 +162,7 @@ static void demo_describe(demo_run *r)
                                   "arithmetic", "float32"));
 }
 
-/* ---- the run ------------------------------------------------------------------------------------
- */
+/* ---- the run -------------------------------------------------------------------------------- */
 
 static st_status demo_structured(demo_run *r, st_err *e)
 {

@@ -5,8 +5,7 @@
 
 #include "job/job.h"
 
-/* ---- text (demo_text.c) ------------------------------------------------------------------------
- */
+/* ---- text (demo_text.c) --------------------------------------------------------------------- */
 
 /* Writes the King James Bible as JSON lines, one chapter a line, {"title", "text"}, verses without
  * their numbers on lines of their own, from the program `bible` (Debian package bible-kjv).
@@ -17,8 +16,7 @@ st_status st_demo_text(const char *path, st_err *e);
 st_status st_demo_chapters(const char *text, size_t n, FILE *out, int64_t *chapters,
                            int64_t *verses, st_err *e);
 
-/* ---- time (demo_clock.c) -----------------------------------------------------------------------
- */
+/* ---- time (demo_clock.c) -------------------------------------------------------------------- */
 
 /* One progress line for the whole demo: while it is open, what the jobs report is shown as part of
  * a stage. Amounts are seconds, so that what is left is an honest guess: stages that are over count
@@ -39,8 +37,7 @@ __attribute__((format(printf, 4, 5))) void st_demo_stage(demo_clock *c, double c
 /* A line that stays. */
 __attribute__((format(printf, 2, 3))) void st_demo_say(demo_clock *c, const char *fmt, ...);
 
-/* ---- one comparison (demo.c, demo_models.c, demo_measure.c) -------------------------------------
- */
+/* ---- one comparison (demo.c, demo_models.c, demo_measure.c) --------------------------------- */
 
 typedef struct {
     st_demo_opts o; /* nothing in it is 0 but `steps` and `text` */

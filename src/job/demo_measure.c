@@ -10,8 +10,7 @@
 #include <sys/sysinfo.h>
 #include <sys/utsname.h>
 
-/* ---- one model ----------------------------------------------------------------------------------
- */
+/* ---- one model ------------------------------------------------------------------------------ */
 
 typedef struct {
     json_t *maps;
@@ -88,8 +87,7 @@ st_status st_demo_judge(demo_run *r, json_t *row, const char *folder, st_err *e)
     return status;
 }
 
-/* ---- all models ---------------------------------------------------------------------------------
- */
+/* ---- all models ----------------------------------------------------------------------------- */
 
 /* {"tokens_per_second", "low", "high"} of a timed part of a row of the bench. */
 static void measure_speed(json_t *row, const char *key, const json_t *part)
@@ -160,8 +158,7 @@ out:
     return status;
 }
 
-/* ---- the machine --------------------------------------------------------------------------------
- */
+/* ---- the machine ---------------------------------------------------------------------------- */
 
 static void measure_cpu(char name[128])
 {

@@ -41,8 +41,7 @@ struct st_encoder {
     int threads;
 };
 
-/* ---- workers -----------------------------------------------------------------------------------
- */
+/* ---- workers -------------------------------------------------------------------------------- */
 
 static void encode_work(const st_bpe *bpe, encode_batch *b)
 {
@@ -75,8 +74,7 @@ static void *encode_thread(void *arg)
     return NULL;
 }
 
-/* ---- the reader's side -------------------------------------------------------------------------
- */
+/* ---- the reader's side ---------------------------------------------------------------------- */
 
 /* Hands the oldest filled batch over, once it is done. */
 static st_status encode_empty(st_encoder *c, st_err *e)

@@ -30,7 +30,7 @@ typedef struct {
     st_err *e;
 } folder;
 
-/* ---- files ----------------------------------------------------------------------------------- */
+/* ---- files ---------------------------------------------------------------------------------- */
 
 static st_status folder_model(folder *f)
 {
@@ -156,7 +156,7 @@ static st_status folder_files(folder *f)
     return s;
 }
 
-/* ---- names ----------------------------------------------------------------------------------- */
+/* ---- names ---------------------------------------------------------------------------------- */
 
 /* Strips what wrappers put before GPT-2's own names. */
 static const char *folder_bare(const char *name)
@@ -216,7 +216,7 @@ static folder_row *folder_find(const folder *f, const char *name)
     return f->rows ? bsearch(&key, f->row, (size_t)f->rows, sizeof key, folder_by_name) : NULL;
 }
 
-/* ---- matching -------------------------------------------------------------------------------- */
+/* ---- matching ------------------------------------------------------------------------------- */
 
 static void folder_shape(char text[128], const int64_t *dim, int ndim, bool flip)
 {
@@ -343,7 +343,7 @@ static st_status folder_match(folder *f)
     return s;
 }
 
-/* ---- weights --------------------------------------------------------------------------------- */
+/* ---- weights -------------------------------------------------------------------------------- */
 
 /* out (rows, cols) = in (cols, rows)^T, in squares that stay in the cache. */
 static void folder_transpose(void *out, const void *in, int64_t rows, int64_t cols, size_t size)
@@ -463,7 +463,7 @@ static st_status folder_weights(folder *f, st_stream *stream, st_tensor flat)
     return l.status;
 }
 
-/* ---- the folder ------------------------------------------------------------------------------ */
+/* ---- the folder ----------------------------------------------------------------------------- */
 
 static void folder_close(folder *f)
 {

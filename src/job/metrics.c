@@ -33,7 +33,7 @@ static void metrics_keep(st_metrics *m, const st_metric *row)
     curve_add(isnan(row->val_loss) ? &m->train : &m->val, row);
 }
 
-/* ---- reading back ---------------------------------------------------------------------------- */
+/* ---- reading back --------------------------------------------------------------------------- */
 
 /* A row of metrics.jsonl; false for anything else. */
 static bool metrics_parse(const char *line, size_t n, st_metric *row)
@@ -130,7 +130,7 @@ st_status st_metrics_open(st_metrics *m, const char *out, int64_t step, int64_t 
     return s;
 }
 
-/* ---- writing --------------------------------------------------------------------------------- */
+/* ---- writing -------------------------------------------------------------------------------- */
 
 static st_status metrics_put(FILE *f, const char *line, st_err *e)
 {
@@ -171,7 +171,7 @@ st_status st_metrics_add(st_metrics *m, const st_metric *row, st_err *e)
     return metrics_put(m->csv, line, e);
 }
 
-/* ---- the result ------------------------------------------------------------------------------ */
+/* ---- the result ----------------------------------------------------------------------------- */
 
 static json_t *curve_column(const struct st_curve *c, size_t at)
 {

@@ -35,8 +35,7 @@ typedef struct {
     int64_t bytes; /* of text */
 } prepare_state;
 
-/* ---- writing -----------------------------------------------------------------------------------
- */
+/* ---- writing -------------------------------------------------------------------------------- */
 
 static st_status prepare_failed(const prepare_file *f, st_err *e)
 {
@@ -89,8 +88,7 @@ static st_status prepare_ids(void *ctx, const int32_t *id, int64_t n, bool more,
     return more ? ST_OK : prepare_put(f, &p->eos, 1, e);
 }
 
-/* ---- the split ---------------------------------------------------------------------------------
- */
+/* ---- the split ------------------------------------------------------------------------------ */
 
 /* The last place <= at in train.bin where a document begins. */
 static st_status prepare_boundary(prepare_state *p, int64_t at, int64_t *found, st_err *e)
@@ -177,8 +175,7 @@ static st_status prepare_split(prepare_state *p, const char *input, st_err *e)
     return ST_OK;
 }
 
-/* ---- the job -----------------------------------------------------------------------------------
- */
+/* ---- the job -------------------------------------------------------------------------------- */
 
 static int prepare_threads(const st_prepare_opts *o)
 {

@@ -7,8 +7,8 @@
  *   models: list of {
  *     name "monarch 2x", label "monarch", kind "dense" | "narrow" | "structured", reduction 1 2 4,
  *     maps {c_fc, c_proj}, inner, folder, parameters, embedding_parameters, mlp_parameters, bytes,
- *     macs_per_token, perplexity_projected, perplexity, steps, tokens, run_tokens_per_second, train,
- *     prefill, decode {tokens_per_second, low, high}, curve {tokens [], loss []}, validation
+ *     macs_per_token, perplexity_projected, perplexity, steps, tokens, run_tokens_per_second,
+ * train, prefill, decode {tokens_per_second, low, high}, curve {tokens [], loss []}, validation
  *     {tokens [], loss []}, sample }
  * A key that could not be measured is absent; everything below copes with that. */
 /* SPDX-License-Identifier: MIT */

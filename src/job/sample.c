@@ -100,8 +100,7 @@ int32_t generate_pick(const generate_sampler *s, const float *logits, int64_t n,
     return s->choice[i].id;
 }
 
-/* ---- text --------------------------------------------------------------------------------------
- */
+/* ---- text ----------------------------------------------------------------------------------- */
 
 static bool text_put(generate_text *t, const void *bytes, size_t n)
 {

@@ -178,8 +178,7 @@ const char *st_set_changed(const st_settings *s, const json_t *before)
     return NULL;
 }
 
-/* ---- printing ----------------------------------------------------------------------------------
- */
+/* ---- printing ------------------------------------------------------------------------------- */
 
 /* A string as a YAML scalar: plain where no reader can mistake it, else double-quoted. */
 static void settings_put_text(FILE *f, const char *text)

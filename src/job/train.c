@@ -12,7 +12,7 @@
 
 enum { TRAIN_DROP_STREAM = 0xD20, TRAIN_LINE = 160 };
 
-/* ---- one step -------------------------------------------------------------------------------- */
+/* ---- one step ------------------------------------------------------------------------------- */
 
 /* Dropout of micro-batch `micro` of a step: its own number, whatever was drawn before. */
 static uint64_t train_seed(const st_trainer *t, int64_t micro)
@@ -120,7 +120,7 @@ static st_status train_stop_nan(const st_trainer *t, double loss, double lr, st_
             t->out ? t->out : "");
 }
 
-/* ---- validation ------------------------------------------------------------------------------ */
+/* ---- validation ----------------------------------------------------------------------------- */
 
 /* Mean loss over fixed windows of the validation shard, the same ones each time. */
 static st_status train_validate(st_trainer *t, st_err *e)
@@ -153,7 +153,7 @@ static st_status train_validate(st_trainer *t, st_err *e)
     return st_metrics_add(&t->metrics, &row, e);
 }
 
-/* ---- between steps --------------------------------------------------------------------------- */
+/* ---- between steps -------------------------------------------------------------------------- */
 
 static bool train_due(int64_t step, int64_t every, int64_t last)
 {
@@ -248,7 +248,7 @@ static st_status train_loop(st_trainer *t, st_err *e)
     }
 }
 
-/* ---- the whole ------------------------------------------------------------------------------- */
+/* ---- the whole ------------------------------------------------------------------------------ */
 
 static json_t *train_real(double x)
 {

@@ -5,8 +5,7 @@
 
 #include "job/settings.h"
 
-/* ---- batch.c: windows of a token shard --------------------------------------------------------
- */
+/* ---- batch.c: windows of a token shard ------------------------------------------------------ */
 
 typedef struct {
     st_shard shard;
@@ -32,8 +31,7 @@ void st_batch_next(st_batch *b, int64_t rows, int32_t *ids, int32_t *targets);
 void st_batch_spread(const st_batch *b, int64_t first, int64_t rows, int64_t total, int32_t *ids,
                      int32_t *targets);
 
-/* ---- metrics.c: one row a line, in JSON lines and CSV, and the curve for the result ------------
- */
+/* ---- metrics.c: one row a line, in JSON lines and CSV, and the curve for the result --------- */
 
 typedef struct {
     int64_t step, tokens;
@@ -63,8 +61,7 @@ st_status st_metrics_add(st_metrics *m, const st_metric *row, st_err *e);
 void st_metrics_result(const st_metrics *m, json_t *result);
 void st_metrics_close(st_metrics *m);
 
-/* ---- the trainer -------------------------------------------------------------------------------
- */
+/* ---- the trainer ---------------------------------------------------------------------------- */
 
 /* A contiguous range of the flat blocks with one weight decay. */
 typedef struct {
@@ -113,8 +110,7 @@ typedef struct st_trainer {
     st_metrics metrics;
 } st_trainer;
 
-/* ---- trainer.c: a trainer from settings --------------------------------------------------------
- */
+/* ---- trainer.c: a trainer from settings ----------------------------------------------------- */
 
 /* Model, initial weights and tokenizer (source.c). */
 st_status st_trainer_model(st_trainer *t, const st_train_opts *o, st_err *e);
@@ -124,8 +120,7 @@ void st_trainer_close(st_trainer *t);
 st_status st_trainer_weights(st_trainer *t, st_err *e);
 json_t *st_trainer_memory(const st_trainer *t);
 
-/* ---- resume.c ---------------------------------------------------------------------------------
- */
+/* ---- resume.c ------------------------------------------------------------------------------- */
 
 /* Which checkpoint the settings ask to go on from (*dir: new memory, NULL: a new run). Refuses to
  * write over a run that it may not continue. */
@@ -133,8 +128,7 @@ st_status st_ckpt_choose(const st_settings *set, char **dir, st_err *e);
 /* Adds to the message of a checkpoint that cannot be used which other one the run has. */
 void st_ckpt_hint(const st_settings *set, const char *broken, st_err *e);
 
-/* ---- checkpoint.c -----------------------------------------------------------------------------
- */
+/* ---- checkpoint.c --------------------------------------------------------------------------- */
 
 char *st_ckpt_path(const char *out, const char *name); /* "OUT/ckpt/NAME", new memory */
 int64_t st_ckpt_number(const char *name);              /* N of "step-N", else -1 */

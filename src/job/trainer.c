@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- sizes ----------------------------------------------------------------------------------- */
+/* ---- sizes ---------------------------------------------------------------------------------- */
 
 static st_status trainer_sizes(st_trainer *t, st_err *e)
 {
@@ -79,7 +79,7 @@ static st_status trainer_ranges(st_trainer *t, st_err *e)
     return ST_OK;
 }
 
-/* ---- memory ---------------------------------------------------------------------------------- */
+/* ---- memory --------------------------------------------------------------------------------- */
 
 static st_lm_args trainer_args(const st_trainer *t)
 {
@@ -170,7 +170,7 @@ static void trainer_say(const st_trainer *t)
         (long long)t->context, (long long)t->accumulate);
 }
 
-/* ---- data ------------------------------------------------------------------------------------ */
+/* ---- data ----------------------------------------------------------------------------------- */
 
 static st_status trainer_shard(st_trainer *t, st_batch *b, const char *key, const char *file,
                                const char *given, st_err *e)
@@ -206,7 +206,7 @@ static st_status trainer_data(st_trainer *t, st_err *e)
     return ST_OK;
 }
 
-/* ---- the whole ------------------------------------------------------------------------------- */
+/* ---- the whole ------------------------------------------------------------------------------ */
 
 static int64_t trainer_rows(int64_t steps, int64_t every)
 {

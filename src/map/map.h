@@ -116,8 +116,7 @@ st_status st_spec_macs(const st_spec *s, const st_stream *q, int64_t rows, doubl
  * g = sigmoid(gate bias). */
 st_status st_map_expand(const st_spec *s, const st_theta *t, st_tensor w, st_err *e);
 
-/* ---- st_linear: map + bias, with its gradients --------------------------------------------------
- */
+/* ---- st_linear: map + bias, with its gradients ---------------------------------------------- */
 
 typedef struct {
     st_spec spec;

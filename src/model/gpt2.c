@@ -124,7 +124,7 @@ static st_lm_shape gpt2_lm(const st_model *m)
                          .gelu = c->gelu};
 }
 
-/* ---- the head -------------------------------------------------------------------------------- */
+/* ---- the head ------------------------------------------------------------------------------- */
 
 /* Rows of logits that exist at a time, of `rows`; equal chunks, at most 128 MiB of float32. Each
  * chunk reads the whole head three times, so that fewer rows cost time (GPT-2 124M: 256 rows 8 %
@@ -219,7 +219,7 @@ static void gpt2_head_grad(const gpt2 *g, st_stream *q, const st_lm_args *a, st_
     }
 }
 
-/* ---- the network ----------------------------------------------------------------------------- */
+/* ---- the network ---------------------------------------------------------------------------- */
 
 static st_embed_fwd_args gpt2_embed(const gpt2 *g, const st_lm_args *a)
 {

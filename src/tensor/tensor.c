@@ -45,14 +45,16 @@ st_tensor st_view(void *data, st_dtype t, int ndim, const int64_t *dim)
 {
     assert(ndim >= 0 && ndim <= 4);
     st_tensor v = {.data = data, .ndim = ndim, .dtype = t};
-    for (int i = 0; i < ndim; i++) v.dim[i] = dim[i];
+    for (int i = 0; i < ndim; i++)
+        v.dim[i] = dim[i];
     return v;
 }
 
 int64_t st_numel(st_tensor t)
 {
     int64_t n = 1;
-    for (int i = 0; i < t.ndim; i++) n *= t.dim[i];
+    for (int i = 0; i < t.ndim; i++)
+        n *= t.dim[i];
     return n;
 }
 

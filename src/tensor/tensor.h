@@ -15,8 +15,8 @@ typedef struct {
 } st_tensor;
 
 size_t st_dtype_size(st_dtype t);
-const char *st_dtype_name(st_dtype t);                  /* "float32" "bfloat16" ... */
-bool st_dtype_parse(const char *name, st_dtype *out);   /* also "f32" "bf16" "f16" "fp32" ... */
+const char *st_dtype_name(st_dtype t);                /* "float32" "bfloat16" ... */
+bool st_dtype_parse(const char *name, st_dtype *out); /* also "f32" "bf16" "f16" "fp32" ... */
 
 /* View of `ndim` dims over `data`. */
 st_tensor st_view(void *data, st_dtype t, int ndim, const int64_t *dim);
@@ -30,7 +30,8 @@ static inline st_tensor st_view2(void *data, st_dtype t, int64_t rows, int64_t c
 }
 int64_t st_numel(st_tensor t);
 size_t st_bytes(st_tensor t);
-/* The same numbers from element `offset` on, as `n` elements in one dim (a broken offset asserts). */
+/* The same numbers from element `offset` on, as `n` elements in one dim (a broken offset asserts).
+ */
 st_tensor st_slice(st_tensor t, int64_t offset, int64_t n);
 /* Rows [first, first + rows) of a 2-D tensor. */
 st_tensor st_rows(st_tensor t, int64_t first, int64_t rows);
@@ -39,7 +40,7 @@ st_tensor st_take(st_arena *a, st_dtype t, int ndim, const int64_t *dim);
 st_tensor st_take1(st_arena *a, st_dtype t, int64_t n);
 st_tensor st_take2(st_arena *a, st_dtype t, int64_t rows, int64_t cols);
 
-/* ---- conversion: round to nearest even; NaN stays NaN, overflow becomes infinity -------------- */
+/* ---- conversion: round to nearest even; NaN stays NaN, overflow becomes infinity ------------ */
 
 static inline float st_bf16_to_f32(uint16_t h)
 {

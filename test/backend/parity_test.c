@@ -45,8 +45,8 @@ int main(int argc, char **argv)
     struct CMUnitTest tests[OPS];
     for (int i = 0; i < OPS; i++) {
         copy[i] = ops[i];
-        tests[i] = (struct CMUnitTest){.name = ops[i].op, .test_func = parity_holds,
-                                       .initial_state = &copy[i]};
+        tests[i] = (struct CMUnitTest){
+            .name = ops[i].op, .test_func = parity_holds, .initial_state = &copy[i]};
     }
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -38,7 +38,8 @@ static void assert_near(double got, double want, double tol)
 
 static void assert_all_near(const float *got, const double *want, int n, double tol)
 {
-    for (int i = 0; i < n; i++) assert_near((double)got[i], want[i], tol);
+    for (int i = 0; i < n; i++)
+        assert_near((double)got[i], want[i], tol);
 }
 
 static void random_fill(float *x, int64_t n, uint64_t stream)
@@ -109,8 +110,7 @@ static void gelu_as_pytorch(void **state)
 static void adamw_as_pytorch(void **state)
 {
     (void)state;
-    const float grads[3][4] = {
-        {0.5f, -1, 0, 3}, {0.25f, 1, -0.125f, 3}, {-0.5f, 0.5f, 1e-4f, -1}};
+    const float grads[3][4] = {{0.5f, -1, 0, 3}, {0.25f, 1, -0.125f, 3}, {-0.5f, 0.5f, 1e-4f, -1}};
     const double want[3][4] = {{0.989000022, -0.489500016, 0.249750003, 1.98800004},
                                {0.978618145, -0.489536822, 0.256849855, 1.97601211},
                                {0.976531863, -0.491583169, 0.262342632, 1.96791339}};
@@ -118,14 +118,24 @@ static void adamw_as_pytorch(void **state)
     float w[] = {1, -0.5f, 0.25f, 2}, m[4] = {0}, v[4] = {0}, twice[4];
     uint16_t rounded[4];
     for (int step = 0; step < 3; step++) {
-        for (int i = 0; i < 4; i++) twice[i] = 2 * grads[step][i];
-        st_adamw_args a = {.w = st_view1(rounded, ST_BF16, 4), .master = f32(w, 4),
-                           .grad = f32(twice, 4), .m = f32(m, 4), .v = f32(v, 4), .lr = 0.01f,
-                           .beta1 = 0.9f, .beta2 = 0.95f, .eps = 1e-8f, .decay = 0.1f,
-                           .grad_scale = 0.5f, .step = step + 1};
+        for (int i = 0; i < 4; i++)
+            twice[i] = 2 * grads[step][i];
+        st_adamw_args a = {.w = st_view1(rounded, ST_BF16, 4),
+                           .master = f32(w, 4),
+                           .grad = f32(twice, 4),
+                           .m = f32(m, 4),
+                           .v = f32(v, 4),
+                           .lr = 0.01f,
+                           .beta1 = 0.9f,
+                           .beta2 = 0.95f,
+                           .eps = 1e-8f,
+                           .decay = 0.1f,
+                           .grad_scale = 0.5f,
+                           .step = step + 1};
         op->adamw(q, &a);
         assert_all_near(w, want[step], 4, 3e-7);
-        for (int i = 0; i < 4; i++) assert_int_equal(rounded[i], st_f32_to_bf16(w[i]));
+        for (int i = 0; i < 4; i++)
+            assert_int_equal(rounded[i], st_f32_to_bf16(w[i]));
     }
     assert_all_near(m, m_want, 4, 1e-7);
 }
@@ -135,8 +145,10 @@ enum { ROWS = 3, WIDTH = 5 };
 static void norm_formula(const double *x, const float *gain, const float *bias, double *y)
 {
     double mean = 0, var = 0;
-    for (int j = 0; j < WIDTH; j++) mean += x[j] / WIDTH;
-    for (int j = 0; j < WIDTH; j++) var += (x[j] - mean) * (x[j] - mean) / WIDTH;
+    for (int j = 0; j < WIDTH; j++)
+        mean += x[j] / WIDTH;
+    for (int j = 0; j < WIDTH; j++)
+        var += (x[j] - mean) * (x[j] - mean) / WIDTH;
     for (int j = 0; j < WIDTH; j++) {
         y[j] = (x[j] - mean) / sqrt(var + 1e-3) * (double)gain[j] + (double)bias[j];
     }
@@ -151,19 +163,31 @@ static void norm_by_differences(void **state)
     random_fill(dy, ROWS * WIDTH, 2);
     random_fill(gain, WIDTH, 3);
     random_fill(bias, WIDTH, 4);
-    for (int i = 0; i < ROWS * WIDTH; i++) dx[i] = 100;
-    for (int i = 0; i < WIDTH; i++) dgain[i] = dbias[i] = 50;
-    st_norm_fwd_args a = {.rows = ROWS, .width = WIDTH, .eps = 1e-3f, .accumulate = 1,
-                          .x = f32(x, ROWS * WIDTH), .y = f32(y, ROWS * WIDTH),
-                          .gain = f32(gain, WIDTH), .bias = f32(bias, WIDTH),
-                          .mean = f32(mean, ROWS), .rstd = f32(rstd, ROWS),
-                          .dy = f32(dy, ROWS * WIDTH), .dx = f32(dx, ROWS * WIDTH),
-                          .dgain = f32(dgain, WIDTH), .dbias = f32(dbias, WIDTH)};
+    for (int i = 0; i < ROWS * WIDTH; i++)
+        dx[i] = 100;
+    for (int i = 0; i < WIDTH; i++)
+        dgain[i] = dbias[i] = 50;
+    st_norm_fwd_args a = {.rows = ROWS,
+                          .width = WIDTH,
+                          .eps = 1e-3f,
+                          .accumulate = 1,
+                          .x = f32(x, ROWS * WIDTH),
+                          .y = f32(y, ROWS * WIDTH),
+                          .gain = f32(gain, WIDTH),
+                          .bias = f32(bias, WIDTH),
+                          .mean = f32(mean, ROWS),
+                          .rstd = f32(rstd, ROWS),
+                          .dy = f32(dy, ROWS * WIDTH),
+                          .dx = f32(dx, ROWS * WIDTH),
+                          .dgain = f32(dgain, WIDTH),
+                          .dbias = f32(dbias, WIDTH)};
     op->norm_fwd(q, &a);
     op->norm_bwd(q, &a);
-    double row[WIDTH], up[WIDTH], plus[WIDTH], down[WIDTH], gain_sum[WIDTH] = {0}, bias_sum[WIDTH] = {0};
+    double row[WIDTH], up[WIDTH], plus[WIDTH], down[WIDTH], gain_sum[WIDTH] = {0},
+                                                            bias_sum[WIDTH] = {0};
     for (int r = 0; r < ROWS; r++) {
-        for (int j = 0; j < WIDTH; j++) row[j] = (double)x[r * WIDTH + j];
+        for (int j = 0; j < WIDTH; j++)
+            row[j] = (double)x[r * WIDTH + j];
         norm_formula(row, gain, bias, up);
         assert_all_near(y + r * WIDTH, up, WIDTH, 1e-6);
         for (int j = 0; j < WIDTH; j++) {
@@ -186,7 +210,7 @@ static void norm_by_differences(void **state)
     }
 }
 
-/* ---- attention: two items, two heads of 3, from a cache of 2 ------------------------------------ */
+/* ---- attention: two items, two heads of 3, from a cache of 2 -------------------------------- */
 
 enum { ITEMS = 2, HEADS = 2, DIM = 3, QUERIES = 3, KEYS = 5, ACROSS = HEADS * DIM };
 
@@ -204,7 +228,8 @@ static void attend_formula(attend_case *c)
         const double *query = c->q + (b * QUERIES + t) * ACROSS + h * DIM;
         for (int j = 0; j <= t + 2; j++) {
             double s = 0;
-            for (int x = 0; x < DIM; x++) s += query[x] * c->k[(b * KEYS + j) * ACROSS + h * DIM + x];
+            for (int x = 0; x < DIM; x++)
+                s += query[x] * c->k[(b * KEYS + j) * ACROSS + h * DIM + x];
             sum += w[j] = exp(0.7 * s);
         }
         for (int x = 0; x < DIM; x++) {
@@ -245,17 +270,32 @@ static void attend_by_differences(void **state)
     random_fill(k, NK, 2);
     random_fill(v, NK, 3);
     random_fill(go, NQ, 4);
-    st_attend_fwd_args a = {.batch = ITEMS, .heads = HEADS, .head_dim = DIM, .q_len = QUERIES,
-                            .kv_len = KEYS, .q_start = 2, .causal = 1, .scale = 0.7f, .drop = 0.25f,
-                            .seed = 5, .q = f32(query, NQ), .k = f32(k, NK), .v = f32(v, NK),
-                            .o = f32(o, NQ), .lse = f32(lse, ITEMS * HEADS * QUERIES),
-                            .go = f32(go, NQ), .gq = f32(gq, NQ), .gk = f32(gk, NK),
+    st_attend_fwd_args a = {.batch = ITEMS,
+                            .heads = HEADS,
+                            .head_dim = DIM,
+                            .q_len = QUERIES,
+                            .kv_len = KEYS,
+                            .q_start = 2,
+                            .causal = 1,
+                            .scale = 0.7f,
+                            .drop = 0.25f,
+                            .seed = 5,
+                            .q = f32(query, NQ),
+                            .k = f32(k, NK),
+                            .v = f32(v, NK),
+                            .o = f32(o, NQ),
+                            .lse = f32(lse, ITEMS * HEADS * QUERIES),
+                            .go = f32(go, NQ),
+                            .gq = f32(gq, NQ),
+                            .gk = f32(gk, NK),
                             .gv = f32(gv, NK)};
     op->attend_fwd(q, &a);
     op->attend_bwd(q, &a);
     attend_case c;
-    for (int i = 0; i < NQ; i++) c.q[i] = (double)query[i];
-    for (int i = 0; i < NK; i++) c.k[i] = (double)k[i], c.v[i] = (double)v[i];
+    for (int i = 0; i < NQ; i++)
+        c.q[i] = (double)query[i];
+    for (int i = 0; i < NK; i++)
+        c.k[i] = (double)k[i], c.v[i] = (double)v[i];
     attend_formula(&c);
     assert_all_near(o, c.o, NQ, 1e-6);
     attend_check(&c, c.q, gq, NQ, go);
@@ -269,9 +309,17 @@ static void attend_sees_all_without_mask(void **state)
     /* equal scores: the output is the mean of the values, and lse the log of their number */
     const float zero[4] = {0}, v[] = {1, 2, 3, 6};
     float o[4], lse[4];
-    st_attend_fwd_args a = {.batch = 1, .heads = 1, .head_dim = 1, .q_len = 4, .kv_len = 4,
-                            .scale = 1, .q = f32(zero, 4), .k = f32(zero, 4), .v = f32(v, 4),
-                            .o = f32(o, 4), .lse = f32(lse, 4)};
+    st_attend_fwd_args a = {.batch = 1,
+                            .heads = 1,
+                            .head_dim = 1,
+                            .q_len = 4,
+                            .kv_len = 4,
+                            .scale = 1,
+                            .q = f32(zero, 4),
+                            .k = f32(zero, 4),
+                            .v = f32(v, 4),
+                            .o = f32(o, 4),
+                            .lse = f32(lse, 4)};
     op->attend_fwd(q, &a);
     assert_all_near(o, (double[]){3, 3, 3, 3}, 4, 1e-7);
     a.causal = 1;
@@ -280,7 +328,7 @@ static void attend_sees_all_without_mask(void **state)
     assert_all_near(lse, (double[]){0, log(2), log(3), log(4)}, 4, 1e-7);
 }
 
-/* ---- loss, gate ------------------------------------------------------------------------------- */
+/* ---- loss, gate ----------------------------------------------------------------------------- */
 
 static void xent_by_hand(void **state)
 {
@@ -303,8 +351,15 @@ static void gate_by_hand(void **state)
     /* z = ln 3: g = 3/4 */
     const float s[] = {4, 8}, l[] = {8, 0}, z[] = {(float)log(3)}, dy[] = {1, 2};
     float y[2], ds[2], dl[2], dz[1];
-    st_gate_fwd_args a = {.rows = 1, .width = 2, .s = f32(s, 2), .l = f32(l, 2), .z = f32(z, 1),
-                          .y = f32(y, 2), .dy = f32(dy, 2), .ds = f32(ds, 2), .dl = f32(dl, 2),
+    st_gate_fwd_args a = {.rows = 1,
+                          .width = 2,
+                          .s = f32(s, 2),
+                          .l = f32(l, 2),
+                          .z = f32(z, 1),
+                          .y = f32(y, 2),
+                          .dy = f32(dy, 2),
+                          .ds = f32(ds, 2),
+                          .dl = f32(dl, 2),
                           .dz = f32(dz, 1)};
     op->gate_fwd(q, &a);
     assert_all_near(y, (double[]){7, 2}, 2, 1e-6);
@@ -314,7 +369,7 @@ static void gate_by_hand(void **state)
     assert_near((double)dz[0], 3. / 16 * (1 * 4 + 2 * -8), 1e-6);
 }
 
-/* ---- moves ------------------------------------------------------------------------------------ */
+/* ---- moves ---------------------------------------------------------------------------------- */
 
 /* The integer vectors of the SS1 specification: x_i = (i mod 7) - 3. */
 static void fold_vectors(void **state)
@@ -330,17 +385,28 @@ static void fold_vectors(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         float x[256], z[256] = {0}, dx[256];
         int64_t cols = cases[i].cols, width = cols / cases[i].factor;
-        for (int j = 0; j < cols; j++) x[j] = (float)(j % 7 - 3);
-        st_fold_fwd_args a = {.rows = 1, .cols = cols, .block = 32, .factor = cases[i].factor,
-                              .supers = width / 32, .folds = 1, .vec = 8, .r0 = cases[i].r0,
-                              .x = f32(x, cols), .z = f32(z, width), .dz = f32(z, width),
+        for (int j = 0; j < cols; j++)
+            x[j] = (float)(j % 7 - 3);
+        st_fold_fwd_args a = {.rows = 1,
+                              .cols = cols,
+                              .block = 32,
+                              .factor = cases[i].factor,
+                              .supers = width / 32,
+                              .folds = 1,
+                              .vec = 8,
+                              .r0 = cases[i].r0,
+                              .x = f32(x, cols),
+                              .z = f32(z, width),
+                              .dz = f32(z, width),
                               .dx = f32(dx, cols)};
         op->fold_fwd(q, &a);
         assert_all_near(z, cases[i].z, 8, 0);
         op->fold_bwd(q, &a); /* <fold x, z> = <x, fold' z> */
         double left = 0, right = 0;
-        for (int j = 0; j < width; j++) left += (double)(z[j] * z[j]);
-        for (int j = 0; j < cols; j++) right += (double)(x[j] * dx[j]);
+        for (int j = 0; j < width; j++)
+            left += (double)(z[j] * z[j]);
+        for (int j = 0; j < cols; j++)
+            right += (double)(x[j] * dx[j]);
         assert_near(left, right, 0);
     }
 }
@@ -352,17 +418,28 @@ static void moves_by_hand(void **state)
     float y[8] = {9, 9, 9, 9, 9, 9, 9, 9};
     op->permute(q, &(st_permute_args){.rows = 1, .p = 2, .q = 3, .x = f32(x, 6), .y = f32(y, 6)});
     assert_all_near(y, (double[]){1, 4, 2, 5, 3, 6, 9, 9}, 8, 0);
-    op->permute(q, &(st_permute_args){.rows = 1, .p = 3, .q = 1, .inner = 2, .accumulate = 1,
-                                      .x = f32(x, 6), .y = f32(y, 6)});
+    op->permute(q, &(st_permute_args){.rows = 1,
+                                      .p = 3,
+                                      .q = 1,
+                                      .inner = 2,
+                                      .accumulate = 1,
+                                      .x = f32(x, 6),
+                                      .y = f32(y, 6)});
     assert_all_near(y, (double[]){2, 6, 5, 9, 8, 12, 9, 9}, 8, 0);
-    op->copy(q, &(st_copy_args){.rows = 2, .cols = 2, .ldx = 3, .ldy = 4, .pad = 3, .x = f32(x, 6),
-                                .y = f32(y, 8)});
+    op->copy(
+        q, &(st_copy_args){
+               .rows = 2, .cols = 2, .ldx = 3, .ldy = 4, .pad = 3, .x = f32(x, 6), .y = f32(y, 8)});
     assert_all_near(y, (double[]){1, 2, 0, 9, 4, 5, 0, 9}, 8, 0);
     const float dy[] = {1, 2, 10, 20, 100, 200};
     const int32_t ids[] = {1, 0, 1};
     float table[4] = {0}, position[6] = {0};
-    st_embed_bwd_args e = {.rows = 3, .width = 2, .len = 2, .start = 1, .dy = f32(dy, 6),
-                           .dtable = f32(table, 4), .dposition = f32(position, 6)};
+    st_embed_bwd_args e = {.rows = 3,
+                           .width = 2,
+                           .len = 2,
+                           .start = 1,
+                           .dy = f32(dy, 6),
+                           .dtable = f32(table, 4),
+                           .dposition = f32(position, 6)};
     e.ids = st_view1((void *)(uintptr_t)ids, ST_I32, 3);
     op->embed_bwd(q, &e);
     assert_all_near(table, (double[]){10, 20, 101, 202}, 4, 0);
@@ -374,9 +451,10 @@ static void dropout_keeps_its_share(void **state)
     (void)state;
     enum { N = 100000 };
     float *x = st_calloc(N, sizeof *x), *y = st_calloc(N, sizeof *y);
-    for (int i = 0; i < N; i++) x[i] = 3;
-    op->residual_fwd(q, &(st_residual_fwd_args){.b = f32(x, N), .y = f32(y, N), .drop = 0.25f,
-                                                .seed = 7});
+    for (int i = 0; i < N; i++)
+        x[i] = 3;
+    op->residual_fwd(
+        q, &(st_residual_fwd_args){.b = f32(x, N), .y = f32(y, N), .drop = 0.25f, .seed = 7});
     int kept = 0;
     for (int i = 0; i < N; i++) {
         if (y[i] != 0) kept++, assert_near((double)y[i], 4, 1e-6);

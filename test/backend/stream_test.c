@@ -26,8 +26,12 @@ static void failures_wait_for_sync(void **state)
     assert_ok(st_stream_open(&q, device, 1, &e), &e);
     const st_ops *op = st_stream_ops(q);
     st_stream_tag(q, "wte");
-    st_embed_fwd_args a = {.rows = 2, .width = 2, .len = 2, .ids = st_view1(ids, ST_I32, 2),
-                           .table = st_view1(table, ST_F32, 4), .y = st_view1(y, ST_F32, 4)};
+    st_embed_fwd_args a = {.rows = 2,
+                           .width = 2,
+                           .len = 2,
+                           .ids = st_view1(ids, ST_I32, 2),
+                           .table = st_view1(table, ST_F32, 4),
+                           .y = st_view1(y, ST_F32, 4)};
     op->embed_fwd(q, &a);
     op->fill(q, &(st_fill_args){.x = a.y, .value = 9}); /* skipped */
     assert_true(y[0] == 0);
@@ -40,8 +44,8 @@ static void failures_wait_for_sync(void **state)
     op->embed_fwd(q, &a);
     assert_st(st_stream_sync(q, &e), ST_EARG, &e);
     int32_t target = 4;
-    op->xent(q, &(st_xent_args){.rows = 1, .width = 4, .logits = a.y,
-                                .targets = st_view1(&target, ST_I32, 1)});
+    op->xent(q, &(st_xent_args){
+                    .rows = 1, .width = 4, .logits = a.y, .targets = st_view1(&target, ST_I32, 1)});
     assert_st(st_stream_sync(q, &e), ST_EARG, &e);
     st_stream_close(q);
 }
@@ -57,15 +61,24 @@ static void dry_runs_cost_and_touch_nothing(void **state)
     assert_ok(st_device_arena(dry, 0, &arena, &e), &e);
     st_tensor a = st_take2(&arena, ST_BF16, 5, 7), b = st_take2(&arena, ST_BF16, 3, 7);
     st_tensor c = st_take2(&arena, ST_F32, 5, 3);
-    st_stream_ops(dry)->gemm(dry, &(st_gemm_args){.m = 5, .n = 3, .k = 7, .tb = 1, .a = a, .b = b,
-                                                  .c = c, .beta = 1});
+    st_stream_ops(dry)->gemm(
+        dry, &(st_gemm_args){.m = 5, .n = 3, .k = 7, .tb = 1, .a = a, .b = b, .c = c, .beta = 1});
     st_cost cost = st_stream_cost(dry);
     assert_int_equal(cost.macs, 5 * 3 * 7);
     assert_int_equal(cost.bytes, 2 * (35 + 21) + 4 * 15 * 2);
     assert_int_equal(cost.launches, 1);
     /* causal, 4 queries after 2 cached keys see 3 + 4 + 5 + 6 keys, twice, in each of 3 heads */
-    st_attend_fwd_args t = {.batch = 1, .heads = 3, .head_dim = 8, .q_len = 4, .kv_len = 6,
-                            .q_start = 2, .causal = 1, .q = a, .k = a, .v = a, .o = a};
+    st_attend_fwd_args t = {.batch = 1,
+                            .heads = 3,
+                            .head_dim = 8,
+                            .q_len = 4,
+                            .kv_len = 6,
+                            .q_start = 2,
+                            .causal = 1,
+                            .q = a,
+                            .k = a,
+                            .v = a,
+                            .o = a};
     st_stream_ops(dry)->attend_fwd(dry, &t);
     assert_int_equal(st_stream_cost(dry).macs - cost.macs, 2 * 3 * 18 * 8);
     assert_string_equal(st_stream_device(dry), "cpu");
@@ -101,11 +114,14 @@ static void nan_is_passed_on(void **state)
     float x[40], loss[1], sum[1] = {0};
     int32_t target = 3;
     for (int kind = 0; kind < 2; kind++) {
-        for (int i = 0; i < 40; i++) x[i] = i == 17 ? NAN : 1;
+        for (int i = 0; i < 40; i++)
+            x[i] = i == 17 ? NAN : 1;
         st_tensor t = st_view1(x, ST_F32, 40);
         op->gelu_fwd(q, &(st_gelu_fwd_args){.x = t, .y = t, .kind = (st_gelu_kind)kind});
         assert_true(isnan(x[17]) && !isnan(x[16]));
-        op->xent(q, &(st_xent_args){.rows = 1, .width = 40, .logits = t,
+        op->xent(q, &(st_xent_args){.rows = 1,
+                                    .width = 40,
+                                    .logits = t,
                                     .loss = st_view1(loss, ST_F32, 1),
                                     .targets = st_view1(&target, ST_I32, 1)});
         assert_true(isnan(loss[0]));

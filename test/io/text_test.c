@@ -8,8 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* ---- making packed files -----------------------------------------------------------------------
- */
+/* ---- making packed files -------------------------------------------------------------------- */
 
 typedef struct {
     const char *name, *data;
@@ -87,8 +86,7 @@ static const char *text_file(const char *dir, const char *name, const char *data
 
 #define PUT(dir, name, text) text_file(dir, name, text, sizeof(text) - 1)
 
-/* ---- plain files and folders -------------------------------------------------------------------
- */
+/* ---- plain files and folders ---------------------------------------------------------------- */
 
 static void text_plain(void **state)
 {
@@ -160,8 +158,7 @@ static void text_several(void **state)
     st_test_remove(dir);
 }
 
-/* ---- JSON lines --------------------------------------------------------------------------------
- */
+/* ---- JSON lines ----------------------------------------------------------------------------- */
 
 static void text_lines(void **state)
 {
@@ -200,8 +197,7 @@ static void text_deep_json(void **state)
     st_test_remove(dir);
 }
 
-/* ---- archives ----------------------------------------------------------------------------------
- */
+/* ---- archives ------------------------------------------------------------------------------- */
 
 static const int text_filters[] = {ARCHIVE_FILTER_NONE, ARCHIVE_FILTER_GZIP, ARCHIVE_FILTER_BZIP2,
                                    ARCHIVE_FILTER_XZ, ARCHIVE_FILTER_ZSTD};
@@ -336,8 +332,7 @@ static void text_truncated(void **state)
     st_test_remove(dir);
 }
 
-/* ---- pieces ------------------------------------------------------------------------------------
- */
+/* ---- pieces --------------------------------------------------------------------------------- */
 
 /* Tokens of the pieces are the tokens of the whole, wherever they are cut. */
 static void text_pieces_of(const char *path, const char *text, size_t n, int64_t piece)

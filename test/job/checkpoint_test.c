@@ -16,8 +16,7 @@ static void refused(const char *name, const char *more, st_status code, const ch
     assert_says(&e, says);
 }
 
-/* ---- which there are ----------------------------------------------------------------------------
- */
+/* ---- which there are ------------------------------------------------------------------------ */
 
 static void test_keep(void **state)
 {

@@ -94,7 +94,7 @@ static void test_the_bible(void **state)
     st_test_remove(dir);
 }
 
-/* ---- the whole run, tiny, on this project's own prose ---- */
+/* ---- the whole run, tiny, on this project's own prose --------------------------------------- */
 
 static const char *const prose[] = {"README.md", "CONTRIBUTING.md", "doc"};
 

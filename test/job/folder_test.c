@@ -10,11 +10,9 @@
 #include <unistd.h>
 
 static const char *const fixture = "test/fixtures/gpt2_tanh";
-
-/* ---- a copy of a folder's weights that can be spoilt ----------------------------------------- */
+/* ---- a copy of a folder's weights that can be spoilt ---------------------------------------- */
 
 enum { MOST = 128 };
-
 typedef struct {
     st_store_item item[MOST];
     char name[MOST][160];
@@ -150,7 +148,7 @@ static void same_weights(const char *a, const char *b)
     free(y);
 }
 
-/* ---- tests ----------------------------------------------------------------------------------- */
+/* ---- tests ---------------------------------------------------------------------------------- */
 
 struct find {
     const char *name;
@@ -268,7 +266,6 @@ static void test_structured_round_trip(void **state)
     tensors_find(t, "transformer.h.0.mlp.c_fc.bias");
     tensors_find(t, "lm_head.u");
     tensors_free(t);
-
     assert_ok(st_folder_save(st_test_path(dir, "b"), false, m, flat, ST_BF16, NULL, &e), &e);
     got = weights(st_test_path(dir, "b"), &k);
     for (int64_t j = 0; j < n; j++) {
@@ -535,7 +532,6 @@ static void test_tokenizer(void **state)
     refused(path, ST_EFORMAT, "the tokenizer has 257 tokens, but vocab_size in config.json is 97");
     free(flat);
     st_model_close(m);
-
     json_t *config = json_pack("{s:s, s:i, s:i, s:i, s:i, s:i}", "model_type", "gpt2", "vocab_size",
                                300, "n_positions", 4, "n_embd", 4, "n_layer", 1, "n_head", 1);
     assert_ok(st_model_open(&m, config, &e), &e);

@@ -10,8 +10,7 @@
 
 extern char **environ;
 
-/* ---- allocations: every one of the process is counted (glibc's own allocator stays under it) ---
- */
+/* ---- allocations: every one of the process is counted (glibc's own allocator stays under it)  */
 
 #if !defined(__SANITIZE_ADDRESS__)
 #define COUNTS_ALLOCATIONS 1
@@ -43,8 +42,7 @@ void *realloc(void *p, size_t n)
 }
 #endif
 
-/* ---- learning ----------------------------------------------------------------------------------
- */
+/* ---- learning ------------------------------------------------------------------------------- */
 
 static void test_learns(void **state)
 {
@@ -95,8 +93,7 @@ static void test_files(void **state)
     json_decref(r);
 }
 
-/* ---- PyTorch -----------------------------------------------------------------------------------
- */
+/* ---- PyTorch -------------------------------------------------------------------------------- */
 
 static void against_torch(const char *folder, const char *recipe)
 {
@@ -166,8 +163,7 @@ static void test_torch(void **state)
                   "train.schedule=linear train.beta2=0.999 train.decay_embeddings=false");
 }
 
-/* ---- the parts make the whole ------------------------------------------------------------------
- */
+/* ---- the parts make the whole --------------------------------------------------------------- */
 
 /* One micro-batch of four rows, or four of one: the same rows, the same gradient. */
 static void test_accumulation(void **state)
@@ -226,8 +222,7 @@ static void test_bf16(void **state)
     json_decref(b);
 }
 
-/* ---- Ctrl-C ------------------------------------------------------------------------------------
- */
+/* ---- Ctrl-C --------------------------------------------------------------------------------- */
 
 static void alarm_handler(int sig)
 {
@@ -311,8 +306,7 @@ static void test_interrupt(void **state)
     print_message("interrupted %d times\n", cuts);
 }
 
-/* ---- NaN ----------------------------------------------------------------------------------------
- */
+/* ---- NaN ------------------------------------------------------------------------------------ */
 
 /* Every step multiplies the weights by -1e5. */
 #define BLOW_UP                                                                                    \

@@ -15,9 +15,9 @@ const char *st_cpu_feature_names(unsigned features); /* "avx2", "avx512+amx", "b
 typedef void st_cpu_gemm(st_stream *q, const st_gemm_args *g);
 
 typedef struct {
-    st_cpu_gemm *own;    /* our kernels: any shape and dtype */
-    bool blas_lost;      /* the library took kernels of another age: ours are faster */
-    st_arena scratch;    /* `threads` pieces of ST_CPU_SCRATCH bytes */
+    st_cpu_gemm *own; /* our kernels: any shape and dtype */
+    bool blas_lost;   /* the library took kernels of another age: ours are faster */
+    st_arena scratch; /* `threads` pieces of ST_CPU_SCRATCH bytes */
 } st_cpu;
 
 /* Scratch of one thread, for packed panels and blocks of scores. */

@@ -1,7 +1,8 @@
 /* Softmax attention, one (batch item, head, query) at a time.
  *   s_j = scale q.k_j;  lse = log sum exp s_j;  p_j = exp(s_j - lse);  o = sum_j m_j p_j v_j
  * with m_j = 1/(1 - drop) where weight j is kept, else 0. Backward, with D = go.o:
- *   gv_j += m_j p_j go;  ds_j = p_j (m_j go.v_j - D);  gq += scale ds_j k_j;  gk_j += scale ds_j q. */
+ *   gv_j += m_j p_j go;  ds_j = p_j (m_j go.v_j - D);  gq += scale ds_j k_j;  gk_j += scale ds_j q.
+ */
 /* SPDX-License-Identifier: MIT */
 #include "backend/ref/ref.h"
 #include <math.h>
@@ -25,7 +26,8 @@ static double attention_dot(const st_tensor *x, int64_t x0, const st_tensor *y, 
                             int64_t n)
 {
     double sum = 0;
-    for (int64_t c = 0; c < n; c++) sum += (double)ref_load(x, x0 + c) * (double)ref_load(y, y0 + c);
+    for (int64_t c = 0; c < n; c++)
+        sum += (double)ref_load(x, x0 + c) * (double)ref_load(y, y0 + c);
     return sum;
 }
 
@@ -51,8 +53,10 @@ static void attention_fwd_query(const st_attend_fwd_args *a, int64_t i, int64_t 
     attention_at at = attention_locate(a, i, h, t);
     int64_t keys = st_attend_keys(a, t);
     double top = -INFINITY, total = 0;
-    for (int64_t j = 0; j < keys; j++) top = fmax(top, attention_score(a, at, j));
-    for (int64_t j = 0; j < keys; j++) total += exp(attention_score(a, at, j) - top);
+    for (int64_t j = 0; j < keys; j++)
+        top = fmax(top, attention_score(a, at, j));
+    for (int64_t j = 0; j < keys; j++)
+        total += exp(attention_score(a, at, j) - top);
     double lse = top + log(total);
     for (int64_t c0 = 0; c0 < a->head_dim; c0 += CHUNK) {
         double sum[CHUNK] = {0};
@@ -60,9 +64,11 @@ static void attention_fwd_query(const st_attend_fwd_args *a, int64_t i, int64_t 
         for (int64_t j = 0; j < keys; j++) {
             double p = exp(attention_score(a, at, j) - lse) * attention_mask(a, at, j);
             int64_t v0 = at.v + j * a->v_stride + c0;
-            for (int64_t c = 0; c < n; c++) sum[c] += p * (double)ref_load(&a->v, v0 + c);
+            for (int64_t c = 0; c < n; c++)
+                sum[c] += p * (double)ref_load(&a->v, v0 + c);
         }
-        for (int64_t c = 0; c < n; c++) ref_store(&a->o, at.o + c0 + c, sum[c]);
+        for (int64_t c = 0; c < n; c++)
+            ref_store(&a->o, at.o + c0 + c, sum[c]);
     }
     if (a->lse.data) ref_store(&a->lse, (i * a->heads + h) * a->q_len + t, lse);
 }
@@ -73,7 +79,8 @@ void st_ref_attend_fwd(st_stream *q, const st_attend_fwd_args *given)
     st_attend_fwd_args a = st_attend_resolve(given);
     for (int64_t i = 0; i < a.batch; i++) {
         for (int64_t h = 0; h < a.heads; h++) {
-            for (int64_t t = 0; t < a.q_len; t++) attention_fwd_query(&a, i, h, t);
+            for (int64_t t = 0; t < a.q_len; t++)
+                attention_fwd_query(&a, i, h, t);
         }
     }
 }
@@ -105,9 +112,11 @@ static void attention_bwd_query(const st_attend_bwd_args *a, int64_t i, int64_t 
         for (int64_t j = 0; j < keys; j++) {
             double ds = attention_pair_at(a, i, h, t, j).ds * (double)a->scale;
             int64_t k0 = at.k + j * a->k_stride + c0;
-            for (int64_t c = 0; c < n; c++) sum[c] += ds * (double)ref_load(&a->k, k0 + c);
+            for (int64_t c = 0; c < n; c++)
+                sum[c] += ds * (double)ref_load(&a->k, k0 + c);
         }
-        for (int64_t c = 0; c < n; c++) ref_store(&a->gq, at.q + c0 + c, sum[c]);
+        for (int64_t c = 0; c < n; c++)
+            ref_store(&a->gq, at.q + c0 + c, sum[c]);
     }
 }
 
@@ -140,8 +149,10 @@ void st_ref_attend_bwd(st_stream *q, const st_attend_bwd_args *given)
     st_attend_bwd_args a = st_attend_resolve(given);
     for (int64_t i = 0; i < a.batch; i++) {
         for (int64_t h = 0; h < a.heads; h++) {
-            for (int64_t t = 0; t < a.q_len; t++) attention_bwd_query(&a, i, h, t);
-            for (int64_t j = 0; j < a.kv_len; j++) attention_bwd_key(&a, i, h, j);
+            for (int64_t t = 0; t < a.q_len; t++)
+                attention_bwd_query(&a, i, h, t);
+            for (int64_t j = 0; j < a.kv_len; j++)
+                attention_bwd_key(&a, i, h, j);
         }
     }
 }

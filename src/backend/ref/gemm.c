@@ -17,8 +17,8 @@ void st_ref_gemm(st_stream *q, const st_gemm_args *g)
                 double sum = g->bias.data ? (double)ref_load(&g->bias, at_bias) : 0.0;
                 if (g->beta != 0) sum += (double)g->beta * (double)ref_load(&g->c, at);
                 for (int64_t x = 0; x < g->k; x++) {
-                    sum += (double)ref_load(&g->a, a0 + x * da) *
-                           (double)ref_load(&g->b, b0 + x * db);
+                    sum +=
+                        (double)ref_load(&g->a, a0 + x * da) * (double)ref_load(&g->b, b0 + x * db);
                 }
                 ref_store(&g->c, at, sum);
             }

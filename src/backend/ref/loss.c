@@ -8,7 +8,8 @@ static void loss_row(const st_xent_args *a, int64_t r, int32_t target)
 {
     int64_t z0 = r * a->width;
     double top = -INFINITY, total = 0;
-    for (int64_t j = 0; j < a->width; j++) top = fmax(top, (double)ref_load(&a->logits, z0 + j));
+    for (int64_t j = 0; j < a->width; j++)
+        top = fmax(top, (double)ref_load(&a->logits, z0 + j));
     for (int64_t j = 0; j < a->width; j++) {
         total += exp((double)ref_load(&a->logits, z0 + j) - top);
     }
@@ -32,5 +33,6 @@ void st_ref_xent(st_stream *q, const st_xent_args *a)
             return;
         }
     }
-    for (int64_t r = 0; r < a->rows; r++) loss_row(a, r, targets[r]);
+    for (int64_t r = 0; r < a->rows; r++)
+        loss_row(a, r, targets[r]);
 }

@@ -1,5 +1,5 @@
-/* Layer normalisation: y = (x - mean) rstd gain + bias, rstd = 1 / sqrt(var + eps) (Ba et al. 2016).
- * With n = (x - mean) rstd and d = dy gain: dx = rstd (d - mean(d) - n mean(d n)). */
+/* Layer normalisation: y = (x - mean) rstd gain + bias, rstd = 1 / sqrt(var + eps) (Ba et al.
+ * 2016). With n = (x - mean) rstd and d = dy gain: dx = rstd (d - mean(d) - n mean(d n)). */
 /* SPDX-License-Identifier: MIT */
 #include "backend/ref/ref.h"
 #include <math.h>
@@ -10,7 +10,8 @@ void st_ref_norm_fwd(st_stream *q, const st_norm_fwd_args *a)
     for (int64_t r = 0; r < a->rows; r++) {
         double mean = 0, var = 0;
         int64_t x0 = r * a->width;
-        for (int64_t j = 0; j < a->width; j++) mean += (double)ref_load(&a->x, x0 + j);
+        for (int64_t j = 0; j < a->width; j++)
+            mean += (double)ref_load(&a->x, x0 + j);
         mean /= (double)a->width;
         for (int64_t j = 0; j < a->width; j++) {
             double d = (double)ref_load(&a->x, x0 + j) - mean;
@@ -45,8 +46,10 @@ static void norm_bwd_row(const st_norm_bwd_args *a, int64_t r)
         double n = ((double)ref_load(&a->x, x0 + j) - mean) * rstd;
         double d = (double)ref_load(&a->dy, x0 + j) * (double)ref_load(&a->gain, j);
         double dx = rstd * (d - sum_d - n * sum_dn);
-        if (a->accumulate) ref_add(&a->dx, x0 + j, dx);
-        else ref_store(&a->dx, x0 + j, dx);
+        if (a->accumulate)
+            ref_add(&a->dx, x0 + j, dx);
+        else
+            ref_store(&a->dx, x0 + j, dx);
     }
 }
 
@@ -65,5 +68,6 @@ void st_ref_norm_bwd(st_stream *q, const st_norm_bwd_args *a)
         if (a->dgain.data) ref_add(&a->dgain, j, gain);
         if (a->dbias.data) ref_add(&a->dbias, j, bias);
     }
-    for (int64_t r = 0; r < a->rows; r++) norm_bwd_row(a, r);
+    for (int64_t r = 0; r < a->rows; r++)
+        norm_bwd_row(a, r);
 }

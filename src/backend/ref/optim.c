@@ -8,7 +8,8 @@ void st_ref_dot(st_stream *q, const st_dot_args *a)
     (void)q;
     int64_t n = st_numel(a->a);
     double sum = 0;
-    for (int64_t i = 0; i < n; i++) sum += (double)ref_load(&a->a, i) * (double)ref_load(&a->b, i);
+    for (int64_t i = 0; i < n; i++)
+        sum += (double)ref_load(&a->a, i) * (double)ref_load(&a->b, i);
     ref_add(&a->c, 0, sum);
 }
 
@@ -17,7 +18,8 @@ void st_ref_sumsq(st_stream *q, const st_sumsq_args *a)
     (void)q;
     int64_t n = st_numel(a->x);
     double sum = 0;
-    for (int64_t i = 0; i < n; i++) sum += (double)ref_load(&a->x, i) * (double)ref_load(&a->x, i);
+    for (int64_t i = 0; i < n; i++)
+        sum += (double)ref_load(&a->x, i) * (double)ref_load(&a->x, i);
     ref_add(&a->out, 0, sum);
 }
 

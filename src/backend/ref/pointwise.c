@@ -107,8 +107,10 @@ void st_ref_scale(st_stream *q, const st_scale_args *a)
     double s = (double)ref_load(&a->s, 0);
     for (int64_t i = 0; i < n; i++) {
         double y = s * (double)ref_load(&a->x, i);
-        if (a->accumulate) ref_add(&a->y, i, y);
-        else ref_store(&a->y, i, y);
+        if (a->accumulate)
+            ref_add(&a->y, i, y);
+        else
+            ref_store(&a->y, i, y);
     }
 }
 
@@ -119,10 +121,13 @@ void st_ref_copy(st_stream *q, const st_copy_args *given)
     for (int64_t r = 0; r < a.rows; r++) {
         for (int64_t c = 0; c < a.cols; c++) {
             double x = (double)ref_load(&a.x, r * a.ldx + c);
-            if (a.accumulate) ref_add(&a.y, r * a.ldy + c, x);
-            else ref_store(&a.y, r * a.ldy + c, x);
+            if (a.accumulate)
+                ref_add(&a.y, r * a.ldy + c, x);
+            else
+                ref_store(&a.y, r * a.ldy + c, x);
         }
-        for (int64_t c = a.cols; c < a.pad; c++) ref_store(&a.y, r * a.ldy + c, 0);
+        for (int64_t c = a.cols; c < a.pad; c++)
+            ref_store(&a.y, r * a.ldy + c, 0);
     }
 }
 
@@ -130,5 +135,6 @@ void st_ref_fill(st_stream *q, const st_fill_args *a)
 {
     (void)q;
     int64_t n = st_numel(a->x);
-    for (int64_t i = 0; i < n; i++) ref_store(&a->x, i, (double)a->value);
+    for (int64_t i = 0; i < n; i++)
+        ref_store(&a->x, i, (double)a->value);
 }

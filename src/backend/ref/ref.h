@@ -21,8 +21,10 @@ static inline float ref_load(const st_tensor *t, int64_t i)
 
 static inline void ref_store(const st_tensor *t, int64_t i, double value)
 {
-    if (t->dtype == ST_F32) ((float *)t->data)[i] = (float)value;
-    else ((uint16_t *)t->data)[i] = st_f32_to_bf16((float)value);
+    if (t->dtype == ST_F32)
+        ((float *)t->data)[i] = (float)value;
+    else
+        ((uint16_t *)t->data)[i] = st_f32_to_bf16((float)value);
 }
 
 static inline void ref_add(const st_tensor *t, int64_t i, double value)

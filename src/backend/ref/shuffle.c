@@ -47,7 +47,8 @@ void st_ref_bias_grad(st_stream *q, const st_bias_grad_args *a)
     (void)q;
     for (int64_t j = 0; j < a->width; j++) {
         double sum = 0;
-        for (int64_t r = 0; r < a->rows; r++) sum += (double)ref_load(&a->dy, r * a->width + j);
+        for (int64_t r = 0; r < a->rows; r++)
+            sum += (double)ref_load(&a->dy, r * a->width + j);
         ref_add(&a->dbias, j, sum);
     }
 }
@@ -63,8 +64,10 @@ void st_ref_permute(st_stream *q, const st_permute_args *a)
                 int64_t to = ((r * a->q + j) * a->p + i) * inner;
                 for (int64_t c = 0; c < inner; c++) {
                     double x = (double)ref_load(&a->x, from + c);
-                    if (a->accumulate) ref_add(&a->y, to + c, x);
-                    else ref_store(&a->y, to + c, x);
+                    if (a->accumulate)
+                        ref_add(&a->y, to + c, x);
+                    else
+                        ref_store(&a->y, to + c, x);
                 }
             }
         }

@@ -1,5 +1,5 @@
-/* Parity cases of products. Shapes reach every route: one row, few rows, thin inner and outer sizes,
- * blocks side by side (block-diagonal, Monarch), stacks, and what goes to the library. */
+/* Parity cases of products. Shapes reach every route: one row, few rows, thin inner and outer
+ * sizes, blocks side by side (block-diagonal, Monarch), stacks, and what goes to the library. */
 /* SPDX-License-Identifier: MIT */
 #include "parity.h"
 
@@ -7,14 +7,15 @@
 static const struct {
     int m, n, k;
 } named[] = {
-    {1, 1, 1},      {1, 768, 64},   {1, 65, 768},    {2, 257, 129},  {4, 96, 768},
-    {5, 33, 1021},  {7, 512, 31},   {8, 100, 100},   {16, 129, 47},  {64, 1, 300},
-    {300, 1, 64},   {129, 4, 192},  {200, 16, 65},   {192, 48, 4},   {255, 64, 16},
-    {3, 5, 1025},   {16, 16, 2048}, {4, 768, 1024},  {768, 3, 513},  {1, 3072, 5},
-    {33, 17, 0},    {1, 9, 0},      {97, 101, 103},  {128, 128, 128}, {257, 192, 64},
-    {24, 32, 1000}, {1000, 24, 32}, {1000, 8, 8},    {1, 1, 5000},   {15, 1025, 9},  {130, 140, 2000},
-    {12, 100, 200}, {300, 4, 96},   {500, 530, 300}, {1000, 4, 1},    {1000, 1, 4},   {777, 3, 6},
-    {2048, 9, 16},  {1, 4, 9000},   {4, 1, 9001},    {3, 3, 777},     {16, 16, 130},  {65, 16, 1},
+    {1, 1, 1},        {1, 768, 64},   {1, 65, 768},   {2, 257, 129},   {4, 96, 768},
+    {5, 33, 1021},    {7, 512, 31},   {8, 100, 100},  {16, 129, 47},   {64, 1, 300},
+    {300, 1, 64},     {129, 4, 192},  {200, 16, 65},  {192, 48, 4},    {255, 64, 16},
+    {3, 5, 1025},     {16, 16, 2048}, {4, 768, 1024}, {768, 3, 513},   {1, 3072, 5},
+    {33, 17, 0},      {1, 9, 0},      {97, 101, 103}, {128, 128, 128}, {257, 192, 64},
+    {24, 32, 1000},   {1000, 24, 32}, {1000, 8, 8},   {1, 1, 5000},    {15, 1025, 9},
+    {130, 140, 2000}, {12, 100, 200}, {300, 4, 96},   {500, 530, 300}, {1000, 4, 1},
+    {1000, 1, 4},     {777, 3, 6},    {2048, 9, 16},  {1, 4, 9000},    {4, 1, 9001},
+    {3, 3, 777},      {16, 16, 130},  {65, 16, 1},
 };
 enum { NAMED = sizeof named / sizeof *named, VARIANTS = 160 };
 
@@ -71,7 +72,8 @@ bool cases_gemm(parity_case *c)
         g->m = named[c->variant].m, g->n = named[c->variant].n, g->k = named[c->variant].k;
     } else {
         g->m = parity_dim(c, 1, 257), g->n = parity_dim(c, 2, 257), g->k = parity_dim(c, 3, 257);
-        while (g->m * g->n * g->k > 2000000) g->m = g->m / 2 + 1, g->n = g->n / 2 + 1;
+        while (g->m * g->n * g->k > 2000000)
+            g->m = g->m / 2 + 1, g->n = g->n / 2 + 1;
     }
     g->ta = layout & 1, g->tb = layout >> 1;
     if (parity_pick(c, 4, 2)) gemm_batch(c, g);
@@ -86,9 +88,13 @@ bool cases_gemm(parity_case *c)
     if (g->k == 0) c->gaps = true;
     parity_in(c, &g->a, c->dtype, na, 1);
     parity_in(c, &g->b, c->dtype, nb, 1);
-    if (g->beta != 0) parity_update(c, &g->c, out, nc, 1, tol);
-    else parity_out(c, &g->c, out, nc, tol);
-    if (parity_pick(c, 7, 2)) gemm_bias(c, g, batch);
-    else g->bias_rows = parity_pick(c, 16, 4); /* means nothing without a bias */
+    if (g->beta != 0)
+        parity_update(c, &g->c, out, nc, 1, tol);
+    else
+        parity_out(c, &g->c, out, nc, tol);
+    if (parity_pick(c, 7, 2))
+        gemm_bias(c, g, batch);
+    else
+        g->bias_rows = parity_pick(c, 16, 4); /* means nothing without a bias */
     return true;
 }

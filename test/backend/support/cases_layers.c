@@ -19,7 +19,8 @@ bool cases_norm_fwd(parity_case *c)
 {
     st_norm_fwd_args *a = (void *)c->args;
     if (!layers_norm(c, a)) return false;
-    /* width 1 and tiny rows of near-equal numbers: x - mean is a rounding error times 1/sqrt(eps) */
+    /* width 1 and tiny rows of near-equal numbers: x - mean is a rounding error times 1/sqrt(eps)
+     */
     double tol = 30 * PARITY_EPS * (a->width < 8 ? 40 : 1) * sqrt((double)a->width);
     parity_in(c, &a->bias, c->dtype, a->width, 1);
     parity_out(c, &a->y, c->dtype, a->rows * a->width, tol);
@@ -34,16 +35,20 @@ bool cases_norm_bwd(parity_case *c)
     st_norm_bwd_args *a = (void *)c->args;
     if (!layers_norm(c, a)) return false;
     int64_t n = a->rows * a->width;
-    double narrow = a->width < 8 ? 20 : 1; /* mean and rstd are not the row's own: terms are large */
+    double narrow =
+        a->width < 8 ? 20 : 1; /* mean and rstd are not the row's own: terms are large */
     double tol = narrow * 60 * PARITY_EPS * sqrt((double)a->width);
     double sums = 30 * PARITY_EPS * (double)a->rows;
     parity_in(c, &a->mean, ST_F32, a->rows, 0.1);
     parity_in_range(c, &a->rstd, ST_F32, a->rows, 0.5, 2);
     parity_in(c, &a->dy, c->dtype, n, 1);
     a->accumulate = (int)parity_pick(c, 2, 2);
-    if (a->accumulate) parity_update(c, &a->dx, c->dtype, n, 1, tol);
-    else if (parity_pick(c, 3, 2)) parity_inplace(c, &a->dx, &a->dy, tol);
-    else parity_out(c, &a->dx, c->dtype, n, tol);
+    if (a->accumulate)
+        parity_update(c, &a->dx, c->dtype, n, 1, tol);
+    else if (parity_pick(c, 3, 2))
+        parity_inplace(c, &a->dx, &a->dy, tol);
+    else
+        parity_out(c, &a->dx, c->dtype, n, tol);
     if (parity_pick(c, 4, 4)) parity_update(c, &a->dgain, ST_F32, a->width, 1, 4 * sums);
     if (parity_pick(c, 5, 4)) parity_update(c, &a->dbias, ST_F32, a->width, 1, sums);
     return true;
@@ -183,8 +188,10 @@ bool cases_xent(parity_case *c)
     /* against the largest number that takes part */
     if (c->variant % 4 != 3) parity_out(c, &a->loss, ST_F32, a->rows, c->variant % 3 ? 4e-6 : 3e-5);
     if (c->variant % 4 == 0) return true;
-    if (c->variant % 5 == 0) parity_out(c, &a->dlogits, c->dtype, n, tol);
-    else parity_inplace(c, &a->dlogits, &a->logits, tol);
+    if (c->variant % 5 == 0)
+        parity_out(c, &a->dlogits, c->dtype, n, tol);
+    else
+        parity_inplace(c, &a->dlogits, &a->logits, tol);
     return true;
 }
 

@@ -17,8 +17,10 @@ bool cases_gelu_fwd(parity_case *c)
     a->kind = c->variant % 2 ? ST_GELU_ERF : ST_GELU_TANH;
     double std = c->variant % 3 ? 1.5 : 8, tol = 3 * PARITY_EPS;
     parity_in(c, &a->x, c->dtype, pointwise_count(c), std);
-    if (c->variant / 2 % 3) parity_out(c, &a->y, c->dtype, pointwise_count(c), tol);
-    else parity_inplace(c, &a->y, &a->x, tol);
+    if (c->variant / 2 % 3)
+        parity_out(c, &a->y, c->dtype, pointwise_count(c), tol);
+    else
+        parity_inplace(c, &a->y, &a->x, tol);
     return true;
 }
 
@@ -30,8 +32,10 @@ bool cases_gelu_bwd(parity_case *c)
     double std = c->variant % 3 ? 1.5 : 8, tol = 16 * PARITY_EPS;
     parity_in(c, &a->x, c->dtype, pointwise_count(c), std);
     parity_in(c, &a->dy, c->dtype, pointwise_count(c), 1);
-    if (c->variant / 2 % 3) parity_out(c, &a->dx, c->dtype, pointwise_count(c), tol);
-    else parity_inplace(c, &a->dx, &a->dy, tol);
+    if (c->variant / 2 % 3)
+        parity_out(c, &a->dx, c->dtype, pointwise_count(c), tol);
+    else
+        parity_inplace(c, &a->dx, &a->dy, tol);
     return true;
 }
 
@@ -47,8 +51,10 @@ bool cases_residual_fwd(parity_case *c)
     parity_in(c, &a->b, c->dtype, n, 1);
     int where = (int)parity_pick(c, 2, 3);
     double tol = a->drop > 0 ? 12 * PARITY_EPS : 2 * PARITY_EPS;
-    if (where == 0) parity_out(c, &a->y, c->dtype, n, tol);
-    else parity_inplace(c, &a->y, where == 1 && sum ? &a->a : &a->b, tol);
+    if (where == 0)
+        parity_out(c, &a->y, c->dtype, n, tol);
+    else
+        parity_inplace(c, &a->y, where == 1 && sum ? &a->a : &a->b, tol);
     return true;
 }
 
@@ -59,8 +65,10 @@ bool cases_residual_bwd(parity_case *c)
     a->drop = c->variant % 4 ? 0.3f : 0;
     a->seed = (uint64_t)1 << 40;
     parity_in(c, &a->dy, c->dtype, pointwise_count(c), 1);
-    if (parity_pick(c, 1, 2)) parity_inplace(c, &a->db, &a->dy, 0);
-    else parity_out(c, &a->db, c->dtype, pointwise_count(c), 0);
+    if (parity_pick(c, 1, 2))
+        parity_inplace(c, &a->db, &a->dy, 0);
+    else
+        parity_out(c, &a->db, c->dtype, pointwise_count(c), 0);
     return true;
 }
 
@@ -74,10 +82,13 @@ bool cases_permute(parity_case *c)
     a->inner = c->variant % 2 ? 0 : parity_dim(c, 4, 33);
     a->accumulate = parity_pick(c, 5, 3) == 0;
     int64_t n = a->rows * a->p * a->q * (a->inner ? a->inner : 1);
-    while (n > 500000) n /= a->p, a->p = 1;
+    while (n > 500000)
+        n /= a->p, a->p = 1;
     parity_in(c, &a->x, c->dtype, n, 1);
-    if (a->accumulate) parity_update(c, &a->y, c->dtype, n, 1, 0);
-    else parity_out(c, &a->y, c->dtype, n, 0);
+    if (a->accumulate)
+        parity_update(c, &a->y, c->dtype, n, 1, 0);
+    else
+        parity_out(c, &a->y, c->dtype, n, 0);
     return true;
 }
 
@@ -102,8 +113,10 @@ bool cases_copy(parity_case *c)
     int64_t ldx = a->ldx ? a->ldx : a->cols, ldy = a->ldy ? a->ldy : width;
     parity_in(c, &a->x, c->dtype, (a->rows - 1) * ldx + a->cols, 1);
     int64_t n = (a->rows - 1) * ldy + width;
-    if (a->accumulate) parity_update(c, &a->y, other, n, 1, 0);
-    else parity_out(c, &a->y, other, n, 0);
+    if (a->accumulate)
+        parity_update(c, &a->y, other, n, 1, 0);
+    else
+        parity_out(c, &a->y, other, n, 0);
     return true;
 }
 
@@ -124,9 +137,12 @@ bool cases_scale(parity_case *c)
     st_dtype other = parity_pick(c, 1, 2) ? c->dtype : c->dtype == ST_F32 ? ST_BF16 : ST_F32;
     a->accumulate = parity_pick(c, 2, 2) > 0;
     parity_in(c, &a->x, c->dtype, n, 1);
-    if (a->accumulate) parity_update(c, &a->y, other, n, 1, 6 * PARITY_EPS);
-    else if (parity_pick(c, 3, 2)) parity_inplace(c, &a->y, &a->x, 0);
-    else parity_out(c, &a->y, other, n, 0);
+    if (a->accumulate)
+        parity_update(c, &a->y, other, n, 1, 6 * PARITY_EPS);
+    else if (parity_pick(c, 3, 2))
+        parity_inplace(c, &a->y, &a->x, 0);
+    else
+        parity_out(c, &a->y, other, n, 0);
     parity_in(c, &a->s, parity_pick(c, 4, 2) ? c->dtype : ST_F32, 1, 1);
     return true;
 }
@@ -159,8 +175,10 @@ bool cases_gate_fwd(parity_case *c)
     if (!pointwise_gate(c, a)) return false;
     int where = (int)parity_pick(c, 3, 3);
     double tol = 8 * PARITY_EPS;
-    if (where == 0) parity_out(c, &a->y, c->dtype, a->rows * a->width, tol);
-    else parity_inplace(c, &a->y, where == 1 ? &a->s : &a->l, tol);
+    if (where == 0)
+        parity_out(c, &a->y, c->dtype, a->rows * a->width, tol);
+    else
+        parity_inplace(c, &a->y, where == 1 ? &a->s : &a->l, tol);
     return true;
 }
 
@@ -170,8 +188,10 @@ bool cases_gate_bwd(parity_case *c)
     if (!pointwise_gate(c, a)) return false;
     double tol = 8 * PARITY_EPS;
     parity_in(c, &a->dy, c->dtype, a->rows * a->width, 1);
-    if (parity_pick(c, 3, 2)) parity_inplace(c, &a->ds, &a->dy, tol);
-    else parity_out(c, &a->ds, c->dtype, a->rows * a->width, tol);
+    if (parity_pick(c, 3, 2))
+        parity_inplace(c, &a->ds, &a->dy, tol);
+    else
+        parity_out(c, &a->ds, c->dtype, a->rows * a->width, tol);
     parity_out(c, &a->dl, c->dtype, a->rows * a->width, tol);
     parity_out(c, &a->dz, c->dtype, a->rows, tol * sqrt((double)a->width) * 4);
     return true;
@@ -238,8 +258,10 @@ bool cases_adamw(parity_case *c)
     double tol = 6 * PARITY_EPS;
     bool master = c->dtype == ST_BF16 || c->variant % 2;
     if (master) parity_update(c, &a->master, ST_F32, n, 1, tol);
-    if (master) parity_out(c, &a->w, c->dtype, n, tol);
-    else parity_update(c, &a->w, ST_F32, n, 1, tol);
+    if (master)
+        parity_out(c, &a->w, c->dtype, n, tol);
+    else
+        parity_update(c, &a->w, ST_F32, n, 1, tol);
     parity_in(c, &a->grad, ST_F32, n, 1);
     parity_update(c, &a->m, ST_F32, n, 0.1, tol);
     parity_operand *v = &c->operand[c->operands];

@@ -7,9 +7,9 @@
 #include <string.h>
 #include <sys/mman.h>
 
-/* Each operand of each run (ref, the tested backend twice, and the operands as they were) lies in its
- * own slot between inaccessible pages. */
-#define SLOT_BYTES ((size_t)4 << 20)
+/* Each operand of each run (ref, the tested backend twice, and the operands as they were) lies in
+ * its own slot between inaccessible pages. */
+#define SLOT_BYTES  ((size_t)4 << 20)
 #define GUARD_BYTES ((size_t)1 << 16)
 enum { REF, ONE, TWO, PRISTINE, RUNS, ARGS_BYTES = 2048 };
 static const unsigned char CANARY = 0xA7;
@@ -20,7 +20,7 @@ void parity_program(const char *path)
     program = path;
 }
 
-/* ---- describing cases -------------------------------------------------------------------------- */
+/* ---- describing cases ----------------------------------------------------------------------- */
 
 int64_t parity_pick(const parity_case *c, int i, int64_t n)
 {
@@ -29,11 +29,13 @@ int64_t parity_pick(const parity_case *c, int i, int64_t n)
 
 int64_t parity_dim(const parity_case *c, int i, int64_t limit)
 {
-    static const int dims[] = {1,  2,  3,  4,  5,  7,  8,  9,   11,  13,  15,  16,  17,  23,
-                               31, 32, 33, 47, 48, 63, 64, 65,  96,  97,  127, 128, 129, 191,
-                               192, 255, 256, 257, 384, 509, 511, 512, 513, 768, 1021, 1024, 1025};
+    static const int dims[] = {1,   2,   3,   4,   5,   7,    8,    9,   11,  13,  15,
+                               16,  17,  23,  31,  32,  33,   47,   48,  63,  64,  65,
+                               96,  97,  127, 128, 129, 191,  192,  255, 256, 257, 384,
+                               509, 511, 512, 513, 768, 1021, 1024, 1025};
     int count = 0, all = sizeof dims / sizeof *dims;
-    while (count < all && dims[count] <= limit) count++;
+    while (count < all && dims[count] <= limit)
+        count++;
     return dims[parity_pick(c, i, count)];
 }
 
@@ -85,15 +87,15 @@ void parity_inplace(parity_case *c, st_tensor *slot, const st_tensor *of, double
         if (c->operand[i].at != (size_t)((const char *)of - c->args)) continue;
         c->operand[i].role = PARITY_UPDATE;
         c->operand[i].tol = tol;
-        parity_operand *o = parity_declare(c, slot, c->operand[i].shape.dtype,
-                                           c->operand[i].shape.dim[0]);
+        parity_operand *o =
+            parity_declare(c, slot, c->operand[i].shape.dtype, c->operand[i].shape.dim[0]);
         o->shares = i;
         return;
     }
     abort();
 }
 
-/* ---- operands in memory ------------------------------------------------------------------------ */
+/* ---- operands in memory --------------------------------------------------------------------- */
 
 static char *parity_slots(void)
 {
@@ -108,8 +110,9 @@ static char *parity_slots(void)
     return base;
 }
 
-/* Where operand `i` of a run lies: against the guard page behind it (so with no alignment beyond its
- * element's), or, on odd seeds, aligned at the start of its slot. Canaries fill 64 bytes around. */
+/* Where operand `i` of a run lies: against the guard page behind it (so with no alignment beyond
+ * its element's), or, on odd seeds, aligned at the start of its slot. Canaries fill 64 bytes
+ * around. */
 static char *parity_place(const parity_case *c, int run, int i)
 {
     size_t stride = SLOT_BYTES + GUARD_BYTES, bytes = st_bytes(c->operand[i].shape);
@@ -188,21 +191,24 @@ static const char *parity_execute(const parity_case *c, int run, parity_call *ca
         if (o->shares >= 0) continue;
         const char *data = parity_place(c, run, i);
         if (!parity_canary_ok(c, i, data)) return "wrote outside an operand";
-        if (o->role == PARITY_IN && memcmp(data, parity_place(c, PRISTINE, i), st_bytes(o->shape))) {
+        if (o->role == PARITY_IN &&
+            memcmp(data, parity_place(c, PRISTINE, i), st_bytes(o->shape))) {
             return "changed an input";
         }
     }
     return NULL;
 }
 
-/* ---- comparing --------------------------------------------------------------------------------- */
+/* ---- comparing ------------------------------------------------------------------------------ */
 
 static double parity_value(const char *data, st_dtype t, int64_t i)
 {
     float f;
     uint16_t h;
-    if (t == ST_F32) memcpy(&f, data + 4 * i, 4);
-    else memcpy(&h, data + 2 * i, 2), f = st_bf16_to_f32(h);
+    if (t == ST_F32)
+        memcpy(&f, data + 4 * i, 4);
+    else
+        memcpy(&h, data + 2 * i, 2), f = st_bf16_to_f32(h);
     return (double)f;
 }
 
@@ -258,8 +264,7 @@ static bool parity_dry_ok(const parity_case *c, const parity_op *op, st_stream *
     }
     op->call(dry, args);
     st_cost cost = st_stream_cost(dry);
-    if (cost.launches == before.launches + 1 &&
-        (c->gaps || cost.bytes - before.bytes == bytes)) {
+    if (cost.launches == before.launches + 1 && (c->gaps || cost.bytes - before.bytes == bytes)) {
         return true;
     }
     snprintf(why, room, "dry stream: %lld bytes, the operands are %lld",
@@ -267,7 +272,7 @@ static bool parity_dry_ok(const parity_case *c, const parity_op *op, st_stream *
     return false;
 }
 
-/* ---- runs -------------------------------------------------------------------------------------- */
+/* ---- runs ----------------------------------------------------------------------------------- */
 
 typedef struct {
     const char *forbid;
@@ -317,8 +322,10 @@ static int parity_configs(parity_config k[CONFIGS])
                 const char *was = st_stream_describe(k[i].cpu);
                 seen |= strcmp(was, st_stream_describe(k[count].cpu)) == 0;
             }
-            if (seen) parity_config_close(&k[count]);
-            else count++;
+            if (seen)
+                parity_config_close(&k[count]);
+            else
+                count++;
         }
     }
     return count;
@@ -340,7 +347,8 @@ static int parity_one(const parity_op *op, int variant, st_dtype t, uint64_t see
         const char *fault = ref_fault;
         if (!fault) fault = parity_execute(&c, ONE, op->call, k[i].cpu);
         if (!fault) fault = parity_execute(&c, TWO, op->call, k[i].cpu);
-        if (fault) snprintf(why, sizeof why, "%s", fault);
+        if (fault)
+            snprintf(why, sizeof why, "%s", fault);
         else if (parity_compare(&c, why, sizeof why))
             parity_dry_ok(&c, op, k[i].dry, why, sizeof why);
         if (!why[0]) continue;
@@ -363,7 +371,8 @@ int parity_run(const parity_op *op)
             if (found > 0) failures += found;
         }
     }
-    for (int i = 0; i < configs; i++) parity_config_close(&k[i]);
+    for (int i = 0; i < configs; i++)
+        parity_config_close(&k[i]);
     st_stream_close(ref);
     return failures;
 }
@@ -375,7 +384,8 @@ int parity_rerun(const parity_op *ops, int count, const char *text)
     unsigned long long seed;
     st_dtype t;
     if (sscanf(text, "%31[^:]:%d:%15[^:]:%llu:%63[^:]:%d", name, &variant, dtype, &seed, forbid,
-               &threads) != 6 || !st_dtype_parse(dtype, &t)) {
+               &threads) != 6 ||
+        !st_dtype_parse(dtype, &t)) {
         return -1;
     }
     for (int i = 0; i < count; i++) {

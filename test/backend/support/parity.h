@@ -19,8 +19,8 @@ typedef struct {
     int shares;      /* operand whose memory it is, or -1 */
     st_tensor shape; /* flat: count and dtype */
     parity_role role;
-    double lo, hi;   /* uniform in [lo, hi); lo == hi: normal with deviation hi; ids: integers */
-    double tol;      /* absolute bound of the difference, besides rounding of the result */
+    double lo, hi; /* uniform in [lo, hi); lo == hi: normal with deviation hi; ids: integers */
+    double tol;    /* absolute bound of the difference, besides rounding of the result */
 } parity_operand;
 
 typedef struct {

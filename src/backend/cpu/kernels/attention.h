@@ -2,8 +2,9 @@
  * not grow with their product (Milakov & Gimelshein 2018; Dao et al. 2022). Scores of a block are
  * products of packed panels (gemm.h); only blocks that a causal mask leaves visible are computed.
  * Forward keeps a running maximum and sum for every query. Backward recomputes probabilities from
- * lse. Threads share (batch item, head, block) triples, each computed by one thread in a fixed order.
- * A thread's scratch holds blocks of heads up to ATTEND_DIM wide; wider ones are taken in slices. */
+ * lse. Threads share (batch item, head, block) triples, each computed by one thread in a fixed
+ * order. A thread's scratch holds blocks of heads up to ATTEND_DIM wide; wider ones are taken in
+ * slices. */
 /* SPDX-License-Identifier: MIT */
 
 enum { ATTEND_Q = 96, ATTEND_KEYS = 192, ATTEND_DIM = 128 };
@@ -24,7 +25,10 @@ typedef struct {
 } attend_space;
 
 _Static_assert((2 * ATTEND_Q * ATTEND_KEYS + 2 * ATTEND_PANEL + 2 * ATTEND_KEYS * ATTEND_DIM +
-                3 * ATTEND_Q) * sizeof(float) <= ST_CPU_SCRATCH, "blocks fit the scratch");
+                3 * ATTEND_Q) *
+                       sizeof(float) <=
+                   ST_CPU_SCRATCH,
+               "blocks fit the scratch");
 
 static attend_space attend_space_of(const st_stream *q, int part)
 {
@@ -101,23 +105,25 @@ static void attend_drop(const attend_head *h, int64_t t, int64_t j0, int64_t n, 
     drop_mask(mask, h->a->seed, h->number + t * h->a->kv_len + j0, n, h->a->drop);
 }
 
-/* ---- forward ----------------------------------------------------------------------------------- */
+/* ---- forward -------------------------------------------------------------------------------- */
 
-/* Scores of a row become weights e^(s - top), 0 from `seen` on; what was summed before is rescaled by
- * the return value. */
+/* Scores of a row become weights e^(s - top), 0 from `seen` on; what was summed before is rescaled
+ * by the return value. */
 static float attend_softmax_row(float *p, int64_t seen, int64_t n, float scale, float *top,
                                 float *total)
 {
     float most = -INFINITY, sum = 0;
 #pragma omp simd reduction(max : most)
-    for (int64_t j = 0; j < seen; j++) most = p[j] > most ? p[j] : most;
+    for (int64_t j = 0; j < seen; j++)
+        most = p[j] > most ? p[j] : most;
     most = most * scale > *top ? most * scale : *top;
 #pragma omp simd reduction(+ : sum)
     for (int64_t j = 0; j < seen; j++) {
         p[j] = fast_exp(p[j] * scale - most);
         sum += p[j];
     }
-    for (int64_t j = seen; j < n; j++) p[j] = 0;
+    for (int64_t j = seen; j < n; j++)
+        p[j] = 0;
     float shrink = *top == -INFINITY ? 0 : fast_exp(*top - most);
     *total = *total * shrink + sum;
     *top = most;
@@ -140,10 +146,12 @@ static void attend_fwd_weights(const attend_head *h, attend_space s, int64_t t0,
         }
         float shrink = attend_softmax_row(p, seen, n, a->scale, &s.top[i], &s.total[i]);
         float *sum = s.sum[0] + i * ATTEND_DIM;
-        for (int64_t c = 0; c < width; c++) sum[c] *= shrink;
+        for (int64_t c = 0; c < width; c++)
+            sum[c] *= shrink;
         if (!(a->drop > 0)) continue;
         attend_drop(h, t0 + i, j0, seen, mask);
-        for (int64_t j = 0; j < seen; j++) p[j] *= mask[j];
+        for (int64_t j = 0; j < seen; j++)
+            p[j] *= mask[j];
     }
 }
 
@@ -153,7 +161,8 @@ static void attend_fwd_block(const attend_head *h, attend_space s, int64_t t0, i
 {
     const st_attend_fwd_args *a = h->a;
     int64_t keys = st_attend_keys(a, t0 + m - 1);
-    for (int64_t i = 0; i < m; i++) s.top[i] = -INFINITY, s.total[i] = 0;
+    for (int64_t i = 0; i < m; i++)
+        s.top[i] = -INFINITY, s.total[i] = 0;
     memset(s.sum[0], 0, (size_t)(m * ATTEND_DIM) * sizeof(float));
     for (int64_t j = 0; j < keys; j += ATTEND_KEYS) {
         int64_t n = at_most(keys - j, ATTEND_KEYS);
@@ -165,14 +174,15 @@ static void attend_fwd_block(const attend_head *h, attend_space s, int64_t t0, i
         float buf[ATTEND_DIM], *sum = s.sum[0] + i * ATTEND_DIM, share = 1.0f / s.total[i];
         int64_t at = h->o_at + (t0 + i) * a->o_stride + c0;
         float *o = block_out(&a->o, at, buf);
-        for (int64_t c = 0; c < width; c++) o[c] = sum[c] * share;
+        for (int64_t c = 0; c < width; c++)
+            o[c] = sum[c] * share;
         block_done(&a->o, at, width, o);
         float *lse = a->lse.data;
         if (lse && c0 == 0) lse[h->lse + t0 + i] = s.top[i] + logf(s.total[i]);
     }
 }
 
-/* ---- few queries: products of a row need no panels --------------------------------------------- */
+/* ---- few queries: products of a row need no panels ------------------------------------------ */
 
 /* Columns [c0, c0 + width) of one query's output. */
 static void attend_fwd_query(const attend_head *h, attend_space s, int64_t t, int64_t c0,
@@ -182,28 +192,42 @@ static void attend_fwd_query(const attend_head *h, attend_space s, int64_t t, in
     int64_t keys = st_attend_keys(a, t), at = h->o_at + t * a->o_stride;
     float *sum = s.sum[0], *query = s.left, top = -INFINITY, total = 0, mask[ATTEND_KEYS];
     st_tensor qt = a->q;
-    for (int64_t c = 0; c < width; c++) sum[c] = 0;
+    for (int64_t c = 0; c < width; c++)
+        sum[c] = 0;
     for (int64_t j = 0; j < keys; j += ATTEND_KEYS) {
         int64_t n = at_most(keys - j, ATTEND_KEYS);
         st_tensor scores = st_view1(s.p, ST_F32, n);
-        rows_part dots = {.m = 1, .k = a->head_dim, .ldb = a->k_stride, .dtype = a->k.dtype,
-                          .c = scores, .row = n, .col = 1};
+        rows_part dots = {.m = 1,
+                          .k = a->head_dim,
+                          .ldb = a->k_stride,
+                          .dtype = a->k.dtype,
+                          .c = scores,
+                          .row = n,
+                          .col = 1};
         dots.a = rows_gather(&qt, h->q_at + t * a->q_stride, 0, 1, 1, a->head_dim, query);
         dots.b = gemm_at(h->k, j, 0).data;
         rows_across(&dots, (st_span){0, n});
         float shrink = attend_softmax_row(s.p, n, n, a->scale, &top, &total);
         if (a->drop > 0) {
             attend_drop(h, t, j, n, mask);
-            for (int64_t i = 0; i < n; i++) s.p[i] *= mask[i];
+            for (int64_t i = 0; i < n; i++)
+                s.p[i] *= mask[i];
         }
-        rows_part mix = {.m = 1, .k = n, .ldb = a->v_stride, .dtype = a->v.dtype, .a = s.p,
-                         .c = st_view1(sum, ST_F32, width), .row = width, .col = 1,
+        rows_part mix = {.m = 1,
+                         .k = n,
+                         .ldb = a->v_stride,
+                         .dtype = a->v.dtype,
+                         .a = s.p,
+                         .c = st_view1(sum, ST_F32, width),
+                         .row = width,
+                         .col = 1,
                          .beta = shrink};
         mix.b = gemm_at(h->v, j, c0).data;
         rows_down(&mix, (st_span){0, width});
     }
     float buf[ATTEND_DIM], *o = block_out(&a->o, at + c0, buf), *lse = a->lse.data;
-    for (int64_t c = 0; c < width; c++) o[c] = sum[c] / total;
+    for (int64_t c = 0; c < width; c++)
+        o[c] = sum[c] / total;
     block_done(&a->o, at + c0, width, o);
     if (lse && c0 == 0) lse[h->lse + t] = top + logf(total);
 }
@@ -222,13 +246,15 @@ static void kernel_attend_fwd(st_stream *q, const st_attend_fwd_args *given)
         int64_t t = (blocks - 1 - unit / (a.batch * a.heads)) * step; /* long rows first */
         for (int64_t c = 0; c < a.head_dim; c += ATTEND_DIM) {
             int64_t width = at_most(a.head_dim - c, ATTEND_DIM);
-            if (few) attend_fwd_query(&h, s, t, c, width);
-            else attend_fwd_block(&h, s, t, at_most(a.q_len - t, step), c, width);
+            if (few)
+                attend_fwd_query(&h, s, t, c, width);
+            else
+                attend_fwd_block(&h, s, t, at_most(a.q_len - t, step), c, width);
         }
     }
 }
 
-/* ---- backward ---------------------------------------------------------------------------------- */
+/* ---- backward ------------------------------------------------------------------------------- */
 
 /* D of the formulas: dot[i] = go.o of queries [t0, t0 + m). */
 static void attend_bwd_dots(const attend_head *h, attend_space s, int64_t t0, int64_t m)
@@ -255,7 +281,8 @@ static void attend_bwd_weights(const attend_head *h, attend_space s, int64_t t0,
         float *p = s.p + i * ATTEND_KEYS, *dp = s.dp + i * ATTEND_KEYS, mask[ATTEND_KEYS];
         int64_t seen = attend_seen(a, t0 + i, j0, n);
         float scale = a->scale, top = lse[i], dot = s.dot[i];
-        for (int64_t j = 0; j < seen; j++) mask[j] = 1;
+        for (int64_t j = 0; j < seen; j++)
+            mask[j] = 1;
         if (a->drop > 0) attend_drop(h, t0 + i, j0, seen, mask);
 #pragma omp simd
         for (int64_t j = 0; j < seen; j++) {
@@ -263,7 +290,8 @@ static void attend_bwd_weights(const attend_head *h, attend_space s, int64_t t0,
             dp[j] = scale * weight * (mask[j] * dp[j] - dot);
             p[j] = weight * mask[j];
         }
-        for (int64_t j = seen; j < n; j++) p[j] = dp[j] = 0;
+        for (int64_t j = seen; j < n; j++)
+            p[j] = dp[j] = 0;
     }
 }
 
@@ -280,8 +308,8 @@ static void attend_bwd_write(const st_tensor *g, int64_t at, int64_t stride, con
 
 /* Columns [c0, c0 + width) of gk and gv of keys [j0, j0 + n); if `all`, also what these keys add to
  * gq, which must be float32 (the first keys set it: every query sees key 0). */
-static void attend_bwd_keys(const attend_head *h, attend_space s, int64_t j0, int64_t n,
-                            int64_t c0, int64_t width, bool all)
+static void attend_bwd_keys(const attend_head *h, attend_space s, int64_t j0, int64_t n, int64_t c0,
+                            int64_t width, bool all)
 {
     const st_attend_bwd_args *a = h->a;
     int64_t first = a->causal && j0 > a->q_start ? (j0 - a->q_start) / ATTEND_Q * ATTEND_Q : 0;
@@ -344,7 +372,8 @@ static void kernel_attend_bwd(st_stream *q, const st_attend_bwd_args *given)
     int64_t heads = a.batch * a.heads;
     int parts = st_parts(q, heads * a.q_len * a.kv_len * a.head_dim / 4);
     bool whole = a.gq.dtype == ST_F32 && heads >= parts;
-    int64_t blocks = (a.q_len + ATTEND_Q - 1) / ATTEND_Q + (a.kv_len + ATTEND_KEYS - 1) / ATTEND_KEYS;
+    int64_t blocks =
+        (a.q_len + ATTEND_Q - 1) / ATTEND_Q + (a.kv_len + ATTEND_KEYS - 1) / ATTEND_KEYS;
     int64_t units = whole ? heads : heads * blocks;
     for (int64_t c = 0; c < a.head_dim; c += ATTEND_DIM) {
 #pragma omp parallel for num_threads(parts) schedule(dynamic)

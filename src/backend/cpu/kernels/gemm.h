@@ -2,8 +2,8 @@
  *
  * Blocks of op(B) (PACK_K x PACK_N) and op(A) (PACK_M x PACK_K) are widened and copied into panels,
  * TILE_ROWS rows or TILE_COLS columns wide, which a register tile walks (Goto & van de Geijn 2008).
- * Every thread computes its own part of C alone; when C is small and k long, threads take parts of k
- * instead and the sums are added in order. Products of few rows do not pack: rows.h. */
+ * Every thread computes its own part of C alone; when C is small and k long, threads take parts of
+ * k instead and the sums are added in order. Products of few rows do not pack: rows.h. */
 /* SPDX-License-Identifier: MIT */
 
 enum { TILE_COLS = 2 * LANES };
@@ -11,7 +11,7 @@ enum {
     PACK_M = 192 / TILE_ROWS * TILE_ROWS,
     PACK_K = 256, /* a panel of B and one of A fit the first cache level */
     PACK_N = 512,
-    PACK_A = PACK_M * PACK_K + LANES, /* floats; see gemm_pack_rows */
+    PACK_A = PACK_M * PACK_K + LANES,     /* floats; see gemm_pack_rows */
     SUMS_M = 480 / TILE_ROWS * TILE_ROWS, /* rows of the block of sums kept for a bf16 C */
 };
 
@@ -27,9 +27,7 @@ _Static_assert((PACK_A + PACK_K * PACK_N + SUMS_M * PACK_N) * sizeof(float) <= S
 static gemm_space gemm_space_of(const st_stream *q, int part)
 {
     float *base = (float *)(void *)st_cpu_scratch(q, part);
-    return (gemm_space){.a = base,
-                        .b = base + PACK_A,
-                        .sums = base + PACK_A + PACK_K * PACK_N};
+    return (gemm_space){.a = base, .b = base + PACK_A, .sums = base + PACK_A + PACK_K * PACK_N};
 }
 
 /* A matrix to pack: element (i, j) is data[i*rows + j*cols]. */
@@ -52,11 +50,11 @@ static inline float gemm_get(gemm_view v, int64_t i)
                              : st_bf16_to_f32(((const uint16_t *)v.data)[i]);
 }
 
-/* ---- packing ----------------------------------------------------------------------------------- */
+/* ---- packing -------------------------------------------------------------------------------- */
 
 /* dst[j * wide + i] = element (i, j) of `v` for i < wide, j < n, where the elements of a row are
- * neighbours: LANES x LANES at a time. What a vector holds beyond `wide` spills into the next column
- * and is overwritten by it; after the last one there is room for it. */
+ * neighbours: LANES x LANES at a time. What a vector holds beyond `wide` spills into the next
+ * column and is overwritten by it; after the last one there is room for it. */
 static void gemm_pack_rows(float *dst, gemm_view v, int wide, int64_t n)
 {
     int64_t j = 0;
@@ -70,11 +68,13 @@ static void gemm_pack_rows(float *dst, gemm_view v, int wide, int64_t n)
             }
             vec_transpose(block);
 #pragma GCC unroll 16
-            for (int i = 0; i < LANES; i++) vec_store(dst + (j + i) * wide + i0, block[i]);
+            for (int i = 0; i < LANES; i++)
+                vec_store(dst + (j + i) * wide + i0, block[i]);
         }
     }
     for (; j < n; j++) {
-        for (int i = 0; i < wide; i++) dst[j * wide + i] = gemm_get(v, i * v.rows + j);
+        for (int i = 0; i < wide; i++)
+            dst[j * wide + i] = gemm_get(v, i * v.rows + j);
     }
 }
 
@@ -112,7 +112,7 @@ static inline gemm_view gemm_transposed(gemm_view v)
     return (gemm_view){v.data, v.dtype, v.cols, v.rows};
 }
 
-/* ---- the register tile ------------------------------------------------------------------------- */
+/* ---- the register tile ---------------------------------------------------------------------- */
 
 /* What happens to C where a block of sums arrives: C = beta C + sums + bias (or no bias). */
 typedef struct {
@@ -147,9 +147,11 @@ static void gemm_tile(int64_t k, const float *restrict a, const float *restrict 
                       int64_t cols, gemm_sink to)
 {
     vec sum[TILE_ROWS][2];
-    for (int64_t i = 0; i < rows; i++) __builtin_prefetch(to.c + i * to.ldc, 1);
+    for (int64_t i = 0; i < rows; i++)
+        __builtin_prefetch(to.c + i * to.ldc, 1);
 #pragma GCC unroll 16
-    for (int i = 0; i < TILE_ROWS; i++) sum[i][0] = sum[i][1] = (vec){0};
+    for (int i = 0; i < TILE_ROWS; i++)
+        sum[i][0] = sum[i][1] = (vec){0};
     for (int64_t x = 0; x < k; x++) {
         vec b0 = vec_load(b + x * TILE_COLS), b1 = vec_load(b + x * TILE_COLS + LANES);
 #pragma GCC unroll 16
@@ -189,13 +191,13 @@ static void gemm_block(int64_t m, int64_t n, int64_t k, const float *a, const fl
                               .ldc = to.ldc,
                               .bias = to.bias ? to.bias + j : NULL,
                               .beta = to.beta};
-            gemm_tile(k, a + i * k, b + j * k, at_most(m - i, TILE_ROWS),
-                      at_most(n - j, TILE_COLS), tile);
+            gemm_tile(k, a + i * k, b + j * k, at_most(m - i, TILE_ROWS), at_most(n - j, TILE_COLS),
+                      tile);
         }
     }
 }
 
-/* ---- one thread's part of C -------------------------------------------------------------------- */
+/* ---- one thread's part of C ----------------------------------------------------------------- */
 
 /* The part of a product that a thread computes. */
 typedef struct {
@@ -239,7 +241,8 @@ static void gemm_begin(const gemm_part *p, int64_t i0, int64_t j0, int64_t m, in
         float wide[PACK_N], *c = (float *)p->c.data + p->at + (i0 + i) * p->ldc + j0;
         const float *bias = block_in(&p->bias, gemm_bias(p, i0 + i) + j0, n, wide);
         if (p->beta != 0) {
-            for (int64_t j = 0; j < n; j++) c[j] = p->beta * c[j] + bias[j];
+            for (int64_t j = 0; j < n; j++)
+                c[j] = p->beta * c[j] + bias[j];
         } else {
             memcpy(c, bias, (size_t)n * sizeof *c);
         }
@@ -253,7 +256,8 @@ static void gemm_add_bias(const gemm_part *p, int64_t i0, int64_t j0, int64_t m,
     for (int64_t i = 0; i < m; i++) {
         float wide[PACK_N], *sum = sums + i * PACK_N;
         const float *bias = block_in(&p->bias, gemm_bias(p, i0 + i) + j0, n, wide);
-        for (int64_t j = 0; j < n; j++) sum[j] += bias[j];
+        for (int64_t j = 0; j < n; j++)
+            sum[j] += bias[j];
     }
 }
 
@@ -267,7 +271,8 @@ static void gemm_round(const gemm_part *p, int64_t i0, int64_t j0, int64_t m, in
         const float *sum = sums + i * PACK_N;
         const float *was = p->beta != 0 ? block_in(&p->c, at, n, old) : NULL;
         float *c = block_out(&p->c, at, new);
-        for (int64_t j = 0; j < n; j++) c[j] = was ? sum[j] + p->beta * was[j] : sum[j];
+        for (int64_t j = 0; j < n; j++)
+            c[j] = was ? sum[j] + p->beta * was[j] : sum[j];
         block_done(&p->c, at, n, new);
     }
 }
@@ -296,7 +301,7 @@ static void gemm_compute(const gemm_part *p, gemm_space space)
     }
 }
 
-/* ---- sharing among threads --------------------------------------------------------------------- */
+/* ---- sharing among threads ------------------------------------------------------------------ */
 
 static gemm_part gemm_part_of(const st_gemm_args *g, const st_gemm_layout *l, int64_t batch)
 {
@@ -347,7 +352,8 @@ static void gemm_split_k(st_stream *q, const st_gemm_args *g, const st_gemm_layo
             float *row = sums + i * PACK_N;
             for (int t = 1; t < parts; t++) {
                 const float *more = gemm_space_of(q, t).sums + i * PACK_N;
-                for (int64_t j = 0; j < g->n; j++) row[j] += more[j];
+                for (int64_t j = 0; j < g->n; j++)
+                    row[j] += more[j];
             }
         }
         if (g->bias.data) gemm_add_bias(&whole, 0, 0, g->m, g->n, sums);

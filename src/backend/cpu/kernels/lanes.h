@@ -63,7 +63,8 @@ static inline void vec_transpose(vec v[LANES])
             next[2 * i + 1] = __builtin_shufflevector(v[i], v[i + LANES / 2], VEC_HIGH);
         }
 #pragma GCC unroll 16
-        for (int i = 0; i < LANES; i++) v[i] = next[i];
+        for (int i = 0; i < LANES; i++)
+            v[i] = next[i];
     }
 }
 
@@ -75,7 +76,8 @@ static inline float vec_sum(vec v)
     float part[LANES];
     memcpy(part, &v, sizeof v);
     for (int width = LANES / 2; width; width /= 2) {
-        for (int i = 0; i < width; i++) part[i] += part[i + width];
+        for (int i = 0; i < width; i++)
+            part[i] += part[i + width];
     }
     return part[0];
 }
@@ -98,14 +100,15 @@ static inline uint32_t bits_of_f32(float f)
     return v.u;
 }
 
-/* ---- blocks of BLOCK numbers, in float32 ------------------------------------------------------- */
+/* ---- blocks of BLOCK numbers, in float32 ---------------------------------------------------- */
 
 enum { BLOCK = 512 };
 
 static void widen(float *dst, const uint16_t *src, int64_t n)
 {
 #pragma omp simd
-    for (int64_t i = 0; i < n; i++) dst[i] = f32_of_bits((uint32_t)src[i] << 16);
+    for (int64_t i = 0; i < n; i++)
+        dst[i] = f32_of_bits((uint32_t)src[i] << 16);
 }
 
 /* st_f32_to_bf16 without a branch. */
@@ -120,8 +123,7 @@ static void narrow(uint16_t *dst, const float *src, int64_t n)
 }
 
 /* `n` elements from element `i` on, to read: in place, or widened into `buf`. */
-static inline const float *floats_in(const void *data, st_dtype t, int64_t i, int64_t n,
-                                     float *buf)
+static inline const float *floats_in(const void *data, st_dtype t, int64_t i, int64_t n, float *buf)
 {
     if (t == ST_F32) return (const float *)data + i;
     widen(buf, (const uint16_t *)data + i, n);
@@ -155,7 +157,7 @@ static inline float scalar_in(const st_tensor *t, int64_t i)
                               : st_bf16_to_f32(((const uint16_t *)t->data)[i]);
 }
 
-/* ---- exp --------------------------------------------------------------------------------------- */
+/* ---- exp ------------------------------------------------------------------------------------ */
 
 /* e^x within 2 ulp for x in [-87, 88]; outside, the value at that end; NaN stays NaN.
  * 2^n e^r with |r| <= ln(2)/2; the polynomial's relative error, fitted to be even, is 3e-9. */

@@ -1,5 +1,5 @@
-/* Cross entropy (formulas: ref/loss.c). Two passes over a row of logits: one for the maximum and the
- * sum of exponentials together, rescaled when the maximum grows, one for the gradient. */
+/* Cross entropy (formulas: ref/loss.c). Two passes over a row of logits: one for the maximum and
+ * the sum of exponentials together, rescaled when the maximum grows, one for the gradient. */
 /* SPDX-License-Identifier: MIT */
 
 /* A row's largest logit and sum of e^(z - top): together exact where log sum exp would round. */
@@ -18,13 +18,15 @@ static loss_sums loss_row_sums(const st_tensor *logits, int64_t z0, int64_t widt
         const float *z = block_in(logits, z0 + j, n, buf);
         /* a NaN is passed over here and found by the sum */
 #pragma omp simd reduction(max : most)
-        for (int64_t i = 0; i < n; i++) most = z[i] > most ? z[i] : most;
+        for (int64_t i = 0; i < n; i++)
+            most = z[i] > most ? z[i] : most;
         if (most > top) {
             total *= (double)fast_exp(top - most);
             top = most;
         }
 #pragma omp simd reduction(+ : sum)
-        for (int64_t i = 0; i < n; i++) sum += fast_exp(z[i] - top);
+        for (int64_t i = 0; i < n; i++)
+            sum += fast_exp(z[i] - top);
         total += (double)sum;
     }
     return (loss_sums){top, total};
@@ -39,7 +41,8 @@ static void loss_gradient(const st_xent_args *a, int64_t r, int32_t target, loss
         const float *z = block_in(&a->logits, at, n, buf);
         float *d = block_out(&a->dlogits, at, out);
 #pragma omp simd
-        for (int64_t i = 0; i < n; i++) d[i] = share * fast_exp(z[i] - top);
+        for (int64_t i = 0; i < n; i++)
+            d[i] = share * fast_exp(z[i] - top);
         if (target < 0) memset(d, 0, (size_t)n * sizeof *d);
         if (target >= j && target < j + n) d[target - j] -= scale;
         block_done(&a->dlogits, at, n, d);

@@ -7,7 +7,8 @@ static inline float norm_sum(const float *v, int64_t n)
 {
     float sum = 0;
 #pragma omp simd reduction(+ : sum)
-    for (int64_t j = 0; j < n; j++) sum += v[j];
+    for (int64_t j = 0; j < n; j++)
+        sum += v[j];
     return sum;
 }
 
@@ -26,7 +27,8 @@ static void norm_moments(const st_norm_fwd_args *a, int64_t x0, float *mean, flo
         const float *x = block_in(&a->x, x0 + j, n, buf);
         float sum = 0;
 #pragma omp simd reduction(+ : sum)
-        for (int64_t i = 0; i < n; i++) sum += (x[i] - m) * (x[i] - m);
+        for (int64_t i = 0; i < n; i++)
+            sum += (x[i] - m) * (x[i] - m);
         squares += (double)sum;
     }
     *rstd = (float)(1.0 / sqrt(squares / (double)a->width + (double)a->eps));
@@ -43,7 +45,8 @@ static void norm_fwd_row(const st_norm_fwd_args *a, int64_t r)
         const float *bias = block_in(&a->bias, j, n, bb);
         float *y = block_out(&a->y, x0 + j, by);
 #pragma omp simd
-        for (int64_t i = 0; i < n; i++) y[i] = (x[i] - mean) * rstd * gain[i] + bias[i];
+        for (int64_t i = 0; i < n; i++)
+            y[i] = (x[i] - mean) * rstd * gain[i] + bias[i];
         block_done(&a->y, x0 + j, n, y);
     }
     if (a->mean.data) ((float *)a->mean.data)[r] = mean;
@@ -54,7 +57,8 @@ static void kernel_norm_fwd(st_stream *q, const st_norm_fwd_args *a)
 {
     int parts = st_parts(q, a->rows * a->width * 2);
 #pragma omp parallel for num_threads(parts) schedule(static)
-    for (int64_t r = 0; r < a->rows; r++) norm_fwd_row(a, r);
+    for (int64_t r = 0; r < a->rows; r++)
+        norm_fwd_row(a, r);
 }
 
 /* mean(d) and mean(d n) of a row: what its dx needs besides itself. */
@@ -128,8 +132,10 @@ static void norm_bwd_cols(const st_norm_bwd_args *a, int64_t j, int64_t n)
         }
     }
     float *dgain = a->dgain.data, *dbias = a->dbias.data;
-    for (int64_t i = 0; i < n && dgain; i++) dgain[j + i] += gain[i];
-    for (int64_t i = 0; i < n && dbias; i++) dbias[j + i] += bias[i];
+    for (int64_t i = 0; i < n && dgain; i++)
+        dgain[j + i] += gain[i];
+    for (int64_t i = 0; i < n && dbias; i++)
+        dbias[j + i] += bias[i];
 }
 
 static void kernel_norm_bwd(st_stream *q, const st_norm_bwd_args *a)
@@ -145,7 +151,8 @@ static void kernel_norm_bwd(st_stream *q, const st_norm_bwd_args *a)
             norm_bwd_cols(a, s * NORM_COLS, at_most(a->width - s * NORM_COLS, NORM_COLS));
         }
 #pragma omp for schedule(static)
-        for (int64_t r = 0; r < a->rows; r++) norm_bwd_row(a, r);
+        for (int64_t r = 0; r < a->rows; r++)
+            norm_bwd_row(a, r);
     }
 }
 
@@ -162,8 +169,10 @@ static void kernel_bias_grad(st_stream *q, const st_bias_grad_args *a)
         for (int64_t r = 0; r < a->rows; r++) {
             const float *dy = block_in(&a->dy, r * a->width + j, n, buf);
 #pragma omp simd
-            for (int64_t i = 0; i < n; i++) sum[i] += dy[i];
+            for (int64_t i = 0; i < n; i++)
+                sum[i] += dy[i];
         }
-        for (int64_t i = 0; i < n; i++) dbias[j + i] += sum[i];
+        for (int64_t i = 0; i < n; i++)
+            dbias[j + i] += sum[i];
     }
 }

@@ -1,5 +1,5 @@
-/* Sums of products, and AdamW. Sums are taken over a fixed number of stretches whatever the number of
- * threads, each in float32 lanes by blocks and in double between blocks. */
+/* Sums of products, and AdamW. Sums are taken over a fixed number of stretches whatever the number
+ * of threads, each in float32 lanes by blocks and in double between blocks. */
 /* SPDX-License-Identifier: MIT */
 
 enum { OPTIM_STRETCHES = 256 };
@@ -16,7 +16,8 @@ static float optim_dot_block(const float *x, const float *y, int64_t n)
         }
     }
     float total = vec_sum((sum[0] + sum[1]) + (sum[2] + sum[3]));
-    for (; i < n; i++) total += x[i] * y[i];
+    for (; i < n; i++)
+        total += x[i] * y[i];
     return total;
 }
 
@@ -41,7 +42,8 @@ static double optim_dot_all(st_stream *q, const st_tensor *a, const st_tensor *b
     for (int s = 0; s < OPTIM_STRETCHES; s++) {
         part[s] = optim_dot(a, b, st_part(count, BLOCK, s, OPTIM_STRETCHES));
     }
-    for (int s = 0; s < OPTIM_STRETCHES; s++) total += part[s];
+    for (int s = 0; s < OPTIM_STRETCHES; s++)
+        total += part[s];
     return total;
 }
 
@@ -79,7 +81,9 @@ static void kernel_adamw(st_stream *q, const st_adamw_args *a)
             x[j] = x[j] * shrink - rate * mj / (sqrtf(vj) * unbias + eps);
         }
         if (!a->master.data) continue;
-        if (a->w.dtype == ST_F32) memcpy((float *)a->w.data + i, x, (size_t)n * sizeof *x);
-        else block_done(&a->w, i, n, x);
+        if (a->w.dtype == ST_F32)
+            memcpy((float *)a->w.data + i, x, (size_t)n * sizeof *x);
+        else
+            block_done(&a->w, i, n, x);
     }
 }

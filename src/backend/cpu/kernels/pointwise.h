@@ -1,5 +1,5 @@
-/* Element by element: GELU, residual with dropout, gate, scale, copy, fill. Bound by memory: one pass
- * each, threads on stretches of the flat range. */
+/* Element by element: GELU, residual with dropout, gate, scale, copy, fill. Bound by memory: one
+ * pass each, threads on stretches of the flat range. */
 /* SPDX-License-Identifier: MIT */
 
 static inline float pointwise_sigmoid(float x)
@@ -7,8 +7,9 @@ static inline float pointwise_sigmoid(float x)
     return 1.0f / (1.0f + fast_exp(-x));
 }
 
-/* Phi(-|x|) / exp(-x^2/2), the scaled upper tail of the normal distribution, as w times a polynomial
- * of degree 9 in w = 1 / (1 + 0.3 |x|); relative error 4e-9 before rounding, for |x| <= 14. */
+/* Phi(-|x|) / exp(-x^2/2), the scaled upper tail of the normal distribution, as w times a
+ * polynomial of degree 9 in w = 1 / (1 + 0.3 |x|); relative error 4e-9 before rounding, for |x|
+ * <= 14. */
 static inline float pointwise_tail(float x)
 {
     float w = 1.0f / (1.0f + 0.3f * fabsf(x));
@@ -43,7 +44,8 @@ static void gelu_block(float *y, const float *x, int64_t n, st_gelu_kind kind)
 {
     if (kind == ST_GELU_TANH) {
 #pragma omp simd
-        for (int64_t i = 0; i < n; i++) y[i] = x[i] * pointwise_sigmoid(pointwise_tanh_arg(x[i]));
+        for (int64_t i = 0; i < n; i++)
+            y[i] = x[i] * pointwise_sigmoid(pointwise_tanh_arg(x[i]));
         return;
     }
 #pragma omp simd
@@ -100,7 +102,7 @@ static void kernel_gelu_bwd(st_stream *q, const st_gelu_bwd_args *a)
     }
 }
 
-/* ---- dropout ----------------------------------------------------------------------------------- */
+/* ---- dropout -------------------------------------------------------------------------------- */
 
 enum { DROP_BLOCKS = 32 }; /* Philox blocks at a time: 4 numbers each */
 
@@ -158,12 +160,14 @@ static void residual_block(const st_residual_fwd_args *s, const st_tensor *b, co
     if (s->drop > 0) {
         drop_mask(mask, s->seed, i, n, s->drop);
 #pragma omp simd
-        for (int64_t j = 0; j < n; j++) mask[j] *= x[j];
+        for (int64_t j = 0; j < n; j++)
+            mask[j] *= x[j];
         x = mask;
     }
     if (add) {
 #pragma omp simd
-        for (int64_t j = 0; j < n; j++) out[j] = add[j] + x[j];
+        for (int64_t j = 0; j < n; j++)
+            out[j] = add[j] + x[j];
     } else if (out != x) {
         memcpy(out, x, (size_t)n * sizeof *out);
     }
@@ -192,7 +196,7 @@ static void kernel_residual_bwd(st_stream *q, const st_residual_bwd_args *a)
     residual_all(q, &s, &a->dy, &a->db);
 }
 
-/* ---- gate -------------------------------------------------------------------------------------- */
+/* ---- gate ----------------------------------------------------------------------------------- */
 
 static void kernel_gate_fwd(st_stream *q, const st_gate_fwd_args *a)
 {
@@ -205,7 +209,8 @@ static void kernel_gate_fwd(st_stream *q, const st_gate_fwd_args *a)
             const float *s = block_in(&a->s, at, n, bs), *l = block_in(&a->l, at, n, bl);
             float *y = block_out(&a->y, at, by);
 #pragma omp simd
-            for (int64_t i = 0; i < n; i++) y[i] = (1.0f - g) * s[i] + g * l[i];
+            for (int64_t i = 0; i < n; i++)
+                y[i] = (1.0f - g) * s[i] + g * l[i];
             block_done(&a->y, at, n, y);
         }
     }
@@ -244,7 +249,7 @@ static void kernel_gate_bwd(st_stream *q, const st_gate_bwd_args *a)
     }
 }
 
-/* ---- scale, copy, fill ------------------------------------------------------------------------- */
+/* ---- scale, copy, fill ---------------------------------------------------------------------- */
 
 /* y[0..n) = s x, or += if `add`; s == 1 for copies. */
 static void pointwise_scaled(const st_tensor *x, int64_t x0, const st_tensor *y, int64_t y0,
@@ -258,10 +263,12 @@ static void pointwise_scaled(const st_tensor *x, int64_t x0, const st_tensor *y,
         float *to = block_out(y, y0 + i, by);
         if (was) {
 #pragma omp simd
-            for (int64_t j = 0; j < n; j++) to[j] = was[j] + s * from[j];
+            for (int64_t j = 0; j < n; j++)
+                to[j] = was[j] + s * from[j];
         } else {
 #pragma omp simd
-            for (int64_t j = 0; j < n; j++) to[j] = s * from[j];
+            for (int64_t j = 0; j < n; j++)
+                to[j] = s * from[j];
         }
         block_done(y, y0 + i, n, to);
     }
@@ -288,8 +295,7 @@ static void copy_row(const st_copy_args *a, int64_t r, int64_t lo, int64_t hi)
         const char *from = (const char *)a->x.data + (size_t)(r * a->ldx + lo) * size;
         memcpy(to, from, (size_t)(hi - lo) * size);
     } else {
-        pointwise_scaled(&a->x, r * a->ldx + lo, &a->y, r * a->ldy + lo, hi - lo, 1,
-                         a->accumulate);
+        pointwise_scaled(&a->x, r * a->ldx + lo, &a->y, r * a->ldy + lo, hi - lo, 1, a->accumulate);
     }
     if (lo < hi && hi == a->cols && a->pad > a->cols) {
         char *end = (char *)a->y.data + (size_t)(r * a->ldy + a->cols) * size;
@@ -319,9 +325,11 @@ static void kernel_fill(st_stream *q, const st_fill_args *a)
         float *x = a->x.data;
         uint16_t *h = a->x.data, value = st_f32_to_bf16(a->value);
         if (a->x.dtype == ST_F32) {
-            for (int64_t i = p.lo; i < p.hi; i++) x[i] = a->value;
+            for (int64_t i = p.lo; i < p.hi; i++)
+                x[i] = a->value;
         } else {
-            for (int64_t i = p.lo; i < p.hi; i++) h[i] = value;
+            for (int64_t i = p.lo; i < p.hi; i++)
+                h[i] = value;
         }
     }
 }

@@ -1,6 +1,6 @@
 /* Products of few rows (decoding) or few columns (gates): the large operand is streamed once, as it
- * is stored, so that what counts is its bytes. Stored (n, k): dot products, several of its rows at a
- * time for the memory's sake. Stored (k, n): sums of its rows, a stretch of columns at a time.
+ * is stored, so that what counts is its bytes. Stored (n, k): dot products, several of its rows at
+ * a time for the memory's sake. Stored (k, n): sums of its rows, a stretch of columns at a time.
  * Few columns are few rows of the transposed product. */
 /* SPDX-License-Identifier: MIT */
 
@@ -13,8 +13,8 @@ typedef struct {
     st_dtype dtype; /* of b */
     int64_t m, k, ldb;
     st_tensor c, bias;
-    int64_t at, row, col; /* element (i, j) of C is at + i*row + j*col */
-    bool flip;            /* (i, j) is (column, row) of the product */
+    int64_t at, row, col;                /* element (i, j) of C is at + i*row + j*col */
+    bool flip;                           /* (i, j) is (column, row) of the product */
     int64_t bias_at, bias_rows, bias_ld; /* bias of row r: from bias_at + r % bias_rows * bias_ld */
     float beta;
 } rows_part;
@@ -33,14 +33,16 @@ static void rows_store(const rows_part *p, int64_t i, int64_t j, float sum)
         sum += scalar_in(&p->bias, p->bias_at + skip + col);
     }
     if (p->beta != 0) sum += p->beta * scalar_in(&p->c, at);
-    if (p->c.dtype == ST_F32) ((float *)p->c.data)[at] = sum;
-    else ((uint16_t *)p->c.data)[at] = st_f32_to_bf16(sum);
+    if (p->c.dtype == ST_F32)
+        ((float *)p->c.data)[at] = sum;
+    else
+        ((uint16_t *)p->c.data)[at] = st_f32_to_bf16(sum);
 }
 
 /* C[i0..i0 + m)[j..j + streams) for compile-time m and streams, dtype of B. */
-__attribute__((always_inline)) static inline void
-rows_dots(const rows_part *p, int64_t i0, int64_t j, const int m, const int streams,
-          const st_dtype t)
+__attribute__((always_inline)) static inline void rows_dots(const rows_part *p, int64_t i0,
+                                                            int64_t j, const int m,
+                                                            const int streams, const st_dtype t)
 {
     vec sum[ROWS_GROUP][ROWS_STREAMS];
     int64_t k = p->k, x = 0, b0 = j * p->ldb;
@@ -48,14 +50,16 @@ rows_dots(const rows_part *p, int64_t i0, int64_t j, const int m, const int stre
 #pragma GCC unroll 16
     for (int i = 0; i < m; i++) {
 #pragma GCC unroll 16
-        for (int s = 0; s < streams; s++) sum[i][s] = (vec){0};
+        for (int s = 0; s < streams; s++)
+            sum[i][s] = (vec){0};
     }
     for (; x + LANES <= k; x += LANES) {
 #pragma GCC unroll 16
         for (int s = 0; s < streams; s++) {
             vec b = vec_read(p->b, t, b0 + s * p->ldb + x);
 #pragma GCC unroll 16
-            for (int i = 0; i < m; i++) sum[i][s] += vec_load(a + i * k + x) * b;
+            for (int i = 0; i < m; i++)
+                sum[i][s] += vec_load(a + i * k + x) * b;
         }
     }
 #pragma GCC unroll 16
@@ -77,8 +81,10 @@ rows_dots_span(const rows_part *p, int64_t i0, st_span c, const int m, const st_
 {
     const int streams = m <= 3 ? ROWS_STREAMS : 2;
     int64_t j = c.lo;
-    for (; j + streams <= c.hi; j += streams) rows_dots(p, i0, j, m, streams, t);
-    for (; j < c.hi; j++) rows_dots(p, i0, j, m, 1, t);
+    for (; j + streams <= c.hi; j += streams)
+        rows_dots(p, i0, j, m, streams, t);
+    for (; j < c.hi; j++)
+        rows_dots(p, i0, j, m, 1, t);
 }
 
 __attribute__((always_inline)) static inline void rows_group(const rows_part *p, int64_t i0,
@@ -99,8 +105,10 @@ static void rows_across(const rows_part *p, st_span c)
     for (int64_t j = c.lo; j < c.hi; j += ROWS_CHUNK) {
         st_span chunk = {j, at_most(c.hi, j + ROWS_CHUNK)};
         for (int64_t i = 0; i < p->m; i += ROWS_GROUP) {
-            if (p->dtype == ST_F32) rows_group(p, i, chunk, ST_F32);
-            else rows_group(p, i, chunk, ST_BF16);
+            if (p->dtype == ST_F32)
+                rows_group(p, i, chunk, ST_F32);
+            else
+                rows_group(p, i, chunk, ST_BF16);
         }
     }
 }
@@ -129,12 +137,14 @@ static void rows_down(const rows_part *p, st_span c)
                     continue;
                 }
                 for (int v = 0; v < have; v++) {
-                    for (int64_t y = 0; y < n; y++) s[y] += a[v] * row[v][y];
+                    for (int64_t y = 0; y < n; y++)
+                        s[y] += a[v] * row[v][y];
                 }
             }
         }
         for (int64_t i = 0; i < p->m; i++) {
-            for (int64_t y = 0; y < n; y++) rows_store(p, i, j + y, sum[i][y]);
+            for (int64_t y = 0; y < n; y++)
+                rows_store(p, i, j + y, sum[i][y]);
         }
     }
 }
@@ -150,7 +160,8 @@ static const float *rows_gather(const st_tensor *a, int64_t at, int64_t row, int
             if (a->dtype == ST_F32) memcpy(to + i * k, from, (size_t)k * sizeof *to);
             continue;
         }
-        for (int64_t x = 0; x < k; x++) to[i * k + x] = scalar_in(a, at + i * row + x * col);
+        for (int64_t x = 0; x < k; x++)
+            to[i * k + x] = scalar_in(a, at + i * row + x * col);
     }
     return to;
 }
@@ -198,13 +209,14 @@ static void rows_share(const rows_job *w, const st_gemm_layout *l, st_span share
         int64_t last = at_most(cuts, first + share.hi - unit);
         rows_part p = w->part;
         p.a = rows_gather(&w->a, batch * w->a_step, w->a_row, w->a_col, w->m, w->k, wide);
-        p.b = (const char *)w->b.data +
-              batch * w->b_step * (int64_t)st_dtype_size(w->b.dtype);
+        p.b = (const char *)w->b.data + batch * w->b_step * (int64_t)st_dtype_size(w->b.dtype);
         p.at = batch * l->step_c;
         p.bias_at = batch * w->step_bias;
         st_span c = {first * grain, at_most(w->n, last * grain)};
-        if (w->across) rows_across(&p, c);
-        else rows_down(&p, c);
+        if (w->across)
+            rows_across(&p, c);
+        else
+            rows_down(&p, c);
         unit += last - first;
     }
 }

@@ -1,7 +1,7 @@
 /* Moving numbers about: embedding, permutation, SS1's fold. */
 /* SPDX-License-Identifier: MIT */
 
-/* ---- embedding --------------------------------------------------------------------------------- */
+/* ---- embedding ------------------------------------------------------------------------------ */
 
 static bool embed_ids_ok(st_stream *q, const st_embed_fwd_args *a, st_tensor table)
 {
@@ -31,7 +31,8 @@ static void kernel_embed_fwd(st_stream *q, const st_embed_fwd_args *a)
             if (a->position.data) {
                 const float *p = block_in(&a->position, p0 + j, n, bp);
 #pragma omp simd
-                for (int64_t i = 0; i < n; i++) y[i] = t[i] + p[i];
+                for (int64_t i = 0; i < n; i++)
+                    y[i] = t[i] + p[i];
             } else {
                 memcpy(y, t, (size_t)n * sizeof *y);
             }
@@ -56,19 +57,21 @@ static void kernel_embed_bwd(st_stream *q, const st_embed_bwd_args *a)
                 float buf[BLOCK];
                 int64_t n = at_most(c.hi - j, BLOCK);
                 const float *dy = block_in(&a->dy, r * a->width + j, n, buf);
-                for (int64_t i = 0; i < n && dtable; i++) dtable[t0 + j + i] += dy[i];
-                for (int64_t i = 0; i < n && dposition; i++) dposition[p0 + j + i] += dy[i];
+                for (int64_t i = 0; i < n && dtable; i++)
+                    dtable[t0 + j + i] += dy[i];
+                for (int64_t i = 0; i < n && dposition; i++)
+                    dposition[p0 + j + i] += dy[i];
             }
         }
     }
 }
 
-/* ---- permutation ------------------------------------------------------------------------------- */
+/* ---- permutation ---------------------------------------------------------------------------- */
 
 enum { PERMUTE_TILE = 16 };
 
-/* Rows i, columns j of one (p, q) matrix into (q, p), a tile at a time so that both sides of it stay
- * in the first cache level: float32. */
+/* Rows i, columns j of one (p, q) matrix into (q, p), a tile at a time so that both sides of it
+ * stay in the first cache level: float32. */
 static void permute_tile_f32(const float *x, float *y, const st_permute_args *a, st_span i,
                              st_span j)
 {
@@ -77,10 +80,12 @@ static void permute_tile_f32(const float *x, float *y, const st_permute_args *a,
             for (int64_t c = j.lo; c < j.hi; c += LANES) {
                 vec block[LANES];
 #pragma GCC unroll 16
-                for (int k = 0; k < LANES; k++) block[k] = vec_load(x + (r + k) * a->q + c);
+                for (int k = 0; k < LANES; k++)
+                    block[k] = vec_load(x + (r + k) * a->q + c);
                 vec_transpose(block);
 #pragma GCC unroll 16
-                for (int k = 0; k < LANES; k++) vec_store(y + (c + k) * a->p + r, block[k]);
+                for (int k = 0; k < LANES; k++)
+                    vec_store(y + (c + k) * a->p + r, block[k]);
             }
         }
         return;
@@ -99,8 +104,10 @@ static void permute_tile_bf16(const uint16_t *x, uint16_t *y, const st_permute_a
     for (int64_t c = j.lo; c < j.hi; c++) {
         for (int64_t r = i.lo; r < i.hi; r++) {
             uint16_t value = x[r * a->q + c], *to = &y[c * a->p + r];
-            if (!a->accumulate) *to = value;
-            else *to = st_f32_to_bf16(st_bf16_to_f32(*to) + st_bf16_to_f32(value));
+            if (!a->accumulate)
+                *to = value;
+            else
+                *to = st_f32_to_bf16(st_bf16_to_f32(*to) + st_bf16_to_f32(value));
         }
     }
 }
@@ -147,7 +154,7 @@ static void kernel_permute(st_stream *q, const st_permute_args *a)
     }
 }
 
-/* ---- SS1's fold -------------------------------------------------------------------------------- */
+/* ---- SS1's fold ----------------------------------------------------------------------------- */
 
 /* The hash of every (fold, super-block, slice), drawn once per call: rows share it. */
 typedef struct {
@@ -168,8 +175,8 @@ static fold_plan fold_open(st_stream *q, const st_fold_fwd_args *a)
     if ((size_t)count > ST_CPU_SCRATCH / sizeof(st_fold_term)) return p;
     st_fold_term *terms = (st_fold_term *)(void *)st_cpu_scratch(q, 0);
     for (int64_t i = 0; i < count; i++) {
-        terms[i] = st_fold_hash(a, i / (a->supers * a->factor), i / a->factor % a->supers,
-                                i % a->factor);
+        terms[i] =
+            st_fold_hash(a, i / (a->supers * a->factor), i / a->factor % a->supers, i % a->factor);
     }
     p.terms = terms;
     return p;
@@ -235,8 +242,10 @@ static void kernel_fold_fwd(st_stream *q, const st_fold_fwd_args *a)
     for (int64_t r = 0; r < a->rows; r++) {
         for (int64_t h = 0; h < a->folds; h++) {
             for (int64_t k = 0; k < a->supers; k++) {
-                if (k < inside) fold_fwd_vectors(&p, r, h, k);
-                else fold_fwd_numbers(&p, r, h, k);
+                if (k < inside)
+                    fold_fwd_vectors(&p, r, h, k);
+                else
+                    fold_fwd_numbers(&p, r, h, k);
             }
         }
     }
@@ -285,8 +294,10 @@ static void kernel_fold_bwd(st_stream *q, const st_fold_bwd_args *a)
     for (int64_t r = 0; r < a->rows; r++) {
         for (int64_t k = 0; k < a->supers; k++) {
             for (int64_t l = 0; l < a->factor; l++) {
-                if (k < inside) fold_bwd_vectors(&p, r, k, l);
-                else fold_bwd_numbers(&p, r, k, l);
+                if (k < inside)
+                    fold_bwd_vectors(&p, r, k, l);
+                else
+                    fold_bwd_numbers(&p, r, k, l);
             }
         }
     }
