@@ -6,11 +6,11 @@
 
 #include "backend/stream.h"
 
-enum { ST_CPU_AVX2 = 1, ST_CPU_AVX512 = 2, ST_CPU_AMX = 4 };
+enum { ST_CPU_AVX2 = 1, ST_CPU_AVX512 = 2 };
 
-/* What this machine has, less the names listed in $ST_CPU_FORBID ("amx,avx512,avx2"). */
+/* What this machine has, less the names listed in $ST_CPU_FORBID ("avx512,avx2"). */
 unsigned st_cpu_features(void);
-const char *st_cpu_feature_names(unsigned features); /* "avx2", "avx512+amx", "baseline" */
+const char *st_cpu_feature_names(unsigned features); /* "avx512", "avx2", "baseline" */
 
 typedef void st_cpu_gemm(st_stream *q, const st_gemm_args *g);
 

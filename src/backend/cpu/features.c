@@ -1,5 +1,5 @@
-/* Instruction sets: what the processor offers and the system saves (cpuid, xgetbv; for AMX also
- * Linux's permission call). Never by model name: virtual machines mask it. */
+/* Instruction sets: what the processor offers and the system saves (cpuid, xgetbv). Never by model
+ * name: virtual machines mask it. */
 /* SPDX-License-Identifier: MIT */
 #include "backend/cpu/cpu.h"
 #include <stdlib.h>
@@ -38,11 +38,10 @@ static unsigned features_machine(void)
 
 static const struct {
     const char *name;
-    unsigned bit, implied; /* forbidding one forbids what stands on it */
+    unsigned bits; /* forbidding one forbids what stands on it */
 } features[] = {
-    {"avx2", ST_CPU_AVX2, ST_CPU_AVX2 | ST_CPU_AVX512 | ST_CPU_AMX},
-    {"avx512", ST_CPU_AVX512, ST_CPU_AVX512 | ST_CPU_AMX},
-    {"amx", ST_CPU_AMX, ST_CPU_AMX},
+    {"avx2", ST_CPU_AVX2 | ST_CPU_AVX512},
+    {"avx512", ST_CPU_AVX512},
 };
 
 unsigned st_cpu_features(void)
@@ -53,7 +52,7 @@ unsigned st_cpu_features(void)
         size_t n = strcspn(text, ",");
         for (size_t i = 0; i < sizeof features / sizeof *features; i++) {
             const char *name = features[i].name;
-            if (n == strlen(name) && strncmp(text, name, n) == 0) found &= ~features[i].implied;
+            if (n == strlen(name) && strncmp(text, name, n) == 0) found &= ~features[i].bits;
         }
         text += n + (text[n] == ',');
     }
@@ -62,7 +61,6 @@ unsigned st_cpu_features(void)
 
 const char *st_cpu_feature_names(unsigned found)
 {
-    if (found & ST_CPU_AMX) return "avx512+amx";
     if (found & ST_CPU_AVX512) return "avx512";
     return found & ST_CPU_AVX2 ? "avx2" : "baseline";
 }
