@@ -60,13 +60,13 @@ static st_status config_number(const set_row *r, const st_node *v, char *field, 
     bool ok = v->kind == ST_NODE_SCALAR && !v->quoted &&
               (whole ? st_parse_int(v->text, &i) : st_parse_num(v->text, &d));
     if (!ok) {
-        ST_FAIL(e, ST_EARG, "%s: %s: found %s, expected %s from %.6g to %.6g%s", v->where, r->key,
+        ST_FAIL(e, ST_EARG, "%s: %s: found %s, expected %s from %.15g to %.15g%s", v->where, r->key,
                 config_found(v, found, sizeof found), whole ? "a whole number" : "a number", r->lo,
                 r->hi, r->flags & SET_NULL ? " or null" : "");
     }
     double x = whole ? (double)i : d;
     if (!(x >= r->lo && x <= r->hi)) {
-        ST_FAIL(e, ST_EARG, "%s: %s: found %.60s, expected %.6g to %.6g", v->where, r->key, v->text,
+        ST_FAIL(e, ST_EARG, "%s: %s: found %.60s, expected %.15g to %.15g", v->where, r->key, v->text,
                 r->lo, r->hi);
     }
     if (whole)
