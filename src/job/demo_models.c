@@ -76,17 +76,6 @@ static json_t *models_curve(const demo_run *r, const json_t *curve)
     return json_pack("{s:o, s:O}", "tokens", tokens, "loss", loss);
 }
 
-/* Mean training loss over the last tenth of the steps. */
-static double models_recent(const json_t *curve)
-{
-    const json_t *loss = json_object_get(curve, "loss");
-    size_t n = json_array_size(loss), from = n - (n + 9) / 10;
-    double sum = 0;
-    for (size_t i = from; i < n; i++)
-        sum += json_number_value(json_array_get(loss, i));
-    return n ? sum / (double)(n - from) : (double)NAN;
-}
-
 static void models_real(json_t *row, const char *key, double v)
 {
     if (isfinite(v)) json_object_set_new(row, key, json_real(v));
@@ -156,7 +145,6 @@ static st_status models_train_row(demo_run *r, const models_job *job, json_t *ro
     if (job->validate)
         json_object_set_new(row, "validation",
                             models_curve(r, json_object_get(result, "validation")));
-    models_real(row, "recent_loss", models_recent(curve));
     models_real(row, "run_tokens_per_second",
                 models_median(json_object_get(curve, "tokens_per_second")));
     json_decref(result);

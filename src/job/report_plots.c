@@ -224,18 +224,30 @@ static void plots_add(plots_lines *l, const json_t *row, const json_t *curve, co
             .label = label, .x = x, .y = y, .n = n, .colour = plots_colour(row), .dashed = dashed};
 }
 
-/* A horizontal line for the dense model's loss before healing began. */
-static void plots_level(plots_lines *l, const json_t *row, double loss, double x0, double x1)
+/* The dense model after the same extra steps: it saw the same batches, so that in the difference
+ * their noise goes away. NULL: not trained. */
+static const json_t *plots_reference(const json_t *results)
 {
-    if (l->n == PLOTS_LINES || !isfinite(loss) || !(x1 > x0)) return;
-    double *x = l->xy[l->n][0], *y = l->xy[l->n][1];
-    x[0] = x0, x[1] = x1, y[0] = y[1] = loss;
-    l->line[l->n++] = (st_plot_line){.label = "dense at the start",
-                                     .x = x,
-                                     .y = y,
-                                     .n = 2,
-                                     .colour = plots_colour(row),
-                                     .dashed = true};
+    size_t i;
+    const json_t *row;
+    json_array_foreach(json_object_get(results, "models"), i,
+                       row) if (strcmp(st_row_str(row, "label"), "dense, continued") ==
+                                0) return json_object_get(row, "curve");
+    return NULL;
+}
+
+/* `curve` less `reference`, step by step (new reference); `curve` itself where they do not match.
+ */
+static json_t *plots_above(const json_t *curve, const json_t *reference)
+{
+    json_t *out = json_deep_copy(curve), *loss = json_object_get(out, "loss");
+    const json_t *from = json_object_get(reference, "loss");
+    if (json_array_size(loss) != json_array_size(from)) return out;
+    for (size_t i = 0; i < json_array_size(loss); i++) {
+        double v = json_number_value(json_array_get(loss, i));
+        json_array_set_new(loss, i, json_real(v - json_number_value(json_array_get(from, i))));
+    }
+    return out;
 }
 
 static st_status plots_training(FILE *f, const json_t *results, const char *dir, plots_lines *l,
@@ -246,7 +258,8 @@ static st_status plots_training(FILE *f, const json_t *results, const char *dir,
     l->n = 0;
     json_array_foreach(json_object_get(results, "models"), i, row)
     {
-        if (strcmp(st_row_str(row, "kind"), "structured") == 0) continue;
+        const char *label = st_row_str(row, "label");
+        if (strcmp(label, "dense") != 0 && strcmp(label, "narrow") != 0) continue;
         const json_t *val = json_object_get(row, "validation");
         plots_add(l, row, json_object_get(row, "curve"), st_row_str(row, "name"), PLOTS_BINS,
                   false);
@@ -272,44 +285,44 @@ static st_status plots_healing(FILE *f, const json_t *results, const char *dir, 
 {
     char title[80], name[40];
     size_t i;
-    const json_t *row, *dense = NULL;
-    double last = 0, lowest = INFINITY, highest = -INFINITY;
+    const json_t *row, *reference = plots_reference(results);
+    double highest = -INFINITY, lowest = 0;
     l->n = 0;
     json_array_foreach(json_object_get(results, "models"), i, row)
     {
-        if (strcmp(st_row_str(row, "kind"), "dense") == 0 && !dense) dense = row;
         if (strcmp(st_row_str(row, "kind"), "structured") != 0 ||
             (int)st_row_num(row, "reduction") != reduction)
             continue;
-        plots_add(l, row, json_object_get(row, "curve"), st_row_str(row, "label"), 24, false);
+        json_t *curve = plots_above(json_object_get(row, "curve"), reference);
+        plots_add(l, row, curve, st_row_str(row, "label"), 24, false);
+        json_decref(curve);
     }
     if (!l->n) return ST_OK;
-    for (int64_t k = 0; k < l->n; k++) {
-        last = fmax(last, l->line[k].x[l->line[k].n - 1]);
-        for (int64_t j = 0; j < l->line[k].n; j++)
-            if (isfinite(l->line[k].y[j])) {
-                lowest = fmin(lowest, l->line[k].y[j]);
-                if (j) highest = fmax(highest, l->line[k].y[j]);
-            }
-    }
-    plots_level(l, dense, st_row_num(dense, "recent_loss"), 0, last);
-    lowest = fmin(lowest, fmin(st_row_num(dense, "recent_loss"), lowest));
+    if (!reference) lowest = INFINITY;
+    for (int64_t k = 0; k < l->n; k++)
+        for (int64_t j = 0; j < l->line[k].n; j++) {
+            lowest = fmin(lowest, l->line[k].y[j]);
+            if (j) highest = fmax(highest, l->line[k].y[j]); /* the start may be far off */
+        }
     snprintf(title, sizeof title, "Healing at %dx fewer MLP weights", reduction);
     snprintf(name, sizeof name, "loss-healing-%dx", reduction);
     st_plot p = {.title = title,
                  .x_label = "tokens of healing",
-                 .y_label = "training loss (nats per token)",
+                 .y_label = reference ? "training loss above dense, continued (nats per token)"
+                                      : "training loss (nats per token)",
                  .line = l->line,
                  .lines = l->n,
                  .x_zero = true,
-                 .y_low = lowest - 0.05,
-                 .y_high = highest + 0.1,
+                 .y_low = lowest - 0.01,
+                 .y_high = highest + 0.02,
                  .width = 640,
                  .height = 430};
     return plots_figure(f, &p, dir, name,
-                        "Every structured model sees the same tokens in the same order. Averaged "
-                        "over neighbouring steps; dashed: the dense model's training loss before "
-                        "decomposition.",
+                        reference ? "Every structured model sees the same batches as the dense "
+                                    "model that is trained on, so their noise cancels in the "
+                                    "difference; 0 is as good as dense."
+                                  : "Every structured model sees the same batches, averaged over "
+                                    "neighbouring steps.",
                         e);
 }
 
