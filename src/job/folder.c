@@ -4,157 +4,10 @@
  * Hugging Face stores GPT-2's dense block matrices as (in, out) (its Conv1D); ours are (out, in).
  */
 /* SPDX-License-Identifier: MIT */
-#include "job/job.h"
+#include "job/folder.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { FOLDER_JSON = 1 << 22, FOLDER_SHARDS = 512 };
-
-/* One tensor found in the folder, under the model's name for it. */
-typedef struct {
-    const char *name;
-    const st_stored *stored;
-    bool used;
-} folder_row;
-
-typedef struct {
-    const char *dir;
-    char *file; /* what messages call the weights */
-    st_model *model;
-    st_safetensors *shard[FOLDER_SHARDS];
-    char *shard_name[FOLDER_SHARDS];
-    int shards;
-    folder_row *row; /* by name */
-    int64_t rows;
-    st_err *e;
-} folder;
-
-/* ---- files ---------------------------------------------------------------------------------- */
-
-static st_status folder_model(folder *f)
-{
-    if (!st_path_exists(f->dir)) {
-        ST_FAIL(f->e, ST_EIO,
-                "%s: no such folder; expected a model folder (config.json, "
-                "model.safetensors)",
-                f->dir);
-    }
-    if (!st_path_is_dir(f->dir)) {
-        ST_FAIL(f->e, ST_EARG,
-                "%s: is a file, expected a model folder (config.json, "
-                "model.safetensors)",
-                f->dir);
-    }
-    char *path = st_path_join(f->dir, "config.json");
-    if (!path) ST_FAIL(f->e, ST_ENOMEM, "%s: out of memory", f->dir);
-    json_t *config = NULL;
-    st_status s = st_json_load(&config, path, FOLDER_JSON, f->e);
-    free(path);
-    if (s) return s;
-    s = st_model_open(&f->model, config, f->e);
-    if (s) st_err_prefix(f->e, "%s", f->dir);
-    json_decref(config);
-    return s;
-}
-
-static st_status folder_add_shard(folder *f, const char *name)
-{
-    if (f->shards == FOLDER_SHARDS) {
-        ST_FAIL(f->e, ST_EFORMAT, "%s: weights in more than %d files", f->file, FOLDER_SHARDS);
-    }
-    if (!*name || *name == '.' || strchr(name, '/')) {
-        ST_FAIL(f->e, ST_EFORMAT,
-                "%s: weight_map names the file '%.80s', expected one of the same "
-                "folder",
-                f->file, name);
-    }
-    char *path = st_path_join(f->dir, name), *copy = strdup(name);
-    st_status s = path && copy
-                      ? ST_OK
-                      : st_fail(f->e, ST_ENOMEM, __FILE__, __LINE__, "%s: out of memory", f->dir);
-    if (!s) s = st_safetensors_open(&f->shard[f->shards], path, f->e);
-    free(path);
-    if (s) {
-        free(copy);
-        return s;
-    }
-    f->shard_name[f->shards++] = copy;
-    return ST_OK;
-}
-
-/* The shard of that name, opened when first asked for. */
-static st_status folder_shard(folder *f, const char *name, st_safetensors **out)
-{
-    for (int i = 0; i < f->shards; i++) {
-        *out = f->shard[i];
-        if (strcmp(f->shard_name[i], name) == 0) return ST_OK;
-    }
-    ST_TRY(folder_add_shard(f, name));
-    *out = f->shard[f->shards - 1];
-    return ST_OK;
-}
-
-/* model.safetensors.index.json: {"weight_map": {TENSOR: FILE}}; must agree with the shards. */
-static st_status folder_index(folder *f, const json_t *index)
-{
-    const json_t *map = json_object_get(index, "weight_map");
-    if (!json_is_object(map) || json_object_size(map) == 0) {
-        ST_FAIL(f->e, ST_EFORMAT, "%s: no weight_map {TENSOR: FILE}", f->file);
-    }
-    const char *name;
-    json_t *value;
-    json_object_foreach((json_t *)(uintptr_t)map, name, value)
-    {
-        st_safetensors *shard;
-        if (!json_is_string(value)) {
-            ST_FAIL(f->e, ST_EFORMAT, "%s: weight_map.%.100s is no file name", f->file, name);
-        }
-        ST_TRY(folder_shard(f, json_string_value(value), &shard));
-        if (!st_safetensors_find(shard, name)) {
-            ST_FAIL(f->e, ST_EFORMAT,
-                    "%s: tensor %.100s is not in %s, where the index says it is; "
-                    "get the folder again",
-                    f->file, name, json_string_value(value));
-        }
-    }
-    return ST_OK;
-}
-
-/* Opens model.safetensors or the shards of its index. */
-static st_status folder_files(folder *f)
-{
-    static const char *const other[] = {"pytorch_model.bin", "pytorch_model.bin.index.json",
-                                        "tf_model.h5", "flax_model.msgpack", NULL};
-    char *index = st_path_join(f->dir, "model.safetensors.index.json");
-    f->file = st_path_join(f->dir, "model.safetensors");
-    st_status s = ST_OK;
-    if (!f->file || !index) {
-        s = st_fail(f->e, ST_ENOMEM, __FILE__, __LINE__, "%s: out of memory", f->dir);
-    } else if (st_path_exists(f->file)) {
-        s = folder_add_shard(f, "model.safetensors");
-    } else if (st_path_exists(index)) {
-        json_t *j = NULL;
-        free(f->file);
-        f->file = index;
-        index = NULL;
-        s = st_json_load(&j, f->file, FOLDER_JSON, f->e);
-        if (!s) s = folder_index(f, j);
-        json_decref(j);
-    } else {
-        const char *found = NULL;
-        for (int i = 0; other[i] && !found; i++) {
-            char *path = st_path_join(f->dir, other[i]);
-            if (path && st_path_exists(path)) found = other[i];
-            free(path);
-        }
-        s = st_fail(f->e, ST_EIO, __FILE__, __LINE__, "%s: no model.safetensors%s%s%s", f->dir,
-                    found ? ", only " : "", found ? found : "",
-                    found ? ", which is not read; save the model with safetensors" : "");
-    }
-    free(index);
-    return s;
-}
 
 /* ---- names ---------------------------------------------------------------------------------- */
 
@@ -182,10 +35,10 @@ static bool folder_is_mask(const char *name)
 
 static int folder_by_name(const void *a, const void *b)
 {
-    return strcmp(((const folder_row *)a)->name, ((const folder_row *)b)->name);
+    return strcmp(((const st_folder_row *)a)->name, ((const st_folder_row *)b)->name);
 }
 
-static st_status folder_list(folder *f)
+static st_status folder_list(st_folder *f)
 {
     int64_t n = 0;
     for (int i = 0; i < f->shards; i++)
@@ -196,7 +49,8 @@ static st_status folder_list(folder *f)
         for (int64_t j = 0; j < st_safetensors_count(f->shard[i]); j++) {
             const st_stored *t = st_safetensors_at(f->shard[i], j);
             const char *name = folder_bare(t->name);
-            if (!folder_is_mask(name)) f->row[f->rows++] = (folder_row){.name = name, .stored = t};
+            if (!folder_is_mask(name))
+                f->row[f->rows++] = (st_folder_row){.name = name, .stored = t};
         }
     }
     qsort(f->row, (size_t)f->rows, sizeof *f->row, folder_by_name);
@@ -210,9 +64,9 @@ static st_status folder_list(folder *f)
     return ST_OK;
 }
 
-static folder_row *folder_find(const folder *f, const char *name)
+static st_folder_row *folder_find(const st_folder *f, const char *name)
 {
-    const folder_row key = {.name = name};
+    const st_folder_row key = {.name = name};
     return f->rows ? bsearch(&key, f->row, (size_t)f->rows, sizeof key, folder_by_name) : NULL;
 }
 
@@ -238,7 +92,7 @@ static bool folder_same_shape(const st_stored *t, const st_tensor *w, bool flip)
     return true;
 }
 
-static st_status folder_check_shape(const folder *f, const st_param *p, const st_stored *t)
+static st_status folder_check_shape(const st_folder *f, const st_param *p, const st_stored *t)
 {
     bool flip = p->flags & ST_P_FLIP;
     static const char *const floats[] = {"F32", "BF16", "F16", "F64"};
@@ -263,7 +117,7 @@ static st_status folder_check_shape(const folder *f, const st_param *p, const st
 }
 
 struct folder_match {
-    folder *f;
+    st_folder *f;
     st_status status;
     const char **name; /* of every parameter, NULL-terminated */
     int64_t n;
@@ -275,7 +129,7 @@ static void folder_match_param(void *ctx, const st_param *p)
     struct folder_match *m = ctx;
     m->name[m->n++] = p->name;
     if (m->status) return;
-    folder_row *row = folder_find(m->f, p->name);
+    st_folder_row *row = folder_find(m->f, p->name);
     if (!row) {
         if (!m->missing) m->missing = p;
         return;
@@ -291,12 +145,12 @@ static void folder_count(void *ctx, const st_param *p)
 }
 
 /* A tied head may be stored once more; st_stored_read compares it later. */
-static bool folder_is_tied_head(const folder *f, const folder_row *row)
+static bool folder_is_tied_head(const st_folder *f, const st_folder_row *row)
 {
     return st_model_lm(f->model).tied && strcmp(row->name, "lm_head.weight") == 0;
 }
 
-static st_status folder_missing(const folder *f, const st_param *p)
+static st_status folder_missing(const st_folder *f, const st_param *p)
 {
     const char **free_name = st_calloc(f->rows + 1, sizeof *free_name);
     int64_t n = 0;
@@ -319,7 +173,7 @@ static st_status folder_missing(const folder *f, const st_param *p)
 }
 
 /* Every parameter has its tensor and every tensor its parameter. */
-static st_status folder_match(folder *f)
+static st_status folder_match(st_folder *f)
 {
     struct folder_match m = {.f = f};
     int64_t n = 0;
@@ -330,7 +184,7 @@ static st_status folder_match(folder *f)
     st_status s = m.status;
     if (!s && m.missing) s = folder_missing(f, m.missing);
     for (int64_t i = 0; !s && i < f->rows; i++) {
-        const folder_row *row = &f->row[i];
+        const st_folder_row *row = &f->row[i];
         if (row->used || folder_is_tied_head(f, row)) continue;
         const char *near = st_nearest(row->name, m.name);
         s = st_fail(f->e, ST_EFORMAT, __FILE__, __LINE__,
@@ -364,7 +218,7 @@ static void folder_transpose(void *out, const void *in, int64_t rows, int64_t co
     }
 }
 
-static st_status folder_check_finite(const folder *f, const st_stored *t, st_tensor w)
+static st_status folder_check_finite(const st_folder *f, const st_stored *t, st_tensor w)
 {
     int64_t n = st_numel(w);
     for (int64_t i = 0; i < n; i++) {
@@ -381,7 +235,7 @@ static st_status folder_check_finite(const folder *f, const st_stored *t, st_ten
 
 /* Where the weights go: each parameter into its place of `flat` (host), or staged and uploaded. */
 struct folder_load {
-    folder *f;
+    st_folder *f;
     st_stream *stream; /* NULL: flat is host memory */
     st_tensor flat;
     char *stage, *turn; /* room for the largest tensor, and for the largest that is flipped */
@@ -421,9 +275,10 @@ static void folder_load_param(void *ctx, const st_param *p)
 }
 
 /* A tied head stored beside the embedding must be the same numbers. */
-static st_status folder_check_tied(const folder *f)
+static st_status folder_check_tied(const st_folder *f)
 {
-    const folder_row *head = folder_find(f, "lm_head.weight"), *wte = folder_find(f, "wte.weight");
+    const st_folder_row *head = folder_find(f, "lm_head.weight"),
+                        *wte = folder_find(f, "wte.weight");
     if (!head || head->used || !wte) return ST_OK;
     if (head->stored->ndim == 2 && wte->stored->ndim == 2 && wte->stored->bytes &&
         head->stored->dim[0] == wte->stored->dim[0] &&
@@ -448,7 +303,7 @@ static st_status folder_check_tied(const folder *f)
 }
 
 /* Fills `flat`, which has the model's elements and was zeroed. */
-static st_status folder_weights(folder *f, st_stream *stream, st_tensor flat)
+static st_status folder_weights(st_folder *f, st_stream *stream, st_tensor flat)
 {
     struct folder_load l = {.f = f, .stream = stream, .flat = flat};
     st_model_params(f->model, folder_measure, &l);
@@ -465,7 +320,7 @@ static st_status folder_weights(folder *f, st_stream *stream, st_tensor flat)
 
 /* ---- the folder ----------------------------------------------------------------------------- */
 
-static void folder_close(folder *f)
+static void folder_close(st_folder *f)
 {
     for (int i = 0; i < f->shards; i++) {
         st_safetensors_close(f->shard[i]);
@@ -477,18 +332,18 @@ static void folder_close(folder *f)
 }
 
 /* Opens and checks all but the weights' values. */
-static st_status folder_open(folder *f, const char *dir, st_err *e)
+static st_status folder_open(st_folder *f, const char *dir, st_err *e)
 {
-    *f = (folder){.dir = dir, .e = e};
-    ST_TRY(folder_model(f));
-    ST_TRY(folder_files(f));
+    *f = (st_folder){.dir = dir, .e = e};
+    ST_TRY(st_folder_model(f));
+    ST_TRY(st_folder_files(f));
     ST_TRY(folder_list(f));
     ST_TRY(folder_match(f));
     return folder_check_tied(f);
 }
 
 /* The folder's tokenizer, or NULL if it has none. */
-static st_status folder_tokenizer(const folder *f, st_bpe **out)
+static st_status folder_tokenizer(const st_folder *f, st_bpe **out)
 {
     static const char *const files[] = {"tokenizer.json", "vocab.json", "encoder.json"};
     *out = NULL;
@@ -513,7 +368,7 @@ static st_status folder_tokenizer(const folder *f, st_bpe **out)
 st_status st_folder_read(const char *dir, st_model **model, float **flat, st_bpe **tokenizer,
                          st_err *e)
 {
-    folder f;
+    st_folder f;
     *model = NULL;
     *flat = NULL;
     if (tokenizer) *tokenizer = NULL;
@@ -539,7 +394,7 @@ st_status st_folder_read(const char *dir, st_model **model, float **flat, st_bpe
 
 st_status st_folder_look(const char *dir, st_model **model, json_t **about, st_err *e)
 {
-    folder f;
+    st_folder f;
     st_status s = folder_open(&f, dir, e);
     *model = s ? NULL : f.model;
     *about = NULL;
@@ -561,7 +416,7 @@ st_status st_folder_look(const char *dir, st_model **model, json_t **about, st_e
 st_status st_loaded_open(st_loaded *out, const char *dir, const char *device, st_dtype dtype,
                          st_err *e)
 {
-    folder f;
+    st_folder f;
     *out = (st_loaded){0};
     st_status s = folder_open(&f, dir, e);
     out->model = f.model; /* closed with `out` from here on */
