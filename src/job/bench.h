@@ -12,6 +12,7 @@ typedef struct {
     double macs, tokens;
     double *sample; /* seconds of one call, by round */
     int64_t inner;  /* calls of a sample: short ones are timed together */
+    bool quick;     /* short enough to be settled before it is timed */
 } bench_item;
 
 typedef struct {
