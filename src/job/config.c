@@ -66,8 +66,8 @@ static st_status config_number(const set_row *r, const st_node *v, char *field, 
     }
     double x = whole ? (double)i : d;
     if (!(x >= r->lo && x <= r->hi)) {
-        ST_FAIL(e, ST_EARG, "%s: %s: found %.60s, expected %.15g to %.15g", v->where, r->key, v->text,
-                r->lo, r->hi);
+        ST_FAIL(e, ST_EARG, "%s: %s: found %.60s, expected %.15g to %.15g", v->where, r->key,
+                v->text, r->lo, r->hi);
     }
     if (whole)
         memcpy(field, &i, sizeof i);
