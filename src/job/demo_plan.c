@@ -7,7 +7,8 @@
 enum { PLAN_HEAL = 8, PLAN_LEAST = 96, PLAN_MOST = 4000 };
 
 /* Time of a structured and of a narrow model's step by a dense one's, over both reductions, and of
- * a forward pass by a whole step's; measured with this model on two Zen 3 cores. */
+ * a forward pass by a whole step's. Rough figures: a wrong one moves the length of training, not
+ * what is measured. */
 static const double plan_structured = 0.9, plan_narrow = 0.65, plan_forward = 0.33;
 static const double plan_folder = 0.4; /* seconds to decompose, write and read a model */
 
