@@ -44,27 +44,35 @@ st_status st_write_file(const char *path, const void *data, size_t n, st_err *e)
 st_status st_write_json(const char *path, const json_t *j, st_err *e); /* indented, atomic */
 st_status st_copy_file(const char *from, const char *to, st_err *e);   /* atomic */
 
-/* ---- safetensors (safetensors.c) ------------------------------------------------------------ */
+/* ---- named tensors in files (weights.c, safetensors.c) -------------------------------------- */
 
-typedef struct st_safetensors st_safetensors;
+/* A file of named tensors, told by its content, never by its name: safetensors. */
+typedef struct st_weights st_weights;
 typedef struct {
     const char *name;
-    const char *dtype; /* as in the file: "F32", "BF16", "I64" ... */
-    int64_t dim[8];
+    const char *dtype;         /* as safetensors calls it: "F32", "BF16", "I64" ... */
+    int64_t dim[8], stride[8]; /* strides in elements, 0 or more */
     int ndim;
-    size_t bytes;
-    int64_t offset; /* of its bytes after the header */
-    const st_safetensors *file;
+    size_t bytes;   /* of its elements, each counted once */
+    int64_t offset; /* of its first element in the file */
+    const st_weights *file;
 } st_stored;
 
-/* Checks the whole header: its bounds, JSON, duplicate names, dtypes, shapes against byte ranges
- * with overflow checks, no holes or overlap, exact length of the file. The file stays open. */
-st_status st_safetensors_open(st_safetensors **out, const char *path, st_err *e);
-void st_safetensors_close(st_safetensors *f);
-int64_t st_safetensors_count(const st_safetensors *f);
-const st_stored *st_safetensors_at(const st_safetensors *f, int64_t i);          /* by offset */
-const st_stored *st_safetensors_find(const st_safetensors *f, const char *name); /* or NULL */
-const char *st_safetensors_meta(const st_safetensors *f, const char *key);       /* or NULL */
+/* Checks all that can be known without reading the tensors: headers, bounds, duplicate names,
+ * dtypes, shapes against byte ranges with overflow checks, lengths. The file stays open. */
+st_status st_weights_open(st_weights **out, const char *path, st_err *e);
+/* The same; where a file has several sets of tensors, the one under the key `dict` ("a.b": under
+ * a, then b). NULL: doc/FORMATS has the order in which they are looked for. */
+st_status st_weights_open_dict(st_weights **out, const char *path, const char *dict, st_err *e);
+void st_weights_close(st_weights *w);
+const char *st_weights_form(const st_weights *w); /* "safetensors" */
+int64_t st_weights_count(const st_weights *w);
+const st_stored *st_weights_at(const st_weights *w, int64_t i);          /* in the file's order */
+const st_stored *st_weights_find(const st_weights *w, const char *name); /* or NULL */
+const char *st_weights_meta(const st_weights *w, const char *key); /* safetensors' texts, or NULL */
+/* What the file says beside its tensors (PyTorch: "model_args", "iter_num" ...), an object of `w`,
+ * or NULL. */
+const json_t *st_weights_extra(const st_weights *w);
 /* Reads a stored F64/F32/F16/BF16 tensor into `dst` (host F32/F16/BF16, same element count; else
  * ST_ESHAPE), or I32/U16/U8 into the same. Thread-safe. */
 st_status st_stored_read(const st_stored *s, st_tensor dst, st_err *e);

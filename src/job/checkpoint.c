@@ -165,18 +165,18 @@ static st_status ckpt_read_moment(struct ckpt_list *l, int64_t i, const st_store
 
 static st_status ckpt_moments(struct ckpt_list *l, const char *path, st_err *e)
 {
-    st_safetensors *f = NULL;
-    ST_TRY(st_safetensors_open(&f, path, e));
+    st_weights *f = NULL;
+    ST_TRY(st_weights_open(&f, path, e));
     st_status s = ST_OK;
     for (int64_t i = 0; !s && i < l->n; i++)
-        s = ckpt_check_item(&l->item[i], st_safetensors_find(f, l->item[i].name), path, e);
-    if (!s && st_safetensors_count(f) != l->n) {
+        s = ckpt_check_item(&l->item[i], st_weights_find(f, l->item[i].name), path, e);
+    if (!s && st_weights_count(f) != l->n) {
         s = st_fail(e, ST_EFORMAT, __FILE__, __LINE__, "%s: has %lld tensors, expected %lld", path,
-                    (long long)st_safetensors_count(f), (long long)l->n);
+                    (long long)st_weights_count(f), (long long)l->n);
     }
     for (int64_t i = 0; !s && i < l->n; i++)
-        s = ckpt_read_moment(l, i, st_safetensors_find(f, l->item[i].name), path, e);
-    st_safetensors_close(f);
+        s = ckpt_read_moment(l, i, st_weights_find(f, l->item[i].name), path, e);
+    st_weights_close(f);
     return s;
 }
 

@@ -42,12 +42,12 @@ static st_status folder_list(st_folder *f)
 {
     int64_t n = 0;
     for (int i = 0; i < f->shards; i++)
-        n += st_safetensors_count(f->shard[i]);
+        n += st_weights_count(f->shard[i]);
     f->row = st_calloc(n, sizeof *f->row);
     if (!f->row) ST_FAIL(f->e, ST_ENOMEM, "%s: out of memory", f->file);
     for (int i = 0; i < f->shards; i++) {
-        for (int64_t j = 0; j < st_safetensors_count(f->shard[i]); j++) {
-            const st_stored *t = st_safetensors_at(f->shard[i], j);
+        for (int64_t j = 0; j < st_weights_count(f->shard[i]); j++) {
+            const st_stored *t = st_weights_at(f->shard[i], j);
             const char *name = folder_bare(t->name);
             if (!folder_is_mask(name))
                 f->row[f->rows++] = (st_folder_row){.name = name, .stored = t};
@@ -323,7 +323,7 @@ static st_status folder_weights(st_folder *f, st_stream *stream, st_tensor flat)
 static void folder_close(st_folder *f)
 {
     for (int i = 0; i < f->shards; i++) {
-        st_safetensors_close(f->shard[i]);
+        st_weights_close(f->shard[i]);
         free(f->shard_name[i]);
     }
     free(f->row);

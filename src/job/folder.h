@@ -18,7 +18,7 @@ typedef struct {
     const char *dir;
     char *file; /* what messages call the weights */
     st_model *model;
-    st_safetensors *shard[ST_FOLDER_SHARDS];
+    st_weights *shard[ST_FOLDER_SHARDS];
     char *shard_name[ST_FOLDER_SHARDS];
     int shards;
     st_folder_row *row; /* by name */

@@ -47,7 +47,7 @@ static st_status folder_add_shard(st_folder *f, const char *name)
     st_status s = path && copy
                       ? ST_OK
                       : st_fail(f->e, ST_ENOMEM, __FILE__, __LINE__, "%s: out of memory", f->dir);
-    if (!s) s = st_safetensors_open(&f->shard[f->shards], path, f->e);
+    if (!s) s = st_weights_open(&f->shard[f->shards], path, f->e);
     free(path);
     if (s) {
         free(copy);
@@ -58,7 +58,7 @@ static st_status folder_add_shard(st_folder *f, const char *name)
 }
 
 /* The shard of that name, opened when first asked for. */
-static st_status folder_shard(st_folder *f, const char *name, st_safetensors **out)
+static st_status folder_shard(st_folder *f, const char *name, st_weights **out)
 {
     for (int i = 0; i < f->shards; i++) {
         *out = f->shard[i];
@@ -80,12 +80,12 @@ static st_status folder_index(st_folder *f, const json_t *index)
     json_t *value;
     json_object_foreach((json_t *)(uintptr_t)map, name, value)
     {
-        st_safetensors *shard;
+        st_weights *shard;
         if (!json_is_string(value)) {
             ST_FAIL(f->e, ST_EFORMAT, "%s: weight_map.%.100s is no file name", f->file, name);
         }
         ST_TRY(folder_shard(f, json_string_value(value), &shard));
-        if (!st_safetensors_find(shard, name)) {
+        if (!st_weights_find(shard, name)) {
             ST_FAIL(f->e, ST_EFORMAT,
                     "%s: tensor %.100s is not in %s, where the index says it is; "
                     "get the folder again",

@@ -223,12 +223,12 @@ static st_status info_data(const char *path, json_t *r, st_err *e)
 
 static st_status info_safetensors(const char *path, json_t *r, st_err *e)
 {
-    st_safetensors *f = NULL;
-    ST_TRY(st_safetensors_open(&f, path, e));
-    int64_t n = st_safetensors_count(f), bytes = 0, numbers = 0;
+    st_weights *f = NULL;
+    ST_TRY(st_weights_open(&f, path, e));
+    int64_t n = st_weights_count(f), bytes = 0, numbers = 0;
     json_t *list = json_array();
     for (int64_t i = 0; i < n; i++) {
-        const st_stored *t = st_safetensors_at(f, i);
+        const st_stored *t = st_weights_at(f, i);
         json_t *shape = json_array();
         int64_t count = 1;
         for (int d = 0; d < t->ndim; d++) {
@@ -240,7 +240,7 @@ static st_status info_safetensors(const char *path, json_t *r, st_err *e)
         json_array_append_new(
             list, json_pack("{s:s, s:s, s:o}", "name", t->name, "dtype", t->dtype, "shape", shape));
     }
-    st_safetensors_close(f);
+    st_weights_close(f);
     json_object_set_new(r, "bytes", json_integer(bytes));
     json_object_set_new(r, "numbers", json_integer(numbers));
     json_object_set_new(r, "tensors", list);

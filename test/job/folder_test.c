@@ -31,13 +31,13 @@ static int64_t item_numel(const st_store_item *it)
 static tensors *tensors_read(const char *dir)
 {
     tensors *t = calloc(1, sizeof *t);
-    st_safetensors *f;
+    st_weights *f;
     st_err e;
-    assert_ok(st_safetensors_open(&f, st_test_path(dir, "model.safetensors"), &e), &e);
-    t->n = st_safetensors_count(f);
+    assert_ok(st_weights_open(&f, st_test_path(dir, "model.safetensors"), &e), &e);
+    t->n = st_weights_count(f);
     assert_true(t->n < MOST - 8);
     for (int64_t i = 0; i < t->n; i++) {
-        const st_stored *s = st_safetensors_at(f, i);
+        const st_stored *s = st_weights_at(f, i);
         st_store_item *it = &t->item[i];
         snprintf(t->name[i], sizeof t->name[i], "%s", s->name);
         *it = (st_store_item){.name = t->name[i], .dtype = ST_F32, .ndim = s->ndim};
@@ -45,7 +45,7 @@ static tensors *tensors_read(const char *dir)
         t->data[i] = calloc((size_t)item_numel(it) + 1, sizeof(float));
         assert_ok(st_stored_read(s, st_view1(t->data[i], ST_F32, item_numel(it)), &e), &e);
     }
-    st_safetensors_close(f);
+    st_weights_close(f);
     return t;
 }
 
@@ -272,10 +272,10 @@ static void test_structured_round_trip(void **state)
         assert_true(got[j] == st_bf16_to_f32(st_f32_to_bf16(flat[j])));
     }
     free(got);
-    st_safetensors *f;
-    assert_ok(st_safetensors_open(&f, st_test_path(dir, "b/model.safetensors"), &e), &e);
-    assert_string_equal(st_safetensors_at(f, 0)->dtype, "BF16");
-    st_safetensors_close(f);
+    st_weights *f;
+    assert_ok(st_weights_open(&f, st_test_path(dir, "b/model.safetensors"), &e), &e);
+    assert_string_equal(st_weights_at(f, 0)->dtype, "BF16");
+    st_weights_close(f);
     free(flat);
     st_model_close(m);
     st_test_remove(dir);

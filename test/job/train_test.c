@@ -102,10 +102,10 @@ static void against_torch(const char *folder, const char *recipe)
     float *flat, *want;
     st_bpe *none;
     st_err e = {0};
-    st_safetensors *f;
+    st_weights *f;
     snprintf(path, sizeof path, "%s/expect.safetensors", folder);
-    assert_ok(st_safetensors_open(&f, path, &e), &e);
-    const st_stored *stored = st_safetensors_find(f, "tokens");
+    assert_ok(st_weights_open(&f, path, &e), &e);
+    const st_stored *stored = st_weights_find(f, "tokens");
     int32_t token[1024];
     uint16_t half[1024];
     float loss[5], norm[5], lr[5];
@@ -114,10 +114,10 @@ static void against_torch(const char *folder, const char *recipe)
     for (int64_t i = 0; i < stored->dim[0]; i++)
         half[i] = (uint16_t)token[i];
     st_test_write(st_test_path(runs_dir, "torch.bin"), half, (size_t)stored->dim[0] * 2);
-    assert_ok(st_stored_read(st_safetensors_find(f, "loss"), st_view1(loss, ST_F32, 5), &e), &e);
-    assert_ok(st_stored_read(st_safetensors_find(f, "norm"), st_view1(norm, ST_F32, 5), &e), &e);
-    assert_ok(st_stored_read(st_safetensors_find(f, "lr"), st_view1(lr, ST_F32, 5), &e), &e);
-    st_safetensors_close(f);
+    assert_ok(st_stored_read(st_weights_find(f, "loss"), st_view1(loss, ST_F32, 5), &e), &e);
+    assert_ok(st_stored_read(st_weights_find(f, "norm"), st_view1(norm, ST_F32, 5), &e), &e);
+    assert_ok(st_stored_read(st_weights_find(f, "lr"), st_view1(lr, ST_F32, 5), &e), &e);
+    st_weights_close(f);
 
     assert_ok(st_folder_read("test/fixtures/gpt2_tanh", &m, &flat, &none, &e), &e);
     assert_ok(st_folder_read(folder, &want_m, &want, &none, &e), &e);
