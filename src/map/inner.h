@@ -38,6 +38,9 @@ double map_misfit(const st_spec *s, int64_t params);
 /* Fails unless lo <= knob[i] <= hi; `why` explains hi. */
 st_status map_range(const st_spec *s, int knob, int64_t lo, int64_t hi, const char *why, st_err *e);
 
+/* W *= by, as the type does it (st_map_type.scale). */
+void map_scale(const st_spec *s, const st_theta *t, float by);
+
 /* `count` products side by side: block i is g with A, B, C moved on by i steps and m, n, k clipped
  * to what is left of m_total, n_total, k_total (0: not clipped) after i whole blocks. Runs of whole
  * blocks go out as one batch. g.bias (n_total) is cut with the n blocks. Blocks with no rows or

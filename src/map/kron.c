@@ -9,26 +9,24 @@
  *   A first   Z = A^T X,  m1 n1 m2 + n1 m2 n2 per term and token
  *   B first   Z = X B,    m1 m2 n2 + m1 n1 n2
  *   whole     W^T once, in*out per term, then a dense product
- * Terms are summed by the second product: they sit side by side in its inner dimension.
- *
- * Projection: with R[(i1, j1), (i2, j2)] = W^T[..], |W^T - sum A (x) B| = |R - sum vec A vec B^T|,
- * so the truncated SVD of R is optimal (Van Loan & Pitsianis 1993). The split between A and B is a
- * free gauge; rms(B) = 1 is chosen, here and at initialisation, so that one optimiser step means
- * the same relative change of W whatever the shape of B, and only A decays. */
+ * Terms are summed by the second product: they sit side by side in its inner dimension. Where A and
+ * B come from: kron_init.c. */
 /* SPDX-License-Identifier: MIT */
 #include "map/kron.h"
-#include "linalg/linalg.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { TERMS, M1, N1, SCALARS };
-enum { A, B, S };
+enum { A = KRON_A, B = KRON_B, S = KRON_S };
 
-static kron_size kron_sizes(const st_spec *s)
+kron_size map_kron_size(const st_spec *s)
 {
-    kron_size z = {.f = s->knob[TERMS], .m1 = s->knob[M1], .n1 = s->knob[N1]};
+    kron_size z = {.f = s->knob[TERMS],
+                   .m1 = s->knob[M1],
+                   .n1 = s->knob[N1],
+                   .scalars = s->knob[SCALARS] != 0};
     z.m2 = s->in / z.m1;
     z.n2 = s->out / z.n1;
     return z;
@@ -54,7 +52,7 @@ static st_status kron_check(st_spec *s, st_err *e)
 {
     ST_TRY(kron_divides(s, M1, s->in, "in", e));
     ST_TRY(kron_divides(s, N1, s->out, "out", e));
-    kron_size z = kron_sizes(s);
+    kron_size z = map_kron_size(s);
     ST_TRY(map_range(s, TERMS, 1, map_min(z.m1 * z.n1, z.m2 * z.n2),
                      "min(m1 n1, m2 n2) terms already give any matrix", e));
     return map_range(s, SCALARS, 0, 1, "off or on", e);
@@ -62,7 +60,7 @@ static st_status kron_check(st_spec *s, st_err *e)
 
 static int kron_params(const st_spec *s, float std, st_param_shape out[ST_PARAMS])
 {
-    kron_size z = kron_sizes(s);
+    kron_size z = map_kron_size(s);
     out[A] = map_param("a", z.f, z.m1, z.n1, std / sqrtf((float)z.f));
     out[B] = map_param("b", z.f, z.m2, z.n2, 1.0f);
     out[B].flags = 0;
@@ -89,7 +87,7 @@ static kron_way kron_choose(const kron_size *z, int64_t rows)
  * Not kept where many tokens would go the whole way. */
 static int64_t kron_kept(const st_spec *s)
 {
-    kron_size z = kron_sizes(s);
+    kron_size z = map_kron_size(s);
     switch (kron_choose(&z, (int64_t)1 << 40)) {
     case KRON_A_FIRST: return z.n1 * z.m2 * z.f;
     case KRON_B_FIRST: return z.n2 * z.f * z.m1;
@@ -101,7 +99,7 @@ static int64_t kron_kept(const st_spec *s)
 static st_tensor kron_scaled(st_stream *q, const st_spec *s, const st_theta *t, st_arena *tmp)
 {
     if (!s->knob[SCALARS]) return t->p[B];
-    kron_size z = kron_sizes(s);
+    kron_size z = map_kron_size(s);
     int64_t each = z.m2 * z.n2;
     st_tensor b = st_take1(tmp, t->p[B].dtype, z.f * each);
     for (int64_t f = 0; f < z.f; f++) {
@@ -117,7 +115,7 @@ static void kron_scaled_backward(st_stream *q, const st_spec *s, const st_theta 
                                  const st_theta *dt)
 {
     const st_ops *op = st_stream_ops(q);
-    kron_size z = kron_sizes(s);
+    kron_size z = map_kron_size(s);
     int64_t each = z.m2 * z.n2;
     for (int64_t f = 0; f < z.f; f++) {
         st_tensor one = st_slice(db, f * each, each), to = st_slice(dt->p[B], f * each, each);
@@ -138,7 +136,7 @@ static kron_call kron_open(st_stream *q, const st_spec *s, const st_theta *t, st
 {
     return (kron_call){.q = q,
                        .tmp = tmp,
-                       .z = kron_sizes(s),
+                       .z = map_kron_size(s),
                        .rows = x.dim[0],
                        .a = t->p[A],
                        .b = kron_scaled(q, s, t, tmp),
@@ -191,35 +189,6 @@ static void kron_backward(st_stream *q, const st_spec *s, const st_theta *t, st_
     if (train) kron_scaled_backward(q, s, t, c.db, dt);
 }
 
-static st_status kron_project(const st_spec *s, st_tensor w, const st_theta *t,
-                              const st_project_opts *how, st_err *e)
-{
-    kron_size z = kron_sizes(s);
-    int64_t m = z.m1 * z.n1, n = z.m2 * z.n2;
-    float *r = st_calloc(m * n, sizeof *r), *a = t->p[A].data, *b = t->p[B].data;
-    if (!r) ST_FAIL(e, ST_ENOMEM, "kron: no memory for %lld numbers", (long long)(m * n));
-    const float *from = w.data;
-    for (int64_t o = 0; o < s->out; o++) {
-        for (int64_t i = 0; i < s->in; i++) {
-            int64_t row = i / z.m2 * z.n1 + o / z.n2, col = i % z.m2 * z.n2 + o % z.n2;
-            r[row * n + col] = from[o * s->in + i];
-        }
-    }
-    st_svd d = {0};
-    st_status err = st_svd_open(&d, r, m, n, z.f, how && how->randomized, how ? how->seed : 0, e);
-    float gauge = sqrtf((float)n); /* vt's rows have norm 1: rms(B) = 1 */
-    for (int64_t f = 0; f < z.f && !err; f++) {
-        for (int64_t i = 0; i < m; i++)
-            a[f * m + i] = d.s[f] * d.u[i * z.f + f] / gauge;
-        for (int64_t i = 0; i < n; i++)
-            b[f * n + i] = d.vt[f * n + i] * gauge;
-        if (s->knob[SCALARS]) ((float *)t->p[S].data)[f] = 1.0f;
-    }
-    st_svd_close(&d);
-    free(r);
-    return err;
-}
-
 /* Of all m1, n1 with A the larger factor and up to 8 terms: those nearest the wanted size (in steps
  * of 2, 5 and 15 %), of these the highest attainable rank, of these the fewest multiply-adds. */
 typedef struct {
@@ -229,7 +198,7 @@ typedef struct {
 
 static kron_score kron_rate(const st_spec *s, int64_t params)
 {
-    kron_size z = kron_sizes(s);
+    kron_size z = map_kron_size(s);
     double off = map_misfit(s, params);
     double term = (double)(map_min(z.m1, z.n1) * map_min(z.m2, z.n2));
     double full = (double)map_min(s->in, s->out), f = (double)z.f;
@@ -290,6 +259,13 @@ const st_map_type st_map_kron = {
     .kept = kron_kept,
     .forward = kron_forward,
     .backward = kron_backward,
-    .project = kron_project,
+    .project = map_kron_project,
+    .expand = map_kron_expand,
+    .scale = map_kron_scale,
+    .init = {{.name = "prune",
+              .help = "A is a slice of W: every other row or column, B says where it goes",
+              .knob = {{"keep", "which entry of B, row by row, is 1", "even|odd", 0, 0, 1e6},
+                       {"second", "the other entries of B", NULL, 0, -1e6, 1e6}},
+              .fill = map_kron_prune}},
     .fit = kron_fit,
 };

@@ -1,4 +1,5 @@
-/* Inside of kron: the three ways to multiply (kron_ways.c). */
+/* Inside of kron: the three ways to multiply (kron_ways.c), where factors come from
+ * (kron_init.c). */
 /* SPDX-License-Identifier: MIT */
 #ifndef ST_MAP_KRON_H
 #define ST_MAP_KRON_H
@@ -7,7 +8,12 @@
 
 typedef struct {
     int64_t f, m1, n1, m2, n2; /* terms, A (m1, n1), B (m2, n2) */
+    bool scalars;
 } kron_size;
+
+enum { KRON_A, KRON_B, KRON_S }; /* in st_theta */
+
+kron_size map_kron_size(const st_spec *s);
 
 /* One forward or backward. b is s_f B_f; inner is what lies between the two products (kron_kept).
  * Absent gradients are not wanted; da is added to, dx and db (scratch) are set. */
@@ -29,5 +35,14 @@ void map_kron_whole_forward(const kron_call *c);
 void map_kron_a_backward(const kron_call *c);
 void map_kron_b_backward(const kron_call *c);
 void map_kron_whole_backward(const kron_call *c);
+
+/* R[(i1, j1), (i2, j2)] = W^T[i1 m2 + i2, j1 n2 + j2] of w (out, in). */
+void map_kron_rearrange(const kron_size *z, const float *w, float *r);
+st_status map_kron_project(const st_spec *s, st_tensor w, const st_theta *t,
+                           const st_project_opts *how, st_err *e);
+st_status map_kron_prune(const st_spec *s, st_tensor w, const st_theta *t, const double *knob,
+                         const st_project_opts *how, st_err *e);
+void map_kron_scale(const st_spec *s, const st_theta *t, float by);
+st_status map_kron_expand(const st_spec *s, const st_theta *t, st_tensor w, st_err *e);
 
 #endif

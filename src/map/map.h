@@ -39,9 +39,22 @@ typedef struct {
     st_tensor p[ST_PARAMS];
 } st_theta;
 
+/* Who carries the size of a product of two factors (kron): the large one, the small one's entries
+ * having a root mean square of 1; or both alike, sqrt(sigma) each. W is the same. */
+typedef enum { ST_GAUGE_UNIT, ST_GAUGE_BALANCED } st_gauge;
+
+/* How theta is found. Zero: exactly, in the plain Frobenius norm. */
 typedef struct {
-    bool randomized; /* randomised SVD instead of LAPACK's */
+    bool randomized; /* randomised SVD instead of an exact one */
     uint64_t seed;
+    const float *in_cov; /* E[x^T x], (in, in) host: the distance that counts is
+                          * |(W - W') C^(1/2)|; NULL: C is the identity. Types that cannot use it
+                          * ignore it. */
+    st_gauge gauge;
+    const double *scalars; /* values of the learned factors of a sum's terms; NULL: 1 each */
+    int64_t nscalars;
+    float std;        /* of the entries of a random W */
+    const char *name; /* the matrix's, NULL: none; "NAME.PARAMETER" is a random stream (fresh.c) */
 } st_project_opts;
 
 /* A knob that gives the weights their meaning (a hash constant) is stored even at its preset. */
@@ -55,6 +68,25 @@ typedef struct {
 } st_knob;
 
 #define ST_REQUIRED INT64_MIN
+
+/* An option of an init, "prune:second=0.1". */
+typedef struct {
+    const char *name, *help;
+    const char *words; /* "even|odd": texts for 0, 1, ...; NULL: none */
+    double preset, lo, hi;
+} st_init_knob;
+
+enum { ST_INITS = 4, ST_INIT_KNOBS = 4 };
+
+/* A way to theta from a dense W (or from nothing) beside the nearest matrix. */
+typedef struct {
+    const char *name, *help;
+    st_init_knob knob[ST_INIT_KNOBS];
+    bool normalize; /* W' is scaled to |W'| = |W| afterwards */
+    /* As st_map_type.project, with the values of the knobs. */
+    st_status (*fill)(const st_spec *s, st_tensor w, const st_theta *t, const double *knob,
+                      const st_project_opts *how, st_err *e);
+} st_map_init;
 
 typedef struct st_map_type {
     const char *name;     /* "monarch" */
@@ -82,6 +114,10 @@ typedef struct st_map_type {
      * where a closed form exists, else to a stationary point (said in the file's head). */
     st_status (*project)(const st_spec *s, st_tensor w, const st_theta *t,
                          const st_project_opts *how, st_err *e);
+    /* Inits of this type alone; st_map_inits has those of every type. */
+    st_map_init init[ST_INITS];
+    /* W *= by, in place; NULL: the first parameter is multiplied. */
+    void (*scale)(const st_spec *s, const st_theta *t, float by);
     /* W (out, in) host F32 from host theta; NULL: st_map_expand runs forward on the identity. */
     st_status (*expand)(const st_spec *s, const st_theta *t, st_tensor w, st_err *e);
     /* Knobs that give about `params` weights for the shape of s (in, out set; type set); used by
@@ -115,6 +151,35 @@ st_status st_spec_macs(const st_spec *s, const st_stream *q, int64_t rows, doubl
  * ones on cpu). Of a gated sum: the matrix at gate weights zero, (1 - g) S + g L with
  * g = sigmoid(gate bias). */
 st_status st_map_expand(const st_spec *s, const st_theta *t, st_tensor w, st_err *e);
+
+/* ---- where a structured matrix starts (start.c) --------------------------------------------- */
+
+extern const st_map_init st_map_inits[]; /* of every type, the default first; ends with name NULL */
+
+/* An init as chosen: "vl", "prune:second=0.1". */
+typedef struct {
+    const st_map_init *row;
+    double knob[ST_INIT_KNOBS];
+} st_start;
+
+/* Parses `text` (NULL: the default) for a matrix of this spec. Unknown names and values are ST_EARG
+ * with the nearest legal one. */
+st_status st_start_parse(st_start *out, const st_spec *s, const char *text, st_err *e);
+/* The inits that `type` knows, its own first: the i-th, or NULL. */
+const st_map_init *st_start_at(const st_map_type *type, int i);
+
+/* How far W' is from W, in Frobenius norm. */
+typedef struct {
+    double total;  /* |W|^2 */
+    double lost;   /* |W - W'|^2 */
+    double energy; /* <W, W'>^2 / (|W|^2 |W'|^2): the share of W that points along W'; of the
+                    * nearest matrix 1 - lost / total, whatever its scale afterwards */
+    double alpha;  /* what W' was multiplied with; 1 unless the init normalises */
+} st_fit;
+
+/* Sets theta (host, F32) from w (out, in) host F32, and *fit (may be NULL). */
+st_status st_map_start(const st_spec *s, const st_start *start, st_tensor w, const st_theta *t,
+                       const st_project_opts *how, st_fit *fit, st_err *e);
 
 /* ---- st_linear: map + bias, with its gradients ---------------------------------------------- */
 

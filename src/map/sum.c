@@ -315,12 +315,13 @@ static st_status sum_sweeps(const st_spec *s, const st_theta *t, sum_sweep_work 
     return sum_sweep(s, t, k, 0.0f, last_how, &now, e);
 }
 
-/* Parameters that scale part i as a whole: every term has one factor in the part's first tensor. */
-static void sum_double(st_theta part)
+static void sum_scale(const st_spec *s, const st_theta *t, float by)
 {
-    float *p = part.p[0].data;
-    for (int64_t i = 0; i < st_numel(part.p[0]); i++)
-        p[i] *= 2.0f;
+    for (int i = 0; i < ST_PARTS; i++) {
+        st_spec own = sum_part(s, i);
+        st_theta theta = sum_theta(s, t, i);
+        map_scale(&own, &theta, by);
+    }
 }
 
 static st_status sum_project(const st_spec *s, st_tensor w, const st_theta *t,
@@ -336,10 +337,10 @@ static st_status sum_project(const st_spec *s, st_tensor w, const st_theta *t,
     st_status err = sum_sweeps(s, t, &k, how, e);
     free(all);
     if (err || !s->knob[GATE]) return err;
+    sum_scale(s, t, 2.0f);
     int first[ST_PARTS + 1];
     sum_first(s, first);
     for (int i = 0; i < ST_PARTS; i++) {
-        sum_double(sum_theta(s, t, i));
         st_tensor gate = t->p[first[ST_PARTS] + i];
         memset(gate.data, 0, st_bytes(gate));
     }
@@ -383,5 +384,6 @@ const st_map_type st_map_sum = {
     .backward = sum_backward,
     .project = sum_project,
     .expand = sum_expand,
+    .scale = sum_scale,
     .fit = sum_fit,
 };

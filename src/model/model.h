@@ -30,6 +30,7 @@ typedef struct {
     int64_t offset;      /* element in the flat blocks */
     st_tensor w;         /* bound view (data NULL before binding); dense (out, in) */
     float init_mean, init_std;
+    float matrix_std; /* of the entries of the whole matrix, where this is a factor or a bias */
     unsigned flags;
 } st_param;
 

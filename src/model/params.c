@@ -226,7 +226,7 @@ void st_add_matrix(st_builder *b, const char *name, int64_t in, int64_t out, st_
 void st_add_weights(st_builder *b, st_matrix *x, float std, unsigned flags, bool bias)
 {
     if (b->status) return;
-    int64_t matrix = b->m->matrices - 1;
+    int64_t matrix = b->m->matrices - 1, first = b->m->entries;
     const st_spec *spec = &x->l.spec;
     st_param_shape shape[ST_PARAMS];
     bool dense = spec->type == &st_map_dense;
@@ -239,7 +239,9 @@ void st_add_weights(st_builder *b, st_matrix *x, float std, unsigned flags, bool
         builder_add(b, matrix, full, shape[i].ndim, shape[i].dim, shape[i].init_mean,
                     shape[i].init_std, f, &x->l.w.p[i], &x->l.dw.p[i]);
     }
-    if (!bias) return;
     snprintf(full, sizeof full, "%s.bias", x->name);
-    builder_add(b, matrix, full, 1, &spec->out, 0.0f, 0.0f, ST_P_BIAS, &x->l.bias, &x->l.dbias);
+    if (bias)
+        builder_add(b, matrix, full, 1, &spec->out, 0.0f, 0.0f, ST_P_BIAS, &x->l.bias, &x->l.dbias);
+    for (int64_t i = first; i < b->m->entries; i++)
+        b->m->entry[i].p.matrix_std = std;
 }
