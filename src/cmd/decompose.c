@@ -17,6 +17,23 @@ static const cmd_option decompose_options[] = {
      .many = true,
      .value = "GLOB",
      .help = "leave matching matrices as they are"},
+    {.name = "init",
+     .letter = 'i',
+     .kind = CMD_TEXT,
+     .many = true,
+     .value = "[GLOB=]INIT",
+     .help = "how they start: vl (the nearest matrix, the default), vl-norm, random, or what their "
+             "type adds, such as prune:second=0.1 (see: strut maps)"},
+    {.name = "gauge",
+     .kind = CMD_TEXT,
+     .value = "HOW",
+     .help = "kron: unit, rms(B) = 1; balanced, sqrt(sigma) in A and B as Krony-PT has it",
+     .choice = "unit|balanced",
+     .preset = "unit"},
+    {.name = "scalars",
+     .kind = CMD_TEXT,
+     .value = "S,S,...",
+     .help = "kron with scalars=1: the factor that each term starts with; not given: 1"},
     {.name = "svd",
      .kind = CMD_TEXT,
      .value = "HOW",
@@ -38,25 +55,56 @@ static const cmd_option decompose_options[] = {
     {0},
 };
 
+enum { DECOMPOSE_SCALARS = 4096 };
+
+/* "0.55,0.25" into *out (new memory), *n of them. */
+static st_status decompose_scalars(const char *text, double **out, int64_t *n, st_err *e)
+{
+    *n = 0;
+    *out = NULL;
+    if (!text) return ST_OK;
+    *out = st_calloc(DECOMPOSE_SCALARS, sizeof **out);
+    char *copy = strdup(text), *save = NULL;
+    st_status s = ST_OK;
+    if (!*out || !copy) s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "out of memory");
+    for (char *w = s ? NULL : strtok_r(copy, ",", &save); w && !s; w = strtok_r(NULL, ",", &save)) {
+        if (*n < DECOMPOSE_SCALARS && st_parse_num(w, &(*out)[(*n)++])) continue;
+        s = st_fail(e, ST_EARG, __FILE__, __LINE__,
+                    "--scalars: \"%.40s\" is not a number; expected one for each term, such as "
+                    "0.55,0.25,0.15,0.05",
+                    w);
+    }
+    free(copy);
+    return s;
+}
+
 static st_status decompose_run(const cmd_args *a, json_t **result, st_err *e)
 {
-    int nmaps, nskip;
+    int nmaps, nskip, ninit;
     const char **maps = cmd_many(a, "map", &nmaps), **skip = cmd_many(a, "skip", &nskip);
+    const char **init = cmd_many(a, "init", &ninit);
+    double *scalars = NULL;
+    bool balanced = strcmp(cmd_text(a, "gauge"), "balanced") == 0;
     st_decompose_opts o = {.maps = maps,
                            .nmaps = nmaps,
                            .skip = skip,
                            .nskip = nskip,
+                           .init = init,
+                           .ninit = ninit,
+                           .gauge = balanced ? ST_GAUGE_BALANCED : ST_GAUGE_UNIT,
                            .randomized = strcmp(cmd_text(a, "svd"), "randomized") == 0,
                            .seed = (uint64_t)cmd_int(a, "seed"),
                            .dtype = cmd_dtype(a, "dtype"),
                            .replace = cmd_has(a, "force")};
-    st_status s;
-    if (nmaps == 0)
+    st_status s = decompose_scalars(cmd_text(a, "scalars"), &scalars, &o.nscalars, e);
+    o.scalars = scalars;
+    if (!s && nmaps == 0)
         s = st_fail(e, ST_EARG, __FILE__, __LINE__,
                     "which matrices should become what? --map GLOB=SPEC, such as "
                     "--map 'h.*.mlp.*=monarch:blocks=4' (see: strut maps)");
-    else
-        s = st_decompose(a->word[0], a->word[1], &o, result, e);
+    if (!s) s = st_decompose(a->word[0], a->word[1], &o, result, e);
+    free(scalars);
+    free(init);
     free(maps);
     free(skip);
     return s;
@@ -64,22 +112,26 @@ static st_status decompose_run(const cmd_args *a, json_t **result, st_err *e)
 
 static void decompose_show(const json_t *r)
 {
-    cmd_grid g = {.head = "<matrix|<spec|parameters|before|energy|error|time"};
+    cmd_grid g = {.head = "<matrix|<spec|<init|parameters|before|energy|error|alpha|time"};
     size_t i;
     json_t *m;
     json_array_foreach(json_object_get(r, "matrices"), i, m)
     {
         cmd_grid_add(&g, "%s", cmd_get_str(m, "name"));
         cmd_grid_add(&g, "%s", cmd_get_str(m, "spec"));
+        cmd_grid_add(&g, "%s", cmd_get_str(m, "init"));
         cmd_grid_add(&g, "%s", cmd_count(cmd_get_int(m, "parameters")).s);
         cmd_grid_add(&g, "%s", cmd_count(cmd_get_int(m, "parameters_before")).s);
         cmd_grid_add(&g, "%.2f %%", 100.0 * cmd_get_num(m, "energy"));
         cmd_grid_add(&g, "%.4f", cmd_get_num(m, "error"));
+        cmd_grid_add(&g, "%.3f", cmd_get_num(m, "alpha"));
         cmd_grid_add(&g, "%s", cmd_seconds(cmd_get_num(m, "seconds")).s);
     }
     cmd_grid_print(&g, stdout);
     int64_t now = cmd_get_int(r, "parameters"), before = cmd_get_int(r, "parameters_before");
-    printf("\n%s: %s parameters, %.1f %% of %s; %zu matrices in %s\n", cmd_get_str(r, "out"),
+    printf("\ntogether: energy %.2f %%, error %.4f\n", 100.0 * cmd_get_num(r, "energy"),
+           cmd_get_num(r, "error"));
+    printf("%s: %s parameters, %.1f %% of %s; %zu matrices in %s\n", cmd_get_str(r, "out"),
            cmd_count(now).s, before ? 100.0 * (double)now / (double)before : 0.0,
            cmd_count(before).s, json_array_size(json_object_get(r, "matrices")),
            cmd_seconds(cmd_get_num(r, "seconds")).s);

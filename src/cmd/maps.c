@@ -8,6 +8,20 @@ static st_status maps_run(const cmd_args *a, json_t **result, st_err *e)
     return st_maps(a->words ? a->word[0] : NULL, result, e);
 }
 
+static void maps_show_init(const json_t *init)
+{
+    size_t i;
+    json_t *knob;
+    printf("  init %-10s %s\n", cmd_get_str(init, "name"), cmd_get_str(init, "help"));
+    json_array_foreach(json_object_get(init, "knobs"), i, knob)
+    {
+        const char *words = cmd_get_str(knob, "words");
+        printf("    %s: %s%s%s (default %.6g)\n", cmd_get_str(knob, "name"),
+               cmd_get_str(knob, "help"), words[0] ? "; or " : "", words,
+               cmd_get_num(knob, "default"));
+    }
+}
+
 static void maps_show(const json_t *result)
 {
     size_t i, j;
@@ -24,6 +38,10 @@ static void maps_show(const json_t *result)
                 printf(" (required)\n");
             else
                 printf(" (default %lld)\n", (long long)cmd_get_int(knob, "default"));
+        }
+        json_array_foreach(json_object_get(type, "inits"), j, knob)
+        {
+            maps_show_init(knob);
         }
         const char *source = cmd_get_str(type, "source");
         if (source[0]) printf("  source: %s\n", source);

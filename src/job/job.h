@@ -200,16 +200,22 @@ typedef struct {
     int nmaps;
     const char *const *skip; /* globs of matrices that stay as they are */
     int nskip;
+    const char *const *init; /* "INIT" or "GLOB=INIT" (st_start_parse), later ones win; none: vl */
+    int ninit;
     bool randomized; /* randomised SVD */
+    st_gauge gauge;  /* and scalars: see st_project_opts */
+    const double *scalars;
+    int64_t nscalars;
     uint64_t seed;
     st_dtype dtype; /* of the stored weights */
     bool replace;
 } st_decompose_opts;
-/* Projects every matching matrix of a model folder onto its new type and copies the rest. Matrices
- * that are structured already are expanded first. A tied lm_head is replaced (and untied) only by a
- * glob that is its exact name. Result: out, seconds, parameters, parameters_before,
- * mean_energy, matrices: a list of {name, spec, from, parameters, parameters_before, energy, error,
- * seconds}; energy is the share of |W|^2 kept, error is |W - W'| / |W| (Frobenius). */
+/* Replaces every matching matrix of a model folder by one of its new type, started from the old one
+ * as `init` says, and copies the rest. Matrices that are structured already are expanded first. A
+ * tied lm_head is replaced (and untied) only by a glob that is its exact name. Result: out,
+ * seconds, parameters, parameters_before, mean_energy, energy, error (of all together), matrices: a
+ * list of {name, spec, from, init, parameters, parameters_before, norm, energy, error, alpha,
+ * seconds}; norm is |W| (Frobenius), error |W - W'| / |W|, energy and alpha as in st_fit. */
 st_status st_decompose(const char *in, const char *out, const st_decompose_opts *o, json_t **result,
                        st_err *e);
 /* The same in memory: *to and *to_flat (host F32) are new, *matrices a new reference. */

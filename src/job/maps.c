@@ -3,6 +3,26 @@
 #include "job/job.h"
 #include <string.h>
 
+static json_t *maps_init_knob(const st_init_knob *k)
+{
+    return json_pack("{s:s, s:s, s:s, s:f}", "name", k->name, "help", k->help, "words",
+                     k->words ? k->words : "", "default", k->preset);
+}
+
+static json_t *maps_inits(const st_map_type *t)
+{
+    json_t *list = json_array();
+    const st_map_init *x;
+    for (int i = 0; (x = st_start_at(t, i)); i++) {
+        json_t *knobs = json_array();
+        for (int k = 0; k < ST_INIT_KNOBS && x->knob[k].name; k++)
+            json_array_append_new(knobs, maps_init_knob(&x->knob[k]));
+        json_array_append_new(
+            list, json_pack("{s:s, s:s, s:o}", "name", x->name, "help", x->help, "knobs", knobs));
+    }
+    return list;
+}
+
 static json_t *maps_type(const st_map_type *t)
 {
     json_t *knobs = json_array();
@@ -14,8 +34,9 @@ static json_t *maps_type(const st_map_type *t)
         if (!required) json_object_set_new(row, "default", json_integer(k->preset));
         json_array_append_new(knobs, row);
     }
-    return json_pack("{s:s, s:s, s:s, s:s, s:o}", "name", t->name, "summary", t->summary,
-                     "equation", t->equation, "source", t->source ? t->source : "", "knobs", knobs);
+    return json_pack("{s:s, s:s, s:s, s:s, s:o, s:o}", "name", t->name, "summary", t->summary,
+                     "equation", t->equation, "source", t->source ? t->source : "", "knobs", knobs,
+                     "inits", maps_inits(t));
 }
 
 enum { MAPS_TYPES = 64 };
