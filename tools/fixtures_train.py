@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes test/fixtures/train_*: what PyTorch makes of gpt2_tanh in five steps of two recipes.
+"""Writes test/fixtures/train_*: what PyTorch makes of gpt2_tanh in five steps of each recipe.
 
     tools/fixtures_train.py [OUT]
 
@@ -35,28 +35,49 @@ def linear(s):  # fly
     return LR * s / WARMUP if s < WARMUP else LR * (STEPS - s) / (STEPS - WARMUP)
 
 
-def nanogpt_decays(name, p):
-    return p.dim() > 1
+def nanogpt(name, p):  # a parameter's weight decay, and what else is its own
+    return dict(weight_decay=DECAY if p.dim() > 1 else 0.0)
 
 
-def fly_decays(name, p):
-    return p.dim() > 1 and not ("wte" in name or "wpe" in name)
+def fly(name, p):
+    return dict(weight_decay=DECAY if p.dim() > 1 and "wte" not in name and "wpe" not in name
+                else 0.0)
 
 
-RECIPES = {"train_nanogpt": (cosine, nanogpt_decays, (0.9, 0.95)),
-           "train_fly": (linear, fly_decays, (0.9, 0.999))}
+def groups(name, p):
+    """Every key that train.groups has: test/job/train_test.c says the same in its words."""
+    if name.startswith("transformer.h.0.attn"):
+        return None  # frozen
+    own = nanogpt(name, p)
+    if name.endswith("bias") and ".ln_" not in name:
+        own.update(peak=3e-2, weight_decay=0.5)
+    if "wte" in name:
+        own.update(fixed=LR)  # of wpe it differs in the schedule alone
+    if ".h.1.mlp." in name and name.endswith("weight"):
+        own.update(peak=2e-3)
+    return own
 
 
-def run(tokens, schedule, decays, betas):
+RECIPES = {"train_nanogpt": (cosine, nanogpt, (0.9, 0.95)),
+           "train_fly": (linear, fly, (0.9, 0.999)),
+           "train_groups": (cosine, groups, (0.9, 0.95))}
+
+
+def rate(group, schedule, step):
+    return group.get("fixed", schedule(step) * group.get("peak", LR) / LR)
+
+
+def run(tokens, schedule, own, betas):
     model = fill(GPT2(TINY), 0)
     named = list(model.named_parameters())
-    groups = [dict(params=[p for n, p in named if decays(n, p)], weight_decay=DECAY),
-              dict(params=[p for n, p in named if not decays(n, p)], weight_decay=0.0)]
-    adam = torch.optim.AdamW(groups, lr=LR, betas=betas, eps=EPS)
+    for n, p in named:
+        p.requires_grad = own(n, p) is not None
+    trained = [dict(own(n, p), params=[p]) for n, p in named if p.requires_grad]
+    adam = torch.optim.AdamW(trained, lr=LR, betas=betas, eps=EPS)
     out, window = {"loss": [], "norm": [], "lr": []}, 0
     for step in range(STEPS):
         for group in adam.param_groups:
-            group["lr"] = schedule(step)
+            group["lr"] = rate(group, schedule, step)
         adam.zero_grad()
         total = 0.0
         for _ in range(ACCUM):
@@ -67,7 +88,7 @@ def run(tokens, schedule, decays, betas):
             loss = F.cross_entropy(model(x).flatten(0, 1), y.flatten()) / ACCUM
             loss.backward()
             total += loss.item()
-        norm = nn.utils.clip_grad_norm_([p for _, p in named], CLIP).item()
+        norm = nn.utils.clip_grad_norm_([p for _, p in named if p.requires_grad], CLIP).item()
         adam.step()
         for key, value in (("loss", total), ("norm", norm), ("lr", schedule(step))):
             out[key].append(value)
@@ -88,6 +109,7 @@ def main():
         config = dict(TINY, model_type="gpt2", architectures=["GPT2LMHeadModel"])
         with open(os.path.join(folder, "config.json"), "w") as f:
             f.write(json.dumps(config, indent=2, sort_keys=True) + "\n")
+        weights = {n: p.detach() for n, p in weights.items()}
         save(os.path.join(folder, "model.safetensors"), weights, {})
         save(os.path.join(folder, "expect.safetensors"), expect, {"torch": torch.__version__})
         print(name, "loss", " ".join("%.4f" % v for v in expect["loss"]),

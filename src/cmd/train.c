@@ -10,6 +10,10 @@ static const cmd_option train_options[] = {
     {.name = "cfg",
      .kind = CMD_FLAG,
      .help = "print the configuration as it would be used, and stop"},
+    {.name = "dry-run",
+     .kind = CMD_FLAG,
+     .help = "load model and data, print each parameter's learning rate and decay and the memory, "
+             "and stop"},
     {0},
 };
 
@@ -55,7 +59,7 @@ static st_status train_run(const cmd_args *a, json_t **result, st_err *e)
         free(yaml);
     } else {
         if (a->threads) set.threads = a->threads;
-        s = st_train_run(&(st_train_opts){.set = &set}, result, e);
+        s = st_train_run(&(st_train_opts){.set = &set, .dry = cmd_has(a, "dry-run")}, result, e);
     }
     st_settings_close(&set);
     return s;
@@ -74,6 +78,83 @@ static void train_show_keys(const json_t *keys)
     }
 }
 
+/* "h.3.mlp.c_fc.a" -> "h.*.mlp.c_fc.a": what the layers have in common. */
+static void train_pattern(const char *name, char *out, size_t n)
+{
+    size_t at = 0;
+    for (const char *p = name; *p && at + 2 < n; p++) {
+        bool digit = *p >= '0' && *p <= '9', starts = p > name && p[-1] == '.';
+        if (digit && starts && p[strspn(p, "0123456789")] == '.') {
+            out[at++] = '*';
+            p += strspn(p, "0123456789") - 1;
+        } else {
+            out[at++] = *p;
+        }
+    }
+    out[at] = '\0';
+}
+
+static int64_t train_numbers(const json_t *row)
+{
+    int64_t n = 1;
+    size_t i;
+    const json_t *d;
+    json_array_foreach(json_object_get(row, "shape"), i, d) n *= json_integer_value(d);
+    return n;
+}
+
+static bool train_alike(const json_t *a, const json_t *b)
+{
+    static const char *const key[] = {"lr", "decay", "schedule", "frozen"};
+    char p[128], q[128];
+    for (int i = 0; i < 4; i++)
+        if (!json_equal(json_object_get(a, key[i]), json_object_get(b, key[i]))) return false;
+    train_pattern(cmd_get_str(a, "name"), p, sizeof p);
+    train_pattern(cmd_get_str(b, "name"), q, sizeof q);
+    return strcmp(p, q) == 0;
+}
+
+/* One line for what is the same in all layers. */
+static void train_show_groups(const json_t *rows)
+{
+    cmd_grid g = {.head = "<parameter|tensors|numbers|lr|decay"};
+    size_t n = json_array_size(rows);
+    for (size_t i = 0; i < n; i++) {
+        const json_t *row = json_array_get(rows, i);
+        int64_t numbers = 0, count = 0;
+        size_t first = 0;
+        while (!train_alike(json_array_get(rows, first), row))
+            first++;
+        if (first < i) continue;
+        for (size_t j = i; j < n; j++) {
+            if (!train_alike(json_array_get(rows, j), row)) continue;
+            numbers += train_numbers(json_array_get(rows, j));
+            count++;
+        }
+        char name[128], lr[64], decay[32];
+        train_pattern(cmd_get_str(row, "name"), name, sizeof name);
+        snprintf(decay, sizeof decay, "%g", cmd_get_num(row, "decay"));
+        snprintf(lr, sizeof lr, "%g%s", cmd_get_num(row, "lr"),
+                 json_is_true(json_object_get(row, "schedule")) ? "" : " constant");
+        bool frozen = json_is_true(json_object_get(row, "frozen"));
+        cmd_grid_add(&g, "%s", name);
+        cmd_grid_add(&g, "%s", cmd_count(count).s);
+        cmd_grid_add(&g, "%s", cmd_count(numbers).s);
+        cmd_grid_add(&g, "%s", frozen ? "frozen" : lr);
+        cmd_grid_add(&g, "%s", frozen ? "" : decay);
+    }
+    cmd_grid_print(&g, stdout);
+}
+
+static void train_show_plan(const json_t *r)
+{
+    train_show_groups(json_object_get(r, "groups"));
+    printf("%s parameters, %s of them frozen; %s steps of %s tokens; %s of memory\n",
+           cmd_count(cmd_get_int(r, "parameters")).s, cmd_count(cmd_get_int(r, "frozen")).s,
+           cmd_count(cmd_get_int(r, "steps")).s, cmd_count(cmd_get_int(r, "tokens_per_step")).s,
+           cmd_bytes(cmd_get_int(json_object_get(r, "memory"), "total")).s);
+}
+
 static void train_show(const json_t *r)
 {
     const json_t *best = json_object_get(r, "best");
@@ -83,6 +164,10 @@ static void train_show(const json_t *r)
     }
     if (json_object_get(r, "yaml")) {
         fputs(cmd_get_str(r, "yaml"), stdout);
+        return;
+    }
+    if (json_object_get(r, "groups")) {
+        train_show_plan(r);
         return;
     }
     printf("%s: step %s of %s, %s parameters, %s tokens in %s (%s tokens/s)\n",

@@ -152,7 +152,7 @@ static void config_null(const set_row *r, char *field)
     } else if (r->kind == SET_TEXT) {
         free(*(char **)slot);
         *(char **)slot = NULL;
-    } else if (r->kind == SET_MAPS) {
+    } else if (r->kind == SET_MAPS || r->kind == SET_GROUPS) {
         json_decref(*(json_t **)slot);
         *(json_t **)slot = NULL;
     } else {
@@ -160,9 +160,12 @@ static void config_null(const set_row *r, char *field)
     }
 }
 
-static st_status config_value(st_settings *s, const set_row *r, const st_node *v, st_err *e)
+static st_status config_groups(const set_row *r, const st_node *v, json_t **out, st_err *e);
+
+/* `base`: the struct that the row's offset is in. */
+static st_status config_value(void *base, const set_row *r, const st_node *v, st_err *e)
 {
-    char *field = (char *)s + r->at, found[96];
+    char *field = (char *)base + r->at, found[96];
     void *slot = field;
     if (config_is_null(v)) {
         if (!(r->flags & SET_NULL))
@@ -173,6 +176,7 @@ static st_status config_value(st_settings *s, const set_row *r, const st_node *v
     switch (r->kind) {
     case SET_TEXT: return config_text(r, v, slot, e);
     case SET_MAPS: return config_maps(r, v, slot, e);
+    case SET_GROUPS: return config_groups(r, v, slot, e);
     case SET_CHOICE: return config_choice(r, v, slot, e);
     case SET_FLAG:
         if (v->kind == ST_NODE_SCALAR && !v->quoted && config_flag(v->text, slot)) return ST_OK;
@@ -180,6 +184,71 @@ static st_status config_value(st_settings *s, const set_row *r, const st_node *v
                 config_found(v, found, sizeof found));
     default: return config_number(r, v, field, e);
     }
+}
+
+/* One entry of train.groups: its keys are a small table of their own. */
+static st_status config_group(const char *key, const st_node *v, json_t *group, st_err *e)
+{
+    const char *legal[8];
+    int n = 0, found = -1;
+    set_group value = {.lr = (double)NAN, .decay = (double)NAN, ST_UNSET, ST_UNSET};
+    for (; st_set_group_rows[n].key; n++)
+        legal[n] = st_set_group_rows[n].key;
+    legal[n] = NULL;
+    for (int64_t i = 0; i < v->n; i++) {
+        char name[KEY_TEXT + 64];
+        snprintf(name, sizeof name, "%s.%.60s", key, v->key[i]);
+        for (found = n - 1; found >= 0 && strcmp(legal[found], v->key[i]) != 0;)
+            found--;
+        if (found < 0) {
+            const char *near = st_nearest(v->key[i], legal);
+            ST_FAIL(e, ST_EARG, "%s: unknown key %s%s%s%s; expected lr, decay, schedule, freeze",
+                    v->key_where[i], name, near ? "; did you mean " : "", near ? near : "",
+                    near ? "?" : "");
+        }
+        set_row row = st_set_group_rows[found];
+        row.key = name;
+        ST_TRY(config_value(&value, &row, v->item[i], e));
+    }
+    if (!isnan(value.lr)) json_object_set_new(group, "lr", json_real(value.lr));
+    if (!isnan(value.decay)) json_object_set_new(group, "decay", json_real(value.decay));
+    if (value.schedule != ST_UNSET)
+        json_object_set_new(group, "schedule", json_boolean(value.schedule != 0));
+    if (value.freeze != ST_UNSET)
+        json_object_set_new(group, "freeze", json_boolean(value.freeze != 0));
+    return ST_OK;
+}
+
+static st_status config_groups(const set_row *r, const st_node *v, json_t **out, st_err *e)
+{
+    char found[96], key[KEY_TEXT];
+    if (v->kind != ST_NODE_MAP) {
+        ST_FAIL(e, ST_EARG, "%s: %s: found %s, expected a section {NAME: {lr: ..., decay: ...}}",
+                v->where, r->key, config_found(v, found, sizeof found));
+    }
+    json_t *groups = json_object();
+    st_status s =
+        groups ? ST_OK : st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "%s: out of memory", r->key);
+    for (int64_t i = 0; !s && i < v->n; i++) {
+        json_t *group = json_object();
+        snprintf(key, sizeof key, "%s.%.80s", r->key, v->key[i]);
+        if (v->item[i]->kind != ST_NODE_MAP) {
+            s = st_fail(e, ST_EARG, __FILE__, __LINE__,
+                        "%s: %s: found %s, expected keys such as {lr: 1e-4, decay: 0}",
+                        v->item[i]->where, key, config_found(v->item[i], found, sizeof found));
+        } else {
+            s = config_group(key, v->item[i], group, e);
+        }
+        if (json_object_set_new(groups, v->key[i], group) && !s)
+            s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "%s: out of memory", r->key);
+    }
+    if (s) {
+        json_decref(groups);
+        return s;
+    }
+    json_decref(*out);
+    *out = groups;
+    return ST_OK;
 }
 
 /* ---- keys ----------------------------------------------------------------------------------- */
@@ -292,7 +361,9 @@ static st_status config_override(st_settings *s, const char *key, const char *va
 st_status st_settings_set(st_settings *s, const char *key, const char *value, st_err *e)
 {
     int row = st_set_find(key);
-    if (row < 0 || st_set_rows[row].kind == SET_MAPS) return config_override(s, key, value, e);
+    if (row < 0 || st_set_rows[row].kind == SET_MAPS ||
+        (row >= 0 && st_set_rows[row].kind == SET_GROUPS))
+        return config_override(s, key, value, e);
     char where[] = "settings";
     st_node v = {.kind = ST_NODE_SCALAR, .where = where, .text = strdup(value)};
     if (!v.text) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", key);

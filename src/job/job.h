@@ -83,6 +83,7 @@ typedef struct {
         int64_t steps, micro_batch, context, tokens_per_step, warmup, schedule, decay_steps;
         int64_t decay_embeddings;
         double lr, min_lr, weight_decay, beta1, beta2, eps, clip, dropout;
+        json_t *groups; /* {NAME: {lr, decay, schedule, freeze}} in order, or NULL */
     } train;
     struct {
         int64_t every, batches;
@@ -127,6 +128,7 @@ typedef struct {
     const st_model *model;
     float *flat;
     const st_bpe *tokenizer; /* stored with checkpoints, may be NULL; used with `model` only */
+    bool dry;                /* only plan: nothing is trained or written */
 } st_train_opts;
 
 /* Trains, or goes on with, the run in set->out (NULL: nothing is written to disk):
@@ -137,7 +139,9 @@ typedef struct {
  * parameters, tokens, tokens_per_step, loss, val_loss, val_perplexity, best {step, val_loss},
  * seconds, tokens_per_second, memory {weights, gradients, optimizer, activations, staging, total},
  * curve {step [], loss [], lr [], grad_norm [], tokens_per_second []}, validation {step [], loss
- * []}. */
+ * []}. A dry run's has: parameters, frozen, tokens_per_step, steps, memory, and groups [{name,
+ * shape, lr, decay, schedule, frozen}], one row a parameter (lr: the highest; schedule false: at
+ * every step). */
 st_status st_train_run(const st_train_opts *o, json_t **result, st_err *e);
 
 /* ---- tokenizer and prepare (tokenizer.c, prepare.c) ----------------------------------------- */

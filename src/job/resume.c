@@ -46,8 +46,9 @@ static st_status resume_same(const st_settings *set, const char *dir, st_err *e)
     st_status s = ST_OK;
     if (key) {
         json_t *now = st_set_value(set, &st_set_rows[st_set_find(key)]);
-        char *a = json_dumps(json_object_get(before, key), JSON_ENCODE_ANY);
-        char *b = json_dumps(now, JSON_ENCODE_ANY), place[256];
+        const size_t plain = JSON_ENCODE_ANY | JSON_REAL_PRECISION(9);
+        char *a = json_dumps(json_object_get(before, key), plain);
+        char *b = json_dumps(now, plain), place[256];
         s = st_fail(
             e, ST_EARG, __FILE__, __LINE__,
             "%s: found %s, but the run in %s began with %s; ckpt.resume=yes goes on with the "

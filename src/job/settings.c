@@ -92,6 +92,10 @@ const set_row st_set_rows[] = {
      "AdamW's, on matrices; never on biases and norms"},
     {"train.decay_embeddings", SET_FLAG, AT(train.decay_embeddings), "true", 0, 0, NULL, 0,
      "on embeddings too (nanoGPT: true, fly: false)"},
+    {"train.groups", SET_GROUPS, AT(train.groups), NULL, 0, 0, NULL, SET_NULL,
+     "parameters with a rate or decay of their own {NAME: {lr, decay, schedule, freeze}}: NAME is "
+     "factors, scalars, matrices, embeddings, norms, biases or a glob of names such as h.*.b; "
+     "later ones win; schedule: false holds lr from the first step to the last"},
     {"train.beta1", SET_NUM, AT(train.beta1), "0.9", 0, 0.999999, NULL, 0, "AdamW's"},
     {"train.beta2", SET_NUM, AT(train.beta2), "0.95", 0, 0.999999, NULL, 0, "AdamW's"},
     {"train.eps", SET_NUM, AT(train.eps), "1e-8", 1e-30, 1, NULL, 0, "AdamW's"},
@@ -115,6 +119,18 @@ const set_row st_set_rows[] = {
      "settings too; no: never; or a checkpoint folder"},
     {"log.every", SET_INT, AT(log.every), "10", 1, 1e12, NULL, SET_FREE,
      "steps between rows of metrics"},
+};
+
+const set_row st_set_group_rows[] = {
+    {"lr", SET_NUM, offsetof(set_group, lr), NULL, 0, 1e3, NULL, SET_NULL,
+     "highest learning rate; null: train.lr"},
+    {"decay", SET_NUM, offsetof(set_group, decay), NULL, 0, 100, NULL, SET_NULL,
+     "AdamW's weight decay; null: train.weight_decay where that applies"},
+    {"schedule", SET_FLAG, offsetof(set_group, schedule), NULL, 0, 0, NULL, SET_NULL,
+     "false: lr at every step, whatever train.schedule and train.warmup say"},
+    {"freeze", SET_FLAG, offsetof(set_group, freeze), NULL, 0, 0, NULL, SET_NULL,
+     "true: not trained, and not part of the gradient's norm"},
+    {0},
 };
 /* clang-format on */
 
@@ -145,7 +161,8 @@ json_t *st_set_value(const st_settings *s, const set_row *r)
     switch (r->kind) {
     case SET_TEXT: return (text = *(char *const *)at) ? json_string(text) : json_null();
     case SET_NUM: return isnan(*(const double *)at) ? json_null() : json_real(*(const double *)at);
-    case SET_MAPS: return *(json_t *const *)at ? json_incref(*(json_t *const *)at) : json_null();
+    case SET_MAPS:
+    case SET_GROUPS: return *(json_t *const *)at ? json_incref(*(json_t *const *)at) : json_null();
     default: break;
     }
     int64_t i = *(const int64_t *)at;
@@ -162,6 +179,22 @@ json_t *st_settings_json(const st_settings *s)
     return o;
 }
 
+/* The order of an object counts: later globs win. */
+static bool settings_same(const json_t *a, const json_t *b)
+{
+    if (json_is_number(a) && json_is_number(b))
+        return fabs(json_number_value(a) - json_number_value(b)) <= 0.0;
+    if (!json_equal(a, b)) return false;
+    if (!json_is_object(a)) return true;
+    void *p = json_object_iter((json_t *)(uintptr_t)a),
+         *q = json_object_iter((json_t *)(uintptr_t)b);
+    while (p && strcmp(json_object_iter_key(p), json_object_iter_key(q)) == 0) {
+        p = json_object_iter_next((json_t *)(uintptr_t)a, p);
+        q = json_object_iter_next((json_t *)(uintptr_t)b, q);
+    }
+    return !p;
+}
+
 const char *st_set_changed(const st_settings *s, const json_t *before)
 {
     for (int i = 0; i < st_set_count(); i++) {
@@ -169,9 +202,7 @@ const char *st_set_changed(const st_settings *s, const json_t *before)
         const json_t *old = json_object_get(before, r->key);
         if (!old || r->flags & SET_FREE) continue; /* a key younger than the run has its default */
         json_t *now = st_set_value(s, r);
-        bool same = json_is_number(now) && json_is_number(old)
-                        ? fabs(json_number_value(now) - json_number_value(old)) <= 0.0
-                        : json_equal(now, old) != 0;
+        bool same = settings_same(now, old);
         json_decref(now);
         if (!same) return r->key;
     }
@@ -291,7 +322,8 @@ static void settings_legal(const set_row *r, char *text, size_t n)
 
 json_t *st_settings_keys(void)
 {
-    static const char *const type[] = {"text", "integer", "number", "flag", "choice", "maps"};
+    static const char *const type[] = {"text",   "integer", "number", "flag",
+                                       "choice", "maps",    "groups"};
     json_t *list = json_array();
     for (int i = 0; list && i < st_set_count(); i++) {
         const set_row *r = &st_set_rows[i];

@@ -12,7 +12,8 @@ typedef enum {
     SET_NUM,    /* double */
     SET_FLAG,   /* int64_t 0 or 1 */
     SET_CHOICE, /* int64_t, position in `choice` */
-    SET_MAPS    /* json_t *, {GLOB: SPEC} */
+    SET_MAPS,   /* json_t *, {GLOB: SPEC} */
+    SET_GROUPS  /* json_t *, {NAME: {lr, decay, schedule, freeze}} */
 } set_kind;
 
 enum {
@@ -32,6 +33,12 @@ typedef struct {
 } set_row;
 
 extern const set_row st_set_rows[];
+/* The keys of one entry of a SET_GROUPS row: offsets in set_group; the key NULL ends it. */
+extern const set_row st_set_group_rows[];
+typedef struct {
+    double lr, decay;         /* NAN: not given */
+    int64_t schedule, freeze; /* flags, or ST_UNSET */
+} set_group;
 int st_set_count(void);
 /* Row of a key, or -1. */
 int st_set_find(const char *key);

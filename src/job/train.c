@@ -44,6 +44,23 @@ static double train_losses(st_trainer *t)
     return sum;
 }
 
+/* |g|^2 of what is trained. The padding between parameters has no gradient, so without frozen ones
+ * the block is summed whole. */
+static void train_norm(st_trainer *t)
+{
+    const st_ops *op = st_stream_ops(t->q);
+    op->fill(t->q, &(st_fill_args){.x = t->norm});
+    if (!t->frozen) {
+        op->sumsq(t->q, &(st_sumsq_args){.x = t->grad, .out = t->norm});
+        return;
+    }
+    for (int64_t i = 0; i < t->ranges; i++) {
+        const st_range *r = &t->range[i];
+        if (r->group.frozen) continue;
+        op->sumsq(t->q, &(st_sumsq_args){.x = st_slice(t->grad, r->offset, r->n), .out = t->norm});
+    }
+}
+
 /* Gradients of one optimiser step; *loss is the mean over its tokens. Ctrl-C puts the cursor back:
  * the step was never taken. */
 static st_status train_gradients(st_trainer *t, double *loss, st_err *e)
@@ -66,8 +83,7 @@ static st_status train_gradients(st_trainer *t, double *loss, st_err *e)
         sum += train_losses(t);
     }
     float square = 0;
-    op->fill(t->q, &(st_fill_args){.x = t->norm});
-    op->sumsq(t->q, &(st_sumsq_args){.x = t->grad, .out = t->norm});
+    train_norm(t);
     st_download(t->q, &square, t->norm);
     t->grad_norm = sqrt((double)square);
     *loss = sum / (double)tokens;
@@ -81,7 +97,7 @@ static double train_lr(const st_trainer *t)
                  t->warmup, t->decay_steps);
 }
 
-static void train_update(st_trainer *t, double lr)
+static void train_update(st_trainer *t)
 {
     const st_settings *s = t->set;
     double scale = 1.0;
@@ -89,15 +105,16 @@ static void train_update(st_trainer *t, double lr)
         scale = s->train.clip / (t->grad_norm + 1e-6); /* PyTorch's clip_grad_norm_ */
     for (int64_t i = 0; i < t->ranges; i++) {
         const st_range *r = &t->range[i];
+        if (r->group.frozen) continue;
         st_adamw_args a = {.w = st_slice(t->w, r->offset, r->n),
                            .grad = st_slice(t->grad, r->offset, r->n),
                            .m = st_slice(t->m, r->offset, r->n),
                            .v = st_slice(t->v, r->offset, r->n),
-                           .lr = (float)lr,
+                           .lr = (float)st_group_lr(t, &r->group),
                            .beta1 = (float)s->train.beta1,
                            .beta2 = (float)s->train.beta2,
                            .eps = (float)s->train.eps,
-                           .decay = r->decay ? (float)s->train.weight_decay : 0.0f,
+                           .decay = (float)r->group.decay,
                            .grad_scale = (float)scale,
                            .step = t->state.step + 1};
         if (t->master.data) a.master = st_slice(t->master, r->offset, r->n);
@@ -215,7 +232,7 @@ static st_status train_step(st_trainer *t, st_err *e)
     double start = st_now(), loss = 0, lr = train_lr(t);
     ST_TRY(train_gradients(t, &loss, e));
     if (!isfinite(loss) || !isfinite(t->grad_norm)) return train_stop_nan(t, loss, lr, e);
-    train_update(t, lr);
+    train_update(t);
     ST_TRY(st_stream_sync(t->q, e));
     t->state.loss = loss;
     t->state.step++;
@@ -278,6 +295,15 @@ static json_t *train_result(const st_trainer *t)
     return r;
 }
 
+static json_t *train_plan(const st_trainer *t)
+{
+    return json_pack("{s:o, s:I, s:I, s:I, s:I, s:o, s:o}", "init", json_string(t->set->init),
+                     "parameters", (json_int_t)t->parameters, "frozen", (json_int_t)t->frozen,
+                     "tokens_per_step", (json_int_t)(t->rows * t->context * t->accumulate), "steps",
+                     (json_int_t)t->set->train.steps, "memory", st_trainer_memory(t), "groups",
+                     st_groups_json(t));
+}
+
 st_status st_train_run(const st_train_opts *o, json_t **result, st_err *e)
 {
     st_trainer t;
@@ -287,7 +313,10 @@ st_status st_train_run(const st_train_opts *o, json_t **result, st_err *e)
         st_log(ST_LOG_WARN, "%s is complete at step %lld; a larger train.steps goes on with it",
                t.out, (long long)t.state.step);
     }
-    if (!s) {
+    if (!s && o->dry) {
+        *result = train_plan(&t);
+        if (!*result) s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "train: out of memory");
+    } else if (!s) {
         s = train_loop(&t, e);
         if (!s && o->model) s = st_trainer_weights(&t, e);
         if (!s || s == ST_EINTR) *result = train_result(&t);

@@ -63,10 +63,17 @@ void st_metrics_close(st_metrics *m);
 
 /* ---- the trainer ---------------------------------------------------------------------------- */
 
-/* A contiguous range of the flat blocks with one weight decay. */
+/* How a parameter is trained: what train.groups and the settings for all come to. */
+typedef struct {
+    double lr, min_lr, decay;
+    bool schedule; /* lr follows train.schedule and train.warmup */
+    bool frozen;
+} st_group;
+
+/* A contiguous range of the flat blocks that is trained alike. */
 typedef struct {
     int64_t offset, n;
-    bool decay;
+    st_group group;
 } st_range;
 
 /* What a checkpoint remembers beside weights and moments. */
@@ -96,7 +103,7 @@ typedef struct st_trainer {
     int32_t *host_ids, *host_targets;
     float *host_loss;
     st_range *range;
-    int64_t ranges;
+    int64_t ranges, frozen; /* frozen: parameters that are not trained */
 
     int64_t context, rows, accumulate, warmup, decay_steps;
     double min_lr;
@@ -119,6 +126,18 @@ void st_trainer_close(st_trainer *t);
 /* Weights as host F32 into t->flat. ST_EARG naming the tensor if one is not finite. */
 st_status st_trainer_weights(st_trainer *t, st_err *e);
 json_t *st_trainer_memory(const st_trainer *t);
+
+/* ---- groups.c: which parameter gets which learning rate and decay ---------------------------- */
+
+/* Sets t->range, the fewest ranges that cover all parameters. Refuses a glob of train.groups that
+ * matches no parameter, and a model of which nothing is trained. */
+st_status st_groups_open(st_trainer *t, st_err *e);
+/* Takes what is frozen out of the backward pass; after every binding of the model. */
+void st_groups_freeze(st_trainer *t);
+/* Learning rate of the step to come. */
+double st_group_lr(const st_trainer *t, const st_group *g);
+/* [{name, shape, lr, decay, schedule, frozen}] in the model's order. New reference. */
+json_t *st_groups_json(const st_trainer *t);
 
 /* ---- resume.c ------------------------------------------------------------------------------- */
 

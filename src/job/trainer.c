@@ -41,44 +41,6 @@ static st_status trainer_sizes(st_trainer *t, st_err *e)
     return ST_OK;
 }
 
-struct trainer_walk {
-    st_trainer *t;
-    bool embeddings;
-};
-
-/* Neighbours with the same decay are one range; the padding between them has no gradient. */
-static void trainer_param(void *ctx, const st_param *p)
-{
-    struct trainer_walk *w = ctx;
-    st_trainer *t = w->t;
-    bool decay = (p->flags & ST_P_DECAY) != 0;
-    if (p->flags & ST_P_EMBED) decay = w->embeddings;
-    int64_t end = p->offset + st_numel(p->w);
-    st_range *last = t->ranges ? &t->range[t->ranges - 1] : NULL;
-    assert(!last || last->offset + last->n <= p->offset);
-    if (last && last->decay == decay)
-        last->n = end - last->offset;
-    else
-        t->range[t->ranges++] = (st_range){p->offset, end - p->offset, decay};
-}
-
-static void trainer_count(void *ctx, const st_param *p)
-{
-    (void)p;
-    ++*(int64_t *)ctx;
-}
-
-static st_status trainer_ranges(st_trainer *t, st_err *e)
-{
-    int64_t n = 0;
-    st_model_params(t->model, trainer_count, &n);
-    t->range = st_calloc(n, sizeof *t->range);
-    if (!t->range) ST_FAIL(e, ST_ENOMEM, "trainer: out of memory");
-    st_model_params(t->model, trainer_param,
-                    &(struct trainer_walk){t, t->set->train.decay_embeddings == 1});
-    return ST_OK;
-}
-
 /* ---- memory --------------------------------------------------------------------------------- */
 
 static st_lm_args trainer_args(const st_trainer *t)
@@ -132,6 +94,7 @@ static st_status trainer_memory(st_trainer *t, st_err *e)
     st_upload(t->q, half ? t->master : t->w, t->flat);
     if (half) op->copy(t->q, &(st_copy_args){.x = t->master, .y = t->w});
     st_model_bind(t->model, t->w, t->grad);
+    st_groups_freeze(t);
     return st_stream_sync(t->q, e);
 }
 
@@ -253,7 +216,7 @@ static st_status trainer_record(st_trainer *t, st_err *e)
 st_status st_trainer_open(st_trainer *t, const st_train_opts *o, st_err *e)
 {
     *t = (st_trainer){.set = o->set,
-                      .out = o->set->out,
+                      .out = o->dry ? NULL : o->set->out,
                       .dtype = (st_dtype)o->set->dtype,
                       .saved = -1,
                       .state = {.evaluated = -1,
@@ -265,7 +228,7 @@ st_status st_trainer_open(st_trainer *t, const st_train_opts *o, st_err *e)
     if (!s) s = st_trainer_model(t, o, e);
     if (s == ST_EFORMAT && t->resume) st_ckpt_hint(t->set, t->resume, e);
     if (!s) s = trainer_sizes(t, e);
-    if (!s) s = trainer_ranges(t, e);
+    if (!s) s = st_groups_open(t, e);
     if (!s) s = st_stream_open(&t->q, t->set->device, (int)t->set->threads, e);
     if (!s) s = trainer_data(t, e);
     if (!s) s = trainer_batch(t, e);

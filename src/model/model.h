@@ -53,6 +53,11 @@ int64_t st_model_elements(const st_model *m);
 /* Binds flat blocks of st_model_elements: weights (F32 or BF16), gradients (F32, may be absent). */
 void st_model_bind(st_model *m, st_tensor weights, st_tensor grads);
 
+/* Leaves out the gradients of parameters that are not trained, and the products that would fill
+ * them; those of a matrix's factors only if it trains none of them. Until the next binding. */
+typedef bool st_param_test(void *ctx, const st_param *p);
+void st_model_freeze(st_model *m, st_param_test *frozen, void *ctx);
+
 typedef void st_matrix_fn(void *ctx, const char *name, const st_spec *spec);
 /* Every matrix that a map may replace, by name ("h.0.mlp.c_fc" ..., "lm_head" last, reported even
  * when tied), with its spec. */

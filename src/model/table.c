@@ -96,6 +96,25 @@ void st_model_bind(st_model *m, st_tensor weights, st_tensor grads)
     m->type->bound(m);
 }
 
+/* Bias and factors of a matrix are entries in a row; a backward takes all factors or none. */
+static bool model_factor(const st_model_entry *a, const st_model_entry *b)
+{
+    const unsigned apart = ST_P_BIAS | ST_P_NORM | ST_P_EMBED;
+    return a->matrix >= 0 && a->matrix == b->matrix && !((a->p.flags | b->p.flags) & apart);
+}
+
+void st_model_freeze(st_model *m, st_param_test *frozen, void *ctx)
+{
+    for (int64_t i = 0, end; i < m->entries; i = end) {
+        bool all = frozen(ctx, &m->entry[i].p);
+        for (end = i + 1; end < m->entries && model_factor(&m->entry[i], &m->entry[end]); end++)
+            all = all && frozen(ctx, &m->entry[end].p);
+        for (int64_t j = i; all && j < end; j++)
+            *m->entry[j].dw = (st_tensor){0};
+    }
+    m->type->bound(m);
+}
+
 void st_model_matrices(const st_model *m, st_matrix_fn *visit, void *ctx)
 {
     for (int64_t i = 0; i < m->matrices; i++)
