@@ -413,6 +413,10 @@ static st_status config_check(const st_settings *s, st_err *e)
                 st_set_place(s, "train.decay_steps", place, sizeof place),
                 (long long)s->train.decay_steps, (long long)s->train.warmup);
     }
+    if (s->eval.order && s->eval.every > 0 && s->eval.batches == 0) {
+        ST_FAIL(e, ST_EARG, "%s: random windows have no end; expected eval.batches above 0",
+                st_set_place(s, "eval.order", place, sizeof place));
+    }
     return ST_OK;
 }
 

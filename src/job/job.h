@@ -86,10 +86,11 @@ typedef struct {
         json_t *groups; /* {NAME: {lr, decay, schedule, freeze}} in order, or NULL */
     } train;
     struct {
-        int64_t every, batches;
+        int64_t every, batches, order; /* order 0: spread, 1: random */
     } eval;
     struct {
         int64_t every, keep, best;
+        double best_below;
         char *resume;
     } ckpt;
     struct {

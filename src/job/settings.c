@@ -13,6 +13,7 @@ static const char *const set_devices[] = {"cpu", "ref", NULL};
 static const char *const set_dtypes[] = {"float32", "bfloat16", NULL};
 static const char *const set_orders[] = {"random", "shuffle", "sequential", NULL};
 static const char *const set_schedules[] = {"cosine", "linear", "constant", NULL};
+static const char *const set_windows[] = {"spread", "random", NULL};
 static const char *const set_gelus[] = {"gelu_new", "gelu", NULL};
 
 #define AT(field) offsetof(st_settings, field)
@@ -107,13 +108,18 @@ const set_row st_set_rows[] = {
     {"eval.every", SET_INT, AT(eval.every), "200", 0, 1e12, NULL, SET_FREE,
      "steps between validations; 0: none"},
     {"eval.batches", SET_INT, AT(eval.batches), "20", 0, 1e9, NULL, SET_FREE,
-     "micro-batches of a validation, spread evenly over the shard; 0: all of it"},
+     "micro-batches of a validation; 0: all of the shard"},
+    {"eval.order", SET_CHOICE, AT(eval.order), "spread", 0, 0, set_windows, SET_FREE,
+     "spread: the same windows each time, evenly over the shard; random: others each time, from "
+     "anywhere (nanoGPT)"},
     {"ckpt.every", SET_INT, AT(ckpt.every), "500", 0, 1e12, NULL, SET_FREE,
      "steps between checkpoints; 0: at the end and on Ctrl-C only"},
     {"ckpt.keep", SET_INT, AT(ckpt.keep), "0", 0, 1e6, NULL, SET_FREE,
      "step-N checkpoints kept beside last and best"},
     {"ckpt.best", SET_FLAG, AT(ckpt.best), "true", 0, 0, NULL, SET_FREE,
      "keep the checkpoint of the lowest validation loss"},
+    {"ckpt.best_below", SET_NUM, AT(ckpt.best_below), NULL, 0, 1e3, NULL, SET_NULL | SET_FREE,
+     "only if that loss is below this; null: any"},
     {"ckpt.resume", SET_TEXT, AT(ckpt.resume), "auto", 0, 0, NULL, SET_FREE,
      "auto: go on if the run is there and its settings are the same; yes: go on with changed "
      "settings too; no: never; or a checkpoint folder"},

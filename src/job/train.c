@@ -139,16 +139,21 @@ static st_status train_stop_nan(const st_trainer *t, double loss, double lr, st_
 
 /* ---- validation ----------------------------------------------------------------------------- */
 
-/* Mean loss over fixed windows of the validation shard, the same ones each time. */
+/* Mean loss over windows of the validation shard: the same ones each time, or, drawn by the step's
+ * number, others. */
 static st_status train_validate(st_trainer *t, st_err *e)
 {
-    int64_t total = st_batch_windows(&t->val);
-    if (t->set->eval.batches > 0 && t->set->eval.batches <= total / t->rows)
-        total = t->set->eval.batches * t->rows;
+    bool draw = t->val.order == ST_ORDER_RANDOM;
+    int64_t total = st_batch_windows(&t->val), want = t->set->eval.batches;
+    if (want > 0 && (draw || want <= total / t->rows)) total = want * t->rows;
     double sum = 0;
+    t->val.drawn = (int64_t)((uint64_t)t->state.step * (uint64_t)total & (UINT64_MAX >> 8));
     for (int64_t first = 0; first < total; first += t->rows) {
         if (st_interrupted()) return ST_EINTR;
-        st_batch_spread(&t->val, first, t->rows, total, t->host_ids, t->host_targets);
+        if (draw)
+            st_batch_next(&t->val, t->rows, t->host_ids, t->host_targets);
+        else
+            st_batch_spread(&t->val, first, t->rows, total, t->host_ids, t->host_targets);
         train_upload(t);
         st_lm_args a = train_args(t);
         st_model_forward(t->model, t->q, &a, &t->scratch);
@@ -186,7 +191,8 @@ static st_status train_between(st_trainer *t, st_err *e)
     if (t->has_val && now->evaluated < now->step &&
         train_due(now->step, s->eval.every, s->train.steps)) {
         ST_TRY(train_validate(t, e));
-        best = now->step > 0 && now->val_loss < now->best_loss;
+        best = now->step > 0 && now->val_loss < now->best_loss &&
+               !(now->val_loss >= s->ckpt.best_below); /* NAN: no bound */
         if (best) {
             now->best_loss = now->val_loss;
             now->best_step = now->step;

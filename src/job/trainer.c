@@ -147,8 +147,13 @@ static st_status trainer_shard(st_trainer *t, st_batch *b, const char *key, cons
     }
     char *path = given ? strdup(given) : st_path_join(t->set->data.dir, file);
     if (!path) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", file);
-    st_order order = b == &t->val ? ST_ORDER_SEQUENTIAL : (st_order)t->set->data.order;
-    st_status s = st_batch_open(b, path, vocab, t->context, order, (uint64_t)t->set->seed, e);
+    st_order order = (st_order)t->set->data.order;
+    uint64_t seed = (uint64_t)t->set->seed;
+    if (b == &t->val) {
+        order = t->set->eval.order ? ST_ORDER_RANDOM : ST_ORDER_SEQUENTIAL;
+        seed++; /* of the windows it draws: not those of the training shard */
+    }
+    st_status s = st_batch_open(b, path, vocab, t->context, order, seed, e);
     free(path);
     if (s && e) st_err_prefix(e, "%s", st_set_place(t->set, key, place, sizeof place));
     return s;

@@ -167,6 +167,52 @@ static void test_torch(void **state)
                   "'h.1.mlp.*.weight':{'lr':2e-3}}");
 }
 
+/* ---- validation ----------------------------------------------------------------------------- */
+
+/* Random windows are other ones at every step, the same ones in every run, and of the same text. */
+static void test_random_windows(void **state)
+{
+    (void)state;
+    const char still[] = "train.lr=0 train.min_lr=0 eval.batches=3";
+    char drawn[128];
+    snprintf(drawn, sizeof drawn, "%s eval.order=random", still);
+    json_t *a = runs_good("spread", still), *b = runs_good("drawn", drawn),
+           *c = runs_good("drawn-again", drawn);
+    const json_t *x = json_object_get(json_object_get(a, "validation"), "loss");
+    const json_t *y = json_object_get(json_object_get(b, "validation"), "loss");
+    const json_t *z = json_object_get(json_object_get(c, "validation"), "loss");
+    assert_true(json_equal(y, z));
+    double first = json_number_value(json_array_get(y, 0));
+    for (size_t i = 1; i < 4; i++) {
+        double p = json_number_value(json_array_get(x, i)),
+               q = json_number_value(json_array_get(y, i));
+        assert_true(p == json_number_value(json_array_get(x, 0)));
+        if (q == first || fabs(q - p) > 0.1) fail_msg("windows: %.6f and %.6f", p, q);
+    }
+    json_decref(a);
+    json_decref(b);
+    json_decref(c);
+    json_t *none;
+    st_err e;
+    assert_st(runs_train("endless", "eval.order=random eval.batches=0", &none, &e), ST_EARG, &e);
+    assert_says(&e, "eval.batches");
+}
+
+/* A best checkpoint above the bound is none. */
+static void test_best_below(void **state)
+{
+    (void)state;
+    json_t *r = runs_good("below", "ckpt.best_below=0.1");
+    assert_null(json_object_get(r, "best"));
+    assert_false(st_path_exists(runs_file("below", "ckpt/best")));
+    assert_true(st_path_exists(runs_file("below", "ckpt/last")));
+    json_decref(r);
+    r = runs_good("below2", "ckpt.best_below=3.12");
+    assert_non_null(json_object_get(r, "best"));
+    assert_true(st_path_exists(runs_file("below2", "ckpt/best")));
+    json_decref(r);
+}
+
 /* ---- the parts make the whole --------------------------------------------------------------- */
 
 /* One micro-batch of four rows, or four of one: the same rows, the same gradient. */
@@ -385,7 +431,8 @@ int main(int argc, char **argv)
     if (argc == 5 && strcmp(argv[1], "--child") == 0) return child(argv);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_learns),        cmocka_unit_test(test_files),
-        cmocka_unit_test(test_torch),         cmocka_unit_test(test_accumulation),
+        cmocka_unit_test(test_torch),         cmocka_unit_test(test_random_windows),
+        cmocka_unit_test(test_best_below),    cmocka_unit_test(test_accumulation),
         cmocka_unit_test(test_resume),        cmocka_unit_test(test_bf16),
         cmocka_unit_test(test_interrupt),     cmocka_unit_test(test_nan),
         cmocka_unit_test(test_no_allocation),
