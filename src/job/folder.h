@@ -1,34 +1,71 @@
-/* folder: what reading a model folder shares between its files. Inside job only. */
+/* folder: what reading a model from a path shares between its files. Inside job only.
+ *
+ * In order: the files (folder_files.c), their tensors under the model's names (folder_names.c), a
+ * config.json or one made from the shapes (folder_config.c), every parameter with its tensor
+ * (folder_match.c), the numbers (folder.c). */
 /* SPDX-License-Identifier: MIT */
 #ifndef ST_JOB_FOLDER_H
 #define ST_JOB_FOLDER_H
 
 #include "job/job.h"
 
-enum { ST_FOLDER_SHARDS = 512 };
+enum { ST_FOLDER_SHARDS = 512, ST_FOLDER_NOTES = 8 };
 
-/* One tensor found in the folder, under the model's name for it. */
+/* One tensor found, under the model's name for it. */
 typedef struct {
     const char *name;
     const st_stored *stored;
+    int64_t piece; /* it is entry `piece` of the parameter's first dimension, transposed; -1: all */
     bool used;
 } st_folder_row;
 
 typedef struct {
-    const char *dir;
-    char *file; /* what messages call the weights */
+    const char *path; /* as given */
+    const st_read_how *how;
+    char *dir;    /* where config.json and the tokenizer may be */
+    char *file;   /* what messages call the weights */
+    bool single;  /* one file was named, not a folder */
+    bool guessed; /* config was made from the shapes */
+    bool krony;   /* Krony-PT's names */
+    bool linear;  /* dense block matrices are stored as (out, in), as nn.Linear does */
+    bool no_bias; /* biases that are not there are zeros (nanoGPT's bias=False) */
+    json_t *config;
+    const json_t *extra; /* of the first file, or NULL */
     st_model *model;
     st_weights *shard[ST_FOLDER_SHARDS];
     char *shard_name[ST_FOLDER_SHARDS];
     int shards;
-    st_folder_row *row; /* by name */
+    st_folder_row *row; /* by name, then piece */
     int64_t rows;
+    char *names; /* those that are not in the files */
+    char *note[ST_FOLDER_NOTES];
+    int notes; /* remarks about what was assumed */
     st_err *e;
 } st_folder;
 
-/* config.json -> f->model. */
-st_status st_folder_model(st_folder *f);
-/* Opens model.safetensors, or the shards of its index, which must agree with it. */
+/* Opens and checks all but the weights' values; close it in any case. `how` may be NULL. */
+st_status st_folder_open(st_folder *f, const char *path, const st_read_how *how, st_err *e);
+void st_folder_close(st_folder *f);
+/* All numbers into `flat`, which is zeroed and has the model's elements; on the device of `stream`,
+ * or (NULL) host memory. */
+st_status st_folder_weights(st_folder *f, st_stream *stream, st_tensor flat);
+/* The tokenizer beside the weights, or NULL if there is none. */
+st_status st_folder_tokenizer(const st_folder *f, st_bpe **out);
+/* "F32", or "mixed". */
+const char *st_folder_dtype(const st_folder *f);
+
+/* Finds the files of f->path and opens them; f->config, if there is a config.json. */
 st_status st_folder_files(st_folder *f);
+/* f->row, from the shards' names. */
+st_status st_folder_list(st_folder *f);
+/* f->config, where no config.json says it. */
+st_status st_folder_guess(st_folder *f);
+/* Every parameter has its tensor and every tensor its parameter; f->linear. */
+st_status st_folder_match(st_folder *f);
+/* The first row of that name, others of it follow; NULL: none. */
+st_folder_row *st_folder_find(const st_folder *f, const char *name);
+/* Is there no head beside wte, or one with the same numbers? */
+st_status st_folder_head(const st_folder *f, bool *tied);
+void st_folder_note(st_folder *f, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 #endif

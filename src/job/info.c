@@ -89,7 +89,7 @@ static st_status info_model(const char *path, json_t *r, st_err *e)
 {
     st_model *m = NULL;
     json_t *about = NULL, *facts = NULL;
-    st_status s = st_folder_look(path, &m, &about, e);
+    st_status s = st_folder_look(path, NULL, &m, &about, e);
     if (!s) s = st_model_facts(m, "cpu", &facts, e);
     if (!s) {
         json_object_update(r, about);

@@ -8,7 +8,14 @@
 #include "io/io.h"
 #include "model/model.h"
 
-/* ---- model folders (folder.c) --------------------------------------------------------------- */
+/* ---- models on disk (folder*.c) ------------------------------------------------------------- */
+
+/* What weights that have no config.json may leave open. */
+typedef struct {
+    int64_t heads; /* attention heads; 0: as the file says, else width / 64 with a warning */
+    const char
+        *gelu; /* "tanh" or "erf", whatever the config.json says; NULL: as it says, or tanh */
+} st_read_how;
 
 /* A model in memory on a device, ready for forward (and, after st_loaded_train, for training). */
 typedef struct {
@@ -16,15 +23,20 @@ typedef struct {
     st_stream *stream;
     st_arena weights;  /* on the device */
     st_tensor flat;    /* the weight block */
-    st_bpe *tokenizer; /* NULL if the folder has none */
+    st_bpe *tokenizer; /* NULL if there is none beside the weights */
     char *path;
 } st_loaded;
 
-/* Loads DIR/config.json + model.safetensors (ours or a Hugging Face GPT-2: prefixes "transformer.",
- * "module.", "_orig_mod." stripped, attention-mask buffers ignored, Conv1D flipped, tied lm_head
- * checked). Missing, surplus, misshapen or non-finite tensors are errors naming the tensor, what
- * was found and what was expected. dtype F32 or BF16. `device` "cpu" or "ref". */
-st_status st_loaded_open(st_loaded *out, const char *dir, const char *device, st_dtype dtype,
+/* Loads a model from any path that holds one (doc/FORMATS, MODELS): a folder with config.json and
+ * model.safetensors or pytorch_model.bin, in one file or in shards (ours, a checkpoint, a Hugging
+ * Face GPT-2), or a file of weights alone (nanoGPT's and Krony-PT's .pt, safetensors, llm.c), whose
+ * config.json is then made from the shapes. Missing, surplus, misshapen or non-finite tensors are
+ * errors naming the tensor, what was found and what was expected. dtype F32 or BF16. `device` "cpu"
+ * or "ref". `how` may be NULL. */
+st_status st_loaded_open_as(st_loaded *out, const char *path, const st_read_how *how,
+                            const char *device, st_dtype dtype, st_err *e);
+/* The same, as the files say. */
+st_status st_loaded_open(st_loaded *out, const char *path, const char *device, st_dtype dtype,
                          st_err *e);
 void st_loaded_close(st_loaded *l);
 /* Writes a model folder: config.json, generation_config.json, model.safetensors (`dtype`) and, if
@@ -35,14 +47,17 @@ st_status st_folder_save(const char *dir, bool replace, const st_model *m, const
  * not stop it, as it does st_folder_save: a checkpoint is what Ctrl-C asks for. */
 st_status st_folder_write(const char *dir, const st_model *m, const float *flat, st_dtype dtype,
                           const st_bpe *tokenizer, st_err *e);
-/* The weights of a folder as a host F32 block (new memory), for jobs that only convert. `tokenizer`
- * may be NULL. */
-st_status st_folder_read(const char *dir, st_model **model, float **flat, st_bpe **tokenizer,
+/* The weights of a model as a host F32 block (new memory), for jobs that only convert. `tokenizer`
+ * and `how` may be NULL. */
+st_status st_folder_read_as(const char *path, const st_read_how *how, st_model **model,
+                            float **flat, st_bpe **tokenizer, st_err *e);
+st_status st_folder_read(const char *path, st_model **model, float **flat, st_bpe **tokenizer,
                          st_err *e);
 
-/* Checks all of a folder but the values of its weights: the model (no weights) and {dtype, bytes,
- * tensors} of what is stored. */
-st_status st_folder_look(const char *dir, st_model **model, json_t **about, st_err *e);
+/* Checks all of a model but the values of its weights: the model (no weights) and {form, dtype,
+ * bytes, tensors} of what is stored. `about` and `how` may be NULL. */
+st_status st_folder_look(const char *path, const st_read_how *how, st_model **model, json_t **about,
+                         st_err *e);
 
 /* ---- fresh models (fresh.c) ----------------------------------------------------------------- */
 

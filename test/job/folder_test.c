@@ -465,12 +465,12 @@ static void test_no_folder(void **state)
 {
     (void)state;
     const char *dir = st_test_dir(), *bare = folder_new(fixture);
-    refused(st_test_path(dir, "none"), ST_EIO, "no such folder");
-    refused(st_test_path(bare, "config.json"), ST_EARG, "is a file, expected a model folder");
+    refused(st_test_path(dir, "none"), ST_EIO, "no such file or folder");
+    refused(st_test_path(bare, "config.json"), ST_EARG, "is a JSON file, expected a model");
     refused(dir, ST_EIO, "config.json");
     refused(bare, ST_EIO, "no model.safetensors");
-    write_text(bare, "pytorch_model.bin", "PK");
-    refused(bare, ST_EIO, "only pytorch_model.bin, which is not read");
+    write_text(bare, "tf_model.h5", "HDF");
+    refused(bare, ST_EIO, "only tf_model.h5, which is not read");
     write_text(bare, "model.safetensors", "");
     refused(bare, ST_EFORMAT, "has 0 bytes");
     write_text(bare, "config.json", "[]");
