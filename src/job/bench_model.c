@@ -89,13 +89,21 @@ static st_status model_add(model_bench *b, json_t *config, const char *name, st_
     return ST_OK;
 }
 
-/* The config of a folder, a config.json or a named size. */
+/* The config of a folder, of a file of weights, a config.json or a named size. */
 static st_status model_config(const char *name, json_t **config, st_err *e)
 {
-    if (!st_path_is_dir(name)) return st_fresh_config(config, name, e);
+    size_t n = strlen(name);
+    bool json = n > 5 && strcmp(name + n - 5, ".json") == 0;
+    if (json || !st_path_exists(name)) return st_fresh_config(config, name, e);
     char *path = st_path_join(name, "config.json");
     if (!path) ST_FAIL(e, ST_ENOMEM, "out of memory");
-    st_status s = st_fresh_config(config, path, e);
+    st_model *m = NULL;
+    st_status s;
+    if (st_path_exists(path))
+        s = st_fresh_config(config, path, e);
+    else if ((s = st_folder_look(name, NULL, &m, NULL, e)) == ST_OK)
+        *config = st_model_config(m);
+    st_model_close(m);
     free(path);
     return s;
 }

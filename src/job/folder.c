@@ -149,11 +149,11 @@ void st_folder_note(st_folder *f, const char *fmt, ...)
     if (f->notes < ST_FOLDER_NOTES && (f->note[f->notes] = strdup(text))) f->notes++;
 }
 
-/* What `how` asks for, and what only a Hugging Face folder of ours has, in f->config. */
+/* What `how` asks for, in f->config. */
 static st_status folder_adjust(st_folder *f)
 {
     static const char *const kinds[][2] = {{"tanh", "gelu_new"}, {"erf", "gelu"}};
-    const char *gelu = f->how ? f->how->gelu : NULL, *type = "";
+    const char *gelu = f->how ? f->how->gelu : NULL;
     json_t *config = json_copy(f->config); /* it may be part of a file's extra */
     if (!config) ST_FAIL(f->e, ST_ENOMEM, "%s: out of memory", f->path);
     json_decref(f->config);
@@ -162,9 +162,6 @@ static st_status folder_adjust(st_folder *f)
         if (strcmp(gelu, kinds[i][0]) == 0)
             json_object_set_new(config, "activation_function", json_string(kinds[i][1]));
     }
-    ST_TRY(st_json_str(config, "model_type", &type, "config.json", f->e));
-    if (strcmp(type, "strut_gpt2") == 0)
-        json_object_set_new(config, "model_type", json_string("gpt2"));
     int64_t heads = f->how ? f->how->heads : 0, has = heads;
     ST_TRY(st_json_int(config, "n_head", 1, INT32_MAX, &has, "config.json", f->e));
     if (has == heads || !heads) return ST_OK;

@@ -332,6 +332,7 @@ static void gpt2_grad(st_model *m, st_stream *q, const st_lm_args *a, st_arena *
 
 const st_model_type st_model_gpt2 = {
     .name = "gpt2",
+    .alias = "strut_gpt2",
     .open = gpt2_open,
     .close = gpt2_close,
     .config = gpt2_config,

@@ -10,6 +10,9 @@
 /* A row of table.c: one kind of network. */
 typedef struct st_model_type {
     const char *name; /* "model_type" in config.json */
+    /* The same where code beside the weights computes it (transformers' own class of that name
+     * would not know "strut" and make up the structured matrices); or NULL. */
+    const char *alias;
     /* Reads its keys, makes m->net and adds every parameter through the builder. */
     st_status (*open)(st_model *m, const json_t *config, st_err *e);
     void (*close)(st_model *m);           /* m->net may be absent or half made */

@@ -15,7 +15,8 @@ st_status st_model_open(st_model **out, const json_t *config, st_err *e)
     ST_TRY(st_json_str(config, "model_type", &name, "config.json", e));
     const st_model_type *type = NULL;
     for (int i = 0; model_types[i] && !type; i++) {
-        if (strcmp(model_types[i]->name, name) == 0) type = model_types[i];
+        const st_model_type *t = model_types[i];
+        if (strcmp(t->name, name) == 0 || (t->alias && strcmp(t->alias, name) == 0)) type = t;
     }
     if (!type) {
         ST_FAIL(e, ST_EUNSUPPORTED, "config.json: model_type is '%.80s', expected gpt2", name);
