@@ -1,5 +1,5 @@
-/* linalg: host singular values and least squares over LAPACK, for decomposition only. Row-major
- * float32 in and out. */
+/* linalg: host singular values and least squares over LAPACK, for decomposition only. Row-major;
+ * float32 in and out for singular values, float64 for the rest. */
 /* SPDX-License-Identifier: MIT */
 #ifndef ST_LINALG_H
 #define ST_LINALG_H
@@ -21,6 +21,30 @@ typedef struct {
 st_status st_svd_open(st_svd *out, const float *a, int64_t m, int64_t n, int64_t rank,
                       bool randomized, uint64_t seed, st_err *e);
 void st_svd_close(st_svd *s);
+
+/* ---- symmetric positive definite systems, float64 (solve.c) ---------------------------------- */
+
+/* c (m, n; rows ldc apart) = op(a) op(b) + beta c, op(a) (m, k), op(b) (k, n); ta: a is stored
+ * (k, m). ld*: numbers between rows, 0 = the stored row's length. */
+typedef struct {
+    int64_t m, n, k, lda, ldb, ldc;
+    const double *a, *b;
+    double *c;
+    int ta, tb;
+    double beta;
+} st_product;
+void st_product_run(const st_product *p);
+
+/* a (n, n), symmetric, becomes L (lower triangle, zeros above) with L L^T = a; only its lower
+ * triangle is read. ST_EARG where it is not positive definite in float64 (NaN included); a is then
+ * spoilt. */
+st_status st_cholesky(double *a, int64_t n, st_err *e);
+void st_lower_times(const double *l, int64_t n, double *b, int64_t m);    /* b (m, n) <- b L */
+void st_lower_over(const double *l, int64_t n, double *b, int64_t m);     /* b (m, n) <- b L^-1 */
+void st_lower_left_t(const double *l, int64_t n, double *b, int64_t m);   /* b (n, m) <- L^-T b */
+void st_cholesky_solve(const double *l, int64_t n, double *b, int64_t m); /* (L L^T)^-1 b, (n, m) */
+/* trace(w c w^T), the squared norm of w (m, n) under the symmetric c (n, n); NAN out of memory. */
+double st_norm_under(const float *w, int64_t m, int64_t n, const double *c);
 
 /* Threads that each call of this room uses inside; returns what it was. For programs that call it
  * from several threads of their own and want 1; to be set while none of them runs. */

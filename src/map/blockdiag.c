@@ -1,9 +1,11 @@
 /* Block-diagonal: W = diag(W_0, ..., W_{b-1}), block i maps inputs [i p, (i+1) p) to outputs
  * [i s, (i+1) s), p = ceil(in/b), s = ceil(out/b). Where b does not divide, inputs are padded with
- * zeros and outputs cut, so the last blocks have idle weights. Projection: copying the blocks. */
+ * zeros and outputs cut, so the last blocks have idle weights. Projection: copying the blocks;
+ * weighted by inputs, the regression of each block's outputs on its own inputs, exact too. */
 /* SPDX-License-Identifier: MIT */
-#include "map/inner.h"
+#include "map/weighted.h"
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { BLOCKS };
@@ -95,14 +97,41 @@ static void blockdiag_backward(st_stream *q, const st_spec *s, const st_theta *t
                                      .k_total = s->out});
 }
 
+static st_status blockdiag_project_weighted(const st_spec *s, st_tensor w, const st_theta *t,
+                                            const st_project_opts *how, st_err *e)
+{
+    int64_t b = s->knob[BLOCKS], p = map_ceil(s->in, b), n = map_ceil(s->out, b);
+    float *to = t->p[0].data;
+    map_cov k = {0};
+    int64_t *bucket = st_calloc(s->in, sizeof *bucket);
+    st_status err = ST_OK;
+    if (!bucket) err = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "blockdiag: out of memory");
+    if (!err) err = map_cov_open(&k, how, s->in, e);
+    for (int64_t i = 0; i < b && i * n < s->out && i * p < s->in && !err; i++) {
+        for (int64_t j = 0; j < s->in; j++)
+            bucket[j] = j / p == i ? j % p : -1;
+        err = map_regress(&(map_regress_args){.k = &k,
+                                              .w = w.data,
+                                              .bucket = bucket,
+                                              .first = i * n,
+                                              .rows = map_min(n, s->out - i * n),
+                                              .width = p,
+                                              .theta = to + i * n * p},
+                          e);
+    }
+    map_cov_close(&k);
+    free(bucket);
+    return err;
+}
+
 static st_status blockdiag_project(const st_spec *s, st_tensor w, const st_theta *t,
                                    const st_project_opts *how, st_err *e)
 {
-    (void)how, (void)e;
     int64_t b = s->knob[BLOCKS], p = map_ceil(s->in, b), n = map_ceil(s->out, b);
     float *to = t->p[0].data;
     const float *from = w.data;
     memset(to, 0, st_bytes(t->p[0]));
+    if (how && how->in_cov) return blockdiag_project_weighted(s, w, t, how, e);
     for (int64_t o = 0; o < s->out; o++) {
         int64_t first = o / n * p, cols = map_min(p, s->in - first);
         if (cols > 0) memcpy(to + o * p, from + o * s->in + first, (size_t)cols * sizeof *to);

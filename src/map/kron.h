@@ -1,10 +1,10 @@
 /* Inside of kron: the three ways to multiply (kron_ways.c), where factors come from
- * (kron_init.c). */
+ * (kron_init.c), weighted projection (kron_weighted.c, kron_als.c). */
 /* SPDX-License-Identifier: MIT */
 #ifndef ST_MAP_KRON_H
 #define ST_MAP_KRON_H
 
-#include "map/inner.h"
+#include "map/weighted.h"
 
 typedef struct {
     int64_t f, m1, n1, m2, n2; /* terms, A (m1, n1), B (m2, n2) */
@@ -38,11 +38,18 @@ void map_kron_whole_backward(const kron_call *c);
 
 /* R[(i1, j1), (i2, j2)] = W^T[i1 m2 + i2, j1 n2 + j2] of w (out, in). */
 void map_kron_rearrange(const kron_size *z, const float *w, float *r);
+/* A and B nearest to w (out, in) unweighted, and the scalars. */
+st_status map_kron_van_loan(const st_spec *s, const float *w, const st_theta *t,
+                            const st_project_opts *how, st_err *e);
 st_status map_kron_project(const st_spec *s, st_tensor w, const st_theta *t,
                            const st_project_opts *how, st_err *e);
 st_status map_kron_prune(const st_spec *s, st_tensor w, const st_theta *t, const double *knob,
                          const st_project_opts *how, st_err *e);
 void map_kron_scale(const st_spec *s, const st_theta *t, float by);
 st_status map_kron_expand(const st_spec *s, const st_theta *t, st_tensor w, st_err *e);
+/* From a start, in a (f, m1, n1) and b (f, m2, n2), to a nearest sum under C, in place; w (out,
+ * in). Never worse than the start; rms(b_f) = 1. */
+st_status map_kron_als(const kron_size *z, const map_cov *k, const float *w, float *a, float *b,
+                       st_err *e);
 
 #endif

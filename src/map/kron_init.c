@@ -51,15 +51,15 @@ static st_status kron_set_scalars(const kron_size *z, const st_theta *t, const s
     return ST_OK;
 }
 
-st_status map_kron_project(const st_spec *s, st_tensor w, const st_theta *t,
-                           const st_project_opts *how, st_err *e)
+st_status map_kron_van_loan(const st_spec *s, const float *w, const st_theta *t,
+                            const st_project_opts *how, st_err *e)
 {
     kron_size z = map_kron_size(s);
     int64_t m = z.m1 * z.n1, n = z.m2 * z.n2;
     ST_TRY(kron_set_scalars(&z, t, how, e));
     float *r = malloc((size_t)(m * n) * sizeof *r), *a = t->p[KRON_A].data, *b = t->p[KRON_B].data;
     if (!r) ST_FAIL(e, ST_ENOMEM, "kron: no memory for %lld numbers", (long long)(m * n));
-    map_kron_rearrange(&z, w.data, r);
+    map_kron_rearrange(&z, w, r);
     st_svd d = {0};
     st_status err = st_svd_open(&d, r, m, n, z.f, how && how->randomized, how ? how->seed : 0, e);
     free(r);

@@ -1,9 +1,10 @@
 /* Low rank: W = U V, U (out, r), V (r, in). Projection: truncated SVD, U = u sqrt(s),
- * V = sqrt(s) v^T, the nearest matrix of that rank (Eckart & Young 1936). */
+ * V = sqrt(s) v^T, the nearest matrix of that rank (Eckart & Young 1936); weighted by inputs and
+ * rows, |D (W - U V) L|, the truncated SVD of D W L, which is exact too. */
 /* SPDX-License-Identifier: MIT */
-#include "linalg/linalg.h"
-#include "map/inner.h"
+#include "map/weighted.h"
 #include <math.h>
+#include <stdlib.h>
 
 enum { RANK };
 
@@ -87,23 +88,46 @@ static void lowrank_backward(st_stream *q, const st_spec *s, const st_theta *t, 
     map_lowrank_backward(q, s, t, x, kept, dy, dx, dt, tmp, 0.0f);
 }
 
+/* The factors of the triples: columns of U and rows of V of the same norm, rows of U divided by
+ * their weight. */
+static void lowrank_split(const st_spec *s, const st_svd *d, const float *weight, const st_theta *t)
+{
+    int64_t r = s->knob[RANK];
+    float *u = t->p[0].data, *v = t->p[1].data;
+    for (int64_t j = 0; j < r; j++) {
+        double norm = 0.0;
+        for (int64_t i = 0; i < s->out; i++) {
+            double x = (double)d->u[i * r + j] / (weight ? (double)weight[i] : 1.0);
+            norm += x * x;
+            u[i * r + j] = (float)x;
+        }
+        float rows = norm > 0.0 ? sqrtf((float)norm) : 1.0f, root = sqrtf(d->s[j] * rows);
+        for (int64_t i = 0; i < s->out; i++)
+            u[i * r + j] *= root / rows;
+        for (int64_t i = 0; i < s->in; i++)
+            v[j * s->in + i] = root * d->vt[j * s->in + i];
+    }
+}
+
 static st_status lowrank_project(const st_spec *s, st_tensor w, const st_theta *t,
                                  const st_project_opts *how, st_err *e)
 {
-    int64_t r = s->knob[RANK];
-    st_svd svd = {0};
-    ST_TRY(st_svd_open(&svd, w.data, s->out, s->in, r, how && how->randomized, how ? how->seed : 0,
-                       e));
-    float *u = t->p[0].data, *v = t->p[1].data;
-    for (int64_t j = 0; j < r; j++) {
-        float root = sqrtf(svd.s[j]);
-        for (int64_t i = 0; i < s->out; i++)
-            u[i * r + j] = root * svd.u[i * r + j];
-        for (int64_t i = 0; i < s->in; i++)
-            v[j * s->in + i] = root * svd.vt[j * s->in + i];
+    const float *weight = how ? how->out_weight : NULL;
+    map_cov k = {0};
+    st_svd d = {0};
+    float *scaled = NULL;
+    st_status err = ST_OK;
+    if (how && how->in_cov) err = map_cov_open(&k, how, s->in, e);
+    if (!err && weight) err = map_scale_rows(&scaled, w.data, weight, s->out, s->in, e);
+    if (!err) {
+        err = map_weighted_svd(&d, scaled ? scaled : w.data, s->out, s->in, s->knob[RANK],
+                               k.c ? &k : NULL, how, e);
     }
-    st_svd_close(&svd);
-    return ST_OK;
+    if (!err) lowrank_split(s, &d, weight, t);
+    st_svd_close(&d);
+    map_cov_close(&k);
+    free(scaled);
+    return err;
 }
 
 static st_status lowrank_fit(st_spec *s, int64_t params, st_err *e)

@@ -39,6 +39,9 @@ typedef struct {
     st_tensor p[ST_PARAMS];
 } st_theta;
 
+/* Ridge of a weighted projection: this much of C's mean diagonal is added to its diagonal. */
+#define ST_RIDGE 1e-2
+
 /* Who carries the size of a product of two factors (kron): the large one, the small one's entries
  * having a root mean square of 1; or both alike, sqrt(sigma) each. W is the same. */
 typedef enum { ST_GAUGE_UNIT, ST_GAUGE_BALANCED } st_gauge;
@@ -47,9 +50,12 @@ typedef enum { ST_GAUGE_UNIT, ST_GAUGE_BALANCED } st_gauge;
 typedef struct {
     bool randomized; /* randomised SVD instead of an exact one */
     uint64_t seed;
-    const float *in_cov; /* E[x^T x], (in, in) host: the distance that counts is
-                          * |(W - W') C^(1/2)|; NULL: C is the identity. Types that cannot use it
-                          * ignore it. */
+    /* C = E[x^T x] of the matrix's input (in, in) host F32, symmetric: |(W - W') C^1/2| is made
+     * small instead of |W - W'|, which is the error of the outputs. NULL: C = I. */
+    const float *in_cov;
+    /* (out) numbers above 0 that the rows of W - W' are multiplied by in that norm, which types
+     * that have row lookup (an embedding's frequent tokens) heed. NULL: all 1. */
+    const float *out_weight;
     st_gauge gauge;
     const double *scalars; /* values of the learned factors of a sum's terms; NULL: 1 each */
     int64_t nscalars;
@@ -110,8 +116,10 @@ typedef struct st_map_type {
      * in the forward call; kept may be absent (recomputed). */
     void (*backward)(st_stream *q, const st_spec *s, const st_theta *t, st_tensor x, st_tensor kept,
                      st_tensor dy, st_tensor dx, const st_theta *dt, st_arena *tmp);
-    /* Sets theta (host, F32) to the nearest W in Frobenius norm to w (out, in) host F32, exactly
-     * where a closed form exists, else to a stationary point (said in the file's head). */
+    /* Sets theta (host, F32) to the nearest W in Frobenius norm, or the weighted one that `how`
+     * (may be NULL) asks for, to w (out, in) host F32: exactly where a closed form exists, else to
+     * a stationary point (said in the file's head) that is no worse than the unweighted projection.
+     */
     st_status (*project)(const st_spec *s, st_tensor w, const st_theta *t,
                          const st_project_opts *how, st_err *e);
     /* Inits of this type alone; st_map_inits has those of every type. */

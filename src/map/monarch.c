@@ -7,19 +7,15 @@
  *
  * Block (l, i) of W (rows = l mod b, columns of input block i) is the product of the l2 columns and
  * l1 rows that meet in the t's with t/q = i and t mod b = l. These sets are disjoint, so the
- * nearest W consists of the nearest matrix of that rank to each block: b*b small SVDs. */
+ * nearest W consists of the nearest matrix of that rank to each block: b*b small SVDs. Weighted by
+ * inputs, the blocks of one l take turns: monarch_weighted.c. */
 /* SPDX-License-Identifier: MIT */
-#include "linalg/linalg.h"
-#include "map/inner.h"
+#include "map/monarch.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { BLOCKS, INNER };
-
-typedef struct {
-    int64_t b, p, s, q;
-} monarch_size;
 
 static monarch_size monarch_sizes(const st_spec *s)
 {
@@ -249,27 +245,32 @@ static void monarch_block(const st_spec *s, const float *w, int64_t l, int64_t i
     }
 }
 
+void map_monarch_put(const monarch_size *z, int64_t l, int64_t i, const st_svd *d, int64_t cols,
+                     const st_theta *t)
+{
+    float *l1 = t->p[0].data, *l2 = t->p[1].data;
+    monarch_met met = map_monarch_met(z, l, i);
+    for (int64_t r = 0; r < met.count; r++) {
+        int64_t at = met.first + r * z->b;
+        bool there = r < d->rank;
+        float root = there ? sqrtf(d->s[r]) : 0.0f;
+        for (int64_t o = 0; o < z->s; o++) {
+            l2[(l * z->s + o) * z->q + at / z->b] = there ? root * d->u[o * d->rank + r] : 0.0f;
+        }
+        for (int64_t j = 0; j < cols; j++)
+            l1[at * z->p + j] = there ? root * d->vt[r * cols + j] : 0.0f;
+    }
+}
+
 static st_status monarch_project_block(const st_spec *s, int64_t l, int64_t i, const float *block,
                                        const st_theta *t, const st_project_opts *how, st_err *e)
 {
     monarch_size z = monarch_sizes(s);
-    float *l1 = t->p[0].data, *l2 = t->p[1].data;
-    /* the t's of this block: i q <= t < (i+1) q, t = l mod b */
-    int64_t first = i * z.q + ((l - i * z.q) % z.b + z.b) % z.b;
-    int64_t met = first < (i + 1) * z.q ? ((i + 1) * z.q - 1 - first) / z.b + 1 : 0;
-    int64_t rank = map_min(met, map_min(z.s, z.p));
+    int64_t rank = map_min(map_monarch_met(&z, l, i).count, map_min(z.s, z.p));
     if (!rank) return ST_OK;
     st_svd d = {0};
-    ST_TRY(st_svd_open(&d, block, z.s, z.p, rank, how && how->randomized, how ? how->seed : 0, e));
-    for (int64_t r = 0; r < rank; r++) {
-        int64_t at = first + r * z.b;
-        float root = sqrtf(d.s[r]);
-        for (int64_t o = 0; o < z.s; o++) {
-            l2[(l * z.s + o) * z.q + at / z.b] = root * d.u[o * rank + r];
-        }
-        for (int64_t j = 0; j < z.p; j++)
-            l1[at * z.p + j] = root * d.vt[r * z.p + j];
-    }
+    ST_TRY(map_weighted_svd(&d, block, z.s, z.p, rank, NULL, how, e));
+    map_monarch_put(&z, l, i, &d, z.p, t);
     st_svd_close(&d);
     return ST_OK;
 }
@@ -290,7 +291,8 @@ static st_status monarch_project(const st_spec *s, st_tensor w, const st_theta *
         err = monarch_project_block(s, at / z.b, at % z.b, block, t, how, e);
     }
     free(block);
-    return err;
+    if (err || !how || !how->in_cov) return err;
+    return map_monarch_weighted(s, &z, w.data, t, how, e);
 }
 
 /* fly's own sizes where they are near, else 4 blocks (fewer on tiny sides) of the width that fits.

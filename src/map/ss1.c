@@ -9,9 +9,11 @@
  * +-1 per block), draw shifts and signs independently (st_fold_hash): with out/bn folds and signs
  * that is the paper's definition, and W has full rank again.
  *
- * Projection: the fold has orthogonal rows of norm sqrt(count), so least squares is averaging. */
+ * Projection: the fold has orthogonal rows of norm sqrt(count), so least squares is averaging.
+ * Weighted by inputs it is one positive definite system of T bk unknowns per fold (map_regress),
+ * exact too. */
 /* SPDX-License-Identifier: MIT */
-#include "map/inner.h"
+#include "map/weighted.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -168,10 +170,52 @@ static void ss1_backward(st_stream *q, const st_spec *s, const st_theta *t, st_t
     st_stream_ops(q)->fold_bwd(q, &f);
 }
 
+/* Where the fold of output group h puts each input. */
+static void ss1_buckets(const st_spec *s, int64_t h, int64_t *bucket, float *sign)
+{
+    st_fold_fwd_args f = ss1_fold(s, 1);
+    for (int64_t at = 0; at < f.supers * f.factor * f.block; at++) {
+        int64_t k = at / (f.factor * f.block), l = at / f.block % f.factor, j = at % f.block;
+        st_fold_term term = st_fold_hash(&f, h, k, l);
+        int64_t col = (k * f.factor + l) * f.block + (j + term.shift) % f.block;
+        if (col >= s->in) continue;
+        bucket[col] = k * f.block + j;
+        sign[col] = term.sign;
+    }
+}
+
+static st_status ss1_project_weighted(const st_spec *s, st_tensor w, const st_theta *t,
+                                      const st_project_opts *how, st_err *e)
+{
+    ss1_size z = ss1_sizes(s);
+    map_cov k = {0};
+    int64_t *bucket = st_calloc(s->in, sizeof *bucket);
+    float *sign = st_calloc(s->in, sizeof *sign), *to = t->p[0].data;
+    st_status err = ST_OK;
+    if (!bucket || !sign) err = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "ss1: out of memory");
+    if (!err) err = map_cov_open(&k, how, s->in, e);
+    for (int64_t first = 0; first < s->out && !err; first += z.group) {
+        ss1_buckets(s, first / z.group, bucket, sign);
+        err = map_regress(&(map_regress_args){.k = &k,
+                                              .w = w.data,
+                                              .bucket = bucket,
+                                              .sign = sign,
+                                              .first = first,
+                                              .rows = map_min(z.group, s->out - first),
+                                              .width = z.width,
+                                              .theta = to + first * z.width},
+                          e);
+    }
+    map_cov_close(&k);
+    free(bucket);
+    free(sign);
+    return err;
+}
+
 static st_status ss1_project(const st_spec *s, st_tensor w, const st_theta *t,
                              const st_project_opts *how, st_err *e)
 {
-    (void)how, (void)e;
+    if (how && how->in_cov) return ss1_project_weighted(s, w, t, how, e);
     ss1_size z = ss1_sizes(s);
     st_fold_fwd_args f = ss1_fold(s, 1);
     const float *from = w.data;

@@ -295,7 +295,9 @@ static st_status sum_sweep(const st_spec *s, const st_theta *t, sum_sweep_work *
 static st_status sum_sweeps(const st_spec *s, const st_theta *t, sum_sweep_work *k,
                             const st_project_opts *last_how, st_err *e)
 {
-    st_project_opts quick = {.randomized = true, .seed = last_how ? last_how->seed : 0};
+    st_project_opts quick = {.randomized = true,
+                             .seed = last_how ? last_how->seed : 0,
+                             .in_cov = last_how ? last_how->in_cov : NULL};
     const st_project_opts *how = last_how;
     double side = (double)map_min(s->in, s->out), last = INFINITY, now = 0;
     int most = (int)fmax(SUM_SWEEPS_LEAST, fmin(SUM_SWEEPS, SUM_WORK / (side * (double)k->n)));
