@@ -14,8 +14,8 @@ typedef struct {
     double total; /* squared Frobenius norm of the input */
 } st_svd;
 
-/* Best rank-`rank` factors of a (m, n), rank <= min(m, n) (Eckart & Young 1936). Exact through
- * LAPACK's gesdd, or, if `randomized`, by subspace iteration with oversampling (Halko et al. 2011)
+/* Best rank-`rank` factors of a (m, n), rank <= min(m, n) (Eckart & Young 1936). Exact
+ * through LAPACK, or, if `randomized`, by subspace iteration with oversampling (Halko et al. 2011)
  * seeded by `seed`. Signs are fixed: the largest entry of each row of vt is positive. Inputs with
  * non-finite numbers are ST_EARG. */
 st_status st_svd_open(st_svd *out, const float *a, int64_t m, int64_t n, int64_t rank,
