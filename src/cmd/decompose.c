@@ -6,6 +6,11 @@
 #include <string.h>
 
 static const cmd_option decompose_options[] = {
+    {.name = "preset",
+     .letter = 'p',
+     .kind = CMD_TEXT,
+     .value = "NAME",
+     .help = "a layout of GPT-2 124M by name, such as krony-81m (see: strut maps); --map wins"},
     {.name = "map",
      .letter = 'm',
      .kind = CMD_TEXT,
@@ -85,7 +90,8 @@ static st_status decompose_run(const cmd_args *a, json_t **result, st_err *e)
     const char **init = cmd_many(a, "init", &ninit);
     double *scalars = NULL;
     bool balanced = strcmp(cmd_text(a, "gauge"), "balanced") == 0;
-    st_decompose_opts o = {.maps = maps,
+    st_decompose_opts o = {.preset = cmd_text(a, "preset"),
+                           .maps = maps,
                            .nmaps = nmaps,
                            .skip = skip,
                            .nskip = nskip,
@@ -98,10 +104,10 @@ static st_status decompose_run(const cmd_args *a, json_t **result, st_err *e)
                            .replace = cmd_has(a, "force")};
     st_status s = decompose_scalars(cmd_text(a, "scalars"), &scalars, &o.nscalars, e);
     o.scalars = scalars;
-    if (!s && nmaps == 0)
+    if (!s && nmaps == 0 && !o.preset)
         s = st_fail(e, ST_EARG, __FILE__, __LINE__,
                     "which matrices should become what? --map GLOB=SPEC, such as "
-                    "--map 'h.*.mlp.*=monarch:blocks=4' (see: strut maps)");
+                    "--map 'h.*.mlp.*=monarch:blocks=4', or --preset krony-81m (see: strut maps)");
     if (!s) s = st_decompose(a->word[0], a->word[1], &o, result, e);
     free(scalars);
     free(init);
@@ -140,7 +146,7 @@ static void decompose_show(const json_t *r)
 const cmd_command cmd_decompose = {
     .name = "decompose",
     .summary = "replace a model's matrices by the nearest structured ones",
-    .usage = "MODEL OUT --map GLOB=SPEC [--map ...] [--skip GLOB ...] [options]",
+    .usage = "MODEL OUT --preset NAME | --map GLOB=SPEC [--map ...] [options]",
     .detail =
         "Every matrix whose name matches becomes the nearest matrix (in Frobenius norm) of its "
         "new type; the rest, biases included, is copied. Energy is the share of the squared "
@@ -148,7 +154,8 @@ const cmd_command cmd_decompose = {
         "structured already are expanded first; SPEC dense expands them for good. A lm_head "
         "tied to the embedding is replaced (and untied) by its exact name only, not by '*'.",
     .example = "strut decompose gpt2/ small/ --map 'h.*.mlp.*=monarch:blocks=4'\n"
-               "strut decompose gpt2/ krony/ --map 'h.*.mlp.*=kron:m1=768,n1=768'\n"
+               "strut decompose gpt2/ krony/ --preset krony-81m --init vl-norm\n"
+               "strut decompose gpt2/ krony/ --preset krony-95m --init prune:second=0.1\n"
                "strut decompose gpt2/ out/ --map '*=lowrank:rank=128' --skip 'h.0.*' --json",
     .option = decompose_options,
     .least = 2,

@@ -5,6 +5,11 @@
 #include <stdlib.h>
 
 static const cmd_option init_options[] = {
+    {.name = "preset",
+     .letter = 'p',
+     .kind = CMD_TEXT,
+     .value = "NAME",
+     .help = "a layout by name, such as krony-81m (see: strut maps); --map wins over it"},
     {.name = "map",
      .letter = 'm',
      .kind = CMD_TEXT,
@@ -30,7 +35,8 @@ static st_status init_run(const cmd_args *a, json_t **result, st_err *e)
 {
     int n;
     const char **maps = cmd_many(a, "map", &n);
-    st_init_opts o = {.maps = maps,
+    st_init_opts o = {.preset = cmd_text(a, "preset"),
+                      .maps = maps,
                       .nmaps = n,
                       .seed = (uint64_t)cmd_int(a, "seed"),
                       .dtype = cmd_dtype(a, "dtype"),
@@ -60,6 +66,7 @@ const cmd_command cmd_init = {
         "tied to the embedding is replaced (and untied) by its exact name only, not by '*'. "
         "Every weight has a random stream of its own, from the seed and its name.",
     .example = "strut init gpt2 out/gpt2\n"
+               "strut init gpt2 out/krony --preset krony-81m\n"
                "strut init gpt2 out/small --map 'h.*.mlp.*=ss1:factor=4' --seed 1\n"
                "strut init my/config.json out/mine --tokenizer tok/ --dtype bf16",
     .option = init_options,

@@ -22,6 +22,19 @@ static void maps_show_init(const json_t *init)
     }
 }
 
+static void maps_show_presets(const json_t *presets)
+{
+    size_t i;
+    json_t *p;
+    if (!presets) return;
+    puts("\nLayouts of GPT-2 124M by name (--preset in init and decompose, model.map_preset):");
+    json_array_foreach(presets, i, p)
+    {
+        printf("  %-16s %11s  %s\n", cmd_get_str(p, "name"),
+               cmd_count(cmd_get_int(p, "parameters")).s, cmd_get_str(p, "help"));
+    }
+}
+
 static void maps_show(const json_t *result)
 {
     size_t i, j;
@@ -46,6 +59,7 @@ static void maps_show(const json_t *result)
         const char *source = cmd_get_str(type, "source");
         if (source[0]) printf("  source: %s\n", source);
     }
+    maps_show_presets(json_object_get(result, "presets"));
     puts("\nA matrix is given as TYPE:KNOB=VALUE,... and two types as a sum: "
          "lowrank:rank=8+monarch:blocks=4.");
 }

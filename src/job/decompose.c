@@ -135,7 +135,11 @@ st_status st_decompose_weights(const st_model *from, const float *flat, const st
     *to = NULL;
     *to_flat = NULL;
     *matrices = NULL;
-    st_status s = st_model_remap(from, o->maps, o->nmaps, o->skip, o->nskip, &config, e);
+    const char **maps = NULL;
+    int n = 0;
+    st_status s = st_preset_join(o->preset, o->maps, o->nmaps, &maps, &n, e);
+    if (!s) s = st_model_remap(from, maps, n, o->skip, o->nskip, &config, e);
+    free(maps);
     if (!s) s = st_model_open(to, config, e);
     json_decref(config);
     if (!s) *to_flat = st_calloc(st_model_elements(*to), sizeof **to_flat);

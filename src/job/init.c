@@ -27,13 +27,17 @@ static st_status init_open(st_model **out, const char *source, const st_init_opt
 {
     json_t *config = NULL;
     st_model *plain = NULL;
-    st_status s = st_fresh_config(&config, source, e);
+    const char **maps = NULL;
+    int n = 0;
+    st_status s = st_preset_join(o->preset, o->maps, o->nmaps, &maps, &n, e);
+    if (!s) s = st_fresh_config(&config, source, e);
     if (!s) s = st_model_open(&plain, config, e);
     json_decref(config);
     config = NULL;
-    if (!s) s = st_model_remap(plain, o->maps, o->nmaps, NULL, 0, &config, e);
+    if (!s) s = st_model_remap(plain, maps, n, NULL, 0, &config, e);
     if (!s) s = st_model_open(out, config, e);
     json_decref(config);
+    free(maps);
     st_model_close(plain);
     return s;
 }

@@ -88,7 +88,7 @@ typedef struct {
         int64_t order; /* st_order */
     } data;
     struct {
-        char *preset, *activation_function, *mlp_map, *attn_map;
+        char *preset, *activation_function, *map_preset, *mlp_map, *attn_map;
         int64_t n_layer, n_head, n_embd, n_inner, n_positions, vocab_size;
         int64_t scale_attn_by_inverse_layer_idx, tie_word_embeddings;
         double layer_norm_epsilon, initializer_range;
@@ -193,7 +193,24 @@ typedef struct {
 st_status st_prepare(const char *const *inputs, int n, const char *out, const st_prepare_opts *o,
                      json_t **result, st_err *e);
 
-/* ---- init and decompose (init.c, decompose.c) ----------------------------------------------- */
+/* ---- init and decompose (presets.c, init.c, decompose.c) ------------------------------------ */
+
+/* A layout of GPT-2 124M by name. */
+enum { ST_PRESET_MAPS = 6 };
+typedef struct {
+    const char *name, *help;
+    int64_t parameters;               /* of the whole model */
+    const char *maps[ST_PRESET_MAPS]; /* "GLOB=SPEC", NULL after the last */
+} st_preset;
+extern const st_preset st_presets[]; /* ends with name NULL */
+/* ST_EARG with the nearest name if there is none. */
+st_status st_preset_find(const st_preset **out, const char *name, st_err *e);
+/* The maps of preset `name` (NULL: none), then the others, which win: *count texts in new memory.
+ */
+st_status st_preset_join(const char *name, const char *const *maps, int n, const char ***out,
+                         int *count, st_err *e);
+/* A list of {name, help, parameters, maps}. */
+json_t *st_presets_json(void);
 
 bool st_glob_match(const char *glob, const char *name); /* fnmatch's * ? [] */
 /* The config of `m` with other matrices: "GLOB=SPEC" texts against its matrices' names (later ones
@@ -203,6 +220,7 @@ st_status st_model_remap(const st_model *m, const char *const *maps, int nmaps,
                          const char *const *skip, int nskip, json_t **config, st_err *e);
 
 typedef struct {
+    const char *preset;      /* name of a layout (st_presets), NULL: none; `maps` win over it */
     const char *const *maps; /* "GLOB=SPEC", later ones win */
     int nmaps;
     uint64_t seed;
@@ -216,6 +234,7 @@ st_status st_init_model(const char *source, const char *out, const st_init_opts 
                         st_err *e);
 
 typedef struct {
+    const char *preset;      /* name of a layout (st_presets), NULL: none; `maps` win over it */
     const char *const *maps; /* "GLOB=SPEC" on matrix names, later ones win */
     int nmaps;
     const char *const *skip; /* globs of matrices that stay as they are */

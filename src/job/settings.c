@@ -67,6 +67,8 @@ const set_row st_set_rows[] = {
      SET_NULL, "the head is the token embedding"},
     {"model.map", SET_MAPS, AT(model.map), NULL, 0, 0, NULL, SET_NULL,
      "structured matrices {GLOB: SPEC}, e.g. {h.*.mlp.*: monarch:blocks=4}; later globs win"},
+    {"model.map_preset", SET_TEXT, AT(model.map_preset), NULL, 0, 0, NULL, SET_NULL,
+     "a layout by name, such as krony-81m (strut maps lists them); the three keys around win"},
     {"model.mlp.map", SET_TEXT, AT(model.mlp_map), NULL, 0, 0, NULL, SET_NULL,
      "spec of every MLP matrix; short for {h.*.mlp.*: SPEC}"},
     {"model.attn.map", SET_TEXT, AT(model.attn_map), NULL, 0, 0, NULL, SET_NULL,

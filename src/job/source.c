@@ -7,6 +7,21 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* The maps of model.map_preset. */
+static st_status source_preset(const st_settings *set, json_t *maps, st_err *e)
+{
+    const st_preset *p = NULL;
+    char place[256];
+    if (!set->model.map_preset) return ST_OK;
+    st_status s = st_preset_find(&p, set->model.map_preset, e);
+    if (s) st_err_prefix(e, "%s", st_set_place(set, "model.map_preset", place, sizeof place));
+    for (int i = 0; p && i < ST_PRESET_MAPS && p->maps[i]; i++) {
+        size_t n = strcspn(p->maps[i], "=");
+        json_object_setn_new_nocheck(maps, p->maps[i], n, json_string(p->maps[i] + n + 1));
+    }
+    return s;
+}
+
 /* config.json of a new model: the preset with the model.* keys that are set. */
 static st_status source_config(const st_settings *set, const st_bpe *tokenizer, json_t **out,
                                st_err *e)
@@ -20,6 +35,7 @@ static st_status source_config(const st_settings *set, const st_bpe *tokenizer, 
     json_t *maps = json_object();
     const char *glob;
     json_t *spec;
+    st_status s = source_preset(set, maps, e);
     if (set->model.mlp_map) json_object_set_new(maps, "h.*.mlp.*", json_string(set->model.mlp_map));
     if (set->model.attn_map)
         json_object_set_new(maps, "h.*.attn.*", json_string(set->model.attn_map));
@@ -39,7 +55,7 @@ static st_status source_config(const st_settings *set, const st_bpe *tokenizer, 
         if (!json_is_null(v)) json_object_set(*out, r->key + 6, v);
         json_decref(v);
     }
-    return ST_OK;
+    return s;
 }
 
 /* With a model to start from, model.* may say what that model is, but not change it. */
