@@ -128,25 +128,44 @@ st_status st_bpe_trainer_finish(st_bpe_trainer *t, int64_t vocab, int64_t min_co
                                 st_err *e);
 void st_bpe_trainer_close(st_bpe_trainer *t);
 
+/* ---- parquet (parquet.c) -------------------------------------------------------------------- */
+
+/* The strings of one column, row by row. Read are columns of strings or bytes, optional ones and
+ * ones in groups ("a.b") too, in every encoding of strings, uncompressed or with snappy, gzip or
+ * zstd; lists, encryption and other codecs are refused by name. A column that is not there is
+ * ST_EFORMAT with the nearest name and those that are. */
+typedef struct st_parquet st_parquet;
+bool st_parquet_is(const char *path); /* by its name, or by its first and last bytes */
+st_status st_parquet_open(st_parquet **out, const char *path, const char *column, st_err *e);
+/* The next value that is not null (n may be 0), valid until the next call; *text NULL: no more. */
+st_status st_parquet_next(st_parquet *p, const char **text, size_t *n, st_err *e);
+void st_parquet_close(st_parquet *p);
+int64_t st_parquet_done(const st_parquet *p); /* for progress: of the file's bytes */
+
 /* ---- documents in files, folders and archives (text.c) -------------------------------------- */
 
 /* Walks inputs in order (folders sorted by name, hidden files left out): a file of JSON lines
- * (.jsonl .ndjson .json) is one document a line, any other one document; both may be inside .gz .xz
- * .zst .bz2 .tar .zip and nestings of them. Bytes come as they are; empty documents are skipped.
- * Streaming: no more than one document (or piece) and one buffer in memory. */
+ * (.jsonl .ndjson .json) is one document a line, a parquet file one a row, any other one document;
+ * text may be inside .gz .xz .zst .bz2 .tar .zip and nestings of them. Bytes come as they are;
+ * empty documents are skipped. Streaming: no more than one document (or piece) and one buffer (of
+ * parquet: a page) in memory. */
 typedef struct st_docs st_docs;
 typedef struct {
-    const char *field;     /* of JSON lines; NULL = "text" */
+    const char *field;     /* of JSON lines, column of parquet files; NULL = "text" */
     int64_t max_doc_bytes; /* longer documents are ST_EFORMAT, naming the file; 0 = 256 MiB */
     int64_t piece_bytes;   /* longer documents come in pieces of about this size, each ending where
                             * a word of GPT-2's pattern does; 0 = whole documents only. The limit
                             * above is then for a JSON line and for a run without a word's end. */
+    bool rows;  /* a text file has a document a line, given without its end (\n or \r\n) */
+    bool empty; /* empty documents are documents too */
 } st_docs_opts;
 st_status st_docs_open(st_docs **out, const char *const *paths, int n, const st_docs_opts *o,
                        st_err *e);
 /* Next document or piece; *text is valid until the next call; *text = NULL at the end. */
 st_status st_docs_next(st_docs *d, const char **text, size_t *n, st_err *e);
 bool st_docs_more(const st_docs *d); /* the document goes on in the next call */
+/* What the last document came from ("a.tar: b.txt"), valid until the next call; NULL at the end. */
+const char *st_docs_name(const st_docs *d);
 void st_docs_close(st_docs *d);
 /* For progress: input bytes consumed and in all (compressed size on disk). */
 int64_t st_docs_done(const st_docs *d);

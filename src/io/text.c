@@ -1,4 +1,5 @@
-/* Documents: one a text file or one a JSON line, from whatever the files are packed in. */
+/* Documents: one a text file, a JSON line or a parquet row, from whatever the files are packed in.
+ */
 /* SPDX-License-Identifier: MIT */
 #include "io/text.h"
 #include "io/bpe.h"
@@ -14,15 +15,18 @@ struct st_docs {
     char *field;
     size_t most, piece; /* bytes; piece 0: whole documents */
     st_walk *walk;
+    bool rows, empty; /* as asked for */
     st_unpack *file;
-    const char *name; /* of the stream; NULL: none is open */
-    bool lines;       /* JSON lines */
+    st_parquet *table; /* in place of `file` */
+    const char *name;  /* of the stream; NULL: none is open */
+    char *table_name;
+    bool json, lines; /* JSON lines, lines of any kind */
     int64_t line;
     char *data; /* of the stream, from `at` to `n`; `ended`: it has no more */
     size_t at, n, cap;
     bool ended;
-    json_t *value; /* of the line, and what is left of its text */
-    const char *text;
+    json_t *value;    /* of the line */
+    const char *text; /* of the line or row: what is left of it */
     size_t left;
     bool more; /* of the document is still to come */
     int64_t done, total;
@@ -54,6 +58,8 @@ st_status st_docs_open(st_docs **out, const char *const *paths, int n, const st_
     if (!d) ST_FAIL(e, ST_ENOMEM, "out of memory");
     d->most = o && o->max_doc_bytes > 0 ? (size_t)o->max_doc_bytes : (size_t)256 << 20;
     d->piece = o && o->piece_bytes > 0 ? (size_t)o->piece_bytes : 0;
+    d->rows = o && o->rows;
+    d->empty = o && o->empty;
     d->field = strdup(o && o->field ? o->field : "text");
     d->path = st_calloc(n + 1, sizeof *d->path);
     st_status s = ST_OK;
@@ -75,6 +81,8 @@ void st_docs_close(st_docs *d)
 {
     if (!d) return;
     st_unpack_close(d->file);
+    st_parquet_close(d->table);
+    free(d->table_name);
     st_walk_close(d->walk);
     json_decref(d->value);
     for (int i = 0; i < d->paths; i++)
@@ -87,7 +95,8 @@ void st_docs_close(st_docs *d)
 
 int64_t st_docs_done(const st_docs *d)
 {
-    return d->done + (d->file ? st_unpack_done(d->file) : 0);
+    return d->done + (d->file ? st_unpack_done(d->file) : 0) +
+           (d->table ? st_parquet_done(d->table) : 0);
 }
 
 int64_t st_docs_total(const st_docs *d)
@@ -100,18 +109,38 @@ bool st_docs_more(const st_docs *d)
     return d->more;
 }
 
+const char *st_docs_name(const st_docs *d)
+{
+    return d->name;
+}
+
 /* ---- bytes
  * --------------------------------------------------------------------------------------- */
+
+static st_status docs_table(st_docs *d, const char *path, st_err *e)
+{
+    ST_TRY(st_parquet_open(&d->table, path, d->field, e));
+    d->line = 0;
+    d->name = d->table_name = strdup(path);
+    if (!d->name) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", path);
+    return ST_OK;
+}
 
 /* Goes to the next stream; d->name NULL: there is none. */
 static st_status docs_advance(st_docs *d, st_err *e)
 {
     d->name = NULL;
+    if (d->table) d->done += st_parquet_done(d->table);
+    st_parquet_close(d->table);
+    free(d->table_name);
+    d->table = NULL;
+    d->table_name = NULL;
     for (;;) {
         if (!d->file) {
             const char *path;
             ST_TRY(st_walk_next(d->walk, &path, e));
             if (!path) return ST_OK;
+            if (st_parquet_is(path)) return docs_table(d, path, e);
             ST_TRY(st_unpack_open(&d->file, path, e));
         }
         ST_TRY(st_unpack_next(d->file, &d->name, e));
@@ -120,8 +149,9 @@ static st_status docs_advance(st_docs *d, st_err *e)
         st_unpack_close(d->file);
         d->file = NULL;
     }
-    d->lines = st_name_ends(d->name, ".jsonl") || st_name_ends(d->name, ".ndjson") ||
-               st_name_ends(d->name, ".json");
+    d->json = st_name_ends(d->name, ".jsonl") || st_name_ends(d->name, ".ndjson") ||
+              st_name_ends(d->name, ".json");
+    d->lines = d->json || d->rows;
     d->line = 0;
     d->at = d->n = 0;
     d->ended = false;
@@ -174,10 +204,11 @@ static size_t docs_cut(const char *s, size_t n)
 static const char docs_run[] = "a run without a word boundary";
 static const size_t docs_run_most = ST_BPE_WORD_MAX;
 
-/* The next piece of a text file. *n = 0: the stream is over. */
+/* The next piece of a text file. *text NULL: the stream is over. */
 static st_status docs_file_piece(st_docs *d, const char **text, size_t *n, st_err *e)
 {
     const char *what = d->piece ? docs_run : "this document";
+    bool first = !d->line++; /* what is counted of a text file are pieces */
     size_t want = d->piece, cut = 0,
            most = d->piece && d->most > docs_run_most ? docs_run_most : d->most;
     for (;;) {
@@ -186,8 +217,8 @@ static st_status docs_file_piece(st_docs *d, const char **text, size_t *n, st_er
         if (d->ended || (cut = docs_cut(d->data + d->at, d->n - d->at))) break;
         want = 2 * (d->n - d->at);
     }
-    *text = d->data + d->at;
     *n = d->ended ? d->n - d->at : cut;
+    if (*n || (first && d->empty)) *text = *n ? d->data + d->at : "";
     d->at += *n;
     d->more = !d->ended;
     return ST_OK;
@@ -248,18 +279,45 @@ static st_status docs_parse(st_docs *d, const char *line, size_t n, st_err *e)
     return ST_OK;
 }
 
-/* The next text of the lines, or the next piece of it. *text NULL: the stream is over. */
-static st_status docs_line_piece(st_docs *d, const char **text, size_t *n, st_err *e)
+/* ---- rows
+ * ---------------------------------------------------------------------------------------- */
+
+/* The next row of a table or of lines, into d->text and d->left; *found false: there is none. */
+static st_status docs_row(st_docs *d, bool *found, st_err *e)
 {
-    while (!d->left) {
-        const char *line;
-        size_t len;
-        ST_TRY(docs_line(d, &line, &len, e));
-        *n = 0;
+    const char *line;
+    size_t n;
+    *found = false;
+    if (d->table) {
+        ST_TRY(st_parquet_next(d->table, &d->text, &d->left, e));
+        *found = d->text != NULL;
+        d->line++;
+        if (d->left <= d->most) return ST_OK;
+        ST_FAIL(e, ST_EFORMAT, "%s:%lld: a row is longer than %zu bytes", d->name,
+                (long long)d->line, d->most);
+    }
+    for (;;) {
+        ST_TRY(docs_line(d, &line, &n, e));
+        *found = line != NULL;
         if (!line) return ST_OK;
-        while (len && strchr(" \t\r", line[len - 1]))
-            len--;
-        if (len) ST_TRY(docs_parse(d, line, len, e));
+        if (!d->json) {
+            d->text = line;
+            d->left = n && line[n - 1] == '\r' ? n - 1 : n;
+            return ST_OK;
+        }
+        while (n && strchr(" \t\r", line[n - 1]))
+            n--;
+        if (n) return docs_parse(d, line, n, e);
+    }
+}
+
+/* The next row, or the next piece of it. *text NULL: the stream is over. */
+static st_status docs_row_piece(st_docs *d, const char **text, size_t *n, st_err *e)
+{
+    for (bool found = true; !d->left;) {
+        ST_TRY(docs_row(d, &found, e));
+        if (!found) return ST_OK;
+        if (d->empty) break;
     }
     size_t take = d->left, cut = 0;
     for (size_t try = d->piece; d->piece && !cut && try < d->left; try *= 2)
@@ -281,20 +339,19 @@ static st_status docs_line_piece(st_docs *d, const char **text, size_t *n, st_er
 
 st_status st_docs_next(st_docs *d, const char **text, size_t *n, st_err *e)
 {
-    *text = NULL;
-    *n = 0;
     d->more = false;
     for (;;) {
+        *text = NULL;
+        *n = 0;
         if (!d->name) {
             ST_TRY(docs_advance(d, e));
             if (!d->name) return ST_OK;
         }
-        if (d->lines)
-            ST_TRY(docs_line_piece(d, text, n, e));
+        if (d->table || d->lines)
+            ST_TRY(docs_row_piece(d, text, n, e));
         else
             ST_TRY(docs_file_piece(d, text, n, e));
-        if (*n) return ST_OK;
-        *text = NULL;
+        if (*text) return ST_OK;
         d->name = NULL;
     }
 }

@@ -144,8 +144,8 @@ static bool unpack_is(const unpack_level *l, int k)
 /* What the level is. A name that promises what the bytes are not is an error. */
 static st_status unpack_sniff(const unpack_level *l, unpack_kind *kind, st_err *e)
 {
-    static const char *const foreign[] = {".7z", ".rar",     ".lz4",   ".lzma", ".lz", ".z",
-                                          ".br", ".parquet", ".arrow", ".pdf",  NULL};
+    static const char *const foreign[] = {".7z", ".rar", ".lz4",   ".lzma", ".lz",
+                                          ".z",  ".br",  ".arrow", ".pdf",  NULL};
     *kind = PLAIN;
     for (int k = 0; k < UNPACK_KNOWN && !*kind; k++)
         if (unpack_is(l, k)) *kind = unpack_known[k].kind;
@@ -161,11 +161,17 @@ static st_status unpack_sniff(const unpack_level *l, unpack_kind *kind, st_err *
         ST_FAIL(e, ST_EFORMAT, "%s: %s, expected %s data as its name says", l->name,
                 l->head_n ? "holds something else" : "is empty", unpack_known[k].suffix[0] + 1);
     }
+    if (!*kind && st_name_ends(l->name, ".parquet")) {
+        ST_FAIL(e, ST_EUNSUPPORTED,
+                "%s: parquet files in archives cannot be read; unpack it and give the file or its "
+                "folder",
+                l->name);
+    }
     for (int i = 0; foreign[i] && !*kind; i++) {
         if (!st_name_ends(l->name, foreign[i])) continue;
         ST_FAIL(e, ST_EUNSUPPORTED,
                 "%s: files of this kind cannot be read; expected text or JSON "
-                "lines, plain or in .gz .xz .zst .bz2 .tar .zip",
+                "lines, plain or in .gz .xz .zst .bz2 .tar .zip, or parquet",
                 l->name);
     }
     return ST_OK;

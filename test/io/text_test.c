@@ -101,7 +101,7 @@ static void text_plain(void **state)
     text_refused(PUT(dir, "x.gz", "not gzip"), ST_EFORMAT, "expected gz data");
     text_refused(PUT(dir, "y.xz", ""), ST_EFORMAT, "is empty");
     text_refused(PUT(dir, "z.tar", "short"), ST_EFORMAT, "expected tar data");
-    text_refused(PUT(dir, "w.parquet", "PAR1"), ST_EUNSUPPORTED, "w.parquet");
+    text_refused(PUT(dir, "w.parquet", "PAR1"), ST_EFORMAT, "w.parquet");
     char junk[2048];
     memset(junk, 'x', sizeof junk);
     text_refused(text_file(dir, "v.tar", junk, sizeof junk), ST_EFORMAT, "v.tar");
