@@ -117,6 +117,22 @@ static void dry_xent(st_stream *q, const st_xent_args *a)
                 dry_size(a->loss, a->rows));
 }
 
+static void dry_distill(st_stream *q, const st_distill_args *a)
+{
+    int64_t n = a->rows * a->width;
+    dry_add(q, 0,
+            dry_size(a->logits, n) + dry_size(a->teacher, n) + dry_size(a->dlogits, n) +
+                dry_all(a->targets) + dry_size(a->loss, a->rows) + dry_size(a->kl, a->rows));
+}
+
+static void dry_match(st_stream *q, const st_match_args *a)
+{
+    int64_t n = a->rows * a->width;
+    dry_add(q, 0,
+            dry_size(a->x, n) + dry_size(a->t, n) + dry_size(a->dx, 2 * n) +
+                dry_size(a->loss, 2 * a->rows));
+}
+
 static void dry_bias_grad(st_stream *q, const st_bias_grad_args *a)
 {
     dry_add(q, 0, dry_size(a->dy, a->rows * a->width) + dry_size(a->dbias, 2 * a->width));

@@ -101,6 +101,29 @@ typedef struct {
     float scale;
 } st_xent_args;
 
+/* Cross entropy with the targets and the divergence from a teacher's logits t (Hinton et al. 2015).
+ * With p = softmax(logits / T), p_t = softmax(teacher / T), T = temperature > 0:
+ *   loss[r] as xent's;  kl[r] = sum_j p_t (log p_t - log p), 0 where target < 0;
+ *   dlogits (unless absent) = scale (softmax(logits) - onehot) + kl_scale T (p - p_t), the gradient
+ *   of scale loss + kl_scale T^2 kl, 0 where target < 0; may be logits' memory.
+ * logits, teacher, dlogits (rows, width) float, dtypes may differ; targets (rows) I32 < width;
+ * loss, kl (rows) F32, each or absent. */
+typedef struct {
+    int64_t rows, width;
+    st_tensor logits, teacher, targets, loss, kl, dlogits;
+    float scale, kl_scale, temperature;
+} st_distill_args;
+
+/* Squared distance of rows from a teacher's: e[r] = w |x[r] - t[r]|^2 with w = 1/|t[r]|^2 (0 for a
+ * row of zeros) if relative, else 1/width. loss[r] += e[r] (F32, unless absent); dx += scale *
+ * de/dx. x, t (rows, width) float, dx of the dtype of x. */
+typedef struct {
+    int64_t rows, width;
+    st_tensor x, t, loss, dx;
+    float scale;
+    int relative;
+} st_match_args;
+
 /* dbias[j] += sum over rows of dy[r][j]. dy (rows, width) float, dbias (width) F32. */
 typedef struct {
     int64_t rows, width;

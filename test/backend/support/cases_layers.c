@@ -195,6 +195,52 @@ bool cases_xent(parity_case *c)
     return true;
 }
 
+bool cases_distill(parity_case *c)
+{
+    st_distill_args *a = (void *)c->args;
+    if (c->variant >= 24) return false;
+    a->width = c->variant == 5 ? 50257 : parity_dim(c, 1, 1025);
+    a->rows = a->width > 2000 ? 3 : parity_dim(c, 2, 65);
+    a->scale = c->variant % 4 == 1 ? 0 : 0.25f;
+    a->kl_scale = c->variant % 4 == 2 ? 0 : 0.5f;
+    a->temperature = (float[]){1, 2, 0.5f, 4}[c->variant % 4];
+    int64_t n = a->rows * a->width;
+    /* against the largest number that takes part: T kl_scale is 2 at most, kl's terms are |z| / T
+     */
+    double std = c->variant % 3 ? 3 : 30, tol = 40 * PARITY_EPS;
+    parity_in(c, &a->logits, c->dtype, n, std);
+    parity_in(c, &a->teacher, c->variant % 7 ? c->dtype : ST_F32, n, std);
+    parity_ids(c, &a->targets, a->rows, c->variant % 2 ? 0 : -1, a->width);
+    if (c->variant % 4 != 3) parity_out(c, &a->loss, ST_F32, a->rows, c->variant % 3 ? 4e-6 : 3e-5);
+    if (c->variant % 5 != 4)
+        parity_out(c, &a->kl, ST_F32, a->rows, 4e-6 * std / (double)a->temperature);
+    if (c->variant % 6 == 0) return true;
+    if (c->variant % 5 == 0)
+        parity_out(c, &a->dlogits, c->dtype, n, tol);
+    else
+        parity_inplace(c, &a->dlogits, &a->logits, tol);
+    return true;
+}
+
+bool cases_match(parity_case *c)
+{
+    st_match_args *a = (void *)c->args;
+    if (c->variant >= 24) return false;
+    a->width = parity_dim(c, 1, 1025);
+    a->rows = parity_dim(c, 2, 65);
+    a->scale = 0.5f;
+    a->relative = c->variant % 2;
+    int64_t n = a->rows * a->width;
+    parity_in(c, &a->x, c->dtype, n, 1);
+    parity_in(c, &a->t, c->dtype, n, c->variant % 5 == 4 ? 0 : 1);
+    /* relative rows of width 1 divide by a square that may be near 0 */
+    double far = a->relative ? 1e-5 : 1e-6;
+    if (a->relative && a->width < 8) a->relative = 0;
+    if (c->variant % 4 != 3) parity_update(c, &a->loss, ST_F32, a->rows, 1, far);
+    parity_update(c, &a->dx, c->dtype, n, 1, 10 * PARITY_EPS);
+    return true;
+}
+
 bool cases_bias_grad(parity_case *c)
 {
     st_bias_grad_args *a = (void *)c->args;
