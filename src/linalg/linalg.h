@@ -46,6 +46,11 @@ void st_cholesky_solve(const double *l, int64_t n, double *b, int64_t m); /* (L 
 /* trace(w c w^T), the squared norm of w (m, n) under the symmetric c (n, n); NAN out of memory. */
 double st_norm_under(const float *w, int64_t m, int64_t n, const double *c);
 
+/* The permutation that maximises sum_j gain[row_of[j], j] over gain (n, n), n > 0: row_of[j] is the
+ * row that column j gets. Exact but for rounding (float64 sums). About n^2 to n^3 steps. ST_EINTR
+ * after Ctrl-C. */
+st_status st_assign(const float *gain, int64_t n, int64_t *row_of, st_err *e);
+
 /* Threads that each call of this room uses inside; returns what it was. For programs that call it
  * from several threads of their own and want 1; to be set while none of them runs. */
 int st_linalg_threads(int n);

@@ -20,6 +20,11 @@ int64_t st_spec_weights(const st_spec *s)
     return sum;
 }
 
+int64_t st_spec_tied(const st_spec *s, bool out)
+{
+    return s->type->tied ? s->type->tied(s, out) : 1;
+}
+
 static st_theta expand_take(st_arena *a, const st_spec *s)
 {
     st_param_shape p[ST_PARAMS];

@@ -245,6 +245,12 @@ static st_status kron_fit(st_spec *s, int64_t params, st_err *e)
     return ST_OK;
 }
 
+static int64_t kron_tied(const st_spec *s, bool out)
+{
+    kron_size z = map_kron_size(s);
+    return out ? z.n2 : z.m2;
+}
+
 const st_map_type st_map_kron = {
     .name = "kron",
     .summary = "sum of Kronecker products of a large and a small matrix",
@@ -262,6 +268,7 @@ const st_map_type st_map_kron = {
     .project = map_kron_project,
     .expand = map_kron_expand,
     .scale = map_kron_scale,
+    .tied = kron_tied,
     .init = {{.name = "prune",
               .help = "A is a slice of W: every other row or column, B says where it goes",
               .knob = {{"keep", "which entry of B, row by row, is 1", "even|odd", 0, 0, 1e6},

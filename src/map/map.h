@@ -126,6 +126,9 @@ typedef struct st_map_type {
     st_map_init init[ST_INITS];
     /* W *= by, in place; NULL: the first parameter is multiplied. */
     void (*scale)(const st_spec *s, const st_theta *t, float by);
+    /* Neighbouring outputs (or inputs) i g .. i g + g - 1 that share a column (row) of a larger
+     * factor, so that their order decides how near W' can be: g. NULL: 1, none do. */
+    int64_t (*tied)(const st_spec *s, bool out);
     /* W (out, in) host F32 from host theta; NULL: st_map_expand runs forward on the identity. */
     st_status (*expand)(const st_spec *s, const st_theta *t, st_tensor w, st_err *e);
     /* Knobs that give about `params` weights for the shape of s (in, out set; type set); used by
@@ -152,7 +155,8 @@ bool st_spec_equal(const st_spec *a, const st_spec *b);
 st_status st_spec_fit(st_spec *out, const char *name, int64_t in, int64_t out_dim, int64_t params,
                       st_err *e);
 
-int64_t st_spec_weights(const st_spec *s); /* exact number of parameters, bias not counted */
+int64_t st_spec_tied(const st_spec *s, bool out); /* as st_map_type.tied */
+int64_t st_spec_weights(const st_spec *s);        /* exact number of parameters, bias not counted */
 /* Exact multiply-adds per token of a forward over `rows` tokens on `q`'s paths (dry run). */
 st_status st_spec_macs(const st_spec *s, const st_stream *q, int64_t rows, double *out, st_err *e);
 /* W (out, in) host F32 from host F32 theta: the forward of the identity (on the ref backend, large

@@ -113,4 +113,18 @@ void st_model_grad(st_model *m, st_stream *q, const st_lm_args *a, st_arena *tmp
 st_status st_model_plan(st_model *m, const st_stream *q, st_dtype t, const st_lm_args *a, bool grad,
                         size_t *bytes, st_cost *cost, st_err *e);
 
+/* ---- symmetries (symmetry.c): other weights, the same function ------------------------------ */
+
+/* All of them change `flat` (host, F32, the model's layout) in place and need dense matrices where
+ * they reach: ST_EARG naming one that is not, and nothing is changed. */
+
+/* Gain and bias of ln_1 and ln_2 go into c_attn and c_fc: b += W beta, W = W diag(gamma), gamma =
+ * 1, beta = 0. ln_f stays: what follows it may be the embedding and has no bias. */
+st_status st_model_fold_norms(const st_model *m, float *flat, st_err *e);
+/* Hidden unit p of the MLP of `layer` becomes what unit from[p] was (inner of them). */
+st_status st_model_permute_hidden(const st_model *m, int64_t layer, const int64_t *from,
+                                  float *flat, st_err *e);
+/* Residual channel p becomes what channel from[p] was (width of them), in all tensors. */
+st_status st_model_permute_residual(const st_model *m, const int64_t *from, float *flat, st_err *e);
+
 #endif

@@ -1,0 +1,117 @@
+/* Linear assignment: the best of all permutations of small matrices, planted and tied ones, a bound
+ * that proves a larger result optimal. */
+/* SPDX-License-Identifier: MIT */
+#include "linalg/linalg.h"
+#include "testing.h"
+#include <math.h>
+
+static double gain_of(const float *g, int64_t n, const int64_t *row_of)
+{
+    bool seen[1024] = {0};
+    double sum = 0;
+    for (int64_t j = 0; j < n; j++) {
+        assert_true(row_of[j] >= 0 && row_of[j] < n && !seen[row_of[j]]);
+        seen[row_of[j]] = true;
+        sum += (double)g[row_of[j] * n + j];
+    }
+    return sum;
+}
+
+static double best_of_all(const float *g, int64_t n, int64_t j, unsigned used)
+{
+    if (j == n) return 0;
+    double best = -INFINITY;
+    for (int64_t i = 0; i < n; i++) {
+        if (used & 1u << i) continue;
+        best = fmax(best, (double)g[i * n + j] + best_of_all(g, n, j + 1, used | 1u << i));
+    }
+    return best;
+}
+
+static void assign_small(void **state)
+{
+    (void)state;
+    float g[64];
+    int64_t row_of[8];
+    st_err e = {0};
+    for (int64_t n = 1; n <= 7; n++) {
+        for (uint64_t seed = 0; seed < 200; seed++) {
+            st_normal_fill(g, n * n, 0.0f, 1.0f, seed, 1);
+            /* ties: few different numbers; and rows that all want the same */
+            for (int64_t i = 0; i < n * n && seed % 3 == 1; i++)
+                g[i] = roundf(g[i]);
+            for (int64_t i = 0; i < n * n && seed % 3 == 2; i++)
+                g[i] = g[i % n] * (1.0f + (float)(i / n));
+            assert_ok(st_assign(g, n, row_of, &e), &e);
+            assert_true(fabs(gain_of(g, n, row_of) - best_of_all(g, n, 0, 0)) < 1e-5);
+        }
+    }
+    memset(g, 0, sizeof g);
+    assert_ok(st_assign(g, 8, row_of, &e), &e);
+    assert_true(gain_of(g, 8, row_of) <= 0.0);
+}
+
+/* Gains <x_i, y_j> of a hidden permutation with noise. */
+static void assign_planted(void **state)
+{
+    (void)state;
+    enum { N = 300, K = 40 };
+    static float x[N * K], y[N * K], g[N * N];
+    int64_t row_of[N];
+    st_err e = {0};
+    st_normal_fill(x, N * K, 0.0f, 1.0f, 1, 1);
+    st_normal_fill(y, N * K, 0.0f, 0.1f, 1, 2);
+    for (int64_t j = 0; j < N; j++) {
+        for (int64_t k = 0; k < K; k++)
+            y[j * K + k] += x[j * 7 % N * K + k]; /* 7 and 300 share no factor */
+    }
+    for (int64_t i = 0; i < N; i++) {
+        for (int64_t j = 0; j < N; j++) {
+            double sum = 0;
+            for (int64_t k = 0; k < K; k++)
+                sum += (double)x[i * K + k] * (double)y[j * K + k];
+            g[i * N + j] = (float)sum;
+        }
+    }
+    assert_ok(st_assign(g, N, row_of, &e), &e);
+    for (int64_t j = 0; j < N; j++)
+        assert_int_equal(row_of[j], j * 7 % N);
+}
+
+/* No two rows gain by an exchange, nor do any three by turning. */
+static void assign_exchanges(void **state)
+{
+    (void)state;
+    enum { N = 60 };
+    static float g[N * N];
+    int64_t r[N];
+    st_err e = {0};
+    st_normal_fill(g, N * N, 0.0f, 1.0f, 4, 4);
+    assert_ok(st_assign(g, N, r, &e), &e);
+    gain_of(g, N, r);
+#define AT(i, j) ((double)g[r[i] * N + (j)])
+    for (int64_t a = 0; a < N; a++) {
+        for (int64_t b = 0; b < N; b++) {
+            assert_true(AT(a, b) + AT(b, a) <= AT(a, a) + AT(b, b) + 1e-5);
+            for (int64_t c = 0; c < N; c++) {
+                if (a == b || b == c || a == c) continue;
+                assert_true(AT(a, b) + AT(b, c) + AT(c, a) <=
+                            AT(a, a) + AT(b, b) + AT(c, c) + 1e-5);
+            }
+        }
+    }
+#undef AT
+    g[5] = NAN;
+    assert_st(st_assign(g, N, r, &e), ST_EARG, &e);
+    assert_says(&e, "(0, 5)");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(assign_small),
+        cmocka_unit_test(assign_planted),
+        cmocka_unit_test(assign_exchanges),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
