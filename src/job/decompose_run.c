@@ -1,11 +1,7 @@
-/* Sets the matrices of a decomposition. They are spread over threads with LAPACK single-threaded in
- * each: half of a singular value decomposition does not run in parallel, so threads inside it are
- * mostly idle. */
+/* Sets the matrices of a decomposition. */
 /* SPDX-License-Identifier: MIT */
 #include "job/decompose.h"
-#include "linalg/linalg.h"
-#include <math.h>
-#include <pthread.h>
+#include "job/spread.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -75,78 +71,26 @@ static st_status decompose_one(const st_decompose_run *r, st_decompose_item *x, 
 
 /* ---- all of them ---------------------------------------------------------------------------- */
 
-typedef struct {
-    st_decompose_run *run;
-    pthread_mutex_t lock; /* of what follows */
-    int64_t next, done;
-    st_err err;
-    st_status status;
-} decompose_team;
-
-static void decompose_say(const decompose_team *r, const char *detail, bool last)
+static st_status decompose_piece(void *ctx, int64_t i, st_err *e)
 {
-    st_report(&(st_progress){.what = "decompose",
-                             .done = r->done,
-                             .total = r->run->n,
-                             .unit = "matrices",
-                             .detail = detail,
-                             .last = last});
+    st_decompose_run *r = ctx;
+    return decompose_one(r, &r->item[i], e);
 }
 
-/* Takes matrices until there are none or something went wrong. */
-static void *decompose_work(void *arg)
+static const char *decompose_name(void *ctx, int64_t i)
 {
-    decompose_team *r = arg;
-    pthread_mutex_lock(&r->lock);
-    while (!r->status && r->next < r->run->n) {
-        if (st_interrupted()) {
-            r->status =
-                st_fail(&r->err, ST_EINTR, __FILE__, __LINE__, "interrupted; nothing was written");
-            break;
-        }
-        st_decompose_item *x = &r->run->item[r->next++];
-        st_err err = {0};
-        decompose_say(r, x->name, false);
-        pthread_mutex_unlock(&r->lock);
-        st_status s = decompose_one(r->run, x, &err);
-        pthread_mutex_lock(&r->lock);
-        r->done++;
-        if (!s || r->status) continue;
-        r->status = s;
-        r->err = err;
-    }
-    pthread_mutex_unlock(&r->lock);
-    return NULL;
-}
-
-enum { WORKERS = 64 };
-
-static void decompose_spread(decompose_team *r)
-{
-    st_stream *q = NULL; /* knows how many threads are ours */
-    int64_t workers = st_stream_open(&q, "cpu", 0, NULL) == ST_OK ? st_stream_threads(q) : 1;
-    st_stream_close(q);
-    if (workers > r->run->n) workers = r->run->n;
-    if (workers > WORKERS) workers = WORKERS;
-    int before = workers > 1 ? st_linalg_threads(1) : 0;
-    pthread_t thread[WORKERS];
-    int64_t started = 0;
-    while (started + 1 < workers && pthread_create(&thread[started], NULL, decompose_work, r) == 0)
-        started++;
-    decompose_work(r);
-    for (int64_t i = 0; i < started; i++)
-        pthread_join(thread[i], NULL);
-    if (workers > 1) st_linalg_threads(before);
+    return ((const st_decompose_run *)ctx)->item[i].name;
 }
 
 st_status st_decompose_all(st_decompose_run *r, st_err *e)
 {
-    decompose_team t = {.run = r};
-    pthread_mutex_init(&t.lock, NULL);
-    decompose_spread(&t);
-    pthread_mutex_destroy(&t.lock);
-    if (t.status && e) *e = t.err;
-    ST_TRY(t.status);
+    ST_TRY(st_spread(&(st_spread_args){.what = "decompose",
+                                       .unit = "matrices",
+                                       .n = r->n,
+                                       .work = decompose_piece,
+                                       .name = decompose_name,
+                                       .ctx = r},
+                     e));
     double total = 0.0, kept = 0.0;
     for (int64_t i = 0; i < r->n; i++) {
         total += r->item[i].fit.total;
@@ -155,6 +99,11 @@ st_status st_decompose_all(st_decompose_run *r, st_err *e)
     char detail[64];
     snprintf(detail, sizeof detail, "%.2f %% of the energy captured",
              total > 0.0 ? 100.0 * kept / total : 100.0);
-    decompose_say(&t, detail, true);
+    st_report(&(st_progress){.what = "decompose",
+                             .done = r->n,
+                             .total = r->n,
+                             .unit = "matrices",
+                             .detail = detail,
+                             .last = true});
     return ST_OK;
 }
