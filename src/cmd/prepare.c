@@ -23,12 +23,12 @@ static const cmd_option prepare_options[] = {
      .hi = 0.999999,
      .help = "share of the documents (or tokens) for validation; not given: 0.0005, "
              "but at least 10,241 tokens or a tenth"},
-    {.name = "split-by",
+    {.name = "split",
      .kind = CMD_TEXT,
      .value = "HOW",
      .preset = "doc",
-     .choice = "doc|tokens",
-     .help = "doc: drawn documents; tokens: the end of the text"},
+     .choice = "doc|tokens|nanogpt",
+     .help = "doc: drawn documents; tokens: the end of the text; nanogpt: its permutation"},
     {.name = "seed",
      .kind = CMD_INT,
      .value = "N",
@@ -39,6 +39,13 @@ static const cmd_option prepare_options[] = {
     {.name = "force", .letter = 'f', .kind = CMD_FLAG, .help = "replace DIR if it exists"},
     {0},
 };
+
+static st_split prepare_split_of(const char *name)
+{
+    return !strcmp(name, "doc")      ? ST_SPLIT_DOCUMENTS
+           : !strcmp(name, "tokens") ? ST_SPLIT_TOKENS
+                                     : ST_SPLIT_NANOGPT;
+}
 
 static st_status prepare_run(const cmd_args *a, json_t **result, st_err *e)
 {
@@ -54,7 +61,7 @@ static st_status prepare_run(const cmd_args *a, json_t **result, st_err *e)
         .field = cmd_text(a, "field"),
         .val_fraction = cmd_num(a, "val-fraction"),
         .seed = (uint64_t)cmd_int(a, "seed"),
-        .split_tokens = !strcmp(cmd_text(a, "split-by"), "tokens"),
+        .split = prepare_split_of(cmd_text(a, "split")),
         .threads = (int)a->threads,
         .replace = cmd_has(a, "force"),
     };

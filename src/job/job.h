@@ -173,23 +173,30 @@ typedef struct {
 st_status st_tokenizer(const char *const *inputs, int n, const char *out,
                        const st_tokenizer_opts *o, json_t **result, st_err *e);
 
+typedef enum {
+    ST_SPLIT_DOCUMENTS, /* drawn documents are val.bin, the order stays */
+    ST_SPLIT_TOKENS,    /* the end of the text is */
+    ST_SPLIT_NANOGPT /* Hugging Face's train_test_split with numpy's permutation: both shuffled */
+} st_split;
 typedef struct {
     const char *tokenizer; /* folder or file */
-    const char *field;     /* of JSON lines; NULL: "text" */
-    double val_fraction;   /* in (0, 1); 0: 0.0005 as nanoGPT, but 10,241 tokens at least, or a
-                            * tenth if there are fewer */
-    uint64_t seed;         /* of the split */
-    bool split_tokens;     /* val.bin is the end of the text instead of whole documents */
-    int threads;           /* 0: OMP_NUM_THREADS or all */
-    bool replace;          /* OUT may exist and is replaced */
+    const char *field;     /* of JSON lines, column of parquet; NULL: "text" */
+    double val_fraction; /* in (0, 1); 0: 0.0005 as nanoGPT, but (not with its split) 10,241 tokens
+                          * at least, or a tenth if there are fewer */
+    uint64_t seed;       /* of the split */
+    st_split split;
+    bool openwebtext; /* documents are taken as Hugging Face's loader of OpenWebText does */
+    int threads;      /* 0: OMP_NUM_THREADS or all */
+    bool replace;     /* OUT may exist and is replaced */
 } st_prepare_opts;
 /* Text (see st_docs) -> OUT/train.bin, OUT/val.bin (uint16, <|endoftext|> after each document),
- * OUT/meta.json and the tokenizer's files. The same bytes whatever the number of threads. A
- * document goes to val.bin by a number drawn for (seed, its place), but the first never does; if
- * too few do, the last ones are moved there; of a single document, its end is. Result: out,
- * documents, train_documents, val_documents, tokens, train_tokens, val_tokens, bytes, vocab_size,
- * tokenizer_hash, split ("documents" or "tokens"), val_fraction, seed, field, inputs, files,
- * seconds. */
+ * OUT/meta.json and the tokenizer's files. The same bytes whatever the number of threads. With
+ * ST_SPLIT_DOCUMENTS a document goes to val.bin by a number drawn for (seed, its place), but the
+ * first never does; if too few do, the last ones are moved there; of a single document, its end is.
+ * ST_SPLIT_NANOGPT needs 12 bytes of memory a document and the tokens once more on disk meanwhile;
+ * empty documents count in it, as in nanoGPT. Result: out, documents, train_documents,
+ * val_documents, tokens, train_tokens, val_tokens, bytes, vocab_size, tokenizer_hash, split
+ * ("documents", "tokens" or "nanogpt"), val_fraction, seed, field, inputs, files, seconds. */
 st_status st_prepare(const char *const *inputs, int n, const char *out, const st_prepare_opts *o,
                      json_t **result, st_err *e);
 

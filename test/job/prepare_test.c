@@ -169,7 +169,7 @@ static void prep_long_document(void **state)
     for (int i = 0; i < N; i++)
         text[i] = "etaoin  shrdlu\n'.0\xc3\xa9"[st_rng_below(&rng, 20)];
     st_test_write(path, text, N);
-    st_prepare_opts o = {.split_tokens = true, .val_fraction = 0.25, .threads = 3};
+    st_prepare_opts o = {.split = ST_SPLIT_TOKENS, .val_fraction = 0.25, .threads = 3};
     json_t *r = prep(path, out, &o, &s, &e);
     assert_ok(s, &e);
     int64_t n[2];
@@ -231,7 +231,7 @@ static void prep_small_splits(void **state)
     prep_split_of(two, (st_prepare_opts){.val_fraction = 1e-9}, 2, 3, "documents");
     prep_split_of(three, (st_prepare_opts){.val_fraction = 1e-9}, 5, 4, "documents");
     prep_split_of(three, (st_prepare_opts){.val_fraction = 0.999}, 2, 7, "documents");
-    prep_split_of(three, (st_prepare_opts){.split_tokens = true, .val_fraction = 0.5}, 4, 5,
+    prep_split_of(three, (st_prepare_opts){.split = ST_SPLIT_TOKENS, .val_fraction = 0.5}, 4, 5,
                   "tokens");
 }
 
