@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: MIT
+"""GPT-2 with structured matrices, as strut stores it: transformers loads the folder beside this file
+with AutoModelForCausalLM.from_pretrained(FOLDER, trust_remote_code=True).
+
+config.json says under "strut" which matrix is what ("h.0.mlp.c_fc": "kron:terms=1,m1=768,n1=768");
+every such matrix takes the place of GPT-2's Conv1D of that name. W is (out, in), y = W x + bias.
+Nothing here is a buffer, so that models made on the meta device are whole.
+"""
+import torch
+from torch import nn
+from transformers import GPT2Config, GPT2LMHeadModel
+
+
+def _ceil(a, b):
+    return -(-a // b)
+
+
+class StrutMap(nn.Module):
+    """A matrix of some type. `knob` are the numbers of its spec, parameters are named as stored."""
+
+    def __init__(self, knob, n_in, n_out):
+        super().__init__()
+        self.knob, self.n_in, self.n_out = knob, n_in, n_out
+        for name, shape in self.shapes().items():
+            self.register_parameter(name, nn.Parameter(torch.randn(shape) * 0.02))
+        self.register_parameter("bias", None)
+
+    def shapes(self):
+        raise NotImplementedError
+
+    def product(self, x):
+        """(rows, in) -> (rows, out)"""
+        raise NotImplementedError
+
+    def forward(self, x):
+        y = self.product(x.reshape(-1, self.n_in))
+        if self.bias is not None:
+            y = y + self.bias
+        return y.reshape(x.shape[:-1] + (self.n_out,))
+
+    def pad(self, x, n):
+        """Inputs beyond n_in count as zero."""
+        return nn.functional.pad(x, (0, n - self.n_in)) if n > self.n_in else x
+
+
+class Dense(StrutMap):
+    def shapes(self):
+        return {"weight": (self.n_out, self.n_in)}
+
+    def product(self, x):
+        return x @ self.weight.T
+
+
+class LowRank(StrutMap):
+    """W = U V"""
+
+    def shapes(self):
+        return {"u": (self.n_out, self.knob["rank"]), "v": (self.knob["rank"], self.n_in)}
+
+    def product(self, x):
+        return (x @ self.v.T) @ self.u.T
+
+
+class BlockDiag(StrutMap):
+    """W[i s + o, i p + j] = blocks[i, o, j], else 0; p = ceil(in/b), s = ceil(out/b)"""
+
+    def shapes(self):
+        b = self.knob.get("blocks", 4)
+        return {"blocks": (b, _ceil(self.n_out, b), _ceil(self.n_in, b))}
+
+    def product(self, x):
+        b, s, p = self.blocks.shape
+        x = self.pad(x, b * p).reshape(-1, b, p)
+        return torch.einsum("nip,isp->nis", x, self.blocks).reshape(-1, b * s)[:, :self.n_out]
+
+
+class Monarch(StrutMap):
+    """t[i q + c] = sum_j l1[i, c, j] x[i p + j];  y[o b + l] = sum_r l2[l, o, r] t[r b + l]"""
+
+    def shapes(self):
+        b = self.knob.get("blocks", 4)
+        p, s = _ceil(self.n_in, b), _ceil(self.n_out, b)
+        q = self.knob.get("inner", 0) or min(p, s)
+        return {"l1": (b, q, p), "l2": (b, s, q)}
+
+    def product(self, x):
+        (b, q, p), s = self.l1.shape, self.l2.shape[1]
+        t = torch.einsum("nip,icp->nic", self.pad(x, b * p).reshape(-1, b, p), self.l1)
+        y = torch.einsum("nrl,lor->nol", t.reshape(-1, q, b), self.l2)
+        return y.reshape(-1, s * b)[:, :self.n_out]
+
+
+class Kron(StrutMap):
+    """W^T = sum_f s_f A_f (x) B_f: a token's numbers are X (m1, m2), Y = sum_f s_f A_f^T X B_f"""
+
+    def shapes(self):
+        f, m1, n1 = self.knob.get("terms", 1), self.knob["m1"], self.knob["n1"]
+        shapes = {"a": (f, m1, n1), "b": (f, self.n_in // m1, self.n_out // n1)}
+        if self.knob.get("scalars", 0):
+            shapes["s"] = (f,)
+        return shapes
+
+    def product(self, x):
+        (_, m1, n1), (_, m2, n2) = self.a.shape, self.b.shape
+        b = self.b * self.s[:, None, None] if hasattr(self, "s") else self.b
+        x = x.reshape(-1, m1, m2)
+        if m1 * n1 * m2 + n1 * m2 * n2 <= m1 * m2 * n2 + m1 * n1 * n2:
+            z = torch.einsum("fij,nik->nfjk", self.a, x)
+            y = torch.einsum("nfjk,fkl->njl", z, b)
+        else:
+            z = torch.einsum("nik,fkl->nfil", x, b)
+            y = torch.einsum("fij,nfil->njl", self.a, z)
+        return y.reshape(-1, self.n_out)
+
+
+def _philox(seed, stream, n):
+    """Block n of Philox4x32-10's stream (seed, stream) (Salmon et al. 2011)."""
+    low = 0xFFFFFFFF
+    c = [n & low, n >> 32, stream & low, stream >> 32]
+    k0, k1 = seed & low, seed >> 32
+    for _ in range(10):
+        p0, p1 = 0xD2511F53 * c[0], 0xCD9E8D57 * c[2]
+        c = [(p1 >> 32) ^ c[1] ^ k0, p1 & low, (p0 >> 32) ^ c[3] ^ k1, p0 & low]
+        k0, k1 = (k0 + 0x9E3779B9) & low, (k1 + 0xBB67AE85) & low
+    return c
+
+
+class SS1(StrutMap):
+    """z[k bk + j] = sum_l g(l) x[(k c + l) bk + (j + s(l)) mod bk];  y = weight z. With folds > 1
+    each group of outputs has its own z."""
+
+    def shapes(self):
+        k = self.knob
+        supers = _ceil(self.n_in, k["factor"] * k["bk"])
+        self._fold = None
+        return {"weight": (self.n_out, supers * k["bk"])}
+
+    def _term(self, h, k, l, supers):
+        knob, q = self.knob, self.knob["bk"] // self.knob["vec"]
+        if knob.get("folds", 1) <= 1 and not knob.get("signs", 0):
+            return knob["r0"] * (l + 1) % q * knob["vec"], 1.0
+        word = _philox(knob["seed"], 0x551, (h * supers + k) * knob["factor"] + l)
+        sign = -1.0 if knob.get("signs", 0) and word[1] >> 31 else 1.0
+        return word[0] % q * knob["vec"], sign
+
+    def _columns(self, x):
+        """Of z's entries (folds * supers * bk, factor): the inputs they add up, and the signs."""
+        if self._fold is None or self._fold[0].device != x.device or self._fold[1].dtype != x.dtype:
+            bk, c, folds = self.knob["bk"], self.knob["factor"], self.knob.get("folds", 1)
+            supers = self.weight.shape[1] // bk
+            column, sign = [], []
+            for h in range(folds):
+                for k in range(supers):
+                    terms = [self._term(h, k, l, supers) for l in range(c)]
+                    for j in range(bk):
+                        column.append([(k * c + l) * bk + (j + terms[l][0]) % bk
+                                       for l in range(c)])
+                        sign.append([g for _, g in terms])
+            self._fold = (torch.tensor(column, device=x.device),
+                          torch.tensor(sign, device=x.device, dtype=x.dtype))
+        return self._fold
+
+    def product(self, x):
+        folds, width = self.knob.get("folds", 1), self.weight.shape[1]
+        column, sign = self._columns(x)
+        x = self.pad(x, width * self.knob["factor"])
+        z = (x[:, column] * sign).sum(-1).reshape(-1, folds, width)
+        group = _ceil(self.n_out, folds)
+        w = nn.functional.pad(self.weight, (0, 0, 0, folds * group - self.n_out))
+        y = torch.einsum("nhk,hgk->nhg", z, w.reshape(folds, group, width))
+        return y.reshape(-1, folds * group)[:, :self.n_out]
+
+
+class Sum(StrutMap):
+    """y = S x + L x, L the low-rank part; gated: (1 - g) S x + g L x, g = sigmoid(w_g x + b_g)"""
+
+    def __init__(self, parts, gate, n_in, n_out):
+        super().__init__({}, n_in, n_out)
+        for name, knob in parts:
+            self.add_module(name, TYPES[name](knob, n_in, n_out))
+        self.other = next(name for name, _ in parts if name != "lowrank")
+        if gate:
+            self.gate = nn.Linear(n_in, 1)
+        self.gated = gate
+
+    def shapes(self):
+        return {}
+
+    def product(self, x):
+        low, other = self.lowrank.product(x), getattr(self, self.other).product(x)
+        if not self.gated:
+            return other + low
+        g = torch.sigmoid(self.gate(x))
+        return (1 - g) * other + g * low
+
+
+TYPES = {"dense": Dense, "lowrank": LowRank, "blockdiag": BlockDiag, "monarch": Monarch,
+         "kron": Kron, "ss1": SS1}
+
+
+def make_map(spec, n_in, n_out, bias):
+    """The module of a spec text: "type:knob=value,..." or two joined by '+', with "+gate"."""
+    words = spec.split("+")
+    gate = words[-1] == "gate"
+    parts = []
+    for word in words[:-1] if gate else words:
+        name, _, knobs = word.partition(":")
+        if name not in TYPES:
+            raise ValueError(f'strut: unknown matrix type in "{spec}"')
+        pairs = (k.split("=") for k in knobs.split(",") if k)
+        parts.append((name, {k: int(v) for k, v in pairs}))
+    if len(parts) == 1:
+        m = TYPES[parts[0][0]](parts[0][1], n_in, n_out)
+    else:
+        m = Sum(parts, gate, n_in, n_out)
+    if bias:
+        m.bias = nn.Parameter(torch.zeros(n_out))
+    return m
+
+
+class StrutConfig(GPT2Config):
+    model_type = "strut_gpt2"
+
+
+class StrutForCausalLM(GPT2LMHeadModel):
+    config_class = StrutConfig
+
+    def __init__(self, config):
+        super().__init__(config)
+        maps = (getattr(config, "strut", None) or {}).get("maps", {})
+        for name, spec in maps.items():
+            if name == "lm_head":
+                self.lm_head = make_map(spec, config.n_embd, config.vocab_size, False)
+                continue
+            path, _, leaf = name.rpartition(".")
+            parent = self.transformer.get_submodule(path)
+            n_in, n_out = getattr(parent, leaf).weight.shape
+            setattr(parent, leaf, make_map(spec, n_in, n_out, True))
+        self.post_init()
