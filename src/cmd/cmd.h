@@ -72,6 +72,21 @@ st_dtype cmd_dtype(const cmd_args *a, const char *name); /* of an option with CM
 const char **cmd_many(const cmd_args *a, const char *name, int *n);
 #define CMD_DTYPES "f32|bf16|float32|bfloat16"
 
+/* Rows for commands that read a model: what weights without a config.json leave open. */
+#define CMD_READ_OPTIONS                                                                           \
+    {.name = "heads",                                                                              \
+     .kind = CMD_INT,                                                                              \
+     .value = "N",                                                                                 \
+     .lo = 1,                                                                                      \
+     .hi = 1e6,                                                                                    \
+     .help = "attention heads of a MODEL that does not say; not given: width / 64"},               \
+    {                                                                                              \
+        .name = "gelu", .kind = CMD_TEXT, .value = "KIND",                                         \
+        .help = "GELU of the MODEL; not given: as its config.json says, else tanh",                \
+        .choice = "tanh|erf"                                                                       \
+    }
+st_read_how cmd_read_how(const cmd_args *a);
+
 extern const cmd_option cmd_common[]; /* options of every command */
 
 /* ---- help.c --------------------------------------------------------------------------------- */

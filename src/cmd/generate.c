@@ -49,6 +49,12 @@ static const cmd_option generate_options[] = {
      .preset = "1"},
     {.name = "seed", .kind = CMD_INT, .value = "S", .help = "of the choices", .preset = "1337"},
     {.name = "ignore-eos", .kind = CMD_FLAG, .help = "go on after the end of a text"},
+    {.name = "logits",
+     .kind = CMD_TEXT,
+     .value = "FILE",
+     .help = "write the logits of the prompt's positions, as safetensors: ids (n), logits (n, "
+             "vocab)"},
+    CMD_READ_OPTIONS,
     {.name = "dtype",
      .kind = CMD_TEXT,
      .value = "TYPE",
@@ -124,6 +130,8 @@ static st_status generate_run(const cmd_args *a, json_t **result, st_err *e)
                           .ignore_eos = cmd_has(a, "ignore-eos"),
                           .dtype = cmd_dtype(a, "dtype"),
                           .device = cmd_text(a, "device"),
+                          .logits = cmd_text(a, "logits"),
+                          .how = cmd_read_how(a),
                           .say = a->json ? NULL : generate_say};
     st_status s = generate_prompt(a, &o, &text, &ids, e);
     if (!s) s = st_generate(a->word[0], &o, result, e);

@@ -193,6 +193,15 @@ st_status st_folder_open(st_folder *f, const char *path, const st_read_how *how,
     return ST_OK;
 }
 
+const char *st_folder_form(const st_folder *f)
+{
+    const char *container = st_weights_form(f->shard[0]);
+    if (json_object_get(f->config, "strut") && !f->guessed) return "strut";
+    if (f->krony) return "krony";
+    if (json_object_get(f->extra, "model_args")) return "nanogpt";
+    return f->guessed ? container : "hf";
+}
+
 const char *st_folder_dtype(const st_folder *f)
 {
     const char *dtype = f->rows ? f->row[0].stored->dtype : "";
@@ -269,7 +278,7 @@ st_status st_folder_look(const char *path, const st_read_how *how, st_model **mo
         int64_t bytes = 0;
         for (int64_t i = 0; i < f.rows; i++)
             bytes += (int64_t)f.row[i].stored->bytes;
-        *about = json_pack("{s:s, s:s, s:I, s:I}", "form", st_weights_form(f.shard[0]), "dtype",
+        *about = json_pack("{s:s, s:s, s:I, s:I}", "form", st_folder_form(&f), "dtype",
                            st_folder_dtype(&f), "bytes", (json_int_t)bytes, "tensors",
                            (json_int_t)f.rows);
     }

@@ -51,6 +51,8 @@ void st_folder_close(st_folder *f);
 st_status st_folder_weights(st_folder *f, st_stream *stream, st_tensor flat);
 /* The tokenizer beside the weights, or NULL if there is none. */
 st_status st_folder_tokenizer(const st_folder *f, st_bpe **out);
+/* "strut", "hf", "nanogpt", "krony", or the container's name. */
+const char *st_folder_form(const st_folder *f);
 /* "F32", or "mixed". */
 const char *st_folder_dtype(const st_folder *f);
 

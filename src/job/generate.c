@@ -236,6 +236,10 @@ st_status st_generate_ids(st_model *m, st_stream *q, const st_bpe *tokenizer,
         st_log(ST_LOG_WARN, "the prompt has %lld tokens, the model reads the last %lld",
                (long long)r.prompt, (long long)r.lm.context);
     }
+    if (!s && o->logits) {
+        int64_t n = r.prompt < r.lm.context ? r.prompt : r.lm.context;
+        s = generate_logits(m, q, o->dtype, r.all + r.prompt - n, n, o->logits, e);
+    }
     if (!s) s = generate_open(&r, e);
     if (!s) s = generate_tokens(&r, e);
     if (!s) s = generate_result(&r, result, e);
@@ -250,7 +254,7 @@ st_status st_generate_ids(st_model *m, st_stream *q, const st_bpe *tokenizer,
 st_status st_generate(const char *model, const st_generate_opts *o, json_t **result, st_err *e)
 {
     st_loaded l = {0};
-    st_status s = st_loaded_open(&l, model, o->device ? o->device : "cpu", o->dtype, e);
+    st_status s = st_loaded_open_as(&l, model, &o->how, o->device ? o->device : "cpu", o->dtype, e);
     if (!s) s = st_generate_ids(l.model, l.stream, l.tokenizer, o, result, e);
     if (!s) {
         json_object_set_new(*result, "model", json_string(model));

@@ -31,4 +31,9 @@ typedef struct {
 bool generate_text_push(generate_text *t, const char *bytes, size_t n); /* false: out of memory */
 bool generate_text_end(generate_text *t);
 
+/* Writes the safetensors file `path`: ids (n) and logits (n, vocab), what the bound model makes of
+ * each position of a text. */
+st_status generate_logits(st_model *m, st_stream *q, st_dtype t, const int32_t *ids, int64_t n,
+                          const char *path, st_err *e);
+
 #endif

@@ -59,6 +59,24 @@ st_status st_folder_read(const char *path, st_model **model, float **flat, st_bp
 st_status st_folder_look(const char *path, const st_read_how *how, st_model **model, json_t **about,
                          st_err *e);
 
+/* ---- convert (convert.c, convert_formats.c) ------------------------------------------------- */
+
+typedef struct {
+    const char *to;        /* a name of st_convert_formats */
+    const char *dtype;     /* "f32", "f16", "bf16" of what is written; NULL: as it is stored */
+    st_read_how how;       /* what the source may leave open */
+    const char *tokenizer; /* folder or file of a tokenizer to be stored; NULL: the source's */
+    int64_t shard_bytes;   /* weights of folders in files of at most that much; 0: in one */
+    bool replace;          /* OUT may exist and is replaced */
+} st_convert_opts;
+/* Writes the model of path `in` as the file or folder `out`. What the format cannot hold is
+ * ST_EUNSUPPORTED with the reason. Result: in, out, from, to, dtype, parameters, densified (names
+ * of matrices that were structured), tokenizer (stored?), notes (what was assumed), seconds. */
+st_status st_convert_model(const char *in, const char *out, const st_convert_opts *o,
+                           json_t **result, st_err *e);
+/* A list of {name, summary}. */
+json_t *st_convert_formats(void);
+
 /* ---- fresh models (fresh.c) ----------------------------------------------------------------- */
 
 /* A config.json object for "gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl" (GPT-2's four sizes,
@@ -303,6 +321,8 @@ typedef struct {
     /* Text as it appears, in whole UTF-8 characters (others become U+FFFD); false ends it. */
     bool (*say)(void *ctx, const char *text, size_t n);
     void *ctx;
+    const char *logits; /* write the logits of the prompt's positions to this file, or NULL */
+    st_read_how how;    /* of st_generate */
 } st_generate_opts;
 /* Result: ids (new ones, without end-of-text), text, prompt_ids, finish ("eos", "length",
  * "interrupted"), prefill {tokens, seconds, tokens_per_second}, decode {...}. Beyond the model's

@@ -1,0 +1,37 @@
+/* convert: what its formats share. Inside job only. */
+/* SPDX-License-Identifier: MIT */
+#ifndef ST_JOB_CONVERT_H
+#define ST_JOB_CONVERT_H
+
+#include "job/export.h"
+
+/* A model in host memory on its way from one format to another. */
+typedef struct {
+    const char *in, *out;
+    st_model *model;
+    float *flat;
+    st_bpe *tokenizer; /* or NULL */
+    st_dtype dtype;    /* of what is written */
+    int64_t shard_bytes;
+    json_t *config; /* st_model_config's */
+    json_t *dense;  /* names of the matrices that were expanded */
+    json_t *notes;  /* remarks for the user */
+    st_err *e;
+} st_conversion;
+
+typedef struct {
+    const char *name, *summary;
+    bool folder; /* OUT is a folder */
+    bool dense;  /* structured matrices are expanded */
+    bool words;  /* the tokenizer has a place */
+    /* ST_EUNSUPPORTED, with the reason, where the format cannot hold the model; may be NULL */
+    st_status (*fits)(st_conversion *c);
+    /* Writes into the folder `path`, or the file. */
+    st_status (*write)(st_conversion *c, const char *path);
+} st_convert_format;
+
+extern const st_convert_format st_convert_table[]; /* ends with name NULL */
+
+void st_convert_note(st_conversion *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+#endif
