@@ -13,6 +13,12 @@ static const cmd_option bench_options[] = {
      .value = "SPEC",
      .help = "bench map: a type's name (sized by --fit) or a spec; not given: every type. bench "
              "model: GLOB=SPEC, together one more row"},
+    {.name = "preset",
+     .letter = 'p',
+     .kind = CMD_TEXT,
+     .many = true,
+     .value = "NAME",
+     .help = "bench model: one more row, the first model in this layout (see: strut maps)"},
     {.name = "fit",
      .kind = CMD_NUM,
      .value = "F",
@@ -190,12 +196,14 @@ static st_status bench_model(const cmd_args *a, json_t **result, st_err *e)
                 "which model? a folder, a config.json or one of gpt2, gpt2-medium, gpt2-large, "
                 "gpt2-xl");
     }
-    int n;
-    const char **maps = cmd_many(a, "map", &n);
+    int n, npresets;
+    const char **maps = cmd_many(a, "map", &n), **presets = cmd_many(a, "preset", &npresets);
     st_bench_model_opts o = {.models = a->word + 1,
                              .nmodels = a->words - 1,
                              .maps = maps,
                              .nmaps = n,
+                             .presets = presets,
+                             .npresets = npresets,
                              .fit = cmd_num(a, "fit"),
                              .glob = cmd_text(a, "glob"),
                              .batch = cmd_int(a, "batch"),
@@ -206,6 +214,7 @@ static st_status bench_model(const cmd_args *a, json_t **result, st_err *e)
                              .dtype = cmd_dtype(a, "dtype"),
                              .device = cmd_text(a, "device")};
     st_status s = st_bench_model(&o, result, e);
+    free(presets);
     free(maps);
     return s;
 }
@@ -282,7 +291,7 @@ const cmd_command cmd_bench = {
     .name = "bench",
     .summary = "time structured matrices and models against dense ones",
     .usage = "map [--in N --out N --rows N] [--map SPEC ...] [--fit F] [--backward] [options]\n"
-             "model MODEL|gpt2 ... [--map GLOB=SPEC ...] [--fit F] [--train] [options]",
+             "model MODEL|gpt2 ... [--map GLOB=SPEC ...] [--preset NAME ...] [--fit F] [--train]",
     .detail =
         "bench map times one matrix, bench model whole models (a folder, a config.json or a "
         "named size, with random weights). After a warm-up everything takes turns, round "
@@ -292,6 +301,7 @@ const cmd_command cmd_bench = {
     .example = "strut bench map\n"
                "strut bench map --in 768 --out 3072 --map ss1:factor=4 --map lowrank --backward\n"
                "strut bench model gpt2 --fit 4 --train --csv models.csv\n"
+               "strut bench model gpt2 --preset krony-81m --preset krony-95m --context 256\n"
                "strut bench model runs/dense runs/healed --batch 8 --json",
     .option = bench_options,
     .least = 1,

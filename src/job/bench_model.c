@@ -196,6 +196,18 @@ static st_status model_fitted(model_bench *b, const char *type, st_err *e)
     return s;
 }
 
+/* One more row: the first model in the layout `name`. */
+static st_status model_preset(model_bench *b, const char *name, st_err *e)
+{
+    const char **maps = NULL;
+    int n = 0;
+    json_t *config = NULL;
+    st_status s = st_preset_join(name, NULL, 0, &maps, &n, e);
+    if (!s) s = st_model_remap(b->c[0].m, maps, n, NULL, 0, &config, e);
+    free(maps);
+    return s ? s : model_add(b, config, name, e);
+}
+
 static st_status model_cases(model_bench *b, st_err *e)
 {
     const st_bench_model_opts *o = b->o;
@@ -207,6 +219,8 @@ static st_status model_cases(model_bench *b, st_err *e)
         ST_TRY(st_model_remap(b->c[0].m, o->maps, o->nmaps, NULL, 0, &config, e));
         ST_TRY(model_add(b, config, name, e));
     }
+    for (int i = 0; i < o->npresets; i++)
+        ST_TRY(model_preset(b, o->presets[i], e));
     for (int i = 0; o->fit > 0.0 && st_map_types[i]; i++) {
         const char *type = st_map_types[i]->name;
         if (strcmp(type, "dense") == 0 || strcmp(type, "sum") == 0) continue;

@@ -366,6 +366,8 @@ typedef struct {
     int nmodels;
     const char *const *maps; /* "GLOB=SPEC": one more row, the first model with all of these */
     int nmaps;
+    const char *const *presets; /* names of layouts: one more row each */
+    int npresets;
     double fit;       /* not 0: one more row per type, with this many times fewer parameters in */
     const char *glob; /* these matrices; NULL: "h.*.mlp.*" */
     int64_t batch, context, decode; /* 0: 1, the model's, 32 tokens before the decoded one */

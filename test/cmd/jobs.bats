@@ -279,6 +279,25 @@ PY
     [[ $err == *"which model?"* ]]
 }
 
+@test "bench model --preset: a row per layout" {
+    cat >"$DIR/wide.json" <<'JSON'
+{"model_type": "gpt2", "n_layer": 1, "n_head": 12, "n_embd": 768, "n_positions": 8, "vocab_size": 64}
+JSON
+    apart "$STRUT" bench model "$DIR/wide.json" --preset krony-81m -p krony-95m --context 8 --reps 1 --json
+    [ "$code" = 0 ]
+    python3 - "$BATS_TEST_TMPDIR/out" <<'PY'
+import json, sys
+rows = json.load(open(sys.argv[1]))["rows"]
+assert [r["name"] for r in rows] == ["dense", "krony-81m", "krony-95m"]
+assert rows[0]["parameters"] - rows[1]["parameters"] == 2 * (768 * 3072 - 589828)
+assert rows[0]["parameters"] - rows[2]["parameters"] == 2 * (768 * 3072 - 1179650)
+assert rows[1]["macs_per_token"] < rows[2]["macs_per_token"] < rows[0]["macs_per_token"]
+PY
+    apart "$STRUT" bench model "$DIR/wide.json" --preset krony-18m
+    [ "$code" = 1 ]
+    [[ $err == *"did you mean"* ]]
+}
+
 @test "Ctrl-C: exit 130 and nothing half-written; a termination signal: 143" {
     "$STRUT" bench map --reps 100000 --budget 1000 --in 64 --out 64 >"$BATS_TEST_TMPDIR/out" 2>&1 &
     pid=$!
