@@ -8,6 +8,7 @@ void st_matrix_forward(st_stream *q, const st_matrix *w, st_tensor x, st_tensor 
                        st_arena *tmp)
 {
     st_stream_tag(q, w->name);
+    if (w->tap->fn) w->tap->fn(w->tap->ctx, q, w->name, x);
     st_linear_forward(q, &w->l, x, y, kept, tmp);
 }
 

@@ -239,15 +239,20 @@ static void gpt2_forward(st_model *m, st_stream *q, const st_lm_args *a, st_aren
     size_t mark = st_arena_mark(tmp);
     int64_t rows = a->batch * a->len, width = g->c.width;
     st_pass pass = {.batch = a->batch, .len = a->len, .kv = a->kv};
+    int64_t end = a->blocks ? a->first + a->blocks : g->c.layers;
     assert((a->kv ? a->kv->used : 0) + a->len <= g->c.context);
     assert(!a->last_only || !a->targets.data);
+    assert(end <= g->c.layers && (a->hidden.data || (!a->first && !a->blocks)));
 
-    st_tensor mean, rstd, x = st_take2(tmp, g->wte.dtype, rows, width);
-    st_stream_tag(q, "wte");
-    st_embed_fwd_args embed = gpt2_embed(g, a);
-    embed.y = x;
-    op->embed_fwd(q, &embed);
-    for (int64_t i = 0; i < g->c.layers; i++) {
+    st_tensor mean, rstd, x = a->hidden;
+    if (!x.data) x = st_take2(tmp, g->wte.dtype, rows, width);
+    if (!a->first) {
+        st_stream_tag(q, "wte");
+        st_embed_fwd_args embed = gpt2_embed(g, a);
+        embed.y = x;
+        op->embed_fwd(q, &embed);
+    }
+    for (int64_t i = a->first; i < end; i++) {
         st_block_acts acts;
         size_t layer = st_arena_mark(tmp);
         st_block_forward(q, &g->block[i], &pass, x, x, &acts, tmp);
@@ -260,7 +265,7 @@ static void gpt2_forward(st_model *m, st_stream *q, const st_lm_args *a, st_aren
         op->copy(q, &(st_copy_args){
                         .rows = a->batch, .cols = width, .ldx = a->len * width, .x = from, .y = x});
     }
-    if (a->logits.data || a->targets.data) {
+    if (!a->blocks && (a->logits.data || a->targets.data)) {
         st_stream_tag(q, "ln_f");
         x = gpt2_norm(g, q, x, &mean, &rstd, tmp);
         gpt2_head_forward(g, q, a, x, tmp);

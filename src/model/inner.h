@@ -31,6 +31,11 @@ typedef struct {
     st_tensor *w, *dw; /* where the network wants its views; dw absent when not training */
 } st_model_entry;
 
+typedef struct {
+    st_tap_fn *fn; /* NULL: none */
+    void *ctx;
+} st_tap;
+
 struct st_model {
     const st_model_type *type;
     void *net;
@@ -41,12 +46,14 @@ struct st_model {
     } * matrix;
     int64_t entries, entry_cap, matrices, matrix_cap, elements;
     st_tensor weights, grads; /* as bound */
+    st_tap tap;
 };
 
 /* Weight matrix with its name, which messages and profiles show. */
 typedef struct {
     st_linear l;
-    const char *name; /* the model's */
+    const char *name;  /* the model's */
+    const st_tap *tap; /* the model's */
 } st_matrix;
 
 typedef struct {

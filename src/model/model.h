@@ -96,8 +96,13 @@ typedef struct {
     st_tensor logits;  /* (batch*len, vocab) or, if last_only, (batch, vocab), F32; or absent */
     int last_only;     /* then no targets */
     st_kv *kv;         /* absent, or the cache that is read and grown by len */
-    float grad_scale;  /* grad only: gradient of the objective by each token's NLL */
-    uint64_t seed;     /* grad only: dropout */
+    /* forward only: a part of the network. x (batch*len, width) stays in `hidden`; begin at block
+     * `first` with the x there (0: with the embeddings); end after `blocks` of them, without a head
+     * (0: go to the end). No kv. */
+    st_tensor hidden;
+    int64_t first, blocks;
+    float grad_scale; /* grad only: gradient of the objective by each token's NLL */
+    uint64_t seed;    /* grad only: dropout */
 } st_lm_args;
 
 /* Inference: fills loss and/or logits. No dropout. Scratch from `tmp` (rewound). */
@@ -105,6 +110,11 @@ void st_model_forward(st_model *m, st_stream *q, const st_lm_args *a, st_arena *
 /* One training micro-step: fills loss and adds d(grad_scale * sum of losses) to the gradients.
  * Dropout as configured. */
 void st_model_grad(st_model *m, st_stream *q, const st_lm_args *a, st_arena *tmp);
+
+/* From now on `fn` is called before each matrix is multiplied, with its name and input (rows, in),
+ * in forward and grad; it may queue operations. NULL: no more. Dry runs do not call it. */
+typedef void st_tap_fn(void *ctx, st_stream *q, const char *matrix, st_tensor x);
+void st_model_tap(st_model *m, st_tap_fn *fn, void *ctx);
 
 /* Scratch bytes and cost of one call, by dry run of the same code; `grad` chooses which. Absent
  * ids, cache memory and, for grad, targets and loss are taken as present; whether `a` has logits

@@ -221,6 +221,7 @@ void st_add_matrix(st_builder *b, const char *name, int64_t in, int64_t out, st_
     m->matrix[m->matrices].name = copy;
     m->matrix[m->matrices++].spec = &x->l.spec;
     x->name = copy;
+    x->tap = &m->tap;
 }
 
 void st_add_weights(st_builder *b, st_matrix *x, float std, unsigned flags, bool bias)

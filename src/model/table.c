@@ -158,6 +158,11 @@ void st_model_grad(st_model *m, st_stream *q, const st_lm_args *a, st_arena *tmp
     m->type->grad(m, q, a, tmp);
 }
 
+void st_model_tap(st_model *m, st_tap_fn *fn, void *ctx)
+{
+    m->tap = (st_tap){fn, ctx};
+}
+
 /* Gives absent inputs addresses on a counting arena, so that the call takes its usual path. */
 static void plan_args(st_lm_args *a, st_kv *kv, const st_model *m, st_dtype t, bool grad,
                       st_arena *mem)
@@ -196,6 +201,7 @@ st_status st_model_plan(st_model *m, const st_stream *q, st_dtype t, const st_lm
     st_stream *dry = NULL;
     st_arena mem = {0}, tmp = {0};
     st_tensor weights = m->weights, grads = m->grads;
+    st_tap tap = m->tap;
     st_lm_args args = *a;
     st_kv kv;
     ST_TRY(plan_check(m, a, e));
@@ -206,7 +212,9 @@ st_status st_model_plan(st_model *m, const st_stream *q, st_dtype t, const st_lm
     plan_args(&args, &kv, m, t, grad, &mem);
     st_model_bind(m, st_take1(&mem, t, m->elements),
                   grad ? st_take1(&mem, ST_F32, m->elements) : (st_tensor){0});
+    m->tap.fn = NULL;
     (grad ? m->type->grad : m->type->forward)(m, dry, &args, &tmp);
+    m->tap = tap;
     st_model_bind(m, weights, grads);
     s = st_stream_sync(dry, e);
     if (!s && (tmp.peak == SIZE_MAX || mem.peak == SIZE_MAX)) {
