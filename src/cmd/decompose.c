@@ -39,6 +39,25 @@ static const cmd_option decompose_options[] = {
      .kind = CMD_TEXT,
      .value = "S,S,...",
      .help = "kron with scalars=1: the factor that each term starts with; not given: 1"},
+    {.name = "weights",
+     .letter = 'w',
+     .kind = CMD_TEXT,
+     .value = "TEXT",
+     .help = "weigh by what matrices are fed: a text (file, folder, archive), a shard of tokens "
+             "(.bin) or prepared data; the outputs' error on it is made small, not W's"},
+    {.name = "calibrate-tokens",
+     .kind = CMD_INT,
+     .value = "N",
+     .help = "how much of it is read",
+     .preset = "131072"},
+    {.name = "sequential",
+     .kind = CMD_FLAG,
+     .help = "look at a matrix's inputs when those before it are replaced"},
+    {.name = "field",
+     .kind = CMD_TEXT,
+     .value = "NAME",
+     .help = "of JSON lines, which holds the text",
+     .preset = "text"},
     {.name = "svd",
      .kind = CMD_TEXT,
      .value = "HOW",
@@ -101,13 +120,20 @@ static st_status decompose_run(const cmd_args *a, json_t **result, st_err *e)
                            .randomized = strcmp(cmd_text(a, "svd"), "randomized") == 0,
                            .seed = (uint64_t)cmd_int(a, "seed"),
                            .dtype = cmd_dtype(a, "dtype"),
-                           .replace = cmd_has(a, "force")};
+                           .replace = cmd_has(a, "force"),
+                           .weights = cmd_text(a, "weights"),
+                           .field = cmd_text(a, "field"),
+                           .calibrate_tokens = cmd_int(a, "calibrate-tokens"),
+                           .sequential = cmd_has(a, "sequential")};
     st_status s = decompose_scalars(cmd_text(a, "scalars"), &scalars, &o.nscalars, e);
     o.scalars = scalars;
     if (!s && nmaps == 0 && !o.preset)
         s = st_fail(e, ST_EARG, __FILE__, __LINE__,
                     "which matrices should become what? --map GLOB=SPEC, such as "
                     "--map 'h.*.mlp.*=monarch:blocks=4', or --preset krony-81m (see: strut maps)");
+    if (!s && o.sequential && !o.weights)
+        s = st_fail(e, ST_EARG, __FILE__, __LINE__,
+                    "--sequential says when inputs are looked at; give --weights TEXT as well");
     if (!s) s = st_decompose(a->word[0], a->word[1], &o, result, e);
     free(scalars);
     free(init);
@@ -118,7 +144,10 @@ static st_status decompose_run(const cmd_args *a, json_t **result, st_err *e)
 
 static void decompose_show(const json_t *r)
 {
-    cmd_grid g = {.head = "<matrix|<spec|<init|parameters|before|energy|error|alpha|time"};
+    bool text = json_object_get(r, "calibration") != NULL;
+    cmd_grid g = {.head = text ? "<matrix|<spec|<init|parameters|before|energy|error|outputs|alpha|"
+                                 "time"
+                               : "<matrix|<spec|<init|parameters|before|energy|error|alpha|time"};
     size_t i;
     json_t *m;
     json_array_foreach(json_object_get(r, "matrices"), i, m)
@@ -130,6 +159,10 @@ static void decompose_show(const json_t *r)
         cmd_grid_add(&g, "%s", cmd_count(cmd_get_int(m, "parameters_before")).s);
         cmd_grid_add(&g, "%.2f %%", 100.0 * cmd_get_num(m, "energy"));
         cmd_grid_add(&g, "%.4f", cmd_get_num(m, "error"));
+        if (text && json_object_get(m, "output_error"))
+            cmd_grid_add(&g, "%.4f", cmd_get_num(m, "output_error"));
+        else if (text)
+            cmd_grid_add(&g, "-");
         cmd_grid_add(&g, "%.3f", cmd_get_num(m, "alpha"));
         cmd_grid_add(&g, "%s", cmd_seconds(cmd_get_num(m, "seconds")).s);
     }
@@ -137,6 +170,17 @@ static void decompose_show(const json_t *r)
     int64_t now = cmd_get_int(r, "parameters"), before = cmd_get_int(r, "parameters_before");
     printf("\ntogether: energy %.2f %%, error %.4f\n", 100.0 * cmd_get_num(r, "energy"),
            cmd_get_num(r, "error"));
+    json_t *calibration = json_object_get(r, "calibration");
+    if (text) {
+        printf("outputs: their error on %s tokens of %s\n",
+               cmd_count(cmd_get_int(calibration, "tokens")).s, cmd_get_str(calibration, "text"));
+    }
+    json_array_foreach(json_object_get(r, "matrices"), i, m)
+    {
+        if (text && !json_is_true(json_object_get(m, "weighted")))
+            printf("%s: init %s takes no notice of the text\n", cmd_get_str(m, "name"),
+                   cmd_get_str(m, "init"));
+    }
     printf("%s: %s parameters, %.1f %% of %s; %zu matrices in %s\n", cmd_get_str(r, "out"),
            cmd_count(now).s, before ? 100.0 * (double)now / (double)before : 0.0,
            cmd_count(before).s, json_array_size(json_object_get(r, "matrices")),
@@ -152,10 +196,13 @@ const cmd_command cmd_decompose = {
         "new type; the rest, biases included, is copied. Energy is the share of the squared "
         "norm that is kept, error the relative distance |W - W'| / |W|. Matrices that are "
         "structured already are expanded first; SPEC dense expands them for good. A lm_head "
-        "tied to the embedding is replaced (and untied) by its exact name only, not by '*'.",
+        "tied to the embedding is replaced (and untied) by its exact name only, not by '*'. With "
+        "--weights TEXT every matrix is chosen by the error of its outputs on that text, "
+        "trace((W - W') C (W - W')^T) with C = E[x^T x]; `outputs` is its square root, relative.",
     .example = "strut decompose gpt2/ small/ --map 'h.*.mlp.*=monarch:blocks=4'\n"
                "strut decompose gpt2/ krony/ --preset krony-81m --init vl-norm\n"
                "strut decompose gpt2/ krony/ --preset krony-95m --init prune:second=0.1\n"
+               "strut decompose gpt2/ krony/ --map 'h.*.mlp.*=kron:m1=768,n1=768' --weights data/\n"
                "strut decompose gpt2/ out/ --map '*=lowrank:rank=128' --skip 'h.0.*' --json",
     .option = decompose_options,
     .least = 2,

@@ -1,10 +1,12 @@
 /* Replaces matrices of a trained model by structured ones that start from them: which become what,
  * how each starts, what came of it; the rest is copied. */
 /* SPDX-License-Identifier: MIT */
-#include "job/decompose.h"
+#include "job/calibrate.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+
+enum { DECOMPOSE_TOKENS = 131072 }; /* of a calibration text */
 
 /* ---- what changes --------------------------------------------------------------------------- */
 
@@ -66,7 +68,7 @@ static void decompose_matrix(void *ctx, const char *name, const st_spec *to)
     st_model_matrices(r->from, decompose_spec_of, &from);
     if (st_spec_equal(&from.spec, to)) return;
     st_decompose_item *x = &r->item[r->n++];
-    *x = (st_decompose_item){.name = name, .from = from.spec, .to = *to};
+    *x = (st_decompose_item){.name = name, .from = from.spec, .to = *to, .output_error = NAN};
     x->init = decompose_init(l, name);
     l->status = st_start_parse(&x->start, to, x->init, l->e);
     if (l->status) st_err_prefix(l->e, "%s", name);
@@ -116,6 +118,10 @@ static json_t *decompose_rows(const st_decompose_run *r)
                             (json_int_t)st_spec_weights(&x->from), "norm", sqrt(x->fit.total),
                             "energy", x->fit.energy, "error", sqrt(share), "alpha", x->fit.alpha,
                             "seconds", x->seconds));
+        json_t *row = json_array_get(rows, json_array_size(rows) - 1);
+        if (!isnan(x->output_error))
+            json_object_set_new(row, "output_error", json_real(x->output_error));
+        if (r->o->nids) json_object_set_new(row, "weighted", json_boolean(x->start.row->weighted));
     }
     return rows;
 }
@@ -148,7 +154,7 @@ st_status st_decompose_weights(const st_model *from, const float *flat, const st
     if (!s) s = decompose_items(&r, e);
     /* Everything of the same name and size first; what changes then overwrites what it makes. */
     if (!s) st_model_params(r.to, decompose_copy, &r);
-    if (!s) s = st_decompose_all(&r, e);
+    if (!s) s = o->nids ? st_calibrate_all(&r, e) : st_decompose_all(&r, e);
     if (!s) *matrices = decompose_rows(&r);
     free(r.item);
     if (!s) return ST_OK;
@@ -195,19 +201,44 @@ static st_status decompose_result(const st_model *from, const st_model *to, cons
     return ST_OK;
 }
 
-st_status st_decompose(const char *in, const char *out, const st_decompose_opts *o, json_t **result,
-                       st_err *e)
+/* The text that `given` names, as ids in *o. */
+static st_status decompose_text(const st_decompose_opts *given, const st_model *m,
+                                const st_bpe *tokenizer, st_decompose_opts *o, st_ids *ids,
+                                st_err *e)
+{
+    *o = *given;
+    if (!given->weights) return ST_OK;
+    int64_t limit = given->calibrate_tokens ? given->calibrate_tokens : DECOMPOSE_TOKENS;
+    if (limit < 1) ST_FAIL(e, ST_EARG, "calibration: %lld tokens", (long long)limit);
+    ST_TRY(st_calibrate_read(given->weights, given->field, tokenizer, limit, st_model_lm(m).context,
+                             ids, e));
+    o->ids = ids->id;
+    o->nids = ids->n;
+    return ST_OK;
+}
+
+st_status st_decompose(const char *in, const char *out, const st_decompose_opts *given,
+                       json_t **result, st_err *e)
 {
     st_model *from = NULL, *to = NULL;
     float *flat = NULL, *to_flat = NULL;
     st_bpe *tokenizer = NULL;
     json_t *matrices = NULL;
+    st_decompose_opts o;
+    st_ids ids = {0};
     double start = st_now();
-    st_status s = decompose_room(out, o->replace, e);
+    st_status s = decompose_room(out, given->replace, e);
     if (!s) s = st_folder_read(in, &from, &flat, &tokenizer, e);
-    if (!s) s = st_decompose_weights(from, flat, o, &to, &to_flat, &matrices, e);
-    if (!s) s = st_folder_save(out, o->replace, to, to_flat, o->dtype, tokenizer, e);
+    if (!s) s = decompose_text(given, from, tokenizer, &o, &ids, e);
+    if (!s) s = st_decompose_weights(from, flat, &o, &to, &to_flat, &matrices, e);
+    if (!s) s = st_folder_save(out, o.replace, to, to_flat, o.dtype, tokenizer, e);
     if (!s) s = decompose_result(from, to, out, matrices, st_now() - start, result, e);
+    if (!s && o.nids) {
+        json_object_set_new(*result, "calibration",
+                            json_pack("{s:s, s:I, s:b}", "text", o.weights, "tokens",
+                                      (json_int_t)o.nids, "sequential", o.sequential));
+    }
+    st_ids_free(&ids);
     json_decref(matrices);
     st_bpe_close(tokenizer);
     free(flat);

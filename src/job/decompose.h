@@ -12,7 +12,11 @@ typedef struct {
     st_start start;
     const char *init; /* its text */
     float std;        /* of a fresh W */
+    /* from text: where the forward comes to it, and what it is fed (NULL: not known) */
+    int64_t layer, place;
+    const float *in_cov, *out_weight;
     st_fit fit;
+    double output_error; /* of the outputs on the text, relative; NAN: not known */
     double seconds;
 } st_decompose_item;
 
@@ -32,5 +36,8 @@ st_tensor st_decompose_find(const st_model *m, const float *flat, const char *na
 st_theta st_decompose_theta(const st_model *m, const float *flat, const char *matrix);
 /* Every item, spread over the processors, with progress. ST_EINTR after Ctrl-C. */
 st_status st_decompose_all(st_decompose_run *r, st_err *e);
+/* Items [first, last) of them, silently, and the report at the end of all. */
+st_status st_decompose_range(st_decompose_run *r, int64_t first, int64_t last, st_err *e);
+void st_decompose_done(const st_decompose_run *r);
 
 #endif

@@ -2,6 +2,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "job/decompose.h"
 #include "job/spread.h"
+#include "linalg/linalg.h"
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -44,6 +46,30 @@ st_theta st_decompose_theta(const st_model *m, const float *flat, const char *ma
 
 /* ---- one matrix ----------------------------------------------------------------------------- */
 
+/* error: what is lost of the outputs on the text that in_cov is of, sqrt of
+ * trace((W - W') C (W - W')^T) / trace(W C W^T). */
+static st_status decompose_outputs(st_decompose_item *x, const float *w, const st_theta *t,
+                                   st_err *e)
+{
+    int64_t in = x->to.in, out = x->to.out;
+    double *c = st_calloc(in * in, sizeof *c);
+    float *v = st_calloc(in * out, sizeof *v);
+    st_status s = ST_OK;
+    if (!c || !v) s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "out of memory");
+    if (!s) s = st_map_expand(&x->to, t, st_view2(v, ST_F32, out, in), e);
+    for (int64_t i = 0; i < in * in && !s; i++)
+        c[i] = (double)x->in_cov[i];
+    for (int64_t i = 0; i < in * out && !s; i++)
+        v[i] = w[i] - v[i];
+    if (!s) {
+        double all = st_norm_under(w, out, in, c), lost = st_norm_under(v, out, in, c);
+        x->output_error = all > 0.0 ? sqrt(fmax(lost, 0.0) / all) : 0.0;
+    }
+    free(c);
+    free(v);
+    return s;
+}
+
 static st_status decompose_one(const st_decompose_run *r, st_decompose_item *x, st_err *e)
 {
     double start = st_now();
@@ -60,9 +86,12 @@ static st_status decompose_one(const st_decompose_run *r, st_decompose_item *x, 
                            .scalars = r->o->scalars,
                            .nscalars = r->o->nscalars,
                            .std = x->std,
-                           .name = x->name};
+                           .name = x->name,
+                           .in_cov = x->in_cov,
+                           .out_weight = x->out_weight};
     if (!s && !dense) s = st_map_expand(&x->from, &old, source, e);
     if (!s) s = st_map_start(&x->to, &x->start, source, &new, &how, &x->fit, e);
+    if (!s && x->in_cov) s = decompose_outputs(x, source.data, &new, e);
     if (s) st_err_prefix(e, "%s", x->name);
     x->seconds = st_now() - start;
     free(w);
@@ -71,26 +100,43 @@ static st_status decompose_one(const st_decompose_run *r, st_decompose_item *x, 
 
 /* ---- all of them ---------------------------------------------------------------------------- */
 
+typedef struct {
+    st_decompose_run *run;
+    int64_t first;
+} decompose_pieces;
+
 static st_status decompose_piece(void *ctx, int64_t i, st_err *e)
 {
-    st_decompose_run *r = ctx;
-    return decompose_one(r, &r->item[i], e);
+    decompose_pieces *p = ctx;
+    return decompose_one(p->run, &p->run->item[p->first + i], e);
 }
 
 static const char *decompose_name(void *ctx, int64_t i)
 {
-    return ((const st_decompose_run *)ctx)->item[i].name;
+    const decompose_pieces *p = ctx;
+    return p->run->item[p->first + i].name;
 }
 
-st_status st_decompose_all(st_decompose_run *r, st_err *e)
+static st_status decompose_spread(st_decompose_run *r, int64_t first, int64_t last, bool quiet,
+                                  st_err *e)
 {
-    ST_TRY(st_spread(&(st_spread_args){.what = "decompose",
+    return st_spread(&(st_spread_args){.what = "decompose",
                                        .unit = "matrices",
-                                       .n = r->n,
+                                       .n = last - first,
                                        .work = decompose_piece,
                                        .name = decompose_name,
-                                       .ctx = r},
-                     e));
+                                       .ctx = &(decompose_pieces){r, first},
+                                       .quiet = quiet},
+                     e);
+}
+
+st_status st_decompose_range(st_decompose_run *r, int64_t first, int64_t last, st_err *e)
+{
+    return decompose_spread(r, first, last, true, e);
+}
+
+void st_decompose_done(const st_decompose_run *r)
+{
     double total = 0.0, kept = 0.0;
     for (int64_t i = 0; i < r->n; i++) {
         total += r->item[i].fit.total;
@@ -105,5 +151,11 @@ st_status st_decompose_all(st_decompose_run *r, st_err *e)
                              .unit = "matrices",
                              .detail = detail,
                              .last = true});
+}
+
+st_status st_decompose_all(st_decompose_run *r, st_err *e)
+{
+    ST_TRY(decompose_spread(r, 0, r->n, false, e));
+    st_decompose_done(r);
     return ST_OK;
 }

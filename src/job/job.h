@@ -273,13 +273,25 @@ typedef struct {
     uint64_t seed;
     st_dtype dtype; /* of the stored weights */
     bool replace;
+    /* Calibration: `weights` names a text (documents as st_docs reads them, through the model's
+     * tokenizer), a shard of tokens or a folder of prepared data; at most `calibrate_tokens` (0:
+     * 131072) of it say what the matrices' inputs are like, and each matrix is chosen by the error
+     * of its outputs. `sequential`: those before a matrix are replaced before its inputs are looked
+     * at. st_decompose_weights takes the tokens themselves. */
+    const char *weights, *field; /* field of JSON lines; NULL: "text" */
+    int64_t calibrate_tokens;
+    bool sequential;
+    const int32_t *ids;
+    int64_t nids;
 } st_decompose_opts;
 /* Replaces every matching matrix of a model folder by one of its new type, started from the old one
  * as `init` says, and copies the rest. Matrices that are structured already are expanded first. A
  * tied lm_head is replaced (and untied) only by a glob that is its exact name. Result: out,
  * seconds, parameters, parameters_before, mean_energy, energy, error (of all together), matrices: a
  * list of {name, spec, from, init, parameters, parameters_before, norm, energy, error, alpha,
- * seconds}; norm is |W| (Frobenius), error |W - W'| / |W|, energy and alpha as in st_fit. */
+ * seconds}; norm is |W| (Frobenius), error |W - W'| / |W|, energy and alpha as in st_fit. With a
+ * calibration text also calibration {text, tokens, sequential} and of a matrix output_error (of its
+ * outputs on the text, relative) and weighted (whether its init took notice of the text). */
 st_status st_decompose(const char *in, const char *out, const st_decompose_opts *o, json_t **result,
                        st_err *e);
 /* The same in memory: *to and *to_flat (host F32) are new, *matrices a new reference. */

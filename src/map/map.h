@@ -89,6 +89,7 @@ typedef struct {
     const char *name, *help;
     st_init_knob knob[ST_INIT_KNOBS];
     bool normalize; /* W' is scaled to |W'| = |W| afterwards */
+    bool weighted;  /* takes notice of in_cov and out_weight */
     /* As st_map_type.project, with the values of the knobs. */
     st_status (*fill)(const st_spec *s, st_tensor w, const st_theta *t, const double *knob,
                       const st_project_opts *how, st_err *e);

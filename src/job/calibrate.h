@@ -1,0 +1,57 @@
+/* calibrate: what a model's matrices are fed by real text, layer by layer. Inside job only. */
+/* SPDX-License-Identifier: MIT */
+#ifndef ST_JOB_CALIBRATE_H
+#define ST_JOB_CALIBRATE_H
+
+#include "job/decompose.h"
+
+/* A copy of a model with every block's matrices dense, and text whose residual stream has got as
+ * far as some layer: memory of sequences * len * width numbers beside the weights. */
+typedef struct {
+    st_model *m;
+    st_stream *q;
+    st_arena weights, mem; /* weights; ids, residual stream and scratch */
+    st_tensor flat, ids, hidden, chunk, loss;
+    int64_t sequences, len, batch, layers, width, vocab;
+    int64_t done, total; /* tokens through a layer, for progress */
+    const char *detail;
+} st_calibration;
+
+/* `n` ids in sequences of the model's context (one shorter one if there are fewer; what is over is
+ * left out). Ids beyond the vocabulary are ST_EFORMAT. Close in any case. */
+st_status st_calibration_open(st_calibration *c, const st_model *m, const float *flat,
+                              const int32_t *ids, int64_t n, st_err *e);
+void st_calibration_close(st_calibration *c);
+
+/* A matrix to be watched. */
+typedef struct {
+    const char *name;
+    int64_t in;
+    float *cov; /* (in, in) host, E[x^T x]; set */
+} st_calibration_want;
+/* Runs all text through layer `layer` (the number of layers: through the head), which is where the
+ * text has got to, and fills what the wanted matrices of that layer saw. `advance`: the text is
+ * then behind the layer. */
+st_status st_calibration_pass(st_calibration *c, int64_t layer, st_calibration_want *want, int n,
+                              bool advance, st_err *e);
+/* From now on matrix `name` is W (host, dense). */
+void st_calibration_put(st_calibration *c, const char *name, const float *w);
+/* The layer of each of the run's items and its place in the order of the forward; the number of
+ * layers for a head, -1 for what no layer multiplies by (an embedding). */
+st_status st_calibration_order(st_calibration *c, st_decompose_run *r, st_err *e);
+/* How often each id occurs in the text, (vocab). NULL: out of memory. */
+float *st_calibration_counts(const st_calibration *c);
+
+/* Does a decomposition whose options have text: every item from the statistics of its input. */
+st_status st_calibrate_all(st_decompose_run *r, st_err *e);
+/* E[h_k^2] of the inputs of matrix `suffix` of each layer ("mlp.c_proj": hidden units), (layers,
+ * in) in new memory. */
+st_status st_calibrate_squares(const st_model *m, const float *flat, const int32_t *ids, int64_t n,
+                               const char *suffix, float **out, st_err *e);
+/* At most `limit` ids of a text (documents of files, folders and archives, each followed by
+ * end-of-text) or, for PATH.bin and a folder with train.bin, of a shard: then in runs of `run` from
+ * all over it. */
+st_status st_calibrate_read(const char *path, const char *field, const st_bpe *tokenizer,
+                            int64_t limit, int64_t run, st_ids *ids, st_err *e);
+
+#endif
