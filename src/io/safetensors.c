@@ -19,12 +19,9 @@ typedef struct {
     st_header header; /* its tensors have become rows */
 } safetensors_own;
 
-/* A legal length, or the brace of a header whose length is damaged. */
 static bool safetensors_probe(const st_weights_look *l)
 {
-    uint64_t length;
-    memcpy(&length, l->head, 8);
-    return l->size >= 8 && (length <= HEADER_MAX || l->head[8] == '{');
+    return l->head[8] == '{';
 }
 
 static int safetensors_by_offset(const void *a, const void *b)
@@ -47,8 +44,8 @@ static st_status safetensors_header(st_weights *w, safetensors_own *own, size_t 
     ST_TRY(st_weights_pread(w, &length, 8, 0, e));
     if (length > HEADER_MAX) {
         ST_FAIL(e, ST_EFORMAT,
-                "%s: header of %llu bytes, at most %u are legal; it is damaged: get "
-                "it again",
+                "%s: header of %llu bytes, at most %u are legal; it is no file of tensors that is "
+                "known, or damaged: get it again",
                 w->path, (unsigned long long)length, HEADER_MAX);
     }
     if ((int64_t)length > w->size - 8) {

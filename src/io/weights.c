@@ -12,7 +12,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static const st_container *const weights_forms[] = {&st_container_safetensors};
+static const st_container *const weights_forms[] = {&st_container_torch, &st_container_torch_legacy,
+                                                    &st_container_safetensors};
 
 st_status st_weights_pread(const st_weights *w, void *to, size_t n, int64_t at, st_err *e)
 {
@@ -47,7 +48,7 @@ static bool weights_begins(const unsigned char *head, const char *with)
     return n + strlen(with) < 64 && strncasecmp((const char *)head + n, with, strlen(with)) == 0;
 }
 
-/* What a file that no reader knows probably is, and what to do. */
+/* What a file that no reader knows probably is, and what to do; NULL: no idea. */
 static const char *weights_guess(const st_weights_look *l)
 {
     const unsigned char *h = l->head;
@@ -57,12 +58,28 @@ static const char *weights_guess(const st_weights_look *l)
     if (weights_begins(h, "<!doctype html") || weights_begins(h, "<html")) {
         return "it is a web page, not what it links to: download the file itself";
     }
-    if (memcmp(h, "PK\3\4", 4) == 0 || memcmp(h, "\x80\2", 2) == 0) {
-        return "it is a PyTorch archive: save it as safetensors first";
+    if (memcmp(h + 257, "ustar", 5) == 0) {
+        return "it is a tar archive, which PyTorch's .pth.tar files are not in spite of their "
+               "name: "
+               "unpack it first";
+    }
+    if (memcmp(h, "\x1f\x8b", 2) == 0 || memcmp(h, "\x28\xb5\x2f\xfd", 4) == 0 ||
+        memcmp(h,
+               "\xfd"
+               "7zXZ",
+               5) == 0) {
+        return "it is compressed: unpack it first";
+    }
+    if (memcmp(h, "\x89HDF", 4) == 0) {
+        return "it is an HDF5 file (TensorFlow), which is not read: save it as safetensors";
+    }
+    if (h[0] == 0x80 && h[1] >= 2 && h[1] <= 5) {
+        return "it is a Python pickle, but none of torch.save: load it where you trust it and save "
+               "model.state_dict()";
     }
     if (memcmp(h, "GGUF", 4) == 0) return "it is a GGUF file, which is not read";
     if (l->size < 8) return "too few for any: get it again";
-    return "it is no file of weights, or damaged: get it again";
+    return NULL;
 }
 
 static st_status weights_file(st_weights *w, st_weights_look *look, st_err *e)
@@ -100,6 +117,21 @@ static st_status weights_names(st_weights *w, st_err *e)
     return ST_OK;
 }
 
+static st_status weights_choose(st_weights *w, const st_weights_look *look, st_err *e)
+{
+    for (size_t i = 0; !w->form && i < sizeof weights_forms / sizeof *weights_forms; i++) {
+        if (weights_forms[i]->probe(look)) w->form = weights_forms[i];
+    }
+    const char *why = w->form ? NULL : weights_guess(look);
+    if (why) {
+        ST_FAIL(e, ST_EFORMAT, "%s: has %lld bytes and is no file of tensors that can be read: %s",
+                w->path, (long long)w->size, why);
+    }
+    /* Else a damaged header: safetensors' own reader says where. */
+    if (!w->form) w->form = &st_container_safetensors;
+    return ST_OK;
+}
+
 st_status st_weights_open_dict(st_weights **out, const char *path, const char *dict, st_err *e)
 {
     *out = NULL;
@@ -112,15 +144,7 @@ st_status st_weights_open_dict(st_weights **out, const char *path, const char *d
     st_status s =
         w->path ? ST_OK : st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "%s: out of memory", path);
     if (!s) s = weights_file(w, &look, e);
-    for (size_t i = 0; !s && !w->form && i < sizeof weights_forms / sizeof *weights_forms; i++) {
-        if (weights_forms[i]->probe(&look)) w->form = weights_forms[i];
-    }
-    if (!s && !w->form) {
-        s = st_fail(e, ST_EFORMAT, __FILE__, __LINE__,
-                    "%s: has %lld bytes and is no safetensors "
-                    "file: %s",
-                    path, (long long)look.size, weights_guess(&look));
-    }
+    if (!s) s = weights_choose(w, &look, e);
     if (!s) s = w->form->open(w, e);
     if (!s) s = weights_names(w, e);
     if (s) {

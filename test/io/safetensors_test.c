@@ -457,7 +457,7 @@ static void test_no_file_of_this_kind(void **state)
     assert_says(&e, "git lfs pull");
     st_test_write(path, "PK\3\4aaaaaaaaaaaaaaaa", 20);
     assert_st(st_weights_open(&f, path, &e), ST_EFORMAT, &e);
-    assert_says(&e, "PyTorch archive");
+    assert_says(&e, "zip archive");
     assert_st(st_weights_open(&f, dir, &e), ST_EARG, &e);
     assert_st(st_weights_open(&f, "/dev/zero", &e), ST_EARG, &e);
     assert_st(st_weights_open(&f, st_test_path(dir, "none"), &e), ST_EIO, &e);
