@@ -124,6 +124,13 @@ static st_lm_shape gpt2_lm(const st_model *m)
                          .gelu = c->gelu};
 }
 
+/* What a teacher's inference leaves for its student. */
+typedef struct {
+    const gpt2 *g;    /* NULL: no teacher */
+    st_tensor normed; /* (rows, its width) what its head reads */
+    st_tensor last;   /* its last block's output; that of block i is g->acts[i + 1].x */
+} gpt2_taught;
+
 /* ---- the head ------------------------------------------------------------------------------- */
 
 /* Rows of logits that exist at a time, of `rows`; equal chunks, at most 128 MiB of float32. Each
@@ -145,10 +152,10 @@ static st_tensor gpt2_take_logits(const gpt2 *g, int64_t rows, st_dtype t, st_ar
     return st_take2(tmp, dense ? ST_F32 : t, rows, g->c.vocab);
 }
 
-static st_tensor gpt2_norm(const gpt2 *g, st_stream *q, st_tensor x, st_tensor *mean,
+static st_tensor gpt2_norm(const gpt2 *g, st_stream *q, st_tensor x, st_tensor y, st_tensor *mean,
                            st_tensor *rstd, st_arena *tmp)
 {
-    st_tensor y = st_take2(tmp, x.dtype, x.dim[0], g->c.width);
+    if (!y.data) y = st_take2(tmp, x.dtype, x.dim[0], g->c.width);
     *mean = st_take1(tmp, ST_F32, x.dim[0]);
     *rstd = st_take1(tmp, ST_F32, x.dim[0]);
     st_stream_ops(q)->norm_fwd(q, &(st_norm_fwd_args){.rows = x.dim[0],
@@ -194,11 +201,42 @@ static void gpt2_head_forward(const gpt2 *g, st_stream *q, const st_lm_args *a, 
     }
 }
 
-/* Losses of rows x (after ln_f); dx and the head's gradients by them. */
-static void gpt2_head_grad(const gpt2 *g, st_stream *q, const st_lm_args *a, st_tensor x,
-                           st_tensor dx, st_arena *tmp)
+/* dy and the losses of a chunk of n rows from r on, of its logits y and the teacher's. */
+static void gpt2_chunk_grad(st_stream *q, const st_lm_args *a, const gpt2_taught *taught, int64_t r,
+                            int64_t n, st_tensor y, st_tensor dy, st_arena *tmp)
 {
     const st_ops *op = st_stream_ops(q);
+    st_tensor targets = st_slice(a->targets, r, n), loss = a->loss;
+    if (loss.data) loss = st_slice(loss, r, n);
+    if (!taught->g || a->teach->kl_scale == 0.0f) {
+        op->xent(q, &(st_xent_args){.rows = n,
+                                    .width = y.dim[1],
+                                    .logits = y,
+                                    .targets = targets,
+                                    .loss = loss,
+                                    .dlogits = dy,
+                                    .scale = a->grad_scale});
+        return;
+    }
+    st_tensor from = taught->normed, t = gpt2_take_logits(taught->g, n, from.dtype, tmp);
+    st_matrix_forward(q, &taught->g->head, st_rows(from, r, n), t, (st_tensor){0}, tmp);
+    op->distill(q, &(st_distill_args){.rows = n,
+                                      .width = y.dim[1],
+                                      .logits = y,
+                                      .teacher = t,
+                                      .targets = targets,
+                                      .loss = loss,
+                                      .kl = st_slice(a->teach->kl, r, n),
+                                      .dlogits = dy,
+                                      .scale = a->grad_scale,
+                                      .kl_scale = a->teach->kl_scale,
+                                      .temperature = a->teach->temperature});
+}
+
+/* Losses of rows x (after ln_f); dx and the head's gradients by them. */
+static void gpt2_head_grad(const gpt2 *g, st_stream *q, const st_lm_args *a,
+                           const gpt2_taught *taught, st_tensor x, st_tensor dx, st_arena *tmp)
+{
     int64_t chunk = gpt2_chunk(g, x.dim[0]), vocab = g->c.vocab, kept = st_linear_kept(&g->head.l);
     for (int64_t r = 0; r < x.dim[0]; r += chunk) {
         size_t mark = st_arena_mark(tmp);
@@ -207,13 +245,7 @@ static void gpt2_head_grad(const gpt2 *g, st_stream *q, const st_lm_args *a, st_
         st_tensor y = gpt2_take_logits(g, n, x.dtype, tmp);
         st_tensor dy = y.dtype == x.dtype ? y : st_take2(tmp, x.dtype, n, vocab);
         st_matrix_forward(q, &g->head, st_rows(x, r, n), y, keep, tmp);
-        op->xent(q, &(st_xent_args){.rows = n,
-                                    .width = vocab,
-                                    .logits = y,
-                                    .targets = st_slice(a->targets, r, n),
-                                    .loss = a->loss.data ? st_slice(a->loss, r, n) : a->loss,
-                                    .dlogits = dy,
-                                    .scale = a->grad_scale});
+        gpt2_chunk_grad(q, a, taught, r, n, y, dy, tmp);
         st_matrix_backward(q, &g->head, st_rows(x, r, n), keep, dy, st_rows(dx, r, n), tmp);
         st_arena_rewind(tmp, mark);
     }
@@ -267,11 +299,86 @@ static void gpt2_forward(st_model *m, st_stream *q, const st_lm_args *a, st_aren
     }
     if (!a->blocks && (a->logits.data || a->targets.data)) {
         st_stream_tag(q, "ln_f");
-        x = gpt2_norm(g, q, x, &mean, &rstd, tmp);
+        x = gpt2_norm(g, q, x, (st_tensor){0}, &mean, &rstd, tmp);
         gpt2_head_forward(g, q, a, x, tmp);
     }
     st_stream_tag(q, NULL);
     st_arena_rewind(tmp, mark);
+}
+
+/* The teacher's forward. Its scratch is given back, unless all its states are wanted. */
+static gpt2_taught gpt2_teacher(st_stream *q, const st_lm_args *a, st_arena *tmp)
+{
+    const st_ops *op = st_stream_ops(q);
+    if (!a->teach) return (gpt2_taught){0};
+    gpt2_taught k = {.g = a->teach->teacher->net};
+    const gpt2 *g = k.g;
+    bool states = a->teach->hidden_scale != 0.0f || a->teach->embed_scale != 0.0f;
+    st_dtype t = g->wte.dtype;
+    int64_t rows = a->batch * a->len, width = g->c.width;
+    st_pass pass = {.batch = a->batch, .len = a->len};
+    assert(a->teach->teacher->type == &st_model_gpt2 && a->len <= g->c.context);
+
+    k.normed = st_take2(tmp, t, rows, width);
+    size_t mark = st_arena_mark(tmp);
+    st_tensor mean, rstd, x = st_take2(tmp, t, rows, width);
+    st_stream_tag(q, "teacher");
+    st_embed_fwd_args embed = gpt2_embed(g, a);
+    embed.y = x;
+    op->embed_fwd(q, &embed);
+    for (int64_t i = 0; i < g->c.layers; i++) {
+        st_tensor y = states ? st_take2(tmp, t, rows, width) : x;
+        size_t layer = st_arena_mark(tmp);
+        st_block_forward(q, &g->block[i], &pass, x, y, &g->acts[i], tmp);
+        st_arena_rewind(tmp, layer);
+        x = y;
+    }
+    k.last = x;
+    size_t end = st_arena_mark(tmp);
+    gpt2_norm(g, q, x, k.normed, &mean, &rstd, tmp);
+    st_arena_rewind(tmp, states ? end : mark);
+    return k;
+}
+
+/* d += the gradient of scale times the distance of x from the teacher's t. */
+static void gpt2_match(st_stream *q, const st_teach *teach, float scale, st_tensor x, st_tensor t,
+                       st_tensor loss, st_tensor d)
+{
+    st_stream_ops(q)->match(q, &(st_match_args){.rows = x.dim[0],
+                                                .width = x.dim[1],
+                                                .x = x,
+                                                .t = t,
+                                                .loss = loss,
+                                                .dx = d,
+                                                .scale = scale,
+                                                .relative = teach->relative});
+}
+
+/* The output of block i, in training; `last` that of the last one. */
+static st_tensor gpt2_output(const gpt2 *g, int64_t i, st_tensor last)
+{
+    return i + 1 < g->c.layers ? g->acts[i + 1].x : last;
+}
+
+/* d: gradient of the last block's output x on entry, of the first one's input on return. */
+static void gpt2_blocks_backward(const gpt2 *g, st_stream *q, const st_lm_args *a,
+                                 const st_pass *pass, const gpt2_taught *taught, st_tensor x,
+                                 st_tensor d, st_arena *tmp)
+{
+    const st_ops *op = st_stream_ops(q);
+    const st_teach *teach = a->teach;
+    bool hidden = teach && teach->hidden_scale != 0.0f, embed = teach && teach->embed_scale != 0.0f;
+    if (hidden) op->fill(q, &(st_fill_args){.x = teach->hidden});
+    for (int64_t i = g->c.layers - 1; i >= 0; i--) {
+        if (hidden) {
+            gpt2_match(q, teach, teach->hidden_scale, gpt2_output(g, i, x),
+                       gpt2_output(taught->g, i, taught->last), teach->hidden, d);
+        }
+        st_block_backward(q, &g->block[i], pass, &g->acts[i], d, tmp);
+    }
+    if (!embed) return;
+    op->fill(q, &(st_fill_args){.x = teach->embed});
+    gpt2_match(q, teach, teach->embed_scale, g->acts[0].x, taught->g->acts[0].x, teach->embed, d);
 }
 
 static void gpt2_grad(st_model *m, st_stream *q, const st_lm_args *a, st_arena *tmp)
@@ -285,6 +392,8 @@ static void gpt2_grad(st_model *m, st_stream *q, const st_lm_args *a, st_arena *
     st_pass pass = {.batch = a->batch, .len = a->len, .train = true, .seed = a->seed};
     st_dtype t = g->wte.dtype;
     assert(!a->kv && a->len <= g->c.context && a->targets.data && m->grads.data);
+
+    gpt2_taught taught = gpt2_teacher(q, a, tmp);
 
     /* forward: everything backward reads stays on `tmp` */
     st_tensor mean, rstd, x = st_take2(tmp, t, rows, width);
@@ -301,11 +410,11 @@ static void gpt2_grad(st_model *m, st_stream *q, const st_lm_args *a, st_arena *
         x = y;
     }
     st_stream_tag(q, "ln_f");
-    st_tensor xf = gpt2_norm(g, q, x, &mean, &rstd, tmp);
+    st_tensor xf = gpt2_norm(g, q, x, (st_tensor){0}, &mean, &rstd, tmp);
 
     /* head: forward, loss and backward, a chunk of rows at a time */
     st_tensor d = st_take2(tmp, t, rows, width);
-    gpt2_head_grad(g, q, a, xf, d, tmp);
+    gpt2_head_grad(g, q, a, &taught, xf, d, tmp);
 
     /* backward: d is the gradient of what the line's forward twin wrote */
     st_stream_tag(q, "ln_f");
@@ -319,9 +428,7 @@ static void gpt2_grad(st_model *m, st_stream *q, const st_lm_args *a, st_arena *
                                         .dx = d,
                                         .dgain = g->ln_f.dgain,
                                         .dbias = g->ln_f.dbias});
-    for (int64_t i = g->c.layers - 1; i >= 0; i--) {
-        st_block_backward(q, &g->block[i], &pass, &g->acts[i], d, tmp);
-    }
+    gpt2_blocks_backward(g, q, a, &pass, &taught, x, d, tmp);
     st_stream_tag(q, "wte");
     if (drop > 0.0f) {
         op->residual_bwd(q, &(st_residual_bwd_args){.dy = d, .db = d, .drop = drop, .seed = seed});

@@ -87,6 +87,20 @@ typedef struct {
 void st_kv_take(st_kv *kv, const st_model *m, st_dtype t, int64_t batch, int64_t capacity,
                 st_arena *a);
 
+/* What a model in training is taught by another one, beside its targets. Per token
+ *   kl      KL(p_t || p) of the next-token distributions at temperature T (Hinton et al. 2015)
+ *   hidden  sum over blocks of w |h - h_t|^2, h their outputs
+ *   embed   w |x - x_t|^2, x what enters the first block
+ * with w = 1/|h_t|^2 (relative) or 1/width; the objective has kl_scale T^2 times the first and the
+ * other two times their scales, summed over tokens. A part whose scale is 0 costs nothing. */
+typedef struct {
+    st_model *teacher; /* bound; the same vocabulary, at least `len` positions; for hidden and embed
+                        * the same width, for hidden the same number of blocks */
+    float kl_scale, temperature, hidden_scale, embed_scale;
+    int relative;
+    st_tensor kl, hidden, embed; /* (batch*len) F32, set; each absent where its scale is 0 */
+} st_teach;
+
 typedef struct {
     int64_t batch, len; /* ids (batch, len) I32 on the device, all < vocab; positions from kv->used
                            (or 0); their end must be within the context */
@@ -101,8 +115,9 @@ typedef struct {
      * (0: go to the end). No kv. */
     st_tensor hidden;
     int64_t first, blocks;
-    float grad_scale; /* grad only: gradient of the objective by each token's NLL */
-    uint64_t seed;    /* grad only: dropout */
+    float grad_scale;      /* grad only: gradient of the objective by each token's NLL */
+    uint64_t seed;         /* grad only: dropout */
+    const st_teach *teach; /* grad only: absent, or the teacher */
 } st_lm_args;
 
 /* Inference: fills loss and/or logits. No dropout. Scratch from `tmp` (rewound). */

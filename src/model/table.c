@@ -164,13 +164,18 @@ void st_model_tap(st_model *m, st_tap_fn *fn, void *ctx)
 }
 
 /* Gives absent inputs addresses on a counting arena, so that the call takes its usual path. */
-static void plan_args(st_lm_args *a, st_kv *kv, const st_model *m, st_dtype t, bool grad,
-                      st_arena *mem)
+static void plan_args(st_lm_args *a, st_kv *kv, st_teach *teach, const st_model *m, st_dtype t,
+                      bool grad, st_arena *mem)
 {
     int64_t rows = a->batch * a->len;
     if (!a->ids.data) a->ids = st_take1(mem, ST_I32, rows);
     if (grad && !a->targets.data) a->targets = st_take1(mem, ST_I32, rows);
     if (grad && !a->loss.data) a->loss = st_take1(mem, ST_F32, rows);
+    if (grad && a->teach) {
+        *teach = *a->teach;
+        teach->kl = teach->hidden = teach->embed = st_take1(mem, ST_F32, rows);
+        a->teach = teach;
+    }
     if (!a->kv) return;
     *kv = *a->kv; /* the run moves `used` on */
     if (!kv->k.data) st_kv_take(kv, m, t, kv->batch, kv->capacity, mem);
@@ -204,12 +209,13 @@ st_status st_model_plan(st_model *m, const st_stream *q, st_dtype t, const st_lm
     st_tap tap = m->tap;
     st_lm_args args = *a;
     st_kv kv;
+    st_teach teach;
     ST_TRY(plan_check(m, a, e));
     st_status s = st_stream_dry(&dry, q, e);
     if (!s) s = st_device_arena(dry, 0, &mem, e);
     if (!s) s = st_device_arena(dry, 0, &tmp, e);
     if (s) goto out;
-    plan_args(&args, &kv, m, t, grad, &mem);
+    plan_args(&args, &kv, &teach, m, t, grad, &mem);
     st_model_bind(m, st_take1(&mem, t, m->elements),
                   grad ? st_take1(&mem, ST_F32, m->elements) : (st_tensor){0});
     m->tap.fn = NULL;

@@ -1,7 +1,7 @@
 /* A model with every type of matrix in every place: gradients by finite differences, decoding with
  * a cache, batches, chunks of the head, dropout, bfloat16. */
 /* SPDX-License-Identifier: MIT */
-#include "rig.h"
+#include "slope.h"
 
 static const char *const tiny =
     "{\"vocab_size\": 96, \"n_positions\": 16, \"n_embd\": 32, \"n_layer\": 2, \"n_head\": 2,"
@@ -65,98 +65,6 @@ static void for_types(void (*test)(rig *r, const char *type))
 }
 
 /* ---- gradients ------------------------------------------------------------------------------ */
-
-typedef struct {
-    rig *r;
-    const st_lm_args *a;
-    bool train; /* the loss of the training call (with dropout), not of the forward */
-    float *grad;
-    const char *type;
-} slope;
-
-static double slope_loss(slope *s)
-{
-    (s->train ? st_model_grad : st_model_forward)(s->r->m, s->r->q, s->a, &s->r->tmp);
-    float *nll = rig_get(s->r, s->a->loss);
-    double sum = 0;
-    for (int64_t i = 0; i < s->a->batch * s->a->len; i++)
-        sum += (double)nll[i];
-    test_free(nll);
-    return sum * (double)s->a->grad_scale;
-}
-
-/* d loss / d h at w + h v by a five-point difference, error O(h^4); h up to 1 % of w, or 0.01. */
-static double slope_along(slope *s, st_tensor w, const float *v)
-{
-    int64_t n = st_numel(w);
-    float *w0 = rig_get(s->r, w), *x = test_malloc((size_t)n * sizeof *x);
-    double sum = 0, length = 0;
-    for (int64_t i = 0; i < n; i++)
-        length += (double)w0[i] * (double)w0[i];
-    const float step = (float)(0.005 * fmax(1.0, sqrt(length)));
-    static const struct {
-        float at;
-        double weight;
-    } point[] = {{-2, 1}, {-1, -8}, {1, 8}, {2, -1}};
-    for (int k = 0; k < 4; k++) {
-        for (int64_t i = 0; i < n; i++)
-            x[i] = w0[i] + point[k].at * step * v[i];
-        rig_set(s->r, w, x);
-        sum += point[k].weight * slope_loss(s);
-    }
-    rig_set(s->r, w, w0);
-    test_free(w0);
-    test_free(x);
-    return sum / (12.0 * (double)step);
-}
-
-static double slope_unit(float *v, int64_t n)
-{
-    double sum = 0;
-    for (int64_t i = 0; i < n; i++)
-        sum += (double)v[i] * (double)v[i];
-    double norm = sqrt(sum);
-    for (int64_t i = 0; i < n; i++)
-        v[i] = (float)((double)v[i] / norm);
-    return norm;
-}
-
-/* Along the gradient and along a random direction. */
-static void slope_param(void *ctx, const st_param *p)
-{
-    slope *s = ctx;
-    int64_t n = st_numel(p->w);
-    const float *g = s->grad + p->offset;
-    float *v = test_malloc((size_t)n * sizeof *v);
-    memcpy(v, g, (size_t)n * sizeof *v);
-    double norm = slope_unit(v, n), got = slope_along(s, p->w, v);
-    if (!(norm > 0) || fabs(got - norm) > 5e-3 * norm + 2e-6) {
-        fail_msg("%s on %s: %s: gradient's length is %g, slope along it %g", s->type,
-                 st_stream_device(s->r->q), p->name, norm, got);
-    }
-    st_normal_fill(v, n, 0, 1, 77, st_hash_name(p->name));
-    slope_unit(v, n);
-    double want = 0;
-    for (int64_t i = 0; i < n; i++)
-        want += (double)v[i] * (double)g[i];
-    got = slope_along(s, p->w, v);
-    if (fabs(got - want) > 5e-3 * norm + 2e-6) {
-        fail_msg("%s: %s: slope is %g, expected %g (gradient's length %g)", s->type, p->name, got,
-                 want, norm);
-    }
-    test_free(v);
-}
-
-static void slope_check(rig *r, const char *type, bool train)
-{
-    st_lm_args a = rig_batch(r, 2, 7, 3);
-    slope s = {.r = r, .a = &a, .type = type, .train = train};
-    rig_zero_grads(r);
-    rig_run(r, &a, true);
-    s.grad = rig_get(r, r->g);
-    st_model_params(r->m, slope_param, &s);
-    test_free(s.grad);
-}
 
 static void gradients(rig *r, const char *type)
 {
