@@ -6,7 +6,8 @@
 Windows of CONTEXT tokens in order from one shard, ACCUM micro-batches of ROWS to a step, AdamW with
 decay groups, clipping and a schedule, as a nanoGPT or fly training loop does it. Every folder:
 config.json and model.safetensors (the weights afterwards) as Hugging Face writes them, and
-expect.safetensors: tokens (N), loss, norm (before clipping) and lr of each step.
+expect.safetensors: tokens (N), loss, norm (before clipping) and lr of each step, and with a teacher
+the parts of the loss before their weights.
 """
 # SPDX-License-Identifier: MIT
 import json
@@ -60,14 +61,48 @@ def groups(name, p):
 
 RECIPES = {"train_nanogpt": (cosine, nanogpt, (0.9, 0.95)),
            "train_fly": (linear, fly, (0.9, 0.999)),
-           "train_groups": (cosine, groups, (0.9, 0.95))}
+           "train_groups": (cosine, groups, (0.9, 0.95)),
+           "train_distill": (cosine, nanogpt, (0.9, 0.95))}
+# train_distill: weights of the parts, the temperature, and whose weights the teacher has.
+CE, KL, HIDDEN, EMBEDDING, T, TEACHER = 0.4, 0.6, 0.3, 0.2, 2.0, "train_fly"
+PARTS = ("ce", "kl", "hidden", "embedding")
+
+
+def states(model, ids):
+    """Logits, and the embedding's and every block's output."""
+    out, hooks = [], []
+    for block in model.transformer["h"]:
+        hooks.append(block.register_forward_pre_hook(lambda m, x: out.append(x[0])))
+    last = model.transformer["ln_f"].register_forward_pre_hook(lambda m, x: out.append(x[0]))
+    logits = model(ids)
+    for hook in hooks + [last]:
+        hook.remove()
+    return logits, out
+
+
+def distance(x, t):
+    """|x - t|^2 / |t|^2 of each token, averaged."""
+    return ((x - t).pow(2).sum(-1) / t.pow(2).sum(-1)).mean()
+
+
+def distill(model, teacher, x, y):
+    logits, here = states(model, x)
+    with torch.no_grad():
+        taught, there = states(teacher, x)
+    kl = F.kl_div(F.log_softmax(logits / T, -1), F.log_softmax(taught / T, -1), log_target=True,
+                  reduction="none").sum(-1).mean()
+    parts = (F.cross_entropy(logits.flatten(0, 1), y.flatten()), kl,
+             sum(distance(h, t) for h, t in zip(here[1:], there[1:])),
+             distance(here[0], there[0]))
+    loss = CE * parts[0] + KL * T * T * parts[1] + HIDDEN * parts[2] + EMBEDDING * parts[3]
+    return loss, parts
 
 
 def rate(group, schedule, step):
     return group.get("fixed", schedule(step) * group.get("peak", LR) / LR)
 
 
-def run(tokens, schedule, own, betas):
+def run(tokens, schedule, own, betas, teacher=None):
     model = fill(GPT2(TINY), 0)
     named = list(model.named_parameters())
     for n, p in named:
@@ -75,23 +110,32 @@ def run(tokens, schedule, own, betas):
     trained = [dict(own(n, p), params=[p]) for n, p in named if p.requires_grad]
     adam = torch.optim.AdamW(trained, lr=LR, betas=betas, eps=EPS)
     out, window = {"loss": [], "norm": [], "lr": []}, 0
+    if teacher:
+        out.update((part, []) for part in PARTS)
     for step in range(STEPS):
         for group in adam.param_groups:
             group["lr"] = rate(group, schedule, step)
         adam.zero_grad()
-        total = 0.0
+        total, sums = 0.0, [0.0] * len(PARTS)
         for _ in range(ACCUM):
             at = [(window + r) * CONTEXT for r in range(ROWS)]
             window += ROWS
             x = torch.tensor([tokens[i:i + CONTEXT] for i in at])
             y = torch.tensor([tokens[i + 1:i + 1 + CONTEXT] for i in at])
-            loss = F.cross_entropy(model(x).flatten(0, 1), y.flatten()) / ACCUM
-            loss.backward()
-            total += loss.item()
+            if teacher:
+                loss, each = distill(model, teacher, x, y)
+                sums = [s + p.item() / ACCUM for s, p in zip(sums, each)]
+            else:
+                loss = F.cross_entropy(model(x).flatten(0, 1), y.flatten())
+            (loss / ACCUM).backward()
+            total += loss.item() / ACCUM
         norm = nn.utils.clip_grad_norm_([p for _, p in named if p.requires_grad], CLIP).item()
         adam.step()
         for key, value in (("loss", total), ("norm", norm), ("lr", schedule(step))):
             out[key].append(value)
+        for key, value in zip(PARTS, sums):
+            if teacher:
+                out[key].append(value)
     return dict(named), {k: torch.tensor(v) for k, v in out.items()}
 
 
@@ -101,10 +145,18 @@ def main():
     torch.set_num_threads(1)
     rng = random.Random(7)
     tokens = [rng.randrange(TINY["vocab_size"]) for _ in range(STEPS * ACCUM * ROWS * CONTEXT + 1)]
+    teachers = {}
     for name, recipe in RECIPES.items():
         folder = os.path.join(out, name)
         os.makedirs(folder, exist_ok=True)
-        weights, expect = run(tokens, *recipe)
+        teacher = None
+        if name == "train_distill":
+            teacher = fill(GPT2(TINY), 0)
+            with torch.no_grad():
+                for n, p in teacher.named_parameters():
+                    p.copy_(teachers[TEACHER][n].float())  # as they are stored
+        weights, expect = run(tokens, *recipe, teacher)
+        teachers[name] = weights
         expect["tokens"] = torch.tensor(tokens).int()
         config = dict(TINY, model_type="gpt2", architectures=["GPT2LMHeadModel"])
         with open(os.path.join(folder, "config.json"), "w") as f:

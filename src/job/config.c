@@ -13,7 +13,7 @@ enum { KEY_TEXT = 256 };
 /* Sections whose own value is short for one of their keys: `data=DIR`, `model=gpt2-medium`. */
 static const struct {
     const char *section, *key;
-} config_short[] = {{"data", "dir"}, {"model", "preset"}};
+} config_short[] = {{"data", "dir"}, {"model", "preset"}, {"distill", "teacher"}};
 enum { SHORTS = sizeof config_short / sizeof config_short[0] };
 
 /* ---- one value ------------------------------------------------------------------------------ */

@@ -119,6 +119,11 @@ typedef struct {
         json_t *groups; /* {NAME: {lr, decay, schedule, freeze}} in order, or NULL */
     } train;
     struct {
+        char *teacher;
+        double ce, kl, temperature, hidden, embedding;
+        int64_t distance; /* 0: relative, 1: mse */
+    } distill;
+    struct {
         int64_t every, batches, order; /* order 0: spread, 1: random */
     } eval;
     struct {
@@ -171,11 +176,11 @@ typedef struct {
  * A resumed run gives the bits of an uninterrupted one. ST_EINTR after Ctrl-C: `last` is saved.
  * *result (new reference; also set, as far as known, on ST_EINTR) has: out, step, steps,
  * parameters, tokens, tokens_per_step, loss, val_loss, val_perplexity, best {step, val_loss},
- * seconds, tokens_per_second, memory {weights, gradients, optimizer, activations, staging, total},
- * curve {step [], loss [], lr [], grad_norm [], tokens_per_second []}, validation {step [], loss
- * []}. A dry run's has: parameters, frozen, tokens_per_step, steps, memory, and groups [{name,
- * shape, lr, decay, schedule, frozen}], one row a parameter (lr: the highest; schedule false: at
- * every step). */
+ * seconds, tokens_per_second, memory {weights, gradients, optimizer, activations, teacher, staging,
+ * total}, curve {step [], loss [], lr [], grad_norm [], tokens_per_second [], and with a teacher ce
+ * [], kl [], hidden [], embedding []}, validation {step [], loss []}. A dry run's has: parameters,
+ * frozen, tokens_per_step, steps, memory, and groups [{name, shape, lr, decay, schedule, frozen}],
+ * one row a parameter (lr: the highest; schedule false: at every step). */
 st_status st_train_run(const st_train_opts *o, json_t **result, st_err *e);
 
 /* ---- tokenizer and prepare (tokenizer.c, prepare.c) ----------------------------------------- */

@@ -11,8 +11,11 @@
 #include <unistd.h>
 
 enum { METRIC_LINE = 512, METRIC_CURVE = 1 << 16 };
-static const char metrics_head[] =
-    "step,tokens,loss,lr,grad_norm,tokens_per_second,seconds,val_loss,val_perplexity\n";
+#define METRICS_HEAD                                                                               \
+    "step,tokens,loss,lr,grad_norm,tokens_per_second,seconds,val_loss,val_perplexity"
+static const char metrics_head[] = METRICS_HEAD "\n";
+static const char metrics_head_parts[] = METRICS_HEAD ",ce,kl,hidden,embedding\n";
+static const char *const metrics_part[ST_PARTS_OF_LOSS] = {"ce", "kl", "hidden", "embedding"};
 
 static st_status curve_open(struct st_curve *c, int64_t rows, st_err *e)
 {
@@ -55,6 +58,8 @@ static bool metrics_parse(const char *line, size_t n, st_metric *row)
                  {"val_loss", &row->val_loss}};
     for (size_t i = 0; json_is_object(j) && i < sizeof field / sizeof field[0]; i++)
         st_json_num(j, field[i].key, -1e300, 1e300, field[i].at, "metrics", NULL);
+    for (int i = 0; json_is_object(j) && i < ST_PARTS_OF_LOSS; i++)
+        st_json_num(j, metrics_part[i], -1e300, 1e300, &row->part[i], "metrics", NULL);
     json_decref(j);
     row->step = (int64_t)step;
     row->tokens = (int64_t)tokens;
@@ -77,9 +82,12 @@ static long metrics_prefix(st_metrics *m, FILE *f, bool csv, int64_t step, int64
             row.step = strtoll(line, &comma, 10);
             bool val = strncmp(comma, ",,", 2) == 0;
             if (*comma != ',' || row.step > (val ? evaluated : step)) break;
-        } else if (head ? strcmp(line, metrics_head) != 0 : !metrics_parse(line, n, &row)) {
+        } else if (head) {
+            m->csv_parts = strcmp(line, metrics_head_parts) == 0;
+            if (!m->csv_parts && strcmp(line, metrics_head) != 0) break;
+        } else if (!metrics_parse(line, n, &row)) {
             break;
-        } else if (!head) {
+        } else {
             if (row.step > (isnan(row.val_loss) ? step : evaluated)) break;
             metrics_keep(m, &row);
         }
@@ -111,17 +119,19 @@ static st_status metrics_file(st_metrics *m, FILE **f, const char *out, const ch
     rewind(*f);
     long good = metrics_prefix(m, *f, csv, step, evaluated);
     if (fseek(*f, 0, SEEK_END) || ftruncate(fileno(*f), good) ||
-        (csv && good == 0 && fputs(metrics_head, *f) < 0) || fflush(*f))
+        (csv && good == 0 &&
+         fputs((m->csv_parts = m->parts) ? metrics_head_parts : metrics_head, *f) < 0) ||
+        fflush(*f))
         s = st_fail(e, ST_EIO, __FILE__, __LINE__, "%s: %s", path, strerror(errno));
 out:
     free(path);
     return s;
 }
 
-st_status st_metrics_open(st_metrics *m, const char *out, int64_t step, int64_t evaluated,
-                          int64_t train_rows, int64_t val_rows, st_err *e)
+st_status st_metrics_open(st_metrics *m, const char *out, bool parts, int64_t step,
+                          int64_t evaluated, int64_t train_rows, int64_t val_rows, st_err *e)
 {
-    *m = (st_metrics){0};
+    *m = (st_metrics){.parts = parts};
     st_status s = curve_open(&m->train, train_rows, e);
     if (!s) s = curve_open(&m->val, val_rows, e);
     if (!s && out) s = metrics_file(m, &m->json, out, "metrics.jsonl", step, evaluated, e);
@@ -141,34 +151,66 @@ static st_status metrics_put(FILE *f, const char *line, st_err *e)
     return ST_OK;
 }
 
-st_status st_metrics_add(st_metrics *m, const st_metric *row, st_err *e)
+/* `, "ce": 1.5, ...` or `,1.5,...`: the parts of the loss, at the end of a row. */
+static void metrics_parts(char *line, size_t room, const st_metric *row, bool json, bool empty)
+{
+    size_t n = strlen(line);
+    for (int i = 0; i < ST_PARTS_OF_LOSS && n < room; i++) {
+        if (json)
+            n += (size_t)snprintf(line + n, room - n, ", \"%s\": %.9g", metrics_part[i],
+                                  row->part[i]);
+        else if (empty)
+            n += (size_t)snprintf(line + n, room - n, ",");
+        else
+            n += (size_t)snprintf(line + n, room - n, ",%.9g", row->part[i]);
+    }
+}
+
+static st_status metrics_put_json(st_metrics *m, const st_metric *row, st_err *e)
 {
     char line[METRIC_LINE];
-    metrics_keep(m, row);
-    if (!m->json) return ST_OK;
     bool val = !isnan(row->val_loss);
     long long step = row->step, tokens = row->tokens;
     if (val) {
-        snprintf(
-            line, sizeof line,
-            "{\"step\": %lld, \"val_loss\": %.9g, \"val_perplexity\": %.9g, \"seconds\": %.3f}\n",
-            step, row->val_loss, fmin(exp(row->val_loss), 1e300), row->seconds);
+        snprintf(line, sizeof line,
+                 "{\"step\": %lld, \"val_loss\": %.9g, \"val_perplexity\": %.9g, "
+                 "\"seconds\": %.3f",
+                 step, row->val_loss, fmin(exp(row->val_loss), 1e300), row->seconds);
     } else {
         snprintf(line, sizeof line,
                  "{\"step\": %lld, \"tokens\": %lld, \"loss\": %.9g, \"lr\": %.9g, "
-                 "\"grad_norm\": %.9g, \"tokens_per_second\": %.6g, \"seconds\": %.3f}\n",
+                 "\"grad_norm\": %.9g, \"tokens_per_second\": %.6g, \"seconds\": %.3f",
                  step, tokens, row->loss, row->lr, row->grad_norm, row->tokens_per_second,
                  row->seconds);
+        if (m->parts) metrics_parts(line, sizeof line - 3, row, true, false);
     }
-    ST_TRY(metrics_put(m->json, line, e));
+    strcat(line, "}\n"); /* a row is far shorter than a line may be */
+    return metrics_put(m->json, line, e);
+}
+
+static st_status metrics_put_csv(st_metrics *m, const st_metric *row, st_err *e)
+{
+    char line[METRIC_LINE];
+    bool val = !isnan(row->val_loss);
+    long long step = row->step, tokens = row->tokens;
     if (val) {
-        snprintf(line, sizeof line, "%lld,,,,,,%.3f,%.9g,%.9g\n", step, row->seconds, row->val_loss,
+        snprintf(line, sizeof line, "%lld,,,,,,%.3f,%.9g,%.9g", step, row->seconds, row->val_loss,
                  fmin(exp(row->val_loss), 1e300));
     } else {
-        snprintf(line, sizeof line, "%lld,%lld,%.9g,%.9g,%.9g,%.6g,%.3f,,\n", step, tokens,
-                 row->loss, row->lr, row->grad_norm, row->tokens_per_second, row->seconds);
+        snprintf(line, sizeof line, "%lld,%lld,%.9g,%.9g,%.9g,%.6g,%.3f,,", step, tokens, row->loss,
+                 row->lr, row->grad_norm, row->tokens_per_second, row->seconds);
     }
+    if (m->csv_parts) metrics_parts(line, sizeof line - 2, row, false, val || !m->parts);
+    strcat(line, "\n");
     return metrics_put(m->csv, line, e);
+}
+
+st_status st_metrics_add(st_metrics *m, const st_metric *row, st_err *e)
+{
+    metrics_keep(m, row);
+    if (!m->json) return ST_OK;
+    ST_TRY(metrics_put_json(m, row, e));
+    return metrics_put_csv(m, row, e);
 }
 
 /* ---- the result ----------------------------------------------------------------------------- */
@@ -200,6 +242,10 @@ void st_metrics_result(const st_metrics *m, json_t *result)
                                   curve_column(&m->train, offsetof(st_metric, grad_norm)),
                                   "tokens_per_second",
                                   curve_column(&m->train, offsetof(st_metric, tokens_per_second))));
+    for (int i = 0; m->parts && i < ST_PARTS_OF_LOSS; i++)
+        json_object_set_new(json_object_get(result, "curve"), metrics_part[i],
+                            curve_column(&m->train, offsetof(st_metric, part) +
+                                                        (size_t)i * sizeof m->train.row->part[0]));
     json_object_set_new(result, "validation",
                         json_pack("{s:o, s:o}", "step", curve_steps(&m->val), "loss",
                                   curve_column(&m->val, offsetof(st_metric, val_loss))));

@@ -14,6 +14,7 @@ static const char *const set_dtypes[] = {"float32", "bfloat16", NULL};
 static const char *const set_orders[] = {"random", "shuffle", "sequential", NULL};
 static const char *const set_schedules[] = {"cosine", "linear", "constant", NULL};
 static const char *const set_windows[] = {"spread", "random", NULL};
+static const char *const set_distances[] = {"relative", "mse", NULL};
 static const char *const set_gelus[] = {"gelu_new", "gelu", NULL};
 
 #define AT(field) offsetof(st_settings, field)
@@ -106,6 +107,20 @@ const set_row st_set_rows[] = {
      "largest global gradient norm; 0: no limit"},
     {"train.dropout", SET_NUM, AT(train.dropout), NULL, 0, 0.99, NULL, SET_NULL,
      "embedding, attention and residual dropout; null: as the model's config.json says"},
+
+    {"distill.teacher", SET_TEXT, AT(distill.teacher), NULL, 0, 0, NULL, SET_NULL,
+     "model whose outputs are learnt too; `distill=MODEL` is short for this; null: none"},
+    {"distill.ce", SET_NUM, AT(distill.ce), "0.5", 0, 1e6, NULL, 0,
+     "weight of the cross entropy with the text, if there is a teacher"},
+    {"distill.kl", SET_NUM, AT(distill.kl), "0.5", 0, 1e6, NULL, 0,
+     "weight of T^2 KL(teacher || model), both softened by the temperature T"},
+    {"distill.temperature", SET_NUM, AT(distill.temperature), "2", 1e-3, 1e3, NULL, 0, "T"},
+    {"distill.hidden", SET_NUM, AT(distill.hidden), "0", 0, 1e6, NULL, 0,
+     "weight of the distance of every block's output from the teacher's, summed over blocks"},
+    {"distill.embedding", SET_NUM, AT(distill.embedding), "0", 0, 1e6, NULL, 0,
+     "weight of the distance of the embedding's output"},
+    {"distill.distance", SET_CHOICE, AT(distill.distance), "relative", 0, 0, set_distances, 0,
+     "|h - t|^2 / |t|^2 of each token, or its mean over the width"},
 
     {"eval.every", SET_INT, AT(eval.every), "200", 0, 1e12, NULL, SET_FREE,
      "steps between validations; 0: none"},

@@ -34,11 +34,10 @@ static void train_upload(st_trainer *t)
     st_upload(t->q, t->targets, t->host_targets);
 }
 
-/* Sum of the losses on the device. */
-static double train_losses(st_trainer *t)
+double st_trainer_sum(st_trainer *t, st_tensor x)
 {
     double sum = 0;
-    st_download(t->q, t->host_loss, t->loss);
+    st_download(t->q, t->host_loss, x);
     for (int64_t i = 0; i < t->rows * t->context; i++)
         sum += (double)t->host_loss[i];
     return sum;
@@ -67,8 +66,8 @@ static st_status train_gradients(st_trainer *t, double *loss, st_err *e)
 {
     int64_t tokens = t->rows * t->context * t->accumulate, drawn = t->train.drawn;
     const st_ops *op = st_stream_ops(t->q);
-    double sum = 0;
     op->fill(t->q, &(st_fill_args){.x = t->grad});
+    memset(t->part, 0, sizeof t->part);
     for (int64_t micro = 0; micro < t->accumulate; micro++) {
         if (st_interrupted()) {
             t->train.drawn = drawn;
@@ -77,16 +76,20 @@ static st_status train_gradients(st_trainer *t, double *loss, st_err *e)
         st_batch_next(&t->train, t->rows, t->host_ids, t->host_targets);
         train_upload(t);
         st_lm_args a = train_args(t);
-        a.grad_scale = 1.0f / (float)tokens;
+        a.grad_scale = st_distill_ce(t, tokens);
         a.seed = train_seed(t, micro);
+        if (t->teach.teacher) a.teach = &t->teach;
         st_model_grad(t->model, t->q, &a, &t->scratch);
-        sum += train_losses(t);
+        t->part[PART_CE] += st_trainer_sum(t, t->loss);
+        st_distill_sums(t);
     }
+    for (int i = 0; i < ST_PARTS_OF_LOSS; i++)
+        t->part[i] /= (double)tokens;
     float square = 0;
     train_norm(t);
     st_download(t->q, &square, t->norm);
     t->grad_norm = sqrt((double)square);
-    *loss = sum / (double)tokens;
+    *loss = st_distill_loss(t);
     return st_stream_sync(t->q, e);
 }
 
@@ -157,7 +160,7 @@ static st_status train_validate(st_trainer *t, st_err *e)
         train_upload(t);
         st_lm_args a = train_args(t);
         st_model_forward(t->model, t->q, &a, &t->scratch);
-        sum += train_losses(t);
+        sum += st_trainer_sum(t, t->loss);
     }
     ST_TRY(st_stream_sync(t->q, e));
     t->state.val_loss = sum / (double)(total * t->context);
@@ -228,6 +231,7 @@ static st_status train_log(st_trainer *t, double lr, st_err *e)
                      .tokens_per_second = speed,
                      .seconds = t->state.seconds,
                      .val_loss = (double)NAN};
+    memcpy(row.part, t->part, sizeof row.part);
     t->logged = step;
     t->logged_seconds = t->state.seconds;
     return st_metrics_add(&t->metrics, &row, e);

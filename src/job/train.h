@@ -31,17 +31,23 @@ void st_batch_next(st_batch *b, int64_t rows, int32_t *ids, int32_t *targets);
 void st_batch_spread(const st_batch *b, int64_t first, int64_t rows, int64_t total, int32_t *ids,
                      int32_t *targets);
 
+/* With a teacher: cross entropy, KL, distances of the blocks' outputs and of the embedding's. */
+enum { PART_CE, PART_KL, PART_HIDDEN, PART_EMBEDDING, ST_PARTS_OF_LOSS };
+
 /* ---- metrics.c: one row a line, in JSON lines and CSV, and the curve for the result --------- */
 
 typedef struct {
     int64_t step, tokens;
     double loss, lr, grad_norm, tokens_per_second, seconds;
+    double part[ST_PARTS_OF_LOSS]; /* with a teacher: what `loss` is a sum of, before its weights */
     double val_loss; /* of a validation row, which has only this, step and seconds; else NAN */
 } st_metric;
 
 enum { METRIC_BUFFER = 1 << 14 };
 typedef struct {
     FILE *json, *csv; /* NULL: no run folder */
+    bool parts;       /* rows have the parts of the loss */
+    bool csv_parts;   /* and the CSV has columns for them */
     char buffer[2][METRIC_BUFFER];
     struct st_curve {
         st_metric *row;
@@ -50,11 +56,12 @@ typedef struct {
     } train, val;
 } st_metrics;
 
-/* Opens OUT/metrics.{jsonl,csv} for appending, locked against a second process, cut after `step`
- * (and after the validation of `evaluated`), the rows before being read back. `out` NULL: memory
- * only. train_rows, val_rows: how many will come at most. */
-st_status st_metrics_open(st_metrics *m, const char *out, int64_t step, int64_t evaluated,
-                          int64_t train_rows, int64_t val_rows, st_err *e);
+/* Opens OUT/metrics.{jsonl,csv} for appending (a CSV that is there keeps its columns), locked
+ * against a second process, cut after `step` (and after the validation of `evaluated`), the rows
+ * before being read back. `out` NULL: memory only. train_rows, val_rows: how many will come at
+ * most. */
+st_status st_metrics_open(st_metrics *m, const char *out, bool parts, int64_t step,
+                          int64_t evaluated, int64_t train_rows, int64_t val_rows, st_err *e);
 /* Allocates nothing. ST_EIO when the disk is full. */
 st_status st_metrics_add(st_metrics *m, const st_metric *row, st_err *e);
 /* {"curve": ..., "validation": ...} set in `result`. */
@@ -97,7 +104,7 @@ typedef struct st_trainer {
 
     st_stream *q;
     st_dtype dtype;
-    st_arena weight_block, grad_block, optim_block, batch_block, scratch;
+    st_arena weight_block, grad_block, optim_block, batch_block, teacher_block, scratch;
     st_tensor w, master, grad, m, v; /* master absent in float32 */
     st_tensor ids, targets, loss, norm;
     int32_t *host_ids, *host_targets;
@@ -109,6 +116,9 @@ typedef struct st_trainer {
     double min_lr;
     st_batch train, val;
     bool has_val;
+
+    st_teach teach;                /* teacher NULL: none; scales are those of a token */
+    double part[ST_PARTS_OF_LOSS]; /* of the last step */
 
     st_train_state state;
     int64_t saved;  /* step of the newest `last` on disk, -1: none */
@@ -126,6 +136,8 @@ void st_trainer_close(st_trainer *t);
 /* Weights as host F32 into t->flat. ST_EARG naming the tensor if one is not finite. */
 st_status st_trainer_weights(st_trainer *t, st_err *e);
 json_t *st_trainer_memory(const st_trainer *t);
+/* Sum of a number per token of the micro-batch on the device. */
+double st_trainer_sum(st_trainer *t, st_tensor x);
 
 /* ---- groups.c: which parameter gets which learning rate and decay ---------------------------- */
 
@@ -138,6 +150,19 @@ void st_groups_freeze(st_trainer *t);
 double st_group_lr(const st_trainer *t, const st_group *g);
 /* [{name, shape, lr, decay, schedule, frozen}] in the model's order. New reference. */
 json_t *st_groups_json(const st_trainer *t);
+
+/* ---- distill.c: a teacher ------------------------------------------------------------------- */
+
+/* Loads distill.teacher, if there is one, and checks that it can teach this model; after the sizes
+ * and before the memory. */
+st_status st_distill_open(st_trainer *t, st_err *e);
+void st_distill_close(st_trainer *t);
+/* Scale of each token's cross entropy in a step of `tokens` tokens. */
+float st_distill_ce(const st_trainer *t, int64_t tokens);
+/* Adds the sums of a micro-batch's parts but the cross entropy to t->part. */
+void st_distill_sums(st_trainer *t);
+/* The loss that the parts (means over tokens) come to. */
+double st_distill_loss(const st_trainer *t);
 
 /* ---- resume.c ------------------------------------------------------------------------------- */
 

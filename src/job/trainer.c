@@ -77,6 +77,7 @@ static st_status trainer_memory(st_trainer *t, st_err *e)
     st_lm_args a = trainer_args(t);
     size_t grad = 0, eval = 0, n = (size_t)t->elements, slack = 8 * ST_ALIGN;
     bool half = t->dtype != ST_F32;
+    if (t->teach.teacher) a.teach = &t->teach;
     ST_TRY(st_model_plan(t->model, t->q, t->dtype, &a, true, &grad, NULL, e));
     ST_TRY(st_model_plan(t->model, t->q, t->dtype, &a, false, &eval, NULL, e));
     ST_TRY(st_device_arena(t->q, n * st_dtype_size(t->dtype) + slack, &t->weight_block, e));
@@ -103,27 +104,27 @@ json_t *st_trainer_memory(const st_trainer *t)
     json_int_t weights = (json_int_t)st_bytes(t->w), grads = (json_int_t)st_bytes(t->grad),
                optim = (json_int_t)(st_bytes(t->m) + st_bytes(t->v)),
                acts = (json_int_t)t->scratch.cap + (json_int_t)t->batch_block.cap,
-               staging = t->elements * 4;
+               staging = t->elements * 4, teacher = (json_int_t)t->teacher_block.cap;
     if (t->master.data) optim += (json_int_t)st_bytes(t->master);
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "weights", weights, "gradients", grads,
-                     "optimizer", optim, "activations", acts, "staging", staging, "total",
-                     weights + grads + optim + acts + staging);
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "weights", weights, "gradients", grads,
+                     "optimizer", optim, "activations", acts, "teacher", teacher, "staging",
+                     staging, "total", weights + grads + optim + acts + teacher + staging);
 }
 
 static void trainer_say(const st_trainer *t)
 {
     const double mib = 1048576.0;
     json_t *j = st_trainer_memory(t);
-    static const char *const key[] = {"weights",     "gradients", "optimizer",
-                                      "activations", "staging",   "total"};
-    double x[6];
-    for (int i = 0; i < 6; i++)
+    static const char *const key[] = {"weights", "gradients", "optimizer", "activations",
+                                      "teacher", "staging",   "total"};
+    double x[7];
+    for (int i = 0; i < 7; i++)
         x[i] = (double)json_integer_value(json_object_get(j, key[i])) / mib;
     json_decref(j);
     st_log(ST_LOG_INFO,
-           "memory: weights %.1f, gradients %.1f, optimizer %.1f, activations %.1f, staging %.1f; "
-           "together %.1f MiB",
-           x[0], x[1], x[2], x[3], x[4], x[5]);
+           "memory: weights %.1f, gradients %.1f, optimizer %.1f, activations %.1f, teacher %.1f, "
+           "staging %.1f; together %.1f MiB",
+           x[0], x[1], x[2], x[3], x[4], x[5], x[6]);
     st_log(
         ST_LOG_INFO,
         "%lld parameters, %s on %s; %lld tokens per step = micro_batch %lld x context %lld x %lld "
@@ -211,8 +212,8 @@ static st_status trainer_record(st_trainer *t, st_err *e)
         free(path);
     }
     if (!s) {
-        s = st_metrics_open(&t->metrics, t->out, t->state.step, t->state.evaluated,
-                            trainer_rows(set->train.steps, set->log.every),
+        s = st_metrics_open(&t->metrics, t->out, t->teach.teacher != NULL, t->state.step,
+                            t->state.evaluated, trainer_rows(set->train.steps, set->log.every),
                             trainer_rows(set->train.steps, set->eval.every), e);
     }
     return s;
@@ -237,6 +238,7 @@ st_status st_trainer_open(st_trainer *t, const st_train_opts *o, st_err *e)
     if (!s) s = st_stream_open(&t->q, t->set->device, (int)t->set->threads, e);
     if (!s) s = trainer_data(t, e);
     if (!s) s = trainer_batch(t, e);
+    if (!s) s = st_distill_open(t, e);
     if (!s) s = trainer_memory(t, e);
     if (!s) trainer_say(t);
     if (!s && t->resume) {
@@ -252,12 +254,13 @@ void st_trainer_close(st_trainer *t)
     st_metrics_close(&t->metrics);
     st_batch_close(&t->train);
     st_batch_close(&t->val);
-    st_arena *block[] = {&t->weight_block, &t->grad_block, &t->optim_block, &t->batch_block,
-                         &t->scratch};
-    for (int i = 0; t->q && i < 5; i++)
+    st_arena *block[] = {&t->weight_block, &t->grad_block,    &t->optim_block,
+                         &t->batch_block,  &t->teacher_block, &t->scratch};
+    for (int i = 0; t->q && i < 6; i++)
         st_device_arena_close(t->q, block[i]);
     st_stream_close(t->q);
     st_model_close(t->model);
+    st_distill_close(t);
     st_bpe_close(t->own_tokenizer);
     if (t->own) free(t->flat);
     free(t->host_ids);

@@ -95,6 +95,36 @@ static void test_files(void **state)
 
 /* ---- PyTorch -------------------------------------------------------------------------------- */
 
+/* Numbers of `name` in PyTorch's run; false: it has none. */
+static bool torch_five(const char *folder, const char *name, float x[5])
+{
+    char path[256];
+    st_weights *f;
+    st_err e = {0};
+    snprintf(path, sizeof path, "%s/expect.safetensors", folder);
+    assert_ok(st_weights_open(&f, path, &e), &e);
+    const st_stored *stored = st_weights_find(f, name);
+    if (stored) assert_ok(st_stored_read(stored, st_view1(x, ST_F32, 5), &e), &e);
+    st_weights_close(f);
+    return stored != NULL;
+}
+
+/* The parts of the loss, where there is a teacher. */
+static void same_parts(const char *folder, const json_t *curve)
+{
+    static const char *const part[] = {"ce", "kl", "hidden", "embedding"};
+    for (int k = 0; k < 4; k++) {
+        float want[5];
+        const json_t *is = json_object_get(curve, part[k]);
+        assert_int_equal(torch_five(folder, part[k], want), is != NULL);
+        for (size_t i = 0; is && i < 5; i++) {
+            double x = json_number_value(json_array_get(is, i));
+            if (fabs(x - (double)want[i]) > 1e-5 * fmax(1, x))
+                fail_msg("%s step %zu: %s %.7f %.7f", folder, i, part[k], x, (double)want[i]);
+        }
+    }
+}
+
 static void against_torch(const char *folder, const char *recipe)
 {
     char path[256], more[512];
@@ -143,6 +173,7 @@ static void against_torch(const char *folder, const char *recipe)
             fail_msg("%s step %zu: loss %.7f %.7f norm %.6f %.6f lr %g %g", folder, i, x,
                      (double)loss[i], n, (double)norm[i], l, (double)lr[i]);
     }
+    same_parts(folder, json_object_get(r, "curve"));
     double worst = 0;
     for (int64_t i = 0; i < st_model_elements(m); i++)
         worst = fmax(worst, fabs((double)flat[i] - (double)want[i]));
@@ -165,6 +196,14 @@ static void test_torch(void **state)
                   "train.min_lr=1e-3 train.groups={'h.0.attn.*':{'freeze':true},'biases':{'lr':"
                   "3e-2,'decay':0.5},'wte.weight':{'schedule':false},"
                   "'h.1.mlp.*.weight':{'lr':2e-3}}");
+}
+
+static void test_torch_distills(void **state)
+{
+    (void)state;
+    against_torch("test/fixtures/train_distill",
+                  "train.min_lr=1e-3 distill=test/fixtures/train_fly distill.ce=0.4 distill.kl=0.6 "
+                  "distill.hidden=0.3 distill.embedding=0.2");
 }
 
 /* ---- validation ----------------------------------------------------------------------------- */
@@ -430,11 +469,17 @@ int main(int argc, char **argv)
 {
     if (argc == 5 && strcmp(argv[1], "--child") == 0) return child(argv);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_learns),        cmocka_unit_test(test_files),
-        cmocka_unit_test(test_torch),         cmocka_unit_test(test_random_windows),
-        cmocka_unit_test(test_best_below),    cmocka_unit_test(test_accumulation),
-        cmocka_unit_test(test_resume),        cmocka_unit_test(test_bf16),
-        cmocka_unit_test(test_interrupt),     cmocka_unit_test(test_nan),
+        cmocka_unit_test(test_learns),
+        cmocka_unit_test(test_files),
+        cmocka_unit_test(test_torch),
+        cmocka_unit_test(test_torch_distills),
+        cmocka_unit_test(test_random_windows),
+        cmocka_unit_test(test_best_below),
+        cmocka_unit_test(test_accumulation),
+        cmocka_unit_test(test_resume),
+        cmocka_unit_test(test_bf16),
+        cmocka_unit_test(test_interrupt),
+        cmocka_unit_test(test_nan),
         cmocka_unit_test(test_no_allocation),
     };
     return cmocka_run_group_tests(tests, runs_set_up, runs_tear_down);
