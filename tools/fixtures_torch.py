@@ -256,5 +256,31 @@ def write():
     torch.save(kinds(), OUT / "kinds-4.pt", pickle_protocol=4)
 
 
-if len(sys.argv) == 1:
+# ---- what strut writes ----------------------------------------------------------------------------
+
+def check(path, expected):
+    """Loads an archive in both ways and compares it with the JSON beside it."""
+    want = json.loads(pathlib.Path(expected).read_text(encoding="utf-8"))
+    for weights_only in (True, False):
+        if weights_only and want["extra"] and int(torch.__version__.split(".")[0]) < 2:
+            continue  # PyTorch 1's own checkpoints cannot be loaded so: no floats beside tensors
+        root = torch.load(path, weights_only=weights_only)
+        tensors = root.pop(want["key"]) if want["key"] else root
+        assert type(tensors) is collections.OrderedDict, type(tensors)
+        assert list(tensors) == list(want["tensors"]), list(tensors)
+        for what, (dtype, shape, numbers) in want["tensors"].items():
+            t = tensors[what]
+            assert t.dtype == getattr(torch, dtype), (what, t.dtype)
+            assert list(t.shape) == shape and t.is_contiguous(), (what, t.shape)
+            assert t.to(torch.float64).flatten().tolist() == numbers, (what, t)
+        if want["key"]:
+            assert root == want["extra"], root
+        for one, other in want["tied"]:
+            assert tensors[one].data_ptr() == tensors[other].data_ptr(), (one, other)
+        assert len({t.data_ptr() for t in tensors.values() if t.numel()}) == want["storages"]
+
+
+if len(sys.argv) == 4 and sys.argv[1] == "check":
+    check(*sys.argv[2:])
+else:
     write()
