@@ -108,6 +108,7 @@ void st_bpe_close(st_bpe *b)
     free(b->merge);
     free(b->pair);
     free(b->rank);
+    free(b->letter);
     free(b);
 }
 
@@ -388,6 +389,10 @@ st_status st_bpe_encode(const st_bpe *b, const char *text, size_t n, st_ids *out
 {
     int32_t sym[SMALL_WORD];
     uint64_t heap[2 * SMALL_WORD];
+    if (b->chars) {
+        ST_TRY(bpe_reserve(out, (int64_t)n, e));
+        return st_bpe_encode_chars(b, text, n, out->id, &out->n, e);
+    }
     for (size_t i = 0, end; i < n; i = end) {
         end = st_pretoken_end(text, n, i);
         const char *word = text + i;

@@ -17,6 +17,10 @@ typedef struct {
     int32_t left, right, id;
 } st_bpe_merge;
 typedef struct st_bpe_word st_bpe_word;
+typedef struct {
+    uint32_t code;
+    int32_t id;
+} st_bpe_letter;
 
 struct st_bpe {
     int64_t n;
@@ -30,6 +34,8 @@ struct st_bpe {
     uint64_t pair_mask;
     int32_t byte_id[256];
     int32_t eos;
+    bool chars;            /* of single characters: no merges, byte_id is of ASCII characters, */
+    st_bpe_letter *letter; /* and the n tokens are here by their codes */
     _Atomic(st_bpe_word *) *cache; /* words already encoded; filled without locks, never emptied */
 };
 
@@ -43,6 +49,15 @@ st_status st_bpe_make(st_bpe **out, int64_t n, size_t bytes, int64_t merges, st_
 /* Builds what encoding needs from start, bytes, flags and merge. `what` names the tokenizer in
  * errors: a byte without a token, a merge that is listed twice. */
 st_status st_bpe_link(st_bpe *b, const char *what, st_err *e);
+
+/* The same for tokens that are characters. */
+st_status st_bpe_link_chars(st_bpe *b, const char *what, st_err *e);
+/* Appends ids to id[*count], which has room for n. */
+st_status st_bpe_encode_chars(const st_bpe *b, const char *text, size_t n, int32_t *id,
+                              int64_t *count, st_err *e);
+bool st_bpe_is_chars(const json_t *root); /* a tokenizer.json */
+st_status st_bpe_check_chars(const json_t *root, const char *what, st_err *e);
+json_t *st_bpe_chars_json(json_t *vocab); /* tokenizer.json; takes over vocab */
 
 /* Refuses a tokenizer.json that is not GPT-2's byte-level BPE, naming what differs. */
 st_status st_bpe_check_json(const json_t *root, const char *what, st_err *e);

@@ -25,6 +25,7 @@ typedef struct {
     st_bpe_merge *merge;
     int64_t n_merges, cap_merges;
     size_t bytes;
+    bool chars; /* tokens are characters, not bytes spelled as some */
 } files_draft;
 
 /* A name for a message: at most 40 bytes, without control characters. */
@@ -252,7 +253,7 @@ static st_status files_make(const files_draft *d, st_bpe **out, st_err *e)
         char *bytes = b->bytes + b->start[id];
         size_t n;
         b->flags[id] = name->flags;
-        if (!st_bpe_unspell(name->text, name->n, bytes, &n)) {
+        if (d->chars || !st_bpe_unspell(name->text, name->n, bytes, &n)) {
             b->flags[id] |= ST_BPE_RAW;
             n = name->n;
             memcpy(bytes, name->text, n);
@@ -260,7 +261,7 @@ static st_status files_make(const files_draft *d, st_bpe **out, st_err *e)
         b->start[id + 1] = b->start[id] + n;
     }
     if (d->n_merges) memcpy(b->merge, d->merge, (size_t)d->n_merges * sizeof *b->merge);
-    st_status s = st_bpe_link(b, d->what, e);
+    st_status s = d->chars ? st_bpe_link_chars(b, d->what, e) : st_bpe_link(b, d->what, e);
     if (s)
         st_bpe_close(b);
     else
@@ -277,13 +278,14 @@ static st_status files_load(st_bpe **out, const char *vocab, const char *merges,
     st_status s = ST_OK;
     d.vocab = root;
     if (!merges) {
-        s = st_bpe_check_json(root, vocab, e);
+        d.chars = st_bpe_is_chars(root);
+        s = d.chars ? st_bpe_check_chars(root, vocab, e) : st_bpe_check_json(root, vocab, e);
         d.vocab = json_object_get(json_object_get(root, "model"), "vocab");
         d.added = json_object_get(root, "added_tokens");
         if (json_is_null(d.added)) d.added = NULL;
     }
     if (!s) s = files_vocab(&d, e);
-    if (!s) {
+    if (!s && !d.chars) {
         const json_t *list = json_object_get(json_object_get(root, "model"), "merges");
         s = merges ? files_merges_text(&d, merges, e) : files_merges_json(&d, list, e);
     }

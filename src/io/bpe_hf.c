@@ -195,7 +195,8 @@ static st_status hf_put_config(const st_bpe *b, const char *dir, st_err *e)
         json_object_set_new(map, roles[i], json_string("<|endoftext|>"));
         json_object_set_new(config, roles[i], json_string("<|endoftext|>"));
     }
-    json_object_set_new(config, "tokenizer_class", json_string("GPT2Tokenizer"));
+    const char *class = b->chars ? "PreTrainedTokenizerFast" : "GPT2Tokenizer";
+    json_object_set_new(config, "tokenizer_class", json_string(class));
     st_status s = hf_put(dir, "special_tokens_map.json", map, JSON_INDENT(2), e);
     if (!s) s = hf_put(dir, "tokenizer_config.json", config, JSON_INDENT(2), e);
     json_decref(map);
@@ -203,9 +204,19 @@ static st_status hf_put_config(const st_bpe *b, const char *dir, st_err *e)
     return s;
 }
 
+/* Of characters: no other file says that they are. */
+static st_status hf_save_chars(const st_bpe *b, const char *dir, st_err *e)
+{
+    json_t *vocab = hf_vocab(b), *all = vocab ? st_bpe_chars_json(vocab) : NULL;
+    st_status s = hf_put(dir, "tokenizer.json", all, JSON_INDENT(2), e);
+    json_decref(all);
+    return s ? s : hf_put_config(b, dir, e);
+}
+
 st_status st_bpe_save(const st_bpe *b, const char *dir, st_err *e)
 {
     ST_TRY(st_make_dirs(dir, e));
+    if (b->chars) return hf_save_chars(b, dir, e);
     char *text = NULL, *path = st_path_join(dir, "merges.txt");
     size_t n = 0;
     FILE *f = open_memstream(&text, &n);

@@ -136,6 +136,10 @@ void st_ids_free(st_ids *ids);
 /* From a folder holding tokenizer.json, vocab.json + merges.txt or encoder.json + vocab.bpe (looked
  * for in this order), or from one of these files. */
 st_status st_bpe_open(st_bpe **out, const char *path, st_err *e);
+/* A tokenizer of the characters of a text, in the order of their codes (nanoGPT's
+ * shakespeare_char). ST_EFORMAT where the text is not UTF-8. It has no <|endoftext|>, and encoding
+ * is ST_EFORMAT where a text has other characters. */
+st_status st_bpe_from_text(st_bpe **out, const char *text, size_t n, st_err *e);
 void st_bpe_close(st_bpe *b);
 int64_t st_bpe_size(const st_bpe *b); /* ids are < this */
 int64_t st_bpe_merges(const st_bpe *b);
@@ -148,7 +152,7 @@ const char *st_bpe_bytes(const st_bpe *b, int32_t id, size_t *n);
 /* 64 bits over tokens and merges: equal for tokenizers that work alike. */
 uint64_t st_bpe_hash(const st_bpe *b);
 /* Writes vocab.json, merges.txt, tokenizer.json, tokenizer_config.json and special_tokens_map.json
- * as Hugging Face does into a folder. */
+ * as Hugging Face does into a folder; of characters without the first two. */
 st_status st_bpe_save(const st_bpe *b, const char *dir, st_err *e);
 
 /* Learns merges from counted words (Sennrich et al. 2016, as Hugging Face's BpeTrainer with
@@ -192,6 +196,10 @@ typedef struct {
                             * above is then for a JSON line and for a run without a word's end. */
     bool rows;  /* a text file has a document a line, given without its end (\n or \r\n) */
     bool empty; /* empty documents are documents too */
+    /* NULL: all files; else those of whose name ("a.tar: b.txt") it is true are read, before they
+     * are looked into. */
+    bool (*wanted)(void *ctx, const char *name);
+    void *ctx;
 } st_docs_opts;
 st_status st_docs_open(st_docs **out, const char *const *paths, int n, const st_docs_opts *o,
                        st_err *e);
@@ -201,6 +209,9 @@ bool st_docs_more(const st_docs *d); /* the document goes on in the next call */
 /* What the last document came from ("a.tar: b.txt"), valid until the next call; NULL at the end. */
 const char *st_docs_name(const st_docs *d);
 void st_docs_close(st_docs *d);
+/* Where in s[0..n) a text may be cut, so that its words are the words of the whole text whatever
+ * follows: as late as can be told, 0 if nowhere. */
+size_t st_text_cut(const char *s, size_t n);
 /* For progress: input bytes consumed and in all (compressed size on disk). */
 int64_t st_docs_done(const st_docs *d);
 int64_t st_docs_total(const st_docs *d);

@@ -15,7 +15,7 @@ struct st_docs {
     char *field;
     size_t most, piece; /* bytes; piece 0: whole documents */
     st_walk *walk;
-    bool rows, empty; /* as asked for */
+    st_docs_opts o; /* as asked for, but for the field */
     st_unpack *file;
     st_parquet *table; /* in place of `file` */
     const char *name;  /* of the stream; NULL: none is open */
@@ -58,8 +58,7 @@ st_status st_docs_open(st_docs **out, const char *const *paths, int n, const st_
     if (!d) ST_FAIL(e, ST_ENOMEM, "out of memory");
     d->most = o && o->max_doc_bytes > 0 ? (size_t)o->max_doc_bytes : (size_t)256 << 20;
     d->piece = o && o->piece_bytes > 0 ? (size_t)o->piece_bytes : 0;
-    d->rows = o && o->rows;
-    d->empty = o && o->empty;
+    if (o) d->o = *o;
     d->field = strdup(o && o->field ? o->field : "text");
     d->path = st_calloc(n + 1, sizeof *d->path);
     st_status s = ST_OK;
@@ -117,6 +116,11 @@ const char *st_docs_name(const st_docs *d)
 /* ---- bytes
  * --------------------------------------------------------------------------------------- */
 
+static bool docs_wanted(const st_docs *d, const char *name)
+{
+    return !d->o.wanted || d->o.wanted(d->o.ctx, name);
+}
+
 static st_status docs_table(st_docs *d, const char *path, st_err *e)
 {
     ST_TRY(st_parquet_open(&d->table, path, d->field, e));
@@ -140,18 +144,22 @@ static st_status docs_advance(st_docs *d, st_err *e)
             const char *path;
             ST_TRY(st_walk_next(d->walk, &path, e));
             if (!path) return ST_OK;
-            if (st_parquet_is(path)) return docs_table(d, path, e);
+            if (st_parquet_is(path)) {
+                if (docs_wanted(d, path)) return docs_table(d, path, e);
+                continue;
+            }
             ST_TRY(st_unpack_open(&d->file, path, e));
         }
         ST_TRY(st_unpack_next(d->file, &d->name, e));
-        if (d->name) break;
+        if (d->name && docs_wanted(d, d->name)) break;
+        if (d->name) continue;
         d->done += st_unpack_done(d->file);
         st_unpack_close(d->file);
         d->file = NULL;
     }
     d->json = st_name_ends(d->name, ".jsonl") || st_name_ends(d->name, ".ndjson") ||
               st_name_ends(d->name, ".json");
-    d->lines = d->json || d->rows;
+    d->lines = d->json || d->o.rows;
     d->line = 0;
     d->at = d->n = 0;
     d->ended = false;
@@ -184,9 +192,7 @@ static st_status docs_fill(st_docs *d, const char *what, size_t most, st_err *e)
 /* ---- pieces
  * -------------------------------------------------------------------------------------- */
 
-/* Where in s[0..n) a piece may end, so that its words are the words of the whole text whatever
- * follows: as late as can be told, 0 if nowhere. */
-static size_t docs_cut(const char *s, size_t n)
+size_t st_text_cut(const char *s, size_t n)
 {
     /* No word goes on from a visible character to white space. */
     for (size_t i = n; i-- > 1;)
@@ -214,11 +220,11 @@ static st_status docs_file_piece(st_docs *d, const char **text, size_t *n, st_er
     for (;;) {
         while (!d->ended && (!d->piece || d->n - d->at < want))
             ST_TRY(docs_fill(d, what, most, e));
-        if (d->ended || (cut = docs_cut(d->data + d->at, d->n - d->at))) break;
+        if (d->ended || (cut = st_text_cut(d->data + d->at, d->n - d->at))) break;
         want = 2 * (d->n - d->at);
     }
     *n = d->ended ? d->n - d->at : cut;
-    if (*n || (first && d->empty)) *text = *n ? d->data + d->at : "";
+    if (*n || (first && d->o.empty)) *text = *n ? d->data + d->at : "";
     d->at += *n;
     d->more = !d->ended;
     return ST_OK;
@@ -317,11 +323,11 @@ static st_status docs_row_piece(st_docs *d, const char **text, size_t *n, st_err
     for (bool found = true; !d->left;) {
         ST_TRY(docs_row(d, &found, e));
         if (!found) return ST_OK;
-        if (d->empty) break;
+        if (d->o.empty) break;
     }
     size_t take = d->left, cut = 0;
     for (size_t try = d->piece; d->piece && !cut && try < d->left; try *= 2)
-        if ((cut = docs_cut(d->text, try))) take = cut;
+        if ((cut = st_text_cut(d->text, try))) take = cut;
     if (d->piece && !cut && take > docs_run_most) {
         ST_FAIL(e, ST_EFORMAT, "%s:%lld: %s is longer than %zu bytes", d->name, (long long)d->line,
                 docs_run, docs_run_most);
