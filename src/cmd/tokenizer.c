@@ -59,7 +59,8 @@ const cmd_command cmd_tokenizer = {
     .summary = "learn a byte-level BPE tokenizer from text",
     .usage = "--vocab N --out DIR INPUT...",
     .detail =
-        "INPUT is text, JSON lines (.jsonl .ndjson .json), a folder of such files, or any of these "
+        "INPUT is text, JSON lines (.jsonl .ndjson .json), parquet (.parquet), a folder of such "
+        "files, or text "
         "in .gz .xz .zst .bz2 .tar .zip. The tokenizer splits text as GPT-2's does, knows every "
         "byte, and is written in Hugging Face's files.",
     .example = "strut tokenizer --vocab 8192 --out tok books/",

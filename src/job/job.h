@@ -223,6 +223,34 @@ typedef struct {
 st_status st_prepare(const char *const *inputs, int n, const char *out, const st_prepare_opts *o,
                      json_t **result, st_err *e);
 
+/* Data sets by name (recipe.c): what others make of OpenWebText, WikiText, ..., with their splits.
+ */
+typedef struct st_recipe_opts {
+    st_prepare_opts prepare; /* tokenizer NULL: st_gpt2_tokenizer */
+    const char *form;        /* NULL: the recipe's first */
+} st_recipe_opts;
+enum { ST_TAKES_SPLIT = 1, ST_TAKES_FIELD = 2, ST_TAKES_TOKENIZER = 4 };
+typedef struct st_recipe {
+    const char *name, *summary;
+    const char *source; /* where people get the text */
+    const char *forms;  /* "a|b", NULL: there is one */
+    int takes;          /* ST_TAKES_*; SPLIT: how, its fraction and seed */
+    bool chars;         /* the tokenizer is one of characters, made from the text */
+    st_status (*run)(const struct st_recipe *r, const char *const *inputs, int n, const char *out,
+                     const st_recipe_opts *o, json_t **result, st_err *e);
+} st_recipe;
+extern const st_recipe st_recipes[]; /* ends with a NULL name */
+const st_recipe *st_recipe_find(const char *name);
+/* The recipe that was perhaps meant by a word that is no file. */
+const char *st_recipe_near(const char *word);
+/* Result: as of st_prepare, with recipe; of wikitext and lambada form, and tokens and documents of
+ * train, val and test as far as they are there. */
+st_status st_recipe_run(const char *name, const char *const *inputs, int n, const char *out,
+                        const st_recipe_opts *o, json_t **result, st_err *e);
+/* Where GPT-2's tokenizer is: $STRUT_DATA, $STRUT_DATA/gpt2, ./data/gpt2, ./gpt2, ./data, the Hub's
+ * cache. New memory; ST_EARG, saying how to get it. */
+st_status st_gpt2_tokenizer(char **path, st_err *e);
+
 /* ---- init and decompose (presets.c, init.c, decompose.c) ------------------------------------ */
 
 /* A layout of GPT-2 124M by name. */

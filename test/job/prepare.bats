@@ -117,3 +117,50 @@ apart() {
     "$STRUT" prepare -q -t "$TOK" -o "$T/data" "$T/a.txt"
     [ "$(ls -A "$T" | grep -c strut)" = 0 ]
 }
+
+@test "recipes by name, with GPT-2's tokenizer where it is found" {
+    R=test/fixtures/recipes
+    apart "$STRUT" prepare owt -t "$TOK" -o "$T/owt" $R/openwebtext.tar.xz
+    [ "$code" = 0 ]
+    cmp "$T/owt/train.bin" $R/owt-train.bin
+    cmp "$T/owt/val.bin" $R/owt-val.bin
+    apart "$STRUT" prepare shakespeare_char -o "$T/char" $R/input.txt
+    [ "$code" = 0 ]
+    cmp "$T/char/meta.pkl" $R/meta.pkl
+    apart env -u STRUT_DATA HOME="$T" HF_HOME="$T" "$STRUT" prepare shakespeare -o "$T/bpe" $R/input.txt
+    [ "$code" = 1 ] && [[ $err == *"GPT-2's tokenizer is not in"*"--tokenizer DIR"* ]]
+    mkdir "$T/gpt2"
+    cp "$TOK" "$T/gpt2/tokenizer.json"
+    apart env STRUT_DATA="$T" "$STRUT" prepare shakespeare -o "$T/bpe" $R/input.txt
+    [ "$code" = 1 ] && [[ $err == *"400 ids, GPT-2's has 50257"* ]]
+    hub="$T/hub/models--gpt2"
+    mkdir -p "$hub/refs" "$hub/snapshots/abc"
+    printf abc >"$hub/refs/main"
+    cp "$TOK" "$hub/snapshots/abc/tokenizer.json"
+    apart env -u STRUT_DATA HF_HOME="$T" "$STRUT" prepare shakespeare -o "$T/bpe" $R/input.txt
+    [ "$code" = 1 ] && [[ $err == *"snapshots/abc: a tokenizer of 400 ids"* ]]
+    [ ! -e "$T/bpe" ]
+}
+
+@test "a recipe says where its text is to be had, and what it decides itself" {
+    apart "$STRUT" prepare owt -t "$TOK" -o "$T/data"
+    [ "$code" = 1 ] && [[ $err == *openwebtext.tar.xz* ]]
+    apart "$STRUT" prepare shakespear -t "$TOK" -o "$T/data" "$T/a.txt"
+    [ "$code" = 1 ] && [[ $err == *'did you mean "shakespeare"'* ]]
+    apart "$STRUT" prepare shakespeare --split tokens -t "$TOK" -o "$T/data" "$T/a.txt"
+    [ "$code" = 1 ] && [[ $err == *"--split: the recipe shakespeare says that itself"* ]]
+    apart "$STRUT" prepare wikitext --form nothing -t "$TOK" -o "$T/data" "$T/a.txt"
+    [ "$code" = 1 ] && [[ $err == *"articles|krony|fly|fly-eos"* ]]
+    apart "$STRUT" prepare --form fly -t "$TOK" -o "$T/data" "$T/a.txt"
+    [ "$code" = 1 ] && [[ $err == *"--form belongs to"* ]]
+    apart "$STRUT" prepare --split-by doc -t "$TOK" -o "$T/data" "$T/a.txt"
+    [ "$code" = 2 ] && [[ $err == *"did you mean --split"* ]]
+    [ ! -e "$T/data" ]
+    # what has a recipe's name is still read, by its path
+    here=$PWD
+    mkdir "$T/owt" && cp "$T/a.txt" "$T/owt"
+    cd "$T"
+    apart "$here/${STRUT#"$here/"}" prepare -t "$here/$TOK" -o "$T/data" ./owt
+    cd "$here"
+    [ "$code" = 0 ]
+}
