@@ -32,7 +32,7 @@ if have clang-format && [ -n "$sources" ]; then
     rm -f /tmp/strut-format.$$
 fi
 if have shellcheck; then
-    for f in tools/*.sh bench/*.sh .ci/run; do
+    for f in tools/*.sh bench/*.sh configs/*/*.sh .ci/run; do
         [ ! -e "$f" ] || shellcheck "$f" || bad=1
     done
 fi
