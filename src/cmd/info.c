@@ -54,6 +54,7 @@ static void info_model(const json_t *r)
     printf("%-14s %s, %s without embeddings\n", "parameters", cmd_count(n).s,
            cmd_count(n - embed).s);
     if (json_object_get(r, "bytes")) {
+        info_line("form", cmd_get_str(r, "form"));
         printf("%-14s %s of %s\n", "weights", cmd_bytes(cmd_get_int(r, "bytes")).s,
                cmd_get_str(r, "dtype"));
         info_line("tokenizer", json_is_true(json_object_get(r, "tokenizer")) ? "yes" : "none");
@@ -152,6 +153,7 @@ static void info_show(const json_t *r)
     if (json_is_array(json_object_get(r, "tensors"))) {
         info_number("numbers", json_object_get(r, "numbers"));
         info_line("size", cmd_bytes(cmd_get_int(r, "bytes")).s);
+        info_line("no model", cmd_get_str(r, "no_model"));
         info_tensors(json_object_get(r, "tensors"));
     }
     if (json_object_get(r, "settings")) info_settings(json_object_get(r, "settings"));
@@ -161,14 +163,13 @@ const cmd_command cmd_info = {
     .name = "info",
     .summary = "tell what a model, checkpoint, data or config is",
     .usage = "PATH",
-    .detail = "PATH is a model folder, a checkpoint, a training run, a folder of prepared data, a "
-              "tokenizer, a shard (.bin), a .safetensors file, a training configuration (.yaml), a "
-              "GPT-2's "
-              "config.json, or the name of a published size (gpt2, gpt2-medium, ...). Files are "
-              "checked on "
-              "the way. Parameters count tied tensors once; multiply-adds are counted by a dry run "
-              "of the "
-              "forward pass.",
+    .detail =
+        "PATH is a model in any form that strut reads (a folder, a checkpoint, nanoGPT's or "
+        "Krony-PT's .pt, llm.c's .bin), other weights (.pt, .safetensors), a training run, a "
+        "folder of prepared data, a tokenizer, a shard (.bin), a training configuration (.yaml), a "
+        "GPT-2's config.json, or the name of a published size (gpt2, gpt2-medium, ...). Files are "
+        "checked on the way. Parameters count tied tensors once; multiply-adds are counted by a "
+        "dry run of the forward pass.",
     .example = "strut info runs/small/ckpt/best\nstrut info gpt2/ --json\nstrut info data/val.bin",
     .least = 1,
     .most = 1,

@@ -3,6 +3,8 @@
 #include "job/convert.h"
 #include <string.h>
 
+/* ---- folders -------------------------------------------------------------------------------- */
+
 static st_status formats_folder(st_conversion *c, const char *path, bool code)
 {
     return st_folder_put(path, c->model, c->flat,

@@ -33,7 +33,9 @@ static bool info_is_checkpoint(const char *path)
 
 static bool info_is_model(const char *path)
 {
-    return info_has(path, "config.json");
+    return info_has(path, "config.json") || info_has(path, "model.safetensors") ||
+           info_has(path, "model.safetensors.index.json") || info_has(path, "pytorch_model.bin") ||
+           info_has(path, "pytorch_model.bin.index.json");
 }
 
 static bool info_is_run(const char *path)
@@ -50,6 +52,21 @@ static bool info_is_tokenizer(const char *path)
 {
     return info_has(path, "tokenizer.json") || info_has(path, "vocab.json") ||
            info_has(path, "encoder.json");
+}
+
+/* By its first bytes: PyTorch's zip and pickle, or llm.c's header. Token shards have none, and
+ * these begin none that was ever made: ids that large and rare do not follow each other. */
+static bool info_is_weights(const char *path)
+{
+    static const unsigned char magic[][4] = {
+        {'P', 'K', 3, 4}, {0x80, 2, 0x8a, 10}, {0xc6, 0xd7, 0x34, 1}};
+    unsigned char head[4] = {0};
+    FILE *f = fopen(path, "rb");
+    bool whole = f && fread(head, 1, sizeof head, f) == sizeof head, is = false;
+    if (f) fclose(f);
+    for (size_t i = 0; whole && i < sizeof magic / sizeof *magic; i++)
+        is |= memcmp(head, magic[i], sizeof head) == 0;
+    return is;
 }
 
 static bool info_is_shard(const char *path)
@@ -93,7 +110,8 @@ static st_status info_model(const char *path, json_t *r, st_err *e)
     if (!s) s = st_model_facts(m, "cpu", &facts, e);
     if (!s) {
         json_object_update(r, about);
-        json_object_set_new(r, "tokenizer", json_boolean(info_is_tokenizer(path)));
+        json_object_set_new(r, "tokenizer",
+                            json_boolean(st_path_is_dir(path) && info_is_tokenizer(path)));
         json_object_update(r, facts);
     }
     json_decref(about);
@@ -221,7 +239,7 @@ static st_status info_data(const char *path, json_t *r, st_err *e)
     return s;
 }
 
-static st_status info_safetensors(const char *path, json_t *r, st_err *e)
+static st_status info_tensors(const char *path, json_t *r, st_err *e)
 {
     st_weights *f = NULL;
     ST_TRY(st_weights_open(&f, path, e));
@@ -240,10 +258,24 @@ static st_status info_safetensors(const char *path, json_t *r, st_err *e)
         json_array_append_new(
             list, json_pack("{s:s, s:s, s:o}", "name", t->name, "dtype", t->dtype, "shape", shape));
     }
+    json_object_set_new(r, "form", json_string(st_weights_form(f)));
     st_weights_close(f);
     json_object_set_new(r, "bytes", json_integer(bytes));
     json_object_set_new(r, "numbers", json_integer(numbers));
     json_object_set_new(r, "tensors", list);
+    return ST_OK;
+}
+
+/* A file of weights: the model in it, or (with the reason why it is none) its tensors. */
+static st_status info_weights(const char *path, json_t *r, st_err *e)
+{
+    st_err why = {0};
+    if (info_model(path, r, &why) == ST_OK) {
+        json_object_set_new(r, "kind", json_string("model"));
+        return ST_OK;
+    }
+    ST_TRY(info_tensors(path, r, e));
+    json_object_set_new(r, "no_model", json_string(why.msg));
     return ST_OK;
 }
 
@@ -323,8 +355,9 @@ static const struct {
     {"run", true, info_is_run, info_run},
     {"data", true, info_is_data, info_data},
     {"tokenizer", true, info_is_tokenizer, info_tokenizer},
+    {"weights", false, info_is_weights, info_weights},
     {"shard", false, info_is_shard, info_shard},
-    {"safetensors", false, info_is_safetensors, info_safetensors},
+    {"safetensors", false, info_is_safetensors, info_tensors},
     {"settings", false, info_is_yaml, info_yaml},
     {"config", false, info_is_json, info_json},
 };
@@ -349,7 +382,7 @@ st_status st_info(const char *path, json_t **result, st_err *e)
                 path);
     }
     ST_FAIL(e, ST_EARG,
-            "%s: not a file that strut knows; expected a folder, .bin, .safetensors, .yaml or "
-            ".json",
+            "%s: not a file that strut knows; expected a folder, .pt, .bin, .safetensors, .yaml "
+            "or .json",
             path);
 }
