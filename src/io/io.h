@@ -68,6 +68,7 @@ st_status st_weights_open_dict(st_weights **out, const char *path, const char *d
 void st_weights_close(st_weights *w);
 const char *st_weights_form(const st_weights *w); /* "safetensors", "torch", "torch-legacy" */
 int64_t st_weights_count(const st_weights *w);
+int64_t st_weights_size(const st_weights *w);                            /* of the file, in bytes */
 const st_stored *st_weights_at(const st_weights *w, int64_t i);          /* in the file's order */
 const st_stored *st_weights_find(const st_weights *w, const char *name); /* or NULL */
 const char *st_weights_meta(const st_weights *w, const char *key); /* safetensors' texts, or NULL */

@@ -178,6 +178,11 @@ const char *st_weights_form(const st_weights *w)
     return w->form->name;
 }
 
+int64_t st_weights_size(const st_weights *w)
+{
+    return w->size;
+}
+
 int64_t st_weights_count(const st_weights *w)
 {
     return w->n;

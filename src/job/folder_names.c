@@ -9,7 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { NAMES_LONGER = 8 }; /* ours are longer than Krony-PT's by less than this */
+enum {
+    NAMES_LONGER = 8, /* ours are longer than Krony-PT's by less than this */
+    NAMES_SHARED = 4
+};
 
 static const char *names_bare(const char *name)
 {
@@ -93,6 +96,24 @@ static int names_order(const void *a, const void *b)
     return d ? d : (x->piece > y->piece) - (x->piece < y->piece);
 }
 
+/* Views of few numbers may stand for many: no real model has several of the same, but for the head.
+ * Bounds memory by what the files have. */
+static st_status names_bound(const st_folder *f)
+{
+    int64_t bytes = 0, held = 1 << 20;
+    for (int i = 0; i < f->shards; i++)
+        held += st_weights_size(f->shard[i]);
+    for (int64_t i = 0; i < f->rows; i++) {
+        int64_t n = (int64_t)f->row[i].stored->bytes;
+        if (!__builtin_add_overflow(bytes, n, &bytes) && bytes / NAMES_SHARED <= held) continue;
+        ST_FAIL(f->e, ST_EFORMAT,
+                "%s: its tensors have more than %d times the bytes of the file, so that many are "
+                "the same numbers; this is no GPT-2",
+                f->file, NAMES_SHARED);
+    }
+    return ST_OK;
+}
+
 st_status st_folder_list(st_folder *f)
 {
     int64_t n = 0;
@@ -110,6 +131,7 @@ st_status st_folder_list(st_folder *f)
         for (int64_t j = 0; j < st_weights_count(f->shard[i]); j++)
             names_row(f, st_weights_at(f->shard[i], j), &at);
     }
+    ST_TRY(names_bound(f));
     if (f->rows) qsort(f->row, (size_t)f->rows, sizeof *f->row, names_order);
     for (int64_t i = 1; i < f->rows; i++) {
         const st_folder_row *a = &f->row[i - 1], *b = &f->row[i];
