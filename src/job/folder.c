@@ -199,7 +199,7 @@ const char *st_folder_form(const st_folder *f)
     if (json_object_get(f->config, "strut") && !f->guessed) return "strut";
     if (f->krony) return "krony";
     if (json_object_get(f->extra, "model_args")) return "nanogpt";
-    return f->guessed ? container : "hf";
+    return f->single ? container : "hf";
 }
 
 const char *st_folder_dtype(const st_folder *f)

@@ -79,6 +79,14 @@ static bool info_is_safetensors(const char *path)
     return info_ends(path, ".safetensors");
 }
 
+static bool info_is_tensors(const char *path)
+{
+    st_weights *w = NULL;
+    bool is = st_weights_open(&w, path, NULL) == ST_OK;
+    st_weights_close(w);
+    return is;
+}
+
 static bool info_is_yaml(const char *path)
 {
     return info_ends(path, ".yaml") || info_ends(path, ".yml");
@@ -360,6 +368,7 @@ static const struct {
     {"safetensors", false, info_is_safetensors, info_tensors},
     {"settings", false, info_is_yaml, info_yaml},
     {"config", false, info_is_json, info_json},
+    {"weights", false, info_is_tensors, info_weights},
 };
 
 st_status st_info(const char *path, json_t **result, st_err *e)
