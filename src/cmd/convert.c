@@ -93,7 +93,8 @@ const cmd_command cmd_convert = {
         "trust_remote_code=True;\n"
         "nanogpt: ckpt.pt of nanoGPT, dense;\n"
         "krony: Krony-PT's .pt, Kronecker MLPs as they are;\n"
-        "pt: one PyTorch file with strut's names and config;\n"
+        "pt, safetensors: one file with strut's names and config, structured matrices as they "
+        "are;\n"
         "llmc: llm.c's .bin, dense, f32 or bf16;\n"
         "gguf: for llama.cpp, dense.",
     .example = "strut convert krony-trained/ gpt2-small/ --to hf\n"

@@ -19,15 +19,6 @@ void st_convert_note(st_conversion *c, const char *fmt, ...)
     st_log(ST_LOG_WARN, "%s", text);
 }
 
-json_t *st_convert_formats(void)
-{
-    json_t *list = json_array();
-    for (const st_convert_format *f = st_convert_table; f->name; f++)
-        json_array_append_new(list,
-                              json_pack("{s:s, s:s}", "name", f->name, "summary", f->summary));
-    return list;
-}
-
 static st_status convert_find(const char *name, const st_convert_format **out, st_err *e)
 {
     const char *names[32] = {0};

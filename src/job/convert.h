@@ -20,7 +20,7 @@ typedef struct {
 } st_conversion;
 
 typedef struct {
-    const char *name, *summary;
+    const char *name;
     bool folder; /* OUT is a folder */
     bool dense;  /* structured matrices are expanded */
     bool words;  /* the tokenizer has a place */
@@ -31,6 +31,12 @@ typedef struct {
 } st_convert_format;
 
 extern const st_convert_format st_convert_table[]; /* ends with name NULL */
+
+/* convert_fits.c */
+st_status st_fits_nanogpt(st_conversion *c);
+st_status st_fits_krony(st_conversion *c);
+st_status st_fits_llmc(st_conversion *c);
+st_status st_fits_gguf(st_conversion *c);
 
 void st_convert_note(st_conversion *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 

@@ -1,7 +1,7 @@
 /* The formats that convert writes: what each can hold, and how it is written. */
 /* SPDX-License-Identifier: MIT */
 #include "job/convert.h"
-#include <string.h>
+#include <stdlib.h>
 
 /* ---- folders -------------------------------------------------------------------------------- */
 
@@ -26,28 +26,77 @@ static st_status formats_code(st_conversion *c, const char *path)
     return formats_folder(c, path, true);
 }
 
+/* ---- files ---------------------------------------------------------------------------------- */
+
+static st_status formats_open(st_conversion *c, st_export *x, const st_export_style *style)
+{
+    ST_TRY(st_export_open(x, c->model, c->flat, c->dtype, style, c->e));
+    x->stop = true;
+    return ST_OK;
+}
+
+/* One file with strut's names and, as a text beside the tensors, its config.json. */
+static st_status formats_safetensors(st_conversion *c, const char *path)
+{
+    st_export x;
+    char *text = json_dumps(c->config, JSON_COMPACT);
+    json_t *meta = text ? json_pack("{s:s}", "config", text) : NULL;
+    st_status s = meta ? formats_open(c, &x, &st_export_hf)
+                       : st_fail(c->e, ST_ENOMEM, __FILE__, __LINE__, "out of memory");
+    if (!s) {
+        s = st_safetensors_write(path, x.item, x.n, meta, st_export_fill, &x, c->e);
+        st_export_close(&x);
+    }
+    json_decref(meta);
+    free(text);
+    return s;
+}
+
+/* A PyTorch archive: the state dict alone, or under "model" with `extra` (taken over) beside it. */
+static st_status formats_torch(st_conversion *c, const char *path, const st_export_style *style,
+                               json_t *extra)
+{
+    st_export x;
+    st_status s = formats_open(c, &x, style);
+    if (!s) {
+        st_torch_how how = {.key = extra ? "model" : NULL, .extra = extra, .same = x.same};
+        s = st_torch_write(path, x.item, x.n, &how, st_export_fill, &x, c->e);
+        st_export_close(&x);
+    }
+    json_decref(extra);
+    return s;
+}
+
+static st_status formats_pt(st_conversion *c, const char *path)
+{
+    return formats_torch(c, path, &st_export_hf, json_pack("{s:O}", "config", c->config));
+}
+
+static st_status formats_nanogpt(st_conversion *c, const char *path)
+{
+    st_lm_shape lm = st_model_lm(c->model);
+    json_t *extra = json_pack(
+        "{s:{s:I, s:I, s:I, s:I, s:b, s:I, s:f}, s:i, s:f, s:{}}", "model_args", "n_layer",
+        (json_int_t)lm.layers, "n_head", (json_int_t)lm.heads, "n_embd", (json_int_t)lm.width,
+        "block_size", (json_int_t)lm.context, "bias", 1, "vocab_size", (json_int_t)lm.vocab,
+        "dropout", (double)lm.drop_resid, "iter_num", 0, "best_val_loss", 1e9, "config");
+    if (!extra) ST_FAIL(c->e, ST_ENOMEM, "out of memory");
+    return formats_torch(c, path, &st_export_nanogpt, extra);
+}
+
+static st_status formats_krony(st_conversion *c, const char *path)
+{
+    return formats_torch(c, path, &st_export_krony, NULL);
+}
+
 const st_convert_format st_convert_table[] = {
-    {.name = "strut",
-     .summary = "a model folder of strut; structured matrices as they are",
-     .folder = true,
-     .words = true,
-     .write = formats_strut},
-    {.name = "hf",
-     .summary = "a Hugging Face GPT-2, every matrix dense",
-     .folder = true,
-     .dense = true,
-     .words = true,
-     .write = formats_strut},
-    {.name = "dense",
-     .summary = "another name for hf",
-     .folder = true,
-     .dense = true,
-     .words = true,
-     .write = formats_strut},
-    {.name = "hf-code",
-     .summary = "structured matrices as they are, with code for transformers (trust_remote_code)",
-     .folder = true,
-     .words = true,
-     .write = formats_code},
+    {.name = "strut", .folder = true, .words = true, .write = formats_strut},
+    {.name = "hf", .folder = true, .dense = true, .words = true, .write = formats_strut},
+    {.name = "dense", .folder = true, .dense = true, .words = true, .write = formats_strut},
+    {.name = "hf-code", .folder = true, .words = true, .write = formats_code},
+    {.name = "pt", .write = formats_pt},
+    {.name = "safetensors", .write = formats_safetensors},
+    {.name = "nanogpt", .dense = true, .fits = st_fits_nanogpt, .write = formats_nanogpt},
+    {.name = "krony", .fits = st_fits_krony, .write = formats_krony},
     {0},
 };

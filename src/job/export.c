@@ -37,6 +37,8 @@ static void export_name_krony(const st_param *p, char *name)
 const st_export_style st_export_hf = {.name = export_name_hf};
 const st_export_style st_export_nanogpt = {.name = export_name_hf, .linear = true, .head = true};
 const st_export_style st_export_krony = {.name = export_name_krony, .linear = true, .head = true};
+const st_export_style st_export_llmc = {.name = export_name_hf, .linear = true};
+const st_export_style st_export_gguf = {.name = export_name_hf, .linear = true, .vectors = true};
 
 /* ---- items ---------------------------------------------------------------------------------- */
 
@@ -46,6 +48,7 @@ struct export_walk {
     st_dtype dtype;
     const st_export_style *style;
     const st_param *wte;
+    int64_t wte_at;
     bool has_head;
 };
 
@@ -66,6 +69,7 @@ static st_store_item *export_item(struct export_walk *k, const st_param *p)
                             .ndim = p->w.ndim};
     for (int i = 0; i < p->w.ndim; i++)
         item->dim[i] = p->w.dim[turn ? p->w.ndim - 1 - i : i];
+    x->same[x->n] = -1;
     x->row[x->n++] = (st_export_row){
         .w = k->flat + p->offset, .rows = p->w.dim[0], .cols = p->w.dim[1], .turn = turn};
     return item;
@@ -74,7 +78,10 @@ static st_store_item *export_item(struct export_walk *k, const st_param *p)
 static void export_param(void *ctx, const st_param *p)
 {
     struct export_walk *k = ctx;
-    if (strcmp(p->name, "wte.weight") == 0) k->wte = p;
+    if (strcmp(p->name, "wte.weight") == 0) {
+        k->wte = p;
+        k->wte_at = k->x->n;
+    }
     if (strncmp(p->name, "lm_head.", 8) == 0) k->has_head = true;
     k->style->name(p, k->x->names + k->x->n * ST_EXPORT_NAME);
     export_item(k, p);
@@ -88,8 +95,9 @@ st_status st_export_open(st_export *x, const st_model *m, const float *flat, st_
     st_model_params(m, export_count, &n);
     x->item = st_calloc(n, sizeof *x->item);
     x->row = st_calloc(n, sizeof *x->row);
+    x->same = st_calloc(n, sizeof *x->same);
     x->names = st_calloc(n, ST_EXPORT_NAME);
-    if (!x->item || !x->row || !x->names) {
+    if (!x->item || !x->row || !x->same || !x->names) {
         st_export_close(x);
         ST_FAIL(e, ST_ENOMEM, "out of memory");
     }
@@ -98,6 +106,7 @@ st_status st_export_open(st_export *x, const st_model *m, const float *flat, st_
     if (style->head && !k.has_head && k.wte) {
         strcpy(x->names + x->n * ST_EXPORT_NAME, "lm_head.weight");
         export_item(&k, k.wte);
+        x->same[x->n - 1] = k.wte_at;
     }
     return ST_OK;
 }
@@ -106,6 +115,7 @@ void st_export_close(st_export *x)
 {
     free(x->item);
     free(x->row);
+    free(x->same);
     free(x->names);
     *x = (st_export){0};
 }

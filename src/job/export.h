@@ -7,8 +7,7 @@
 
 /* How a format names and turns tensors. */
 typedef struct {
-    /* p's name there into `name` (ST_EXPORT_NAME bytes); false: none is left out, it is an error */
-    void (*name)(const st_param *p, char *name);
+    void (*name)(const st_param *p, char *name); /* ST_EXPORT_NAME bytes */
     bool linear;  /* dense block matrices as (out, in), not (in, out) */
     bool head;    /* a tied head is stored once more, as lm_head.weight */
     bool vectors; /* tensors of one dimension, and wpe, stay float32 */
@@ -22,6 +21,8 @@ extern const st_export_style st_export_hf;
 extern const st_export_style st_export_nanogpt;
 /* Krony-PT: nanoGPT's, with h.0.mlp.c_fc_0, c_fc_1, c_fc_bias, scalers_fc. */
 extern const st_export_style st_export_krony;
+/* llm.c: nanoGPT's, the tied head once; GGUF: the same with float32 vectors. */
+extern const st_export_style st_export_llmc, st_export_gguf;
 
 typedef struct st_export_row {
     const float *w; /* as the model has it, (rows, cols) if `turn` */
@@ -33,6 +34,7 @@ typedef struct st_export_row {
 typedef struct {
     st_store_item *item;
     st_export_row *row;
+    int64_t *same; /* the item that has the same numbers, or -1 */
     char *names;
     int64_t n, first; /* item i of the writer is row first + i */
     bool stop;        /* at Ctrl-C */

@@ -62,7 +62,7 @@ st_status st_folder_look(const char *path, const st_read_how *how, st_model **mo
 /* ---- convert (convert.c, convert_formats.c) ------------------------------------------------- */
 
 typedef struct {
-    const char *to;        /* a name of st_convert_formats */
+    const char *to;        /* "strut", "hf" ...: the table of convert_formats.c */
     const char *dtype;     /* "f32", "f16", "bf16" of what is written; NULL: as it is stored */
     st_read_how how;       /* what the source may leave open */
     const char *tokenizer; /* folder or file of a tokenizer to be stored; NULL: the source's */
@@ -74,8 +74,6 @@ typedef struct {
  * of matrices that were structured), tokenizer (stored?), notes (what was assumed), seconds. */
 st_status st_convert_model(const char *in, const char *out, const st_convert_opts *o,
                            json_t **result, st_err *e);
-/* A list of {name, summary}. */
-json_t *st_convert_formats(void);
 
 /* ---- fresh models (fresh.c) ----------------------------------------------------------------- */
 
