@@ -4,6 +4,10 @@
     /usr/bin/python3 tools/fixtures_torch.py          # writes the fixtures
     /usr/bin/python3 tools/fixtures_torch.py check A.pt B.json
                                                       # loads what strut wrote (torch_write_test)
+    /usr/bin/python3 tools/fixtures_torch.py llmc .../train_gpt2.py
+                                                      # llmc-*.bin, with llm.c's own (commit f1e2ace)
+    PYTHONPATH=... /usr/bin/python3 tools/fixtures_torch.py gguf
+                                                      # gguf/, with PyPI's gguf 0.19.0
 
 Element i of tensor number k is ((i * 37 + k * 11) % 101 - 50) / 8, exact in every float type; for
 whole-number types (i * 37 + k * 11) % 101. hostile/ holds pickles written by hand, opcode by opcode.
@@ -11,10 +15,12 @@ whole-number types (i * 37 + k * 11) % 101. hostile/ holds pickles written by ha
 # SPDX-License-Identifier: MIT
 import argparse
 import collections
+import importlib.util
 import json
 import pathlib
 import struct
 import sys
+import types
 import zipfile
 
 import numpy as np
@@ -256,6 +262,90 @@ def write():
     torch.save(kinds(), OUT / "kinds-4.pt", pickle_protocol=4)
 
 
+# ---- what llm.c writes ----------------------------------------------------------------------------
+
+def llmc(path):
+    """A GPT-2 of two layers by llm.c's model and writer; only its vocabulary is not GPT-2's."""
+    for missing in ("torch._inductor", "torch._inductor.config"):  # not in 1.13, not used here
+        sys.modules.setdefault(missing, types.ModuleType(missing))
+    spec = importlib.util.spec_from_file_location("train_gpt2", path)
+    train_gpt2 = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(train_gpt2)
+    train_gpt2.GPT._init_weights = lambda self, module: None  # needs a newer PyTorch
+    train_gpt2.pad_vocab = lambda t: torch.nn.functional.pad(t, (0, 0, 0, -t.size(0) % 128))
+    gpt2 = train_gpt2.GPT(train_gpt2.GPTConfig(block_size=3, vocab_size=130, n_layer=2, n_head=2,
+                                               n_embd=4))
+    with torch.no_grad():
+        for k, (_, parameter) in enumerate(sorted(gpt2.named_parameters())):
+            parameter.copy_(values(k, parameter.shape))
+    for dtype in ("float32", "bfloat16"):
+        train_gpt2.write_model(gpt2, OUT / f"llmc-{dtype}.bin", dtype)
+
+
+# ---- what gguf writes -----------------------------------------------------------------------------
+
+def byte_names():
+    """GPT-2's printable character of each byte."""
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    rest = [b for b in range(256) if b not in plain]
+    return [chr(b) if b in plain else chr(256 + rest.index(b)) for b in range(256)]
+
+
+def gguf_model():
+    """A GPT-2 of two layers, 264 rows of embedding for 260 tokens, in three element types."""
+    import gguf
+    out = OUT / "gguf"
+    out.mkdir(parents=True, exist_ok=True)
+    merges = [("t", "h"), ("th", "e"), ("\u0120", "the")]
+    tokens = [*byte_names(), *("".join(pair) for pair in merges), "<|endoftext|>"]
+    (out / "vocab.json").write_text(json.dumps({t: i for i, t in enumerate(tokens)}), "utf-8")
+    (out / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges),
+                                    "utf-8")
+    shapes = {"transformer.wte.weight": (264, 4), "transformer.wpe.weight": (3, 4),
+              "transformer.ln_f.weight": (4,), "transformer.ln_f.bias": (4,)}
+    for i in range(2):
+        for part, rows, cols in (("attn.c_attn", 12, 4), ("attn.c_proj", 4, 4), ("mlp.c_fc", 16, 4),
+                                 ("mlp.c_proj", 4, 16)):
+            shapes[f"transformer.h.{i}.{part}.weight"] = (rows, cols)
+            shapes[f"transformer.h.{i}.{part}.bias"] = (rows,)
+        for part in ("ln_1", "ln_2"):
+            shapes[f"transformer.h.{i}.{part}.weight"] = shapes[f"transformer.h.{i}.{part}.bias"] = (4,)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.GPT2, 2)
+    w = gguf.GGUFWriter(out / "gpt2.gguf", "gpt2")
+    w.add_type("model")
+    w.add_name("tiny")
+    w.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
+    w.add_custom_alignment(32)
+    w.add_context_length(3)
+    w.add_embedding_length(4)
+    w.add_feed_forward_length(16)
+    w.add_block_count(2)
+    w.add_head_count(2)
+    w.add_layer_norm_eps(1e-5)
+    w.add_vocab_size(264)
+    w.add_tokenizer_model("gpt2")
+    w.add_tokenizer_pre("gpt-2")
+    w.add_token_list([*tokens, *(f"[PAD{i}]" for i in range(260, 264))])
+    w.add_token_types([*([gguf.TokenType.NORMAL] * 259), gguf.TokenType.CONTROL,
+                       *([gguf.TokenType.UNUSED] * 4)])
+    w.add_token_merges([f"{a} {b}" for a, b in merges])
+    w.add_bos_token_id(259)
+    w.add_eos_token_id(259)
+    for k, (what, shape) in enumerate(sorted(shapes.items())):
+        t, name_there = values(k, shape), names.get_name(what, try_suffixes=(".weight", ".bias"))
+        if "c_attn.weight" in what:
+            bits = t.to(torch.bfloat16).view(torch.int16).numpy().view(np.uint8)
+            w.add_tensor(name_there, bits, raw_dtype=gguf.GGMLQuantizationType.BF16)
+        elif len(shape) == 2 and "wpe" not in what:
+            w.add_tensor(name_there, t.to(torch.float16).numpy())
+        else:
+            w.add_tensor(name_there, t.numpy())
+    w.write_header_to_file()
+    w.write_kv_data_to_file()
+    w.write_tensors_to_file()
+    w.close()
+
+
 # ---- what strut writes ----------------------------------------------------------------------------
 
 def check(path, expected):
@@ -282,5 +372,9 @@ def check(path, expected):
 
 if len(sys.argv) == 4 and sys.argv[1] == "check":
     check(*sys.argv[2:])
+elif len(sys.argv) == 3 and sys.argv[1] == "llmc":
+    llmc(sys.argv[2])
+elif sys.argv[1:] == ["gguf"]:
+    gguf_model()
 else:
     write()

@@ -67,6 +67,9 @@ int32_t st_bpe_char(uint8_t byte);
 int32_t st_bpe_byte(int32_t codepoint);
 /* The text of a token's name in the byte alphabet, at most 2n bytes, no NUL; returns its length. */
 size_t st_bpe_spell(const char *bytes, size_t n, char *out);
+/* The name of a token as files have it, NUL-terminated; NULL when out of memory. Free with free().
+ */
+char *st_bpe_name(const st_bpe *b, int32_t id, size_t *n);
 /* Back: at most n bytes into `out`; false if a character is not in the alphabet. */
 bool st_bpe_unspell(const char *name, size_t n, char *out, size_t *out_n);
 

@@ -84,8 +84,7 @@ st_status st_bpe_check_json(const json_t *root, const char *what, st_err *e)
 
 /* ---- writing -------------------------------------------------------------------------------- */
 
-/* The name of a token as the files have it; NULL when out of memory. Free with free(). */
-static char *hf_name(const st_bpe *b, int32_t id, size_t *n)
+char *st_bpe_name(const st_bpe *b, int32_t id, size_t *n)
 {
     size_t len;
     const char *bytes = st_bpe_bytes(b, id, &len);
@@ -106,7 +105,7 @@ static json_t *hf_vocab(const st_bpe *b)
     json_t *vocab = json_object();
     for (int32_t id = 0; vocab && id < b->n; id++) {
         size_t n = 0;
-        char *name = hf_name(b, id, &n);
+        char *name = st_bpe_name(b, id, &n);
         if (!name || json_object_setn_new(vocab, name, n, json_integer(id))) {
             json_decref(vocab);
             vocab = NULL;
@@ -123,7 +122,8 @@ static json_t *hf_merges(const st_bpe *b, FILE *text)
     fputs("#version: 0.2\n", text);
     for (int64_t r = 0; list && r < b->n_merges; r++) {
         size_t ln, rn;
-        char *left = hf_name(b, b->merge[r].left, &ln), *right = hf_name(b, b->merge[r].right, &rn);
+        char *left = st_bpe_name(b, b->merge[r].left, &ln),
+             *right = st_bpe_name(b, b->merge[r].right, &rn);
         if (!left || !right || json_array_append_new(list, json_sprintf("%s %s", left, right))) {
             json_decref(list);
             list = NULL;
@@ -142,7 +142,7 @@ static json_t *hf_added(const st_bpe *b)
     for (int32_t id = 0; list && id < b->n; id++) {
         if (!(b->flags[id] & ST_BPE_SPECIAL)) continue;
         size_t n = 0;
-        char *name = hf_name(b, id, &n);
+        char *name = st_bpe_name(b, id, &n);
         json_t *token =
             json_pack("{s:i, s:s%, s:b, s:b, s:b, s:b, s:b}", "id", id, "content", name ? name : "",
                       n, "single_word", 0, "lstrip", 0, "rstrip", 0, "normalized", 1, "special", 1);

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 static const st_container *const weights_forms[] = {&st_container_torch, &st_container_torch_legacy,
+                                                    &st_container_llmc, &st_container_gguf,
                                                     &st_container_safetensors};
 
 st_status st_weights_pread(const st_weights *w, void *to, size_t n, int64_t at, st_err *e)
@@ -77,7 +78,6 @@ static const char *weights_guess(const st_weights_look *l)
         return "it is a Python pickle, but none of torch.save: load it where you trust it and save "
                "model.state_dict()";
     }
-    if (memcmp(h, "GGUF", 4) == 0) return "it is a GGUF file, which is not read";
     if (l->size < 8) return "too few for any: get it again";
     return NULL;
 }

@@ -38,7 +38,8 @@ struct st_weights {
     void *own;
 };
 
-extern const st_container st_container_safetensors, st_container_torch, st_container_torch_legacy;
+extern const st_container st_container_safetensors, st_container_torch, st_container_torch_legacy,
+    st_container_llmc, st_container_gguf;
 
 /* Reads exactly n bytes at `at`; ST_EIO if the file ends before. */
 st_status st_weights_pread(const st_weights *w, void *to, size_t n, int64_t at, st_err *e);
