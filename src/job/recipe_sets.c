@@ -1,10 +1,14 @@
 /* WikiText and LAMBADA: data sets with splits of their own, told by the names of the files, whose
- * rows become train.bin, val.bin and test.bin in one of these forms: krony      rows joined with
- * "\n\n", one stream of tokens: the text of krony-PT's perplexities fly        every row tokenized
- * by itself, one after the other fly-eos    the same with <|endoftext|> after every row that is not
- * empty articles   a document from one " = Title = " to the next, <|endoftext|> after each docs a
- * row a document, <|endoftext|> after each A row of WikiText is a line with its newline, or "" if
- * the line is blank, as Hugging Face's loader has it; one of LAMBADA is a line without. */
+ * rows become train.bin, val.bin and test.bin in one of these forms:
+ *
+ *   krony      rows joined with two newlines, one stream: the text of krony-PT's perplexities
+ *   fly        every row tokenized by itself, one after the other
+ *   fly-eos    the same with <|endoftext|> after every row that is not empty
+ *   articles   a document from one " = Title = " to the next, <|endoftext|> after each
+ *   docs       a row a document, <|endoftext|> after each
+ *
+ * A row of WikiText is a line with its newline, or "" if the line is blank, as Hugging Face's
+ * loader has it; one of LAMBADA is a line without. */
 /* SPDX-License-Identifier: MIT */
 #include "job/encode.h"
 #include "job/recipe.h"
