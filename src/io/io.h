@@ -217,19 +217,30 @@ size_t st_text_cut(const char *s, size_t n);
 int64_t st_docs_done(const st_docs *d);
 int64_t st_docs_total(const st_docs *d);
 
-/* ---- token shards as nanoGPT reads them (shard.c) ------------------------------------------- */
+/* ---- token shards (shard.c) ----------------------------------------------------------------- */
 
-/* A headerless little-endian uint16 file, mapped. Empty files and odd sizes are ST_EFORMAT. */
+/* A file of token ids, mapped: nanoGPT's (bare little-endian uint16), llm.c's (256 int32 before
+ * them: magic, version, count; uint16, or uint32 of Llama 3) or numpy's .npy (uint16, int32 or
+ * uint32; one row), told by its first bytes. Empty files and odd sizes are ST_EFORMAT. */
 typedef struct {
-    const uint16_t *token;
+    const void *data; /* the first id */
+    int width;        /* bytes of an id: 2 or 4 */
     int64_t n;
+    const char *format; /* "nanoGPT", "llm.c", "npy" */
     void *map;
     size_t bytes;
 } st_shard;
 st_status st_shard_open(st_shard *out, const char *path, st_err *e);
 void st_shard_close(st_shard *s);
-/* ST_EFORMAT naming the position of the first token >= vocab. */
+/* ids[k] = id number at + k of the shard; those over INT32_MAX are negative, and refused by
+ * st_shard_check. */
+void st_shard_read(const st_shard *s, int64_t at, int64_t n, int32_t *ids);
+/* ST_EFORMAT naming the position of the first token that is not in [0, vocab). */
 st_status st_shard_check(const st_shard *s, int64_t vocab, const char *path, st_err *e);
+bool st_shard_is(const char *path); /* is it named so: .bin, .npy */
+/* The shard of a prepared folder: DIR/train.bin or train.npy, DIR/val.bin, val.npy or
+ * validation.npy; if none is there, the first. New memory, NULL when out of memory. */
+char *st_shard_path(const char *dir, bool val);
 
 /* ---- YAML (yaml.c over libyaml) ------------------------------------------------------------- */
 

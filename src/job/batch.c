@@ -28,7 +28,7 @@ st_status st_batch_open(st_batch *b, const char *path, int64_t vocab, int64_t co
 
 void st_batch_close(st_batch *b)
 {
-    if (b->shard.token) st_shard_close(&b->shard);
+    if (b->shard.data) st_shard_close(&b->shard);
     *b = (st_batch){0};
 }
 
@@ -73,11 +73,8 @@ int64_t st_batch_start(const st_batch *b, int64_t row)
 
 static void batch_row(const st_batch *b, int64_t start, int32_t *ids, int32_t *targets)
 {
-    const uint16_t *d = b->shard.token + start;
-    for (int64_t t = 0; t < b->context; t++) {
-        ids[t] = d[t];
-        targets[t] = d[t + 1];
-    }
+    st_shard_read(&b->shard, start, b->context, ids);
+    st_shard_read(&b->shard, start + 1, b->context, targets);
 }
 
 void st_batch_next(st_batch *b, int64_t rows, int32_t *ids, int32_t *targets)

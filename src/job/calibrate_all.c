@@ -21,10 +21,10 @@ static st_status calibrate_shard(const char *path, int64_t limit, int64_t run, s
     int64_t n = shard.n < limit ? shard.n : limit, runs = n / run > 1 ? n / run : 1;
     if (runs > 1) n = runs * run;
     ids->id = st_calloc(n, sizeof *ids->id);
-    for (int64_t i = 0; i < n && ids->id; i++) {
-        int64_t k = runs > 1 ? i / run : 0;
-        int64_t start = runs > 1 ? (shard.n - run) / (runs - 1) * k : 0;
-        ids->id[ids->n++] = shard.token[start + (runs > 1 ? i % run : i)];
+    for (int64_t k = 0; k < runs && ids->id; k++) {
+        int64_t start = runs > 1 ? (shard.n - run) / (runs - 1) * k : 0, take = n / runs;
+        st_shard_read(&shard, start, take, ids->id + ids->n);
+        ids->n += take;
     }
     st_shard_close(&shard);
     if (!ids->id) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", path);
@@ -70,11 +70,8 @@ static st_status calibrate_documents(const char *path, const char *field, const 
 st_status st_calibrate_read(const char *path, const char *field, const st_bpe *tokenizer,
                             int64_t limit, int64_t run, st_ids *ids, st_err *e)
 {
-    size_t n = strlen(path);
-    if (n > 4 && strcmp(path + n - 4, ".bin") == 0) {
-        return calibrate_shard(path, limit, run, ids, e);
-    }
-    char *train = st_path_join(path, "train.bin");
+    if (st_shard_is(path)) return calibrate_shard(path, limit, run, ids, e);
+    char *train = st_shard_path(path, false);
     if (!train) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", path);
     bool prepared = st_path_exists(train);
     st_status s = prepared ? calibrate_shard(train, limit, run, ids, e) : ST_OK;

@@ -32,8 +32,11 @@ static st_status prepare_prompt(demo_run *r, const st_bpe *b, st_err *e)
     st_status status = st_shard_open(&s, val, e);
     free(val);
     if (status) return status;
-    for (int64_t i = 0; i < s.n && i < PROMPT_IDS && s.token[i] != r->eos; i++) {
-        const char *bytes = st_bpe_bytes(b, s.token[i], &n);
+    int32_t id[PROMPT_IDS];
+    int64_t ids = s.n < PROMPT_IDS ? s.n : PROMPT_IDS;
+    st_shard_read(&s, 0, ids, id);
+    for (int64_t i = 0; i < ids && id[i] != r->eos; i++) {
+        const char *bytes = st_bpe_bytes(b, id[i], &n);
         if (!bytes || used + n > PROMPT_BYTES) break;
         memcpy(text + used, bytes, n);
         used += n;

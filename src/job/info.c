@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { INFO_JSON = 1 << 26, FIRST_IDS = 8 };
+enum { INFO_JSON = 1 << 26, INFO_BLOCK = 1 << 12, FIRST_IDS = 8 };
 
 /* ---- telling kinds apart
  * ------------------------------------------------------------------------- */
@@ -45,7 +45,11 @@ static bool info_is_run(const char *path)
 
 static bool info_is_data(const char *path)
 {
-    return info_has(path, "train.bin") || info_has(path, "val.bin");
+    static const char *const name[] = {"train.bin", "val.bin", "test.bin", "train.npy"};
+    bool is = false;
+    for (int i = 0; i < 4; i++)
+        is = is || info_has(path, name[i]);
+    return is;
 }
 
 static bool info_is_tokenizer(const char *path)
@@ -71,7 +75,7 @@ static bool info_is_weights(const char *path)
 
 static bool info_is_shard(const char *path)
 {
-    return info_ends(path, ".bin");
+    return st_shard_is(path);
 }
 
 static bool info_is_safetensors(const char *path)
@@ -210,11 +214,17 @@ static st_status info_shard(const char *path, json_t *r, st_err *e)
     st_shard shard;
     ST_TRY(st_shard_open(&shard, path, e));
     json_t *first = json_array();
-    uint16_t largest = 0;
-    for (int64_t i = 0; i < shard.n; i++) {
-        if (i < FIRST_IDS) json_array_append_new(first, json_integer(shard.token[i]));
-        if (shard.token[i] > largest) largest = shard.token[i];
+    int32_t id[INFO_BLOCK];
+    uint32_t largest = 0;
+    for (int64_t i = 0; i < shard.n; i += INFO_BLOCK) {
+        int64_t n = shard.n - i < INFO_BLOCK ? shard.n - i : INFO_BLOCK;
+        st_shard_read(&shard, i, n, id);
+        for (int64_t k = 0; k < n; k++) {
+            if (i + k < FIRST_IDS) json_array_append_new(first, json_integer(id[k]));
+            if ((uint32_t)id[k] > largest) largest = (uint32_t)id[k];
+        }
     }
+    json_object_set_new(r, "format", json_string(shard.format));
     json_object_set_new(r, "tokens", json_integer(shard.n));
     json_object_set_new(r, "bytes", json_integer((json_int_t)shard.bytes));
     json_object_set_new(r, "largest_id", json_integer(largest));
@@ -225,10 +235,11 @@ static st_status info_shard(const char *path, json_t *r, st_err *e)
 
 static st_status info_data(const char *path, json_t *r, st_err *e)
 {
-    static const char *const names[] = {"train.bin", "val.bin"};
+    static const char *const names[] = {"train.bin", "val.bin",        "test.bin", "train.npy",
+                                        "val.npy",   "validation.npy", "test.npy"};
     json_t *shards = json_object();
     st_status s = ST_OK;
-    for (int i = 0; !s && i < 2; i++) {
+    for (size_t i = 0; !s && i < sizeof names / sizeof *names; i++) {
         if (!info_has(path, names[i])) continue;
         char *file = st_path_join(path, names[i]);
         json_t *row = json_object();

@@ -258,20 +258,13 @@ st_status st_perplexity_ids(st_model *m, st_stream *q, const int32_t *ids, int64
     return s;
 }
 
-static bool perplexity_is_shard(const char *path)
-{
-    size_t n = strlen(path);
-    return n > 4 && strcmp(path + n - 4, ".bin") == 0;
-}
-
 static st_status perplexity_shard(const char *path, st_ids *ids, st_err *e)
 {
     st_shard shard = {0};
     ST_TRY(st_shard_open(&shard, path, e));
     ids->id = st_calloc(shard.n, sizeof *ids->id);
     if (ids->id) ids->n = shard.n;
-    for (int64_t i = 0; i < ids->n; i++)
-        ids->id[i] = shard.token[i];
+    st_shard_read(&shard, 0, ids->n, ids->id);
     st_shard_close(&shard);
     if (!ids->id) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", path);
     return ST_OK;
@@ -282,7 +275,7 @@ static st_status perplexity_read(const st_loaded *l, const char *path, st_ids *i
                                  st_err *e)
 {
     *bytes = 0;
-    if (perplexity_is_shard(path)) return perplexity_shard(path, ids, e);
+    if (st_shard_is(path)) return perplexity_shard(path, ids, e);
     if (!l->tokenizer) {
         ST_FAIL(e, ST_EARG,
                 "%s: the model folder %s has no tokenizer (vocab.json and merges.txt); put one "

@@ -38,9 +38,9 @@ const set_row st_set_rows[] = {
     {"data.dir", SET_TEXT, AT(data.dir), NULL, 0, 0, NULL, SET_NULL | SET_FREE,
      "folder with train.bin and val.bin; `data=DIR` is short for this"},
     {"data.train", SET_TEXT, AT(data.train), NULL, 0, 0, NULL, SET_NULL | SET_FREE,
-     "training shard; null: data.dir/train.bin"},
+     "training shard (nanoGPT's, llm.c's or .npy); null: data.dir/train.bin or train.npy"},
     {"data.val", SET_TEXT, AT(data.val), NULL, 0, 0, NULL, SET_NULL | SET_FREE,
-     "validation shard; null: data.dir/val.bin"},
+     "validation shard; null: data.dir/val.bin, val.npy or validation.npy"},
     {"data.order", SET_CHOICE, AT(data.order), "random", 0, 0, set_orders, 0,
      "random: windows from anywhere, with replacement (nanoGPT); shuffle: every window once an "
      "epoch (fly); sequential"},

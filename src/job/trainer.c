@@ -136,8 +136,8 @@ static void trainer_say(const st_trainer *t)
 
 /* ---- data ----------------------------------------------------------------------------------- */
 
-static st_status trainer_shard(st_trainer *t, st_batch *b, const char *key, const char *file,
-                               const char *given, st_err *e)
+static st_status trainer_shard(st_trainer *t, st_batch *b, const char *key, const char *given,
+                               st_err *e)
 {
     char place[256];
     int64_t vocab = st_model_lm(t->model).vocab;
@@ -146,8 +146,8 @@ static st_status trainer_shard(st_trainer *t, st_batch *b, const char *key, cons
                 "%s: nothing to train on; say data=FOLDER (made by `strut prepare`) or %s",
                 st_set_place(t->set, "data.dir", place, sizeof place), key);
     }
-    char *path = given ? strdup(given) : st_path_join(t->set->data.dir, file);
-    if (!path) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", file);
+    char *path = given ? strdup(given) : st_shard_path(t->set->data.dir, b == &t->val);
+    if (!path) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", key);
     st_order order = (st_order)t->set->data.order;
     uint64_t seed = (uint64_t)t->set->seed;
     if (b == &t->val) {
@@ -163,14 +163,14 @@ static st_status trainer_shard(st_trainer *t, st_batch *b, const char *key, cons
 static st_status trainer_data(st_trainer *t, st_err *e)
 {
     const st_settings *set = t->set;
-    ST_TRY(trainer_shard(t, &t->train, "data.train", "train.bin", set->data.train, e));
+    ST_TRY(trainer_shard(t, &t->train, "data.train", set->data.train, e));
     if (set->eval.every == 0) return ST_OK;
     if (!set->data.val && !set->data.dir) {
         char place[256];
         ST_FAIL(e, ST_EARG, "%s: no validation shard; name one or set eval.every=0",
                 st_set_place(set, "data.val", place, sizeof place));
     }
-    ST_TRY(trainer_shard(t, &t->val, "data.val", "val.bin", set->data.val, e));
+    ST_TRY(trainer_shard(t, &t->val, "data.val", set->data.val, e));
     t->has_val = true;
     return ST_OK;
 }
