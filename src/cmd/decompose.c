@@ -75,6 +75,7 @@ static const cmd_option decompose_options[] = {
      .help = "of the stored weights",
      .choice = CMD_DTYPES,
      .preset = "f32"},
+    CMD_READ_OPTIONS,
     {.name = "force", .letter = 'f', .kind = CMD_FLAG, .help = "replace OUT if it exists"},
     {0},
 };
@@ -120,6 +121,7 @@ static st_status decompose_run(const cmd_args *a, json_t **result, st_err *e)
                            .randomized = strcmp(cmd_text(a, "svd"), "randomized") == 0,
                            .seed = (uint64_t)cmd_int(a, "seed"),
                            .dtype = cmd_dtype(a, "dtype"),
+                           .how = cmd_read_how(a),
                            .replace = cmd_has(a, "force"),
                            .weights = cmd_text(a, "weights"),
                            .field = cmd_text(a, "field"),

@@ -12,7 +12,8 @@ static st_status formats_folder(st_conversion *c, const char *path, bool code)
                                           .tokenizer = c->tokenizer,
                                           .shard_bytes = c->shard_bytes,
                                           .code = code,
-                                          .stop = true},
+                                          .stop = true,
+                                          .what = "convert"},
                          c->e);
 }
 
@@ -32,6 +33,7 @@ static st_status formats_open(st_conversion *c, st_export *x, const st_export_st
 {
     ST_TRY(st_export_open(x, c->model, c->flat, c->dtype, style, c->e));
     x->stop = true;
+    x->what = "convert";
     return ST_OK;
 }
 

@@ -228,7 +228,7 @@ st_status st_decompose(const char *in, const char *out, const st_decompose_opts 
     st_ids ids = {0};
     double start = st_now();
     st_status s = decompose_room(out, given->replace, e);
-    if (!s) s = st_folder_read(in, &from, &flat, &tokenizer, e);
+    if (!s) s = st_folder_read_as(in, &given->how, &from, &flat, &tokenizer, e);
     if (!s) s = decompose_text(given, from, tokenizer, &o, &ids, e);
     if (!s) s = st_decompose_weights(from, flat, &o, &to, &to_flat, &matrices, e);
     if (!s) s = st_folder_save(out, o.replace, to, to_flat, o.dtype, tokenizer, e);

@@ -108,6 +108,8 @@ st_status st_export_open(st_export *x, const st_model *m, const float *flat, st_
         export_item(&k, k.wte);
         x->same[x->n - 1] = k.wte_at;
     }
+    for (int64_t i = 0; i < x->n; i++)
+        x->total += x->same[i] < 0 ? st_export_bytes(x, i, 1) : 0;
     return ST_OK;
 }
 
@@ -167,10 +169,19 @@ static st_status export_check_f16(const st_store_item *item, const float *w, int
 
 st_status st_export_fill(void *ctx, int64_t i, void *data, size_t bytes, st_err *e)
 {
-    const st_export *x = ctx;
+    st_export *x = ctx;
     const st_store_item *item = &x->item[x->first + i];
     const st_export_row *row = &x->row[x->first + i];
     int64_t n = (int64_t)(bytes / st_dtype_size(item->dtype));
+    if (x->what) {
+        x->done += (int64_t)bytes;
+        st_report(&(st_progress){.what = x->what,
+                                 .done = x->done,
+                                 .total = x->total,
+                                 .unit = "bytes",
+                                 .detail = item->name,
+                                 .last = x->done == x->total});
+    }
     if (x->stop && st_interrupted()) ST_FAIL(e, ST_EINTR, "interrupted; nothing was written");
     if (item->dtype == ST_F16) ST_TRY(export_check_f16(item, row->w, n, e));
     if (row->turn)

@@ -36,8 +36,10 @@ typedef struct {
     st_export_row *row;
     int64_t *same; /* the item that has the same numbers, or -1 */
     char *names;
-    int64_t n, first; /* item i of the writer is row first + i */
-    bool stop;        /* at Ctrl-C */
+    int64_t n, first;    /* item i of the writer is row first + i */
+    bool stop;           /* at Ctrl-C */
+    const char *what;    /* in reports of progress; NULL: none */
+    int64_t done, total; /* bytes, for them */
 } st_export;
 
 /* `flat` is a host F32 block in the model's layout and is used until closed. */
@@ -56,6 +58,7 @@ typedef struct {
     int64_t shard_bytes;     /* weights in files of at most that much; 0: one file */
     bool code;               /* with modeling_strut.py, for transformers */
     bool stop;               /* at Ctrl-C */
+    const char *what;        /* in reports of progress; NULL: none */
 } st_folder_how;
 
 /* A model folder's files into `dir`, which is there. */

@@ -66,6 +66,7 @@ static st_status save_weights(const char *dir, const st_model *m, const float *f
     st_export x;
     ST_TRY(st_export_open(&x, m, flat, how->dtype, &st_export_hf, e));
     x.stop = how->stop;
+    x.what = how->what;
     bool one = !how->shard_bytes || st_export_bytes(&x, 0, x.n) <= how->shard_bytes;
     st_status s = one ? save_file(dir, "model.safetensors", &x, 0, x.n, e)
                       : save_shards(dir, &x, how->shard_bytes, e);

@@ -12,9 +12,8 @@
 
 /* What weights that have no config.json may leave open. */
 typedef struct {
-    int64_t heads; /* attention heads; 0: as the file says, else width / 64 with a warning */
-    const char
-        *gelu; /* "tanh" or "erf", whatever the config.json says; NULL: as it says, or tanh */
+    int64_t heads;    /* attention heads; 0: as the file says, else width / 64 with a warning */
+    const char *gelu; /* "tanh" or "erf" against any config.json; NULL: as it says, else tanh */
 } st_read_how;
 
 /* A model in memory on a device, ready for forward (and, after st_loaded_train, for training). */
@@ -314,6 +313,7 @@ typedef struct {
     bool sequential;
     const int32_t *ids;
     int64_t nids;
+    st_read_how how; /* of st_decompose */
 } st_decompose_opts;
 /* Replaces every matching matrix of a model folder by one of its new type, started from the old one
  * as `init` says, and copies the rest. Matrices that are structured already are expanded first. A

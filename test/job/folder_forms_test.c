@@ -355,6 +355,36 @@ static void test_no_model(void **state)
     st_test_remove(dir);
 }
 
+static st_status zeros(void *ctx, int64_t i, void *data, size_t bytes, st_err *e)
+{
+    (void)ctx, (void)i, (void)e;
+    memset(data, 0, bytes);
+    return ST_OK;
+}
+
+/* A small archive whose tensors are views of one storage: gigabytes, if they were read. */
+static void test_views(void **state)
+{
+    (void)state;
+    enum { MANY = 3000 };
+    static st_store_item item[MANY];
+    static char name[MANY][32];
+    static int64_t same[MANY];
+    const char *dir = st_test_dir(), *path = st_test_path(dir, "x.pt");
+    for (int i = 0; i < MANY; i++) {
+        snprintf(name[i], sizeof name[i], "h.%d.mlp.c_fc.weight", i);
+        item[i] = (st_store_item){.name = name[i], .dtype = ST_F32, .dim = {100, 400}, .ndim = 2};
+        same[i] = i ? 0 : -1;
+    }
+    st_torch_how how = {.same = same};
+    st_err e;
+    assert_ok(st_torch_write(path, item, MANY, &how, zeros, NULL, &e), &e);
+    refused(path, NULL, ST_EFORMAT, "so that many are the same numbers");
+    assert_ok(st_torch_write(path, item, 9, &how, zeros, NULL, &e), &e);
+    refused(path, NULL, ST_EFORMAT, "no tensor wte.weight");
+    st_test_remove(dir);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -365,6 +395,7 @@ int main(void)
         cmocka_unit_test_setup(test_head, set_up),
         cmocka_unit_test_setup(test_krony, set_up),
         cmocka_unit_test_setup(test_no_model, set_up),
+        cmocka_unit_test_setup(test_views, set_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
