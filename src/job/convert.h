@@ -38,6 +38,9 @@ st_status st_fits_krony(st_conversion *c);
 st_status st_fits_llmc(st_conversion *c);
 st_status st_fits_gguf(st_conversion *c);
 
+/* Writes DIR/README.md; `code`: of hf-code. */
+st_status st_convert_card(const st_conversion *c, const char *dir, bool code);
+
 void st_convert_note(st_conversion *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 #endif

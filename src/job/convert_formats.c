@@ -22,9 +22,16 @@ static st_status formats_strut(st_conversion *c, const char *path)
     return formats_folder(c, path, false);
 }
 
+static st_status formats_hf(st_conversion *c, const char *path)
+{
+    ST_TRY(formats_folder(c, path, false));
+    return st_convert_card(c, path, false);
+}
+
 static st_status formats_code(st_conversion *c, const char *path)
 {
-    return formats_folder(c, path, true);
+    ST_TRY(formats_folder(c, path, true));
+    return st_convert_card(c, path, true);
 }
 
 /* ---- files ---------------------------------------------------------------------------------- */
@@ -93,8 +100,8 @@ static st_status formats_krony(st_conversion *c, const char *path)
 
 const st_convert_format st_convert_table[] = {
     {.name = "strut", .folder = true, .words = true, .write = formats_strut},
-    {.name = "hf", .folder = true, .dense = true, .words = true, .write = formats_strut},
-    {.name = "dense", .folder = true, .dense = true, .words = true, .write = formats_strut},
+    {.name = "hf", .folder = true, .dense = true, .words = true, .write = formats_hf},
+    {.name = "dense", .folder = true, .dense = true, .words = true, .write = formats_hf},
     {.name = "hf-code", .folder = true, .words = true, .write = formats_code},
     {.name = "pt", .write = formats_pt},
     {.name = "safetensors", .write = formats_safetensors},

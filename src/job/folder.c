@@ -169,6 +169,13 @@ static st_status folder_adjust(st_folder *f)
             f->path, (long long)has, (long long)heads);
 }
 
+/* Containers of programs that know the tanh GELU only. */
+static bool folder_is_tanh(const st_folder *f)
+{
+    const char *form = st_weights_form(f->shard[0]);
+    return strcmp(form, "llm.c") == 0 || strcmp(form, "gguf") == 0;
+}
+
 st_status st_folder_open(st_folder *f, const char *path, const st_read_how *how, st_err *e)
 {
     *f = (st_folder){.path = path, .how = how, .e = e};
@@ -181,8 +188,7 @@ st_status st_folder_open(st_folder *f, const char *path, const st_read_how *how,
     if (s) st_err_prefix(e, "%s", path);
     ST_TRY(s);
     ST_TRY(st_folder_match(f));
-    bool erf = f->guessed && f->linear && !(how && how->gelu) &&
-               strcmp(st_weights_form(f->shard[0]), "llm.c") != 0;
+    bool erf = f->guessed && f->linear && !(how && how->gelu) && !folder_is_tanh(f);
     if (erf) {
         st_folder_note(f, "nanoGPT and Krony-PT train with the erf GELU and are exported and "
                           "measured with the tanh one, which is taken here; --gelu erf has the "
@@ -198,6 +204,7 @@ const char *st_folder_form(const st_folder *f)
     const char *container = st_weights_form(f->shard[0]);
     if (json_object_get(f->config, "strut") && !f->guessed) return "strut";
     if (f->krony) return "krony";
+    if (folder_is_tanh(f)) return container;
     if (json_object_get(f->extra, "model_args")) return "nanogpt";
     return f->single ? container : "hf";
 }

@@ -11,7 +11,7 @@ enum { CONFIG_LAYERS = 1 << 16, CONFIG_NAME = 64, CONFIG_HEAD = 64 /* width of G
 
 typedef struct {
     int64_t vocab, width, context, layers, inner, heads;
-    double dropout;
+    double dropout, epsilon;
     bool tied;
 } config_shape;
 
@@ -111,6 +111,7 @@ static st_status config_shapes(const st_folder *f, config_shape *c)
     *c = (config_shape){.vocab = wte->dim[0],
                         .width = wte->dim[1],
                         .context = wpe->dim[0],
+                        .epsilon = 1e-5,
                         .layers = config_layers(f)};
     ST_TRY(st_folder_head(f, &c->tied));
     c->inner = config_inner(f, c->width);
@@ -136,6 +137,8 @@ static st_status config_model_args(st_folder *f, config_shape *c)
 {
     const json_t *args = json_object_get(f->extra, "model_args");
     bool bias = true;
+    ST_TRY(st_json_num(json_object_get(f->extra, "gguf"), "gpt2.attention.layer_norm_epsilon",
+                       1e-12, 1.0, &c->epsilon, f->file, f->e));
     if (!json_is_object(args)) return ST_OK;
     ST_TRY(config_agrees(f, args, "n_layer", c->layers));
     ST_TRY(config_agrees(f, args, "n_embd", c->width));
@@ -204,14 +207,14 @@ st_status st_folder_guess(st_folder *f)
     ST_TRY(config_heads(f, &c));
     json_t *maps = json_object();
     st_status s = config_maps(f, c.layers, maps);
-    f->config = json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:o, s:s, s:f, s:f, s:f, s:b, s:I, s:I}",
-                          "model_type", "gpt2", "vocab_size", (json_int_t)c.vocab, "n_positions",
-                          (json_int_t)c.context, "n_embd", (json_int_t)c.width, "n_layer",
-                          (json_int_t)c.layers, "n_head", (json_int_t)c.heads, "n_inner",
-                          c.inner ? json_integer(c.inner) : json_null(), "activation_function",
-                          "gelu_new", "resid_pdrop", c.dropout, "embd_pdrop", c.dropout,
-                          "attn_pdrop", c.dropout, "tie_word_embeddings", c.tied, "bos_token_id",
-                          (json_int_t)50256, "eos_token_id", (json_int_t)50256);
+    f->config = json_pack(
+        "{s:s, s:I, s:I, s:I, s:I, s:I, s:o, s:s, s:f, s:f, s:f, s:f, s:b, s:I, s:I}", "model_type",
+        "gpt2", "vocab_size", (json_int_t)c.vocab, "n_positions", (json_int_t)c.context, "n_embd",
+        (json_int_t)c.width, "n_layer", (json_int_t)c.layers, "n_head", (json_int_t)c.heads,
+        "n_inner", c.inner ? json_integer(c.inner) : json_null(), "activation_function", "gelu_new",
+        "resid_pdrop", c.dropout, "embd_pdrop", c.dropout, "attn_pdrop", c.dropout,
+        "layer_norm_epsilon", c.epsilon, "tie_word_embeddings", c.tied, "bos_token_id",
+        (json_int_t)50256, "eos_token_id", (json_int_t)50256);
     if (json_object_size(maps) > 0)
         json_object_set_new(f->config, "strut", json_pack("{s:i, s:O}", "format", 1, "maps", maps));
     json_decref(maps);
