@@ -98,7 +98,8 @@ static void dry_embed_fwd(st_stream *q, const st_embed_fwd_args *a)
 {
     int64_t n = a->rows * a->width;
     dry_add(q, 0,
-            dry_all(a->ids) + dry_size(a->table, n) + dry_size(a->position, n) + dry_size(a->y, n));
+            dry_all(a->ids) + dry_size(a->table, n) + dry_size(a->position, n) +
+                dry_size(a->y, a->table.data ? n : 2 * n));
 }
 
 static void dry_embed_bwd(st_stream *q, const st_embed_bwd_args *a)

@@ -82,13 +82,16 @@ typedef struct {
 } st_residual_fwd_args;
 typedef st_residual_fwd_args st_residual_bwd_args;
 
-/* fwd: y[i] = table[ids[i]] + position[start + i % len]; position may be absent.
+/* fwd: y[i] = table[ids[i]] + position[start + i % len]; position may be absent. Without a table
+ *      y[i] += position[..]: rows that were found in another way.
  * bwd: dtable[ids[i]] += dy[i], dposition[start + i % len] += dy[i] (F32, each unless absent);
  * order fixed. ids (rows) I32, all < number of table rows; table (V, width), position (P, width),
- *      y, dy (rows, width) float. */
+ *      y, dy (rows, width) float. columns: table and dtable are (width, V), of which column ids[i]
+ *      counts. */
 typedef struct {
     int64_t rows, width, len, start;
     st_tensor ids, table, position, y, dy, dtable, dposition;
+    int columns;
 } st_embed_fwd_args;
 typedef st_embed_fwd_args st_embed_bwd_args;
 

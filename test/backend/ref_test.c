@@ -544,6 +544,21 @@ static void moves_by_hand(void **state)
     op->embed_bwd(q, &e);
     assert_all_near(table, (double[]){10, 20, 101, 202}, 4, 0);
     assert_all_near(position, (double[]){0, 0, 101, 202, 10, 20}, 6, 0);
+    /* the table turned: ids are columns; then rows that are there and only get a position */
+    float turned[4] = {0}, out[6];
+    e.columns = 1;
+    e.dtable = f32(turned, 4);
+    e.dposition = (st_tensor){0};
+    op->embed_bwd(q, &e);
+    assert_all_near(turned, (double[]){10, 101, 20, 202}, 4, 0);
+    e.table = f32(turned, 4);
+    e.y = f32(out, 6);
+    op->embed_fwd(q, &e);
+    assert_all_near(out, (double[]){101, 202, 10, 20, 101, 202}, 6, 0);
+    e.table = (st_tensor){0};
+    e.position = f32(position, 6);
+    op->embed_fwd(q, &e);
+    assert_all_near(out, (double[]){202, 404, 20, 40, 202, 404}, 6, 0);
 }
 
 static void dropout_keeps_its_share(void **state)

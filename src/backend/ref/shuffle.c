@@ -14,6 +14,12 @@ static bool shuffle_ids_ok(st_stream *q, const st_embed_fwd_args *a, st_tensor t
     return true;
 }
 
+/* Where number j of row `id` is in a table of `numel` numbers. */
+static int64_t shuffle_embed_at(const st_embed_fwd_args *a, int64_t numel, int64_t id, int64_t j)
+{
+    return a->columns ? j * (numel / a->width) + id : id * a->width + j;
+}
+
 void st_ref_embed_fwd(st_stream *q, const st_embed_fwd_args *a)
 {
     const int32_t *ids = a->ids.data;
@@ -21,7 +27,9 @@ void st_ref_embed_fwd(st_stream *q, const st_embed_fwd_args *a)
     for (int64_t r = 0; r < a->rows; r++) {
         int64_t p = a->start + r % a->len;
         for (int64_t j = 0; j < a->width; j++) {
-            double y = (double)ref_load(&a->table, ids[r] * a->width + j);
+            int64_t at = shuffle_embed_at(a, st_numel(a->table), ids[r], j);
+            double y = a->table.data ? (double)ref_load(&a->table, at)
+                                     : (double)ref_load(&a->y, r * a->width + j);
             if (a->position.data) y += (double)ref_load(&a->position, p * a->width + j);
             ref_store(&a->y, r * a->width + j, y);
         }
@@ -36,7 +44,8 @@ void st_ref_embed_bwd(st_stream *q, const st_embed_bwd_args *a)
         int64_t p = a->start + r % a->len;
         for (int64_t j = 0; j < a->width; j++) {
             double dy = (double)ref_load(&a->dy, r * a->width + j);
-            if (a->dtable.data) ref_add(&a->dtable, ids[r] * a->width + j, dy);
+            int64_t at = shuffle_embed_at(a, st_numel(a->dtable), ids[r], j);
+            if (a->dtable.data) ref_add(&a->dtable, at, dy);
             if (a->dposition.data) ref_add(&a->dposition, p * a->width + j, dy);
         }
     }

@@ -142,6 +142,7 @@ static bool layers_embed(parity_case *c, st_embed_fwd_args *a, int64_t *vocab)
     a->len = 1 + parity_pick(c, 3, a->rows);
     a->start = parity_pick(c, 4, 9);
     *vocab = parity_dim(c, 5, 97);
+    a->columns = c->variant % 5 == 3;
     parity_ids(c, &a->ids, a->rows, 0, *vocab);
     c->gaps = true; /* which rows of the tables are touched depends on the ids */
     return true;
@@ -152,11 +153,15 @@ bool cases_embed_fwd(parity_case *c)
     st_embed_fwd_args *a = (void *)c->args;
     int64_t vocab;
     if (!layers_embed(c, a, &vocab)) return false;
-    parity_in(c, &a->table, c->dtype, vocab * a->width, 1);
-    if (c->variant % 3) {
+    bool table = c->variant % 7 != 4; /* or rows in y, and a position */
+    if (table) parity_in(c, &a->table, c->dtype, vocab * a->width, 1);
+    if (!table || c->variant % 3) {
         parity_in(c, &a->position, c->dtype, (a->start + a->len) * a->width, 1);
     }
-    parity_out(c, &a->y, c->dtype, a->rows * a->width, 0);
+    if (table)
+        parity_out(c, &a->y, c->dtype, a->rows * a->width, 0);
+    else
+        parity_update(c, &a->y, c->dtype, a->rows * a->width, 1, 0);
     return true;
 }
 

@@ -15,25 +15,37 @@ static bool embed_ids_ok(st_stream *q, const st_embed_fwd_args *a, st_tensor tab
     return true;
 }
 
+/* Numbers [j, j + n) of row r before the position is added. */
+static const float *embed_row(const st_embed_fwd_args *a, int64_t r, int64_t j, int64_t n,
+                              float *buf)
+{
+    int64_t id = ((const int32_t *)a->ids.data)[r];
+    if (!a->table.data) return block_in(&a->y, r * a->width + j, n, buf);
+    if (!a->columns) return block_in(&a->table, id * a->width + j, n, buf);
+    int64_t count = st_numel(a->table) / a->width;
+    for (int64_t i = 0; i < n; i++)
+        buf[i] = scalar_in(&a->table, (j + i) * count + id);
+    return buf;
+}
+
 static void kernel_embed_fwd(st_stream *q, const st_embed_fwd_args *a)
 {
-    const int32_t *ids = a->ids.data;
     if (!embed_ids_ok(q, a, a->table)) return;
     int parts = st_parts(q, a->rows * a->width);
 #pragma omp parallel for num_threads(parts) schedule(static)
     for (int64_t r = 0; r < a->rows; r++) {
-        int64_t t0 = ids[r] * a->width, p0 = (a->start + r % a->len) * a->width;
+        int64_t p0 = (a->start + r % a->len) * a->width;
         for (int64_t j = 0; j < a->width; j += BLOCK) {
             float bt[BLOCK], bp[BLOCK], by[BLOCK];
             int64_t n = at_most(a->width - j, BLOCK), at = r * a->width + j;
-            const float *t = block_in(&a->table, t0 + j, n, bt);
+            const float *t = embed_row(a, r, j, n, bt);
             float *y = block_out(&a->y, at, by);
             if (a->position.data) {
                 const float *p = block_in(&a->position, p0 + j, n, bp);
 #pragma omp simd
                 for (int64_t i = 0; i < n; i++)
                     y[i] = t[i] + p[i];
-            } else {
+            } else if (y != t) {
                 memcpy(y, t, (size_t)n * sizeof *y);
             }
             block_done(&a->y, at, n, y);
@@ -48,6 +60,7 @@ static void kernel_embed_bwd(st_stream *q, const st_embed_bwd_args *a)
     if (!embed_ids_ok(q, a, a->dtable)) return;
     int parts = st_parts(q, a->rows * a->width);
     float *dtable = a->dtable.data, *dposition = a->dposition.data;
+    int64_t count = st_numel(a->dtable) / a->width;
 #pragma omp parallel for num_threads(parts) schedule(static)
     for (int t = 0; t < parts; t++) {
         st_span c = st_part(a->width, 16, t, parts);
@@ -57,8 +70,10 @@ static void kernel_embed_bwd(st_stream *q, const st_embed_bwd_args *a)
                 float buf[BLOCK];
                 int64_t n = at_most(c.hi - j, BLOCK);
                 const float *dy = block_in(&a->dy, r * a->width + j, n, buf);
-                for (int64_t i = 0; i < n && dtable; i++)
+                for (int64_t i = 0; i < n && dtable && !a->columns; i++)
                     dtable[t0 + j + i] += dy[i];
+                for (int64_t i = 0; i < n && dtable && a->columns; i++)
+                    dtable[(j + i) * count + ids[r]] += dy[i];
                 for (int64_t i = 0; i < n && dposition; i++)
                     dposition[p0 + j + i] += dy[i];
             }
