@@ -58,6 +58,24 @@ static void dense_backward(st_stream *q, const st_spec *s, const st_theta *t, st
     }
 }
 
+static void dense_rows(st_stream *q, const st_spec *s, const st_theta *t,
+                       const st_embed_fwd_args *a, st_arena *tmp)
+{
+    (void)s, (void)tmp;
+    st_embed_fwd_args find = *a;
+    find.table = t->p[0];
+    st_stream_ops(q)->embed_fwd(q, &find);
+}
+
+static void dense_rows_backward(st_stream *q, const st_spec *s, const st_theta *t,
+                                const st_embed_bwd_args *a, const st_theta *dt, st_arena *tmp)
+{
+    (void)s, (void)t, (void)tmp;
+    st_embed_bwd_args back = *a;
+    back.dtable = dt->p[0];
+    st_stream_ops(q)->embed_bwd(q, &back);
+}
+
 static st_status dense_project(const st_spec *s, st_tensor w, const st_theta *t,
                                const st_project_opts *how, st_err *e)
 {
@@ -89,6 +107,8 @@ const st_map_type st_map_dense = {
     .kept = dense_kept,
     .forward = dense_forward,
     .backward = dense_backward,
+    .rows = dense_rows,
+    .rows_backward = dense_rows_backward,
     .project = dense_project,
     .expand = dense_expand,
     .fit = dense_fit,

@@ -40,6 +40,38 @@ st_status map_range(const st_spec *s, int knob, int64_t lo, int64_t hi, const ch
             (long long)lo, (long long)hi, why);
 }
 
+st_status st_spec_rows(const st_spec *s, st_err *e)
+{
+    if (!s->type->rows) {
+        char names[128] = "";
+        size_t n = 0;
+        for (int i = 0; st_map_types[i] && n < sizeof names; i++) {
+            if (!st_map_types[i]->rows) continue;
+            n += (size_t)snprintf(names + n, sizeof names - n, "%s%s", n ? ", " : "",
+                                  st_map_types[i]->name);
+        }
+        ST_FAIL(e, ST_EUNSUPPORTED, "%s has no row look-up, which an embedding needs; these do: %s",
+                s->type->name, names);
+    }
+    return s->type->rows_check ? s->type->rows_check(s, e) : ST_OK;
+}
+
+void map_rows_position(st_stream *q, const st_embed_fwd_args *a)
+{
+    if (!a->position.data) return;
+    st_embed_fwd_args add = *a;
+    add.table = (st_tensor){0};
+    st_stream_ops(q)->embed_fwd(q, &add);
+}
+
+void map_rows_position_backward(st_stream *q, const st_embed_bwd_args *a)
+{
+    if (!a->dposition.data) return;
+    st_embed_bwd_args add = *a;
+    add.dtable = (st_tensor){0};
+    st_stream_ops(q)->embed_bwd(q, &add);
+}
+
 static int64_t blocks_left(int64_t size, int64_t total, int64_t i)
 {
     return total ? map_max(0, map_min(size, total - i * size)) : size;

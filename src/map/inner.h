@@ -41,6 +41,10 @@ st_status map_range(const st_spec *s, int knob, int64_t lo, int64_t hi, const ch
 /* W *= by, as the type does it (st_map_type.scale). */
 void map_scale(const st_spec *s, const st_theta *t, float by);
 
+/* What every rows and rows_backward ends or begins with: y += position; its gradient. */
+void map_rows_position(st_stream *q, const st_embed_fwd_args *a);
+void map_rows_position_backward(st_stream *q, const st_embed_bwd_args *a);
+
 /* `count` products side by side: block i is g with A, B, C moved on by i steps and m, n, k clipped
  * to what is left of m_total, n_total, k_total (0: not clipped) after i whole blocks. Runs of whole
  * blocks go out as one batch. g.bias (n_total) is cut with the n blocks. Blocks with no rows or

@@ -95,8 +95,7 @@ static int64_t kron_kept(const st_spec *s)
     }
 }
 
-/* s_f B_f, (f, m2, n2). */
-static st_tensor kron_scaled(st_stream *q, const st_spec *s, const st_theta *t, st_arena *tmp)
+st_tensor map_kron_scaled(st_stream *q, const st_spec *s, const st_theta *t, st_arena *tmp)
 {
     if (!s->knob[SCALARS]) return t->p[B];
     kron_size z = map_kron_size(s);
@@ -110,9 +109,8 @@ static st_tensor kron_scaled(st_stream *q, const st_spec *s, const st_theta *t, 
     return b;
 }
 
-/* dB'_f, the gradient of s_f B_f, to B_f and s_f. */
-static void kron_scaled_backward(st_stream *q, const st_spec *s, const st_theta *t, st_tensor db,
-                                 const st_theta *dt)
+void map_kron_scaled_backward(st_stream *q, const st_spec *s, const st_theta *t, st_tensor db,
+                              const st_theta *dt)
 {
     const st_ops *op = st_stream_ops(q);
     kron_size z = map_kron_size(s);
@@ -139,7 +137,7 @@ static kron_call kron_open(st_stream *q, const st_spec *s, const st_theta *t, st
                        .z = map_kron_size(s),
                        .rows = x.dim[0],
                        .a = t->p[A],
-                       .b = kron_scaled(q, s, t, tmp),
+                       .b = map_kron_scaled(q, s, t, tmp),
                        .x = x};
 }
 
@@ -186,7 +184,7 @@ static void kron_backward(st_stream *q, const st_spec *s, const st_theta *t, st_
         break;
     case KRON_WHOLE: map_kron_whole_backward(&c);
     }
-    if (train) kron_scaled_backward(q, s, t, c.db, dt);
+    if (train) map_kron_scaled_backward(q, s, t, c.db, dt);
 }
 
 /* Of all m1, n1 with A the larger factor and up to 8 terms: those nearest the wanted size (in steps
@@ -265,6 +263,9 @@ const st_map_type st_map_kron = {
     .kept = kron_kept,
     .forward = kron_forward,
     .backward = kron_backward,
+    .rows = map_kron_rows,
+    .rows_backward = map_kron_rows_backward,
+    .rows_check = map_kron_rows_check,
     .project = map_kron_project,
     .expand = map_kron_expand,
     .scale = map_kron_scale,

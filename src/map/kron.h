@@ -36,6 +36,18 @@ void map_kron_a_backward(const kron_call *c);
 void map_kron_b_backward(const kron_call *c);
 void map_kron_whole_backward(const kron_call *c);
 
+/* s_f B_f, (f, m2, n2); and its gradient db (set by the caller) to those of B_f and s_f. */
+st_tensor map_kron_scaled(st_stream *q, const st_spec *s, const st_theta *t, st_arena *tmp);
+void map_kron_scaled_backward(st_stream *q, const st_spec *s, const st_theta *t, st_tensor db,
+                              const st_theta *dt);
+
+/* Row look-up (kron_rows.c). */
+st_status map_kron_rows_check(const st_spec *s, st_err *e);
+void map_kron_rows(st_stream *q, const st_spec *s, const st_theta *t, const st_embed_fwd_args *a,
+                   st_arena *tmp);
+void map_kron_rows_backward(st_stream *q, const st_spec *s, const st_theta *t,
+                            const st_embed_bwd_args *a, const st_theta *dt, st_arena *tmp);
+
 /* R[(i1, j1), (i2, j2)] = W^T[i1 m2 + i2, j1 n2 + j2] of w (out, in). */
 void map_kron_rearrange(const kron_size *z, const float *w, float *r);
 /* A and B nearest to w (out, in) unweighted, and the scalars. */

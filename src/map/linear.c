@@ -27,3 +27,18 @@ void st_linear_backward(st_stream *q, const st_linear *l, st_tensor x, st_tensor
     l->spec.type->backward(q, &l->spec, &l->w, x, kept, dy, dx, &l->dw, tmp);
     st_arena_rewind(tmp, mark);
 }
+
+void st_linear_rows(st_stream *q, const st_linear *l, const st_embed_fwd_args *a, st_arena *tmp)
+{
+    size_t mark = st_arena_mark(tmp);
+    l->spec.type->rows(q, &l->spec, &l->w, a, tmp);
+    st_arena_rewind(tmp, mark);
+}
+
+void st_linear_rows_backward(st_stream *q, const st_linear *l, const st_embed_bwd_args *a,
+                             st_arena *tmp)
+{
+    size_t mark = st_arena_mark(tmp);
+    l->spec.type->rows_backward(q, &l->spec, &l->w, a, &l->dw, tmp);
+    st_arena_rewind(tmp, mark);
+}

@@ -88,6 +88,51 @@ static void lowrank_backward(st_stream *q, const st_spec *s, const st_theta *t, 
     map_lowrank_backward(q, s, t, x, kept, dy, dx, dt, tmp, 0.0f);
 }
 
+/* U[ids], (rows, rank). */
+static st_tensor lowrank_find(st_stream *q, const st_spec *s, const st_theta *t,
+                              const st_embed_fwd_args *a, st_dtype dtype, st_arena *tmp)
+{
+    st_tensor h = st_take2(tmp, dtype, a->rows, s->knob[RANK]);
+    st_stream_ops(q)->embed_fwd(q, &(st_embed_fwd_args){.rows = a->rows,
+                                                        .width = s->knob[RANK],
+                                                        .len = a->len,
+                                                        .ids = a->ids,
+                                                        .table = t->p[0],
+                                                        .y = h});
+    return h;
+}
+
+static void lowrank_rows(st_stream *q, const st_spec *s, const st_theta *t,
+                         const st_embed_fwd_args *a, st_arena *tmp)
+{
+    st_stream_ops(q)->gemm(q, &(st_gemm_args){.m = a->rows,
+                                              .n = s->in,
+                                              .k = s->knob[RANK],
+                                              .a = lowrank_find(q, s, t, a, a->y.dtype, tmp),
+                                              .b = t->p[1],
+                                              .c = a->y});
+    map_rows_position(q, a);
+}
+
+static void lowrank_rows_backward(st_stream *q, const st_spec *s, const st_theta *t,
+                                  const st_embed_bwd_args *a, const st_theta *dt, st_arena *tmp)
+{
+    const st_ops *op = st_stream_ops(q);
+    int64_t n = a->rows, r = s->knob[RANK];
+    map_rows_position_backward(q, a);
+    if (!dt->p[0].data) return;
+    st_tensor h = lowrank_find(q, s, t, a, a->dy.dtype, tmp);
+    op->gemm(
+        q,
+        &(st_gemm_args){
+            .m = r, .n = s->in, .k = n, .ta = 1, .a = h, .b = a->dy, .c = dt->p[1], .beta = 1.0f});
+    op->gemm(
+        q, &(st_gemm_args){.m = n, .n = r, .k = s->in, .tb = 1, .a = a->dy, .b = t->p[1], .c = h});
+    op->embed_bwd(
+        q, &(st_embed_bwd_args){
+               .rows = n, .width = r, .len = a->len, .ids = a->ids, .dy = h, .dtable = dt->p[0]});
+}
+
 /* The factors of the triples: columns of U and rows of V of the same norm, rows of U divided by
  * their weight. */
 static void lowrank_split(const st_spec *s, const st_svd *d, const float *weight, const st_theta *t)
@@ -150,6 +195,8 @@ const st_map_type st_map_lowrank = {
     .kept = lowrank_kept,
     .forward = lowrank_forward,
     .backward = lowrank_backward,
+    .rows = lowrank_rows,
+    .rows_backward = lowrank_rows_backward,
     .project = lowrank_project,
     .fit = lowrank_fit,
 };

@@ -117,6 +117,15 @@ typedef struct st_map_type {
      * in the forward call; kept may be absent (recomputed). */
     void (*backward)(st_stream *q, const st_spec *s, const st_theta *t, st_tensor x, st_tensor kept,
                      st_tensor dy, st_tensor dx, const st_theta *dt, st_arena *tmp);
+    /* Row look-up, for embeddings: y (rows, in) = W[ids] + position, and the gradients of theta (as
+     * in backward) and position; ids, y, dy and positions as in st_embed_fwd_args, whose tables are
+     * not read. W itself is never formed. NULL: the type has none. A type that has it also takes a
+     * float32 y in forward where all else is bfloat16. */
+    void (*rows)(st_stream *q, const st_spec *s, const st_theta *t, const st_embed_fwd_args *a,
+                 st_arena *tmp);
+    void (*rows_backward)(st_stream *q, const st_spec *s, const st_theta *t,
+                          const st_embed_bwd_args *a, const st_theta *dt, st_arena *tmp);
+    st_status (*rows_check)(const st_spec *s, st_err *e); /* refuses specs; NULL: all do */
     /* Sets theta (host, F32) to the nearest W in Frobenius norm, or the weighted one that `how`
      * (may be NULL) asks for, to w (out, in) host F32: exactly where a closed form exists, else to
      * a stationary point (said in the file's head) that is no worse than the unweighted projection.
@@ -152,6 +161,8 @@ void st_spec_print(const st_spec *s, char text[ST_SPEC_TEXT]);
 /* The same for people's eyes: knobs at their preset left out where that is unambiguous. */
 void st_spec_label(const st_spec *s, char text[ST_SPEC_TEXT]);
 bool st_spec_equal(const st_spec *a, const st_spec *b);
+/* ST_EUNSUPPORTED or ST_ESHAPE unless W's rows can be looked up, so that it can be an embedding. */
+st_status st_spec_rows(const st_spec *s, st_err *e);
 /* A spec of type `name` (or "a+b", "a+b+gate") with about `params` weights. */
 st_status st_spec_fit(st_spec *out, const char *name, int64_t in, int64_t out_dim, int64_t params,
                       st_err *e);
@@ -206,6 +217,10 @@ typedef struct {
 int64_t st_linear_kept(const st_linear *l);
 void st_linear_forward(st_stream *q, const st_linear *l, st_tensor x, st_tensor y, st_tensor kept,
                        st_arena *tmp);
+/* y = W[ids] + position (st_map_type.rows), and its gradients; st_spec_rows must have passed. */
+void st_linear_rows(st_stream *q, const st_linear *l, const st_embed_fwd_args *a, st_arena *tmp);
+void st_linear_rows_backward(st_stream *q, const st_linear *l, const st_embed_bwd_args *a,
+                             st_arena *tmp);
 /* dx set (unless absent); dw and dbias added to. */
 void st_linear_backward(st_stream *q, const st_linear *l, st_tensor x, st_tensor kept, st_tensor dy,
                         st_tensor dx, st_arena *tmp);
