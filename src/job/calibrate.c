@@ -44,9 +44,9 @@ static void calibrate_matrix(void *ctx, const char *name, const st_spec *spec)
 /* The same model with dense matrices, on the device. */
 static st_status calibrate_model(st_calibration *c, const st_model *m, const float *flat, st_err *e)
 {
-    const char *const dense[] = {"*=dense"};
+    const char *const dense[] = {"*=dense", "wte=dense"};
     json_t *config = NULL;
-    st_status s = st_model_remap(m, dense, 1, NULL, 0, &config, e);
+    st_status s = st_model_remap(m, dense, 2, NULL, 0, &config, e);
     if (!s) s = st_model_open(&c->m, config, e);
     json_decref(config);
     ST_TRY(s);

@@ -29,7 +29,8 @@ bool st_glob_match(const char *glob, const char *name)
 /* A tied lm_head is an embedding too: only its exact name means it. */
 static bool choose_match(const choose_walk *w, const char *glob, const char *name)
 {
-    if (w->tied && strcmp(name, "lm_head") == 0) return strcmp(glob, name) == 0;
+    bool exact = strcmp(name, "wte") == 0 || (w->tied && strcmp(name, "lm_head") == 0);
+    if (exact) return strcmp(glob, name) == 0;
     return st_glob_match(glob, name);
 }
 

@@ -116,8 +116,8 @@ static void convert_structured(void *ctx, const char *name, const st_spec *spec)
 /* Every structured matrix becomes the dense one it stands for. */
 static st_status convert_expand(st_conversion *c)
 {
-    static const char *const all[] = {"*=dense"};
-    st_decompose_opts o = {.maps = all, .nmaps = 1};
+    static const char *const all[] = {"*=dense", "wte=dense"};
+    st_decompose_opts o = {.maps = all, .nmaps = 2};
     struct convert_walk w = {.names = c->dense};
     st_model *to = NULL;
     float *flat = NULL;

@@ -66,7 +66,14 @@ static void decompose_matrix(void *ctx, const char *name, const st_spec *to)
     decompose_spec from = {.name = name};
     if (l->status) return;
     st_model_matrices(r->from, decompose_spec_of, &from);
-    if (st_spec_equal(&from.spec, to)) return;
+    bool apart =
+        strcmp(name, "lm_head") == 0 && to->type != &st_map_dense && st_model_lm(r->from).tied;
+    if (apart) { /* from what it is tied to */
+        decompose_spec wte = {.name = "wte"};
+        st_model_matrices(r->from, decompose_spec_of, &wte);
+        from.spec = wte.spec;
+    }
+    if (!apart && st_spec_equal(&from.spec, to)) return;
     st_decompose_item *x = &r->item[r->n++];
     *x = (st_decompose_item){.name = name, .from = from.spec, .to = *to, .output_error = NAN};
     x->init = decompose_init(l, name);

@@ -40,8 +40,8 @@ st_theta st_decompose_theta(const st_model *m, const float *flat, const char *ma
 {
     decompose_look l = {.matrix = matrix, .flat = flat};
     st_model_params(m, decompose_param, &l);
-    if (l.n == 0) l.theta.p[0] = st_decompose_find(m, flat, "wte.weight"); /* the tied head */
-    return l.theta;
+    if (l.n > 0 || strcmp(matrix, "wte") == 0) return l.theta;
+    return st_decompose_theta(m, flat, "wte"); /* the tied head */
 }
 
 /* ---- one matrix ----------------------------------------------------------------------------- */

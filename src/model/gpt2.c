@@ -1,5 +1,6 @@
 /* GPT-2 (Radford et al. 2019), as Hugging Face's GPT2LMHeadModel computes it:
  *   x = drop(wte[ids] + wpe[pos]); blocks; logits = head(ln_f(x)), head = wte unless untied.
+ * wte may be structured; then rows are looked up and logits made without forming it.
  * The head runs over few rows at a time: no (tokens, vocab) buffer exists, and in training its
  * forward, the loss and its backward follow each other per chunk. */
 /* SPDX-License-Identifier: MIT */
@@ -11,10 +12,12 @@
 
 typedef struct {
     st_gpt2_config c;
-    st_tensor wte, dwte, wpe, dwpe;
+    st_matrix wte;
+    st_tensor wpe, dwpe;
     st_block *block;
     st_norm ln_f;
-    st_matrix head;
+    st_matrix head;      /* dense and without numbers where it is wte */
+    st_matrix top;       /* what logits are made by: wte or head, called lm_head */
     st_block_acts *acts; /* by layer, during one st_model_grad */
 } gpt2;
 
@@ -79,14 +82,17 @@ static st_status gpt2_open(st_model *m, const json_t *config, st_err *e)
     ST_TRY(st_builder_open(&b, m, config, e));
     /* Embeddings decay as in nanoGPT; a job that follows another recipe skips ST_P_EMBED. */
     unsigned embed = ST_P_EMBED | ST_P_DECAY;
-    st_add_tensor(&b, "wte.weight", 2, (int64_t[]){c.vocab, c.width}, (float)c.init, embed, &g->wte,
-                  &g->dwte);
+    b.exact = true;
+    st_add_matrix(&b, "wte", c.width, c.vocab, &g->wte);
+    st_add_rows(&b, &g->wte);
+    st_add_weights(&b, &g->wte, (float)c.init, embed, false);
+    b.exact = false;
     st_add_tensor(&b, "wpe.weight", 2, (int64_t[]){c.context, c.width}, (float)c.init, embed,
                   &g->wpe, &g->dwpe);
     for (int64_t i = 0; i < c.layers; i++)
         gpt2_add_block(g, i, &b);
     st_add_norm(&b, "ln_f", c.width, &g->ln_f);
-    b.tied = c.tied;
+    b.exact = c.tied;
     st_add_matrix(&b, "lm_head", c.width, c.vocab, &g->head);
     g->c.tied = c.tied && g->head.l.spec.type == &st_map_dense;
     if (!g->c.tied) st_add_weights(&b, &g->head, (float)c.init, 0, false);
@@ -102,9 +108,8 @@ static json_t *gpt2_config(const st_model *m)
 static void gpt2_bound(st_model *m)
 {
     gpt2 *g = m->net;
-    if (!g->c.tied) return;
-    g->head.l.w.p[0] = g->wte;
-    g->head.l.dw.p[0] = g->dwte;
+    g->top = g->head;
+    if (g->c.tied) g->top.l = g->wte.l;
 }
 
 static st_lm_shape gpt2_lm(const st_model *m)
@@ -144,12 +149,16 @@ static int64_t gpt2_chunk(const gpt2 *g, int64_t rows)
     return (rows + pieces - 1) / pieces;
 }
 
-/* A dense head sums and stores logits in float32 whatever its weights are: GPT-2's lie near -100,
- * where bfloat16 has steps of 0.5. */
+/* Where the type allows, logits are summed and stored in float32 whatever the weights are: GPT-2's
+ * lie near -100, where bfloat16 has steps of 0.5. */
+static bool gpt2_wide(const gpt2 *g)
+{
+    return g->top.l.spec.type->rows != NULL;
+}
+
 static st_tensor gpt2_take_logits(const gpt2 *g, int64_t rows, st_dtype t, st_arena *tmp)
 {
-    bool dense = g->head.l.spec.type == &st_map_dense;
-    return st_take2(tmp, dense ? ST_F32 : t, rows, g->c.vocab);
+    return st_take2(tmp, gpt2_wide(g) ? ST_F32 : t, rows, g->c.vocab);
 }
 
 static st_tensor gpt2_norm(const gpt2 *g, st_stream *q, st_tensor x, st_tensor y, st_tensor *mean,
@@ -185,10 +194,10 @@ static void gpt2_head_forward(const gpt2 *g, st_stream *q, const st_lm_args *a, 
             out = st_view2(out.data, out.dtype, n, vocab);
         }
         y = out;
-        if (!out.data || g->head.l.spec.type != &st_map_dense) {
+        if (!out.data || !gpt2_wide(g)) {
             y = gpt2_take_logits(g, n, x.dtype, tmp);
         }
-        st_matrix_forward(q, &g->head, st_rows(x, r, n), y, (st_tensor){0}, tmp);
+        st_matrix_forward(q, &g->top, st_rows(x, r, n), y, (st_tensor){0}, tmp);
         if (out.data && out.data != y.data) op->copy(q, &(st_copy_args){.x = y, .y = out});
         if (a->targets.data) {
             op->xent(q, &(st_xent_args){.rows = n,
@@ -219,7 +228,7 @@ static void gpt2_chunk_grad(st_stream *q, const st_lm_args *a, const gpt2_taught
         return;
     }
     st_tensor from = taught->normed, t = gpt2_take_logits(taught->g, n, from.dtype, tmp);
-    st_matrix_forward(q, &taught->g->head, st_rows(from, r, n), t, (st_tensor){0}, tmp);
+    st_matrix_forward(q, &taught->g->top, st_rows(from, r, n), t, (st_tensor){0}, tmp);
     op->distill(q, &(st_distill_args){.rows = n,
                                       .width = y.dim[1],
                                       .logits = y,
@@ -237,16 +246,16 @@ static void gpt2_chunk_grad(st_stream *q, const st_lm_args *a, const gpt2_taught
 static void gpt2_head_grad(const gpt2 *g, st_stream *q, const st_lm_args *a,
                            const gpt2_taught *taught, st_tensor x, st_tensor dx, st_arena *tmp)
 {
-    int64_t chunk = gpt2_chunk(g, x.dim[0]), vocab = g->c.vocab, kept = st_linear_kept(&g->head.l);
+    int64_t chunk = gpt2_chunk(g, x.dim[0]), vocab = g->c.vocab, kept = st_linear_kept(&g->top.l);
     for (int64_t r = 0; r < x.dim[0]; r += chunk) {
         size_t mark = st_arena_mark(tmp);
         int64_t n = x.dim[0] - r < chunk ? x.dim[0] - r : chunk;
         st_tensor keep = kept ? st_take2(tmp, x.dtype, n, kept) : (st_tensor){0};
         st_tensor y = gpt2_take_logits(g, n, x.dtype, tmp);
         st_tensor dy = y.dtype == x.dtype ? y : st_take2(tmp, x.dtype, n, vocab);
-        st_matrix_forward(q, &g->head, st_rows(x, r, n), y, keep, tmp);
+        st_matrix_forward(q, &g->top, st_rows(x, r, n), y, keep, tmp);
         gpt2_chunk_grad(q, a, taught, r, n, y, dy, tmp);
-        st_matrix_backward(q, &g->head, st_rows(x, r, n), keep, dy, st_rows(dx, r, n), tmp);
+        st_matrix_backward(q, &g->top, st_rows(x, r, n), keep, dy, st_rows(dx, r, n), tmp);
         st_arena_rewind(tmp, mark);
     }
 }
@@ -260,7 +269,6 @@ static st_embed_fwd_args gpt2_embed(const gpt2 *g, const st_lm_args *a)
                                .len = a->len,
                                .start = a->kv ? a->kv->used : 0,
                                .ids = a->ids,
-                               .table = g->wte,
                                .position = g->wpe};
 }
 
@@ -277,12 +285,12 @@ static void gpt2_forward(st_model *m, st_stream *q, const st_lm_args *a, st_aren
     assert(end <= g->c.layers && (a->hidden.data || (!a->first && !a->blocks)));
 
     st_tensor mean, rstd, x = a->hidden;
-    if (!x.data) x = st_take2(tmp, g->wte.dtype, rows, width);
+    if (!x.data) x = st_take2(tmp, g->wpe.dtype, rows, width);
     if (!a->first) {
         st_stream_tag(q, "wte");
         st_embed_fwd_args embed = gpt2_embed(g, a);
         embed.y = x;
-        op->embed_fwd(q, &embed);
+        st_linear_rows(q, &g->wte.l, &embed, tmp);
     }
     for (int64_t i = a->first; i < end; i++) {
         st_block_acts acts;
@@ -309,12 +317,11 @@ static void gpt2_forward(st_model *m, st_stream *q, const st_lm_args *a, st_aren
 /* The teacher's forward. Its scratch is given back, unless all its states are wanted. */
 static gpt2_taught gpt2_teacher(st_stream *q, const st_lm_args *a, st_arena *tmp)
 {
-    const st_ops *op = st_stream_ops(q);
     if (!a->teach) return (gpt2_taught){0};
     gpt2_taught k = {.g = a->teach->teacher->net};
     const gpt2 *g = k.g;
     bool states = a->teach->hidden_scale != 0.0f || a->teach->embed_scale != 0.0f;
-    st_dtype t = g->wte.dtype;
+    st_dtype t = g->wpe.dtype;
     int64_t rows = a->batch * a->len, width = g->c.width;
     st_pass pass = {.batch = a->batch, .len = a->len};
     assert(a->teach->teacher->type == &st_model_gpt2 && a->len <= g->c.context);
@@ -325,7 +332,7 @@ static gpt2_taught gpt2_teacher(st_stream *q, const st_lm_args *a, st_arena *tmp
     st_stream_tag(q, "teacher");
     st_embed_fwd_args embed = gpt2_embed(g, a);
     embed.y = x;
-    op->embed_fwd(q, &embed);
+    st_linear_rows(q, &g->wte.l, &embed, tmp);
     for (int64_t i = 0; i < g->c.layers; i++) {
         st_tensor y = states ? st_take2(tmp, t, rows, width) : x;
         size_t layer = st_arena_mark(tmp);
@@ -390,7 +397,7 @@ static void gpt2_grad(st_model *m, st_stream *q, const st_lm_args *a, st_arena *
     float drop = (float)g->c.drop_embed;
     uint64_t seed = st_drop_seed(a->seed, 0, ST_SITE_EMBED);
     st_pass pass = {.batch = a->batch, .len = a->len, .train = true, .seed = a->seed};
-    st_dtype t = g->wte.dtype;
+    st_dtype t = g->wpe.dtype;
     assert(!a->kv && a->len <= g->c.context && a->targets.data && m->grads.data);
 
     gpt2_taught taught = gpt2_teacher(q, a, tmp);
@@ -400,7 +407,7 @@ static void gpt2_grad(st_model *m, st_stream *q, const st_lm_args *a, st_arena *
     st_stream_tag(q, "wte");
     st_embed_fwd_args embed = gpt2_embed(g, a);
     embed.y = x;
-    op->embed_fwd(q, &embed);
+    st_linear_rows(q, &g->wte.l, &embed, tmp);
     if (drop > 0.0f) {
         op->residual_fwd(q, &(st_residual_fwd_args){.b = x, .y = x, .drop = drop, .seed = seed});
     }
@@ -435,9 +442,8 @@ static void gpt2_grad(st_model *m, st_stream *q, const st_lm_args *a, st_arena *
     }
     st_embed_bwd_args back = gpt2_embed(g, a);
     back.dy = d;
-    back.dtable = g->dwte;
     back.dposition = g->dwpe;
-    op->embed_bwd(q, &back);
+    st_linear_rows_backward(q, &g->wte.l, &back, tmp);
     st_stream_tag(q, NULL);
     st_arena_rewind(tmp, mark);
 }

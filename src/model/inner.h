@@ -66,7 +66,7 @@ typedef struct {
     st_model *m;
     const json_t *maps; /* GLOB -> SPEC, or NULL */
     bool *used;         /* by entry of maps: some matrix matched */
-    bool tied;          /* the next matrix is an embedding too */
+    bool exact;         /* the next matrix is an embedding: matched by its own name only */
     st_err *e;
     st_status status;
 } st_builder;
@@ -80,6 +80,8 @@ void st_add_tensor(st_builder *b, const char *name, int ndim, const int64_t *dim
 void st_add_norm(st_builder *b, const char *name, int64_t width, st_norm *n);
 /* Announces the matrix `name` and sets x->l.spec to what the configuration wants there. */
 void st_add_matrix(st_builder *b, const char *name, int64_t in, int64_t out, st_matrix *x);
+/* Refuses an announced matrix whose rows cannot be looked up. */
+void st_add_rows(st_builder *b, const st_matrix *x);
 /* The parameters of an announced matrix, W's entries of standard deviation `std`; `flags` of a
  * dense one (ST_P_FLIP); a bias of zeros if `bias`. */
 void st_add_weights(st_builder *b, st_matrix *x, float std, unsigned flags, bool bias);

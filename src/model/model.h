@@ -38,8 +38,8 @@ typedef void st_param_fn(void *ctx, const st_param *p);
 
 /* Builds a model from a config.json object: GPT-2's keys as Hugging Face writes them, plus our key
  * "strut": {"format": 1, "maps": {GLOB: SPEC, ...}} (fnmatch globs on matrix names, later ones win;
- * one that matches no matrix is ST_EARG with the nearest name; a tied lm_head is matched by
- * its exact name only, and then untied). Unknown "strut" keys are errors,
+ * one that matches no matrix is ST_EARG with the nearest name; wte is matched by its exact name
+ * only, and so is a tied lm_head, which is then untied). Unknown "strut" keys are errors,
  * unknown Hugging Face keys are not. `config` is not kept. */
 st_status st_model_open(st_model **out, const json_t *config, st_err *e);
 void st_model_close(st_model *m);
@@ -59,8 +59,8 @@ typedef bool st_param_test(void *ctx, const st_param *p);
 void st_model_freeze(st_model *m, st_param_test *frozen, void *ctx);
 
 typedef void st_matrix_fn(void *ctx, const char *name, const st_spec *spec);
-/* Every matrix that a map may replace, by name ("h.0.mlp.c_fc" ..., "lm_head" last, reported even
- * when tied), with its spec. */
+/* Every matrix that a map may replace, by name ("wte", "h.0.attn.c_attn" ..., "lm_head" last,
+ * reported even when tied, then as dense), with its spec. */
 void st_model_matrices(const st_model *m, st_matrix_fn *visit, void *ctx);
 
 typedef struct {

@@ -185,8 +185,8 @@ void st_add_norm(st_builder *b, const char *name, int64_t width, st_norm *n)
     builder_add(b, -1, full, 1, &width, 0.0f, 0.0f, ST_P_NORM | ST_P_BIAS, &n->bias, &n->dbias);
 }
 
-/* The text of the last glob that matches `name`, and all that match marked used. A tied head is
- * matched by its exact name only: "*" does not untie it. */
+/* The text of the last glob that matches `name`, and all that match marked used. Embeddings, and a
+ * head tied to one, are matched by their exact names only: "*" does not mean them. */
 static const char *builder_text(st_builder *b, const char *name)
 {
     const char *text = "dense", *glob;
@@ -194,7 +194,7 @@ static const char *builder_text(st_builder *b, const char *name)
     size_t i = 0;
     json_object_foreach((json_t *)(uintptr_t)b->maps, glob, value)
     {
-        if (b->tied ? strcmp(glob, name) == 0 : fnmatch(glob, name, 0) == 0) {
+        if (b->exact ? strcmp(glob, name) == 0 : fnmatch(glob, name, 0) == 0) {
             b->used[i] = true;
             text = json_string_value(value);
         }
@@ -224,6 +224,14 @@ void st_add_matrix(st_builder *b, const char *name, int64_t in, int64_t out, st_
     x->tap = &m->tap;
 }
 
+void st_add_rows(st_builder *b, const st_matrix *x)
+{
+    if (b->status) return;
+    st_status s = st_spec_rows(&x->l.spec, b->e);
+    if (s) st_err_prefix(b->e, "config.json: strut.maps: %s", x->name);
+    builder_fail(b, s);
+}
+
 void st_add_weights(st_builder *b, st_matrix *x, float std, unsigned flags, bool bias)
 {
     if (b->status) return;
@@ -234,7 +242,7 @@ void st_add_weights(st_builder *b, st_matrix *x, float std, unsigned flags, bool
     int n = spec->type->params(spec, std, shape);
     char full[PARAM_NAME];
     for (int i = 0; i < n; i++) {
-        unsigned f = dense ? flags : ST_P_FACTOR;
+        unsigned f = dense ? flags : ST_P_FACTOR | (flags & ST_P_EMBED);
         if (shape[i].flags & ST_MAP_DECAY) f |= ST_P_DECAY;
         snprintf(full, sizeof full, "%s.%s", x->name, shape[i].name);
         builder_add(b, matrix, full, shape[i].ndim, shape[i].dim, shape[i].init_mean,

@@ -17,6 +17,7 @@ typedef struct {
 static void fill_matrix(void *ctx, const char *name, const st_spec *spec)
 {
     filled *f = ctx;
+    if (strcmp(name, "wte") == 0) return; /* only where it is what is looked at: config_of */
     char text[ST_SPEC_TEXT];
     st_spec s;
     st_err e;
@@ -31,13 +32,35 @@ static void fill_matrix(void *ctx, const char *name, const st_spec *spec)
     json_object_set_new(f->maps, name, json_string(text));
 }
 
-/* The tiny model with every matrix of `type`. */
+/* What the models are made of: each row of st_map_types, and embeddings of the types that have row
+ * look-up (with a tied head, and beside a head of its own). NULL: no more. */
+static const char *kind_at(int i)
+{
+    static const char *const embeddings[] = {"wte=lowrank:rank=9", "wte=kron:terms=1,m1=16,n1=96",
+                                             "wte=kron:terms=2,m1=8,n1=96,scalars=1",
+                                             "untied wte=kron:terms=1,m1=32,n1=96", NULL};
+    int types = 0;
+    while (st_map_types[types])
+        types++;
+    if (i >= types) return embeddings[i - types];
+    const char *type = st_map_types[i]->name;
+    return strcmp(type, "sum") == 0 ? "lowrank+blockdiag+gate" : type;
+}
+
+/* The tiny model with every matrix of `type`, or dense with that embedding. */
 static json_t *config_of(const char *type)
 {
     st_model *m;
     st_err e;
     json_t *config = rig_json(tiny);
+    const char *wte = strstr(type, "wte=");
     filled f = {type, json_object()};
+    if (wte) {
+        json_object_set_new(f.maps, "wte", json_string(wte + 4));
+        json_object_set_new(config, "tie_word_embeddings", json_boolean(wte == type));
+        json_object_set_new(config, "strut", json_pack("{s:i, s:o}", "format", 1, "maps", f.maps));
+        return config;
+    }
     assert_ok(st_model_open(&m, config, &e), &e);
     st_model_matrices(m, fill_matrix, &f);
     st_model_close(m);
@@ -49,9 +72,8 @@ static json_t *config_of(const char *type)
 static void for_types(void (*test)(rig *r, const char *type))
 {
     static const char *const devices[] = {"ref", "cpu"};
-    for (int i = 0; st_map_types[i]; i++) {
-        const char *type = st_map_types[i]->name;
-        if (strcmp(type, "sum") == 0) type = "lowrank+blockdiag+gate";
+    const char *type;
+    for (int i = 0; (type = kind_at(i)); i++) {
         for (int d = 0; d < 2; d++) {
             rig r;
             json_t *config = config_of(type);
@@ -203,9 +225,8 @@ static void test_independence(void **state)
 static void test_bf16(void **state)
 {
     (void)state;
-    for (int i = 0; st_map_types[i]; i++) {
-        const char *type = st_map_types[i]->name;
-        if (strcmp(type, "sum") == 0) type = "lowrank+blockdiag+gate";
+    const char *type;
+    for (int i = 0; (type = kind_at(i)); i++) {
         float *nll[2], *grad[2];
         int64_t n = 0, rows = 3 * 16;
         for (int k = 0; k < 2; k++) {
@@ -234,12 +255,89 @@ static void test_bf16(void **state)
     }
 }
 
+typedef struct {
+    const char *name, *matrix;
+    st_theta theta;
+    int n;
+    st_spec spec;
+    int64_t offset;
+    st_tensor w;
+} looked;
+
+static void look(void *ctx, const st_param *p)
+{
+    looked *l = ctx;
+    if (l->name && strcmp(p->name, l->name) == 0) {
+        l->offset = p->offset;
+        l->w = p->w;
+    }
+    if (!l->matrix || !p->matrix || strcmp(p->matrix, l->matrix) != 0) return;
+    l->theta.p[l->n++] = p->w;
+    l->spec = *p->spec;
+}
+
+static void expand_wte(rig *from, rig *to)
+{
+    looked factors = {.matrix = "wte"}, dense = {.name = "wte.weight"};
+    st_err e = {0};
+    st_model_params(from->m, look, &factors);
+    st_model_params(to->m, look, &dense);
+    assert_ok(st_map_expand(&factors.spec, &factors.theta, dense.w, &e), &e);
+}
+
+static float *grad_of(rig *r, const char *name)
+{
+    looked l = {.name = name};
+    st_model_params(r->m, look, &l);
+    return rig_get(r, st_slice(r->g, l.offset, st_numel(l.w)));
+}
+
+/* An embedding that is not formed does what the matrix it stands for does: logits, and the gradient
+ * by everything else. */
+static void test_embeddings_are_the_expanded(void **state)
+{
+    (void)state;
+    static const char *const kinds[] = {"wte=lowrank:rank=9",
+                                        "wte=kron:terms=2,m1=8,n1=96,scalars=1",
+                                        "untied wte=kron:terms=1,m1=16,n1=96"};
+    for (int i = 0; i < 3; i++) {
+        rig r[2];
+        float *logits[2], *grad[2];
+        for (int k = 0; k < 2; k++) {
+            json_t *config = config_of(kinds[i]);
+            if (k) json_object_del(config, "strut");
+            rig_open(&r[k], "ref", ST_F32, config);
+            json_decref(config);
+            rig_random(&r[k]);
+            if (k) expand_wte(&r[0], &r[1]);
+            st_lm_args a = rig_batch(&r[k], 3, 16, 8), b = a;
+            a.logits = st_take2(&r[k].mem, ST_F32, 48, 96);
+            rig_run(&r[k], &a, false);
+            logits[k] = rig_get(&r[k], a.logits);
+            rig_zero_grads(&r[k]);
+            rig_run(&r[k], &b, true);
+            grad[k] = grad_of(&r[k], "h.0.mlp.c_fc.weight");
+        }
+        assert_close(kinds[i], logits[0], logits[1], 48 * 96, 1e-5);
+        assert_close(kinds[i], grad[0], grad[1], 32 * 64, 1e-4);
+        for (int k = 0; k < 2; k++) {
+            test_free(logits[k]);
+            test_free(grad[k]);
+            rig_close(&r[k]);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_gradients),    cmocka_unit_test(test_dropout),
-        cmocka_unit_test(test_decoding),     cmocka_unit_test(test_chunks),
-        cmocka_unit_test(test_independence), cmocka_unit_test(test_bf16),
+        cmocka_unit_test(test_gradients),
+        cmocka_unit_test(test_dropout),
+        cmocka_unit_test(test_decoding),
+        cmocka_unit_test(test_chunks),
+        cmocka_unit_test(test_independence),
+        cmocka_unit_test(test_bf16),
+        cmocka_unit_test(test_embeddings_are_the_expanded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
