@@ -52,6 +52,16 @@ static void recipe_owt(void **state)
     assert_int_equal(recipe_int(r, "documents"), 90);
     assert_string_equal(json_string_value(json_object_get(r, "recipe")), "owt");
     json_decref(r);
+    /* what a fetched folder has besides is no document */
+    assert_ok(st_make_dirs(st_test_path(dir, "in"), &e), &e);
+    assert_ok(st_copy_file(FIXTURES "openwebtext.tar.xz", st_test_path(dir, "in/o.tar.xz"), &e),
+              &e);
+    st_test_write(st_test_path(dir, "in/README.md"), "no", 2);
+    st_test_write(st_test_path(dir, "in/dataset_infos.json"), "{", 1);
+    r = recipe_run("owt", st_test_path(dir, "in"), dir, &o, &s, &e);
+    assert_ok(s, &e);
+    recipe_same(FIXTURES "owt-train.bin", st_test_path(dir, "out/train.bin"));
+    json_decref(r);
     st_test_remove(dir);
 }
 
