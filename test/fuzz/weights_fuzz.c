@@ -1,5 +1,6 @@
-/* Any bytes as a PyTorch archive (an archive as it is, or the pickle of a legacy or a zip one): an
- * error, or tensors that can all be read. */
+/* Any bytes as a file of tensors: as they are, or after the beginning of a GGUF file, an llm.c
+ * model, a legacy PyTorch archive, or as the pickle of a zip one. An error, or tensors that can be
+ * read. */
 /* SPDX-License-Identifier: MIT */
 #include "io/io.h"
 #include "io/zip.h"
@@ -66,9 +67,10 @@ static void fuzz_put(int fd, const void *head, size_t m, const uint8_t *data, si
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
-    static const char head[] = "\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
-                               "\x80\x02M\xe9\x03."
-                               "\x80\x02}X\x0d\0\0\0little_endian\x88s.";
+    static const char legacy[] = "\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
+                                 "\x80\x02M\xe9\x03."
+                                 "\x80\x02}X\x0d\0\0\0little_endian\x88s.";
+    static const int32_t llmc[] = {20240326, 3};
     static int fd = -1;
     if (fd < 0) {
         fd = memfd_create("fuzz", 0);
@@ -76,10 +78,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
         snprintf(fuzz_zip, sizeof fuzz_zip, "/dev/shm/strut-fuzz-%d", (int)getpid());
     }
     if (!n) return 0;
-    if (*data % 4 == 1) fuzz_put(fd, head, sizeof head - 1, data + 1, n - 1);
-    if (*data % 4 == 2)
-        fuzz_archive(data + 1, n - 1);
-    else if (*data % 4 != 1)
-        fuzz_put(fd, "", 0, data, n);
+    switch (*data) {
+    case 'a': fuzz_put(fd, legacy, sizeof legacy - 1, data + 1, n - 1); break;
+    case 'b': fuzz_archive(data + 1, n - 1); break;
+    case 'c': fuzz_put(fd, "GGUF\3\0\0\0", 8, data + 1, n - 1); break;
+    case 'd': fuzz_put(fd, llmc, sizeof llmc, data + 1, n - 1); break;
+    default: fuzz_put(fd, "", 0, data, n);
+    }
     return 0;
 }
