@@ -138,15 +138,16 @@ typedef struct {
 
 /* ---- the head ------------------------------------------------------------------------------- */
 
-/* Rows of logits that exist at a time, of `rows`; equal chunks, at most 128 MiB of float32. Each
+/* Rows of logits that exist at a time, of `rows`: a power of two, at most 128 MiB of float32. Each
  * chunk reads the whole head three times, so that fewer rows cost time (GPT-2 124M: 256 rows 8 %
- * slower in the head's products than 512) and more only memory. */
+ * slower in the head's products than 512) and more only memory. It never falls as `rows` grow, so
+ * that a plan for many rows holds for fewer. */
 static int64_t gpt2_chunk(const gpt2 *g, int64_t rows)
 {
-    int64_t limit = ((int64_t)1 << 25) / g->c.vocab;
-    limit = limit < 16 ? 16 : limit > 1024 ? 1024 : limit;
-    int64_t pieces = (rows + limit - 1) / limit;
-    return (rows + pieces - 1) / pieces;
+    int64_t limit = 16;
+    while (limit < 1024 && 2 * limit * g->c.vocab <= (int64_t)1 << 25)
+        limit *= 2;
+    return rows < limit ? rows : limit;
 }
 
 /* Where the type allows, logits are summed and stored in float32 whatever the weights are: GPT-2's
@@ -272,6 +273,21 @@ static st_embed_fwd_args gpt2_embed(const gpt2 *g, const st_lm_args *a)
                                .position = g->wpe};
 }
 
+/* The rows that are asked for, copied together; neighbours in one piece. */
+static st_tensor gpt2_pick(st_stream *q, const st_lm_args *a, st_tensor x, st_arena *tmp)
+{
+    int64_t width = x.dim[1];
+    st_tensor y = st_take2(tmp, x.dtype, a->picks, width);
+    for (int64_t i = 0, n; i < a->picks; i += n) {
+        for (n = 1; i + n < a->picks && a->pick[i + n] == a->pick[i] + n;)
+            n++;
+        st_tensor from = st_slice(x, a->pick[i] * width, n * width);
+        st_tensor to = st_slice(y, i * width, n * width);
+        st_stream_ops(q)->copy(q, &(st_copy_args){.rows = n, .cols = width, .x = from, .y = to});
+    }
+    return y;
+}
+
 static void gpt2_forward(st_model *m, st_stream *q, const st_lm_args *a, st_arena *tmp)
 {
     const gpt2 *g = m->net;
@@ -281,7 +297,7 @@ static void gpt2_forward(st_model *m, st_stream *q, const st_lm_args *a, st_aren
     st_pass pass = {.batch = a->batch, .len = a->len, .kv = a->kv};
     int64_t end = a->blocks ? a->first + a->blocks : g->c.layers;
     assert((a->kv ? a->kv->used : 0) + a->len <= g->c.context);
-    assert(!a->last_only || !a->targets.data);
+    assert(!a->last_only || (!a->targets.data && !a->pick));
     assert(end <= g->c.layers && (a->hidden.data || (!a->first && !a->blocks)));
 
     st_tensor mean, rstd, x = a->hidden;
@@ -305,6 +321,7 @@ static void gpt2_forward(st_model *m, st_stream *q, const st_lm_args *a, st_aren
         op->copy(q, &(st_copy_args){
                         .rows = a->batch, .cols = width, .ldx = a->len * width, .x = from, .y = x});
     }
+    if (a->pick) x = gpt2_pick(q, a, x, tmp);
     if (!a->blocks && (a->logits.data || a->targets.data)) {
         st_stream_tag(q, "ln_f");
         x = gpt2_norm(g, q, x, (st_tensor){0}, &mean, &rstd, tmp);

@@ -105,11 +105,15 @@ typedef struct {
     int64_t batch, len; /* ids (batch, len) I32 on the device, all < vocab; positions from kv->used
                            (or 0); their end must be within the context */
     st_tensor ids;
-    st_tensor targets; /* (batch, len) I32, < 0 ignored; absent: no loss */
-    st_tensor loss;    /* (batch*len) F32, each token's NLL (nats) */
-    st_tensor logits;  /* (batch*len, vocab) or, if last_only, (batch, vocab), F32; or absent */
-    int last_only;     /* then no targets */
-    st_kv *kv;         /* absent, or the cache that is read and grown by len */
+    st_tensor targets;   /* (batch, len) I32, < 0 ignored; absent: no loss */
+    st_tensor loss;      /* (batch*len) F32, each token's NLL (nats) */
+    st_tensor logits;    /* (batch*len, vocab) or, if last_only, (batch, vocab), F32; or absent */
+    int last_only;       /* then no targets */
+    const int64_t *pick; /* absent, or host: `picks` row numbers below batch*len, not falling; then
+                            logits, targets and loss are of these rows only. Not for grad, and only
+                            where the head runs. */
+    int64_t picks;
+    st_kv *kv; /* absent, or the cache that is read and grown by len */
     /* forward only: a part of the network. x (batch*len, width) stays in `hidden`; begin at block
      * `first` with the x there (0: with the embeddings); end after `blocks` of them, without a head
      * (0: go to the end). No kv. */
