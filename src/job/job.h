@@ -332,22 +332,55 @@ st_status st_decompose_weights(const st_model *from, const float *flat, const st
 /* ---- perplexity and generate (perplexity.c, generate.c) ------------------------------------- */
 
 typedef struct {
-    const char *protocol;           /* NULL: "hf" */
+    const char *protocol;           /* NULL: "hf"; of LAMBADA "lm-eval" */
     int64_t context, stride, batch; /* 0: as the protocol and the model say */
-    int64_t limit;                  /* only that many tokens of the text; 0: all */
+    int64_t limit; /* that many tokens of the text, pages (lm-eval) or LAMBADA items; 0: all */
+    const char *agg, *boundary, *detokenize; /* "token|window", "inside|outside", "none|wikitext";
+                                                NULL: as the protocol says */
+    bool eos;                                /* protocol fly: end-of-text after each row */
+    const char *gelu;                        /* "tanh", "erf"; NULL: as the model says */
+    const char *form;                        /* of a file: "text" (NULL), "wikitext", "lines" */
+    const char *flavour;                     /* of a set: "raw", "v1"; NULL: as the protocol says */
+    const char *data;                        /* a folder to look for sets in, or NULL */
+    bool download;                           /* sets that are not on disk */
     st_dtype dtype;
     const char *device; /* NULL: "cpu" */
 } st_perplexity_opts;
-/* A text (encoded by the folder's tokenizer) or a shard of tokens (.bin). Result: perplexity, nll
- * (nats, as the protocol averages them), bits_per_token, tokens, scored, windows, protocol,
- * context, stride, definition, seconds, tokens_per_second, and of a text: bytes, bits_per_byte. */
+/* `text`: a set (st_perplexity_sets), "all", a text (encoded by the folder's tokenizer) or a shard
+ * of tokens (.bin). Result: perplexity, nll (nats, as the protocol averages them),
+ * token_perplexity, bits_per_token, tokens, scored, windows, protocol, context, stride, agg,
+ * boundary, definition, seconds, tokens_per_second; of a text: path, bytes, words and, where every
+ * token is scored, word_perplexity, byte_perplexity, bits_per_byte. Last words of LAMBADA:
+ * accuracy, accuracy_stderr, perplexity, nll, last_token_accuracy, items, tokens, target_tokens.
+ * "all": {results: [...]}. */
 st_status st_perplexity(const char *model, const char *text, const st_perplexity_opts *o,
                         json_t **result, st_err *e);
 /* The same for a bound model and ids in memory. */
 st_status st_perplexity_ids(st_model *m, st_stream *q, const int32_t *ids, int64_t n,
                             const st_perplexity_opts *o, json_t **result, st_err *e);
-/* A list of {name, definition}. */
+/* Lists of {name, definition}: the protocols, the sets. */
 json_t *st_perplexity_protocols(void);
+json_t *st_perplexity_sets(void);
+
+/* ---- the Hub (fetch.c, hub.c) --------------------------------------------------------------- */
+
+typedef struct {
+    const char *revision;     /* NULL: "main" */
+    bool dataset;             /* else a model */
+    const char *const *files; /* names or globs; none: what strut reads of a model, all of a data
+                                 set */
+    int nfiles;
+    const char *to; /* a folder for plain files; NULL: the Hub's cache */
+    int64_t tries;  /* of a request that fails in a way that passes; 0: 5 */
+} st_fetch_opts;
+/* Downloads files of "NAME" or "ORG/NAME" (with "@REVISION" or o->revision) from $HF_ENDPOINT into
+ * the cache that huggingface_hub reads ($HF_HUB_CACHE, $HF_HOME/hub), or into a folder. Files that
+ * are there are not fetched again, part of one is gone on with; sizes and checksums are verified.
+ * HF_HUB_OFFLINE=1: only what is in the cache. Result: repo, revision, commit, folder, files
+ * [{name, path, bytes, fetched}], bytes, fetched (bytes), seconds. */
+st_status st_fetch(const char *repo, const st_fetch_opts *o, json_t **result, st_err *e);
+/* Where the cache has a file of a repository; new memory, or NULL. */
+char *st_hub_find(const char *repo, bool dataset, const char *revision, const char *file);
 
 typedef struct {
     const char *prompt; /* text of `prompt_bytes` bytes, or NULL: `ids` */
