@@ -1,61 +1,22 @@
-/* Perplexity of a language model on a text: exp of the mean negative log-likelihood of its tokens.
+/* Perplexity of a language model on a text: exp of a mean negative log-likelihood of its tokens.
  * What is scored, with how much context, and how the mean is taken differ between papers; each way
- * is a named protocol here, one row of a table. */
+ * is a named protocol (protocol.c). Here windows are cut from the ids and scored in batches. */
 /* SPDX-License-Identifier: MIT */
-#include "job/job.h"
+#include "job/perplexity.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-typedef struct {
-    const char *name, *definition;
-    bool window_mean; /* exp of the unweighted mean of the windows' means, else of all tokens */
-} perplexity_protocol;
-
-static const perplexity_protocol protocols[] = {
-    {"hf",
-     "exp of the mean NLL of all scored tokens; a window starts every `stride` tokens and scores "
-     "what no window before it scored, its first token is context only (Hugging Face's guide)",
-     false},
-    {"krony",
-     "exp of the unweighted mean of the windows' mean NLLs, the short last window counting as much "
-     "as any other; the first token of a window is context only (Krony-PT)",
-     true},
-};
-enum { PROTOCOLS = sizeof protocols / sizeof *protocols, TEXT_MAX = 1 << 30 };
-
-json_t *st_perplexity_protocols(void)
-{
-    json_t *list = json_array();
-    for (int i = 0; i < PROTOCOLS; i++) {
-        json_array_append_new(list, json_pack("{s:s, s:s}", "name", protocols[i].name, "definition",
-                                              protocols[i].definition));
-    }
-    return list;
-}
-
-static st_status perplexity_find(const char *name, const perplexity_protocol **out, st_err *e)
-{
-    const char *names[PROTOCOLS + 1] = {NULL};
-    *out = NULL;
-    for (int i = 0; i < PROTOCOLS; i++) {
-        names[i] = protocols[i].name;
-        if (!name || strcmp(name, names[i]) == 0) {
-            *out = &protocols[i];
-            return ST_OK;
-        }
-    }
-    const char *near = st_nearest(name, names);
-    ST_FAIL(e, ST_EARG, "protocol \"%s\" is unknown%s%s%s; legal: hf, krony", name,
-            near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
-}
 
 /* One evaluation. Windows wait in the host buffers until `batch` of one length are there. */
 typedef struct {
     st_model *m;
     st_stream *q;
+    const st_protocol *p;
     const int32_t *ids;
     int64_t n, context, stride, batch;
+    int64_t longest; /* tokens of the longest sequence */
+    int64_t picks;   /* rows that go through the head where few are scored; 0: always all */
+    int64_t *pick;
     st_arena arena; /* ids, targets, loss, scratch */
     st_tensor d_ids, d_targets, d_loss;
     int32_t *h_ids, *h_targets;
@@ -67,10 +28,13 @@ typedef struct {
 
 static st_status perplexity_plan(perplexity_run *r, st_dtype t, st_err *e)
 {
-    int64_t len = r->n < r->context ? r->n : r->context, rows = r->batch * len;
-    int64_t shape[][2] = {{r->batch, len}, {1, len}};
+    int64_t len = r->longest < r->context ? r->longest : r->context, rows = r->batch * len;
+    int64_t shape[][2] = {{r->batch, len}, {1, len}, {r->batch, len}};
     size_t most = 0;
-    for (int i = 0; i < 2; i++) {
+    r->picks = r->batch * r->stride <= rows / 2 ? r->batch * r->stride : 0;
+    r->pick = st_calloc(r->picks, sizeof *r->pick);
+    if (r->picks && !r->pick) ST_FAIL(e, ST_ENOMEM, "out of memory");
+    for (int i = 0; i < (r->picks ? 3 : 2); i++) {
         st_arena nowhere = {0};
         ST_TRY(st_arena_open_counting(&nowhere, e));
         int64_t count = shape[i][0] * shape[i][1];
@@ -78,7 +42,9 @@ static st_status perplexity_plan(perplexity_run *r, st_dtype t, st_err *e)
                         .len = shape[i][1],
                         .ids = st_take2(&nowhere, ST_I32, shape[i][0], shape[i][1]),
                         .targets = st_take2(&nowhere, ST_I32, shape[i][0], shape[i][1]),
-                        .loss = st_take1(&nowhere, ST_F32, count)};
+                        .loss = st_take1(&nowhere, ST_F32, count),
+                        .pick = i == 2 ? r->pick : NULL,
+                        .picks = r->picks};
         size_t bytes = 0;
         st_cost cost;
         st_status s = st_model_plan(r->m, r->q, t, &a, false, &bytes, &cost, e);
@@ -124,36 +90,76 @@ static st_status perplexity_count(perplexity_run *r, st_err *e)
     return ST_OK;
 }
 
+/* Moves the targets that are scored to the front, if they are few: exactly `picks` rows (what was
+ * planned), the last of them repeated without a target. */
+static bool perplexity_pick(perplexity_run *r, int64_t rows)
+{
+    int64_t n = 0;
+    for (int64_t i = 0; i < rows; i++)
+        n += r->h_targets[i] >= 0;
+    if (n == 0 || n > r->picks) return false;
+    n = 0;
+    for (int64_t i = 0; i < rows; i++) {
+        if (r->h_targets[i] < 0) continue;
+        r->h_targets[n] = r->h_targets[i];
+        r->pick[n++] = i;
+    }
+    for (; n < r->picks; n++) {
+        r->h_targets[n] = -1;
+        r->pick[n] = r->pick[n - 1];
+    }
+    return true;
+}
+
+/* Puts the picked targets and losses back in their rows. */
+static void perplexity_unpick(perplexity_run *r, int64_t rows)
+{
+    int64_t n = r->picks;
+    while (n > 0 && r->h_targets[n - 1] < 0)
+        n--;
+    for (int64_t i = rows; i-- > 0;) {
+        bool here = n > 0 && r->pick[n - 1] == i;
+        if (here) n--;
+        r->h_loss[i] = here ? r->h_loss[n] : 0.0f;
+        r->h_targets[i] = here ? r->h_targets[n] : -1;
+    }
+}
+
 static st_status perplexity_flush(perplexity_run *r, st_err *e)
 {
     if (r->waiting == 0) return ST_OK;
     int64_t dim[] = {r->waiting, r->len}, rows = r->waiting * r->len;
+    bool few = r->picks && perplexity_pick(r, rows);
     st_lm_args a = {.batch = r->waiting,
                     .len = r->len,
                     .ids = st_view(r->d_ids.data, ST_I32, 2, dim),
                     .targets = st_view(r->d_targets.data, ST_I32, 2, dim),
-                    .loss = st_view1(r->d_loss.data, ST_F32, rows)};
+                    .loss = st_view1(r->d_loss.data, ST_F32, rows),
+                    .pick = few ? r->pick : NULL,
+                    .picks = r->picks};
     st_upload(r->q, a.ids, r->h_ids);
     st_upload(r->q, a.targets, r->h_targets);
     st_model_forward(r->m, r->q, &a, &r->arena);
     ST_TRY(st_stream_sync(r->q, e));
     st_download(r->q, r->h_loss, a.loss);
+    if (few) perplexity_unpick(r, rows);
     return perplexity_count(r, e);
 }
 
-/* Puts the window [begin, end), which scores the tokens from `first` on, into the buffers. */
+/* Puts the window of inputs [begin, end), which scores the targets in [first, stop), into the
+ * buffers. */
 static st_status perplexity_window(perplexity_run *r, int64_t begin, int64_t end, int64_t first,
-                                   st_err *e)
+                                   int64_t stop, st_err *e)
 {
     int64_t len = end - begin;
-    if (first >= end) return ST_OK; /* a last window of one token scores nothing */
+    if (first >= stop) return ST_OK; /* a last window of one token scores nothing */
     if (r->waiting && r->len != len) ST_TRY(perplexity_flush(r, e));
     r->len = len;
     int64_t at = r->waiting * len;
     for (int64_t i = 0; i < len; i++) {
         int64_t target = begin + i + 1;
         r->h_ids[at + i] = r->ids[begin + i];
-        r->h_targets[at + i] = target < end && target >= first ? r->ids[target] : -1;
+        r->h_targets[at + i] = target < stop && target >= first ? r->ids[target] : -1;
     }
     r->waiting++;
     return r->waiting == r->batch ? perplexity_flush(r, e) : ST_OK;
@@ -173,29 +179,54 @@ static void perplexity_say(const perplexity_run *r, int64_t done, bool last)
                              .last = last});
 }
 
-static st_status perplexity_windows(perplexity_run *r, st_err *e)
+/* The windows of the sequence [from, to). With the boundary inside, the first token of a window is
+ * context only; outside, the token after the window is its last target, so that the sequence's last
+ * token is never an input. */
+static st_status perplexity_sequence(perplexity_run *r, int64_t from, int64_t to, st_err *e)
 {
-    int64_t done = 0; /* tokens before this one are scored or were first of a window */
-    perplexity_say(r, 0, false);
-    for (int64_t begin = 0; done < r->n; begin += r->stride) {
+    int64_t inputs = r->p->outside ? to - 1 : to, done = from;
+    for (int64_t begin = from; done < to; begin += r->stride) {
         if (st_interrupted()) ST_FAIL(e, ST_EINTR, "interrupted");
-        int64_t end = r->n - begin < r->context ? r->n : begin + r->context;
-        ST_TRY(perplexity_window(r, begin, end, done > begin ? done : begin + 1, e));
-        done = end;
+        bool part = inputs - begin < r->context;
+        int64_t end = part ? inputs : begin + r->context, start = begin;
+        if (part && r->p->tail == ST_TAIL_DROP) break;
+        if (part && r->p->tail == ST_TAIL_FILL)
+            start = end - from < r->context ? from : end - r->context;
+        int64_t stop = r->p->outside ? end + 1 : end;
+        ST_TRY(perplexity_window(r, start, end, done > begin ? done : begin + 1, stop, e));
+        done = stop;
         perplexity_say(r, done, false);
     }
-    ST_TRY(perplexity_flush(r, e));
-    perplexity_say(r, done, true);
     return ST_OK;
 }
 
+static st_status perplexity_all(perplexity_run *r, const st_eval_ids *text, st_err *e)
+{
+    perplexity_say(r, 0, false);
+    for (int64_t i = 0, from = 0; i < text->sequences && from < r->n; i++) {
+        int64_t to = text->end[i] < r->n ? text->end[i] : r->n;
+        ST_TRY(perplexity_sequence(r, from, to, e));
+        from = to;
+    }
+    ST_TRY(perplexity_flush(r, e));
+    perplexity_say(r, r->n, true);
+    if (r->scored) return ST_OK;
+    ST_FAIL(e, ST_EARG,
+            "the text has %lld tokens and fills no window of %lld; protocol %s leaves "
+            "part of a window out",
+            (long long)r->n, (long long)r->context, r->p->name);
+}
+
 /* Fills context, stride and batch and refuses what is impossible. */
-static st_status perplexity_shape(perplexity_run *r, const st_perplexity_opts *o, st_err *e)
+static st_status perplexity_shape(perplexity_run *r, const st_eval_ids *text,
+                                  const st_perplexity_opts *o, st_err *e)
 {
     st_lm_shape lm = st_model_lm(r->m);
-    r->context = o->context ? o->context : lm.context;
-    r->stride = o->stride ? o->stride : r->context;
-    if (o->limit > 0 && o->limit < r->n) r->n = o->limit;
+    int64_t own = r->p->context && r->p->context < lm.context ? r->p->context : lm.context;
+    r->context = o->context ? o->context : own;
+    own = r->p->stride && r->p->stride < r->context ? r->p->stride : r->context;
+    r->stride = o->stride ? o->stride : own;
+    if (o->limit > 0 && o->limit < r->n && r->p->join != ST_JOIN_PAGES) r->n = o->limit;
     if (r->context < 2 || r->context > lm.context) {
         ST_FAIL(e, ST_EARG, "context: %lld is not between 2 and the model's %lld",
                 (long long)r->context, (long long)lm.context);
@@ -213,9 +244,13 @@ static st_status perplexity_shape(perplexity_run *r, const st_perplexity_opts *o
         ST_FAIL(e, ST_EFORMAT, "token %lld is id %ld, the model's vocabulary has %lld",
                 (long long)i, (long)r->ids[i], (long long)lm.vocab);
     }
+    for (int64_t i = 0, from = 0; i < text->sequences; from = text->end[i++]) {
+        int64_t to = text->end[i] < r->n ? text->end[i] : r->n;
+        if (to - from > r->longest) r->longest = to - from;
+    }
     int64_t fill = 2048 / r->context; /* short windows together, so that products stay large */
     r->batch = o->batch ? o->batch : fill > 1 ? fill : 1;
-    int64_t windows = (r->n + r->stride - 1) / r->stride;
+    int64_t windows = (r->n + r->stride - 1) / r->stride + text->sequences;
     if (r->batch > windows) r->batch = windows;
     return ST_OK;
 }
@@ -225,92 +260,90 @@ static json_t *perplexity_number(double x)
     return isfinite(x) ? json_real(x) : json_null();
 }
 
-static st_status perplexity_result(const perplexity_run *r, const perplexity_protocol *p,
-                                   double seconds, json_t **result, st_err *e)
+/* Per word and byte of the original text, where every token but perhaps the first was scored. */
+static void perplexity_text(const perplexity_run *r, const st_eval_ids *text, json_t *o)
 {
-    double nll = p->window_mean ? r->window_sum / (double)r->windows : r->sum / (double)r->scored;
+    if (!text->bytes) return;
+    json_object_set_new(o, "bytes", json_integer((json_int_t)text->bytes));
+    json_object_set_new(o, "words", json_integer((json_int_t)text->words));
+    int64_t whole = text->ids.n - (r->p->prefix ? text->sequences : 0);
+    if (r->scored < whole - 1) return;
+    json_object_set_new(o, "word_perplexity", perplexity_number(exp(r->sum / (double)text->words)));
+    json_object_set_new(o, "byte_perplexity", perplexity_number(exp(r->sum / (double)text->bytes)));
+    json_object_set_new(o, "bits_per_byte",
+                        perplexity_number(r->sum / (double)text->bytes / log(2.0)));
+}
+
+/* The mean NLL that the protocol takes exp of. */
+static double perplexity_mean(const perplexity_run *r, const st_eval_ids *text)
+{
+    double mean = r->sum / (double)r->scored;
+    switch (r->p->per) {
+    case ST_PER_WORD: return r->sum / (double)text->words;
+    case ST_PER_ORIGINAL: /* Megatron-LM's ratio: both counts less the token that nothing predicts
+                           */
+        return mean * (double)(text->ids.n - 1) / (double)(text->original - 1);
+    case ST_PER_TOKEN: break;
+    }
+    return r->p->window_mean ? r->window_sum / (double)r->windows : mean;
+}
+
+static st_status perplexity_result(const perplexity_run *r, const st_eval_ids *text, double seconds,
+                                   json_t **result, st_err *e)
+{
+    double nll = perplexity_mean(r, text), tokens = r->sum / (double)r->scored;
     *result = json_pack(
-        "{s:o, s:o, s:o, s:I, s:I, s:I, s:s, s:I, s:I, s:s, s:f, s:f}", "perplexity",
-        perplexity_number(exp(nll)), "nll", perplexity_number(nll), "bits_per_token",
-        perplexity_number(nll / log(2.0)), "tokens", (json_int_t)r->n, "scored",
-        (json_int_t)r->scored, "windows", (json_int_t)r->windows, "protocol", p->name, "context",
-        (json_int_t)r->context, "stride", (json_int_t)r->stride, "definition", p->definition,
-        "seconds", seconds, "tokens_per_second", (double)r->n / (seconds > 1e-9 ? seconds : 1e-9));
+        "{s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:s, s:I, s:I, s:s, s:s, s:s, s:f, s:f}", "perplexity",
+        perplexity_number(exp(nll)), "nll", perplexity_number(nll), "token_perplexity",
+        perplexity_number(exp(tokens)), "bits_per_token", perplexity_number(tokens / log(2.0)),
+        "tokens", (json_int_t)r->n, "scored", (json_int_t)r->scored, "windows",
+        (json_int_t)r->windows, "protocol", r->p->name, "context", (json_int_t)r->context, "stride",
+        (json_int_t)r->stride, "agg",
+        r->p->per == ST_PER_WORD       ? "word"
+        : r->p->per == ST_PER_ORIGINAL ? "original"
+        : r->p->window_mean            ? "window"
+                                       : "token",
+        "boundary", r->p->outside ? "outside" : "inside", "definition", r->p->definition, "seconds",
+        seconds, "tokens_per_second", (double)r->n / (seconds > 1e-9 ? seconds : 1e-9));
     if (!*result) ST_FAIL(e, ST_ENOMEM, "out of memory");
+    perplexity_text(r, text, *result);
     return ST_OK;
+}
+
+st_status st_perplexity_windows(st_model *m, st_stream *q, const st_protocol *p,
+                                const st_eval_ids *text, const st_perplexity_opts *o,
+                                json_t **result, st_err *e)
+{
+    perplexity_run r = {.m = m, .q = q, .p = p, .ids = text->ids.id, .n = text->ids.n};
+    if ((p->per == ST_PER_ORIGINAL && text->original < 2) ||
+        (p->per == ST_PER_WORD && text->words < 1)) {
+        ST_FAIL(e, ST_EARG,
+                "protocol %s counts words, so it needs the text; tokens alone can be "
+                "measured by hf, krony or fly",
+                p->name);
+    }
+    ST_TRY(perplexity_shape(&r, text, o, e));
+    st_status s = perplexity_plan(&r, o->dtype, e);
+    double start = st_now();
+    if (!s) s = perplexity_all(&r, text, e);
+    if (!s) s = perplexity_result(&r, text, st_now() - start, result, e);
+    st_device_arena_close(q, &r.arena);
+    free(r.h_ids);
+    free(r.h_targets);
+    free(r.h_loss);
+    free(r.pick);
+    return s;
 }
 
 st_status st_perplexity_ids(st_model *m, st_stream *q, const int32_t *ids, int64_t n,
                             const st_perplexity_opts *o, json_t **result, st_err *e)
 {
-    perplexity_run r = {.m = m, .q = q, .ids = ids, .n = n};
-    const perplexity_protocol *p;
-    ST_TRY(perplexity_find(o->protocol, &p, e));
-    ST_TRY(perplexity_shape(&r, o, e));
-    st_status s = perplexity_plan(&r, o->dtype, e);
-    double start = st_now();
-    if (!s) s = perplexity_windows(&r, e);
-    if (!s) s = perplexity_result(&r, p, st_now() - start, result, e);
-    st_device_arena_close(q, &r.arena);
-    free(r.h_ids);
-    free(r.h_targets);
-    free(r.h_loss);
-    return s;
-}
-
-static st_status perplexity_shard(const char *path, st_ids *ids, st_err *e)
-{
-    st_shard shard = {0};
-    ST_TRY(st_shard_open(&shard, path, e));
-    ids->id = st_calloc(shard.n, sizeof *ids->id);
-    if (ids->id) ids->n = shard.n;
-    st_shard_read(&shard, 0, ids->n, ids->id);
-    st_shard_close(&shard);
-    if (!ids->id) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", path);
-    return ST_OK;
-}
-
-/* The ids of a shard or a text; *bytes is the text's length, 0 of a shard. */
-static st_status perplexity_read(const st_loaded *l, const char *path, st_ids *ids, size_t *bytes,
-                                 st_err *e)
-{
-    *bytes = 0;
-    if (st_shard_is(path)) return perplexity_shard(path, ids, e);
-    if (!l->tokenizer) {
-        ST_FAIL(e, ST_EARG,
-                "%s: the model folder %s has no tokenizer (vocab.json and merges.txt); put one "
-                "there or give a shard of tokens (.bin)",
-                path, l->path);
-    }
-    char *text = NULL;
-    ST_TRY(st_read_file(path, TEXT_MAX, &text, bytes, e));
-    st_status s = st_bpe_encode(l->tokenizer, text, *bytes, ids, e);
-    free(text);
-    return s;
-}
-
-st_status st_perplexity(const char *model, const char *text, const st_perplexity_opts *o,
-                        json_t **result, st_err *e)
-{
-    const perplexity_protocol *p;
-    ST_TRY(perplexity_find(o->protocol, &p, e)); /* before a model is read for nothing */
-    st_loaded l = {0};
-    st_ids ids = {0};
-    size_t bytes = 0;
-    st_status s = st_loaded_open(&l, model, o->device ? o->device : "cpu", o->dtype, e);
-    if (!s) s = perplexity_read(&l, text, &ids, &bytes, e);
-    if (!s) {
-        s = st_perplexity_ids(l.model, l.stream, ids.id, ids.n, o, result, e);
-        if (s && s != ST_EINTR) st_err_prefix(e, "%s", text);
-    }
-    if (!s) {
-        json_object_set_new(*result, "model", json_string(model));
-        json_object_set_new(*result, "text", json_string(text));
-        json_object_set_new(*result, "dtype", json_string(st_dtype_name(o->dtype)));
-        json_object_set_new(*result, "device", json_string(st_stream_describe(l.stream)));
-        if (bytes) json_object_set_new(*result, "bytes", json_integer((json_int_t)bytes));
-    }
-    st_ids_free(&ids);
-    st_loaded_close(&l);
-    return s;
+    const st_protocol *named;
+    st_protocol p;
+    ST_TRY(st_protocol_find(o->protocol, &named, e));
+    ST_TRY(st_protocol_with(named, o, &p, e));
+    int64_t end = n;
+    int32_t *own = (int32_t *)(uintptr_t)ids; /* read only */
+    const st_eval_ids text = {.ids = {.id = own, .n = n}, .end = &end, .sequences = 1};
+    return st_perplexity_windows(m, q, &p, &text, o, result, e);
 }

@@ -196,12 +196,42 @@ static void perplexity_broken_weights(void **state)
     w[5] = old;
 }
 
+/* A last window whose logits once took more memory than those of a full one, for which the memory
+ * was planned: the head's chunks must not grow when rows get fewer. */
+static void perplexity_short_window(void **state)
+{
+    (void)state;
+    enum { WIDE = 50257, LONG = 1024, SHORT = 654 };
+    st_err e = {0};
+    st_model *m = NULL;
+    st_arena weights = {0};
+    json_t *r = NULL,
+           *config = json_pack("{s:s, s:i, s:i, s:i, s:i, s:i}", "model_type", "gpt2", "vocab_size",
+                               WIDE, "n_positions", LONG, "n_embd", 4, "n_layer", 1, "n_head", 1);
+    assert_ok(st_model_open(&m, config, &e), &e);
+    json_decref(config);
+    int64_t n = st_model_elements(m);
+    assert_ok(st_device_arena(tiny.q, (size_t)n * 4 + 64, &weights, &e), &e);
+    st_tensor flat = st_take1(&weights, ST_F32, n);
+    st_fresh_weights(m, 7, flat.data);
+    st_model_bind(m, flat, (st_tensor){0});
+    int32_t *ids = calloc(LONG + SHORT, sizeof *ids);
+    assert_non_null(ids);
+    st_perplexity_opts o = {.batch = 1};
+    assert_ok(st_perplexity_ids(m, tiny.q, ids, LONG + SHORT, &o, &r, &e), &e);
+    assert_int_equal(json_integer_value(json_object_get(r, "windows")), 2);
+    json_decref(r);
+    free(ids);
+    st_device_arena_close(tiny.q, &weights);
+    st_model_close(m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(perplexity_protocols),      cmocka_unit_test(perplexity_stride),
         cmocka_unit_test(perplexity_batch),          cmocka_unit_test(perplexity_refusals),
-        cmocka_unit_test(perplexity_broken_weights),
+        cmocka_unit_test(perplexity_broken_weights), cmocka_unit_test(perplexity_short_window),
     };
     return cmocka_run_group_tests(tests, tiny_open, tiny_close);
 }
