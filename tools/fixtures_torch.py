@@ -10,7 +10,8 @@
                                                       # gguf/, with PyPI's gguf 0.19.0
 
 Element i of tensor number k is ((i * 37 + k * 11) % 101 - 50) / 8, exact in every float type; for
-whole-number types (i * 37 + k * 11) % 101. hostile/ holds pickles written by hand, opcode by opcode.
+whole-number types (i * 37 + k * 11) % 101. Legacy archives name storages by their addresses, so those
+files differ from run to run. hostile/ holds pickles written by hand, opcode by opcode.
 """
 # SPDX-License-Identifier: MIT
 import argparse
@@ -42,14 +43,17 @@ def values(k, shape, dtype=torch.float32):
 # ---- what PyTorch writes --------------------------------------------------------------------------
 
 def model(prefix=""):
-    """A GPT-2 of one layer as nanoGPT names it, its head tied: 15 tensors, 14 storages."""
+    """A GPT-2 of one layer as Krony-PT names it, its head tied: 19 tensors, 18 storages."""
     shapes = {
         "transformer.wte.weight": (7, 4), "transformer.wpe.weight": (5, 4),
         "transformer.h.0.ln_1.weight": (4,), "transformer.h.0.ln_1.bias": (4,),
         "transformer.h.0.attn.c_attn.weight": (12, 4), "transformer.h.0.attn.c_attn.bias": (12,),
         "transformer.h.0.attn.c_proj.weight": (4, 4), "transformer.h.0.attn.c_proj.bias": (4,),
         "transformer.h.0.ln_2.weight": (4,), "transformer.h.0.ln_2.bias": (4,),
-        "transformer.h.0.mlp.c_fc_0": (1, 8, 2), "transformer.h.0.mlp.c_fc_1": (1, 2, 2),
+        "transformer.h.0.mlp.c_fc_0": (1, 2, 8), "transformer.h.0.mlp.c_fc_1": (1, 2, 2),
+        "transformer.h.0.mlp.c_fc_bias": (16,),
+        "transformer.h.0.mlp.c_proj_0": (1, 8, 2), "transformer.h.0.mlp.c_proj_1": (1, 2, 2),
+        "transformer.h.0.mlp.c_proj_bias": (4,),
         "transformer.ln_f.weight": (4,), "transformer.ln_f.bias": (4,),
     }
     out = collections.OrderedDict(
