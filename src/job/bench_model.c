@@ -152,6 +152,7 @@ static void model_fit_matrix(void *ctx, const char *name, const st_spec *spec)
 {
     model_fitting *f = ctx;
     if (f->status || !st_glob_match(f->glob, name)) return;
+    if (strcmp(name, "wte") == 0 && strcmp(f->glob, name) != 0) return;
     st_spec to;
     char text[ST_SPEC_TEXT];
     int64_t params = (int64_t)((double)(spec->in * spec->out) / f->fit + 0.5);

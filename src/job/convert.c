@@ -98,6 +98,7 @@ static st_status convert_read(st_conversion *c, const st_convert_opts *o, const 
 
 struct convert_walk {
     json_t *names;
+    bool table; /* only the embedding is looked for */
     char gated[128];
 };
 
@@ -106,19 +107,19 @@ static void convert_structured(void *ctx, const char *name, const st_spec *spec)
     struct convert_walk *w = ctx;
     char text[ST_SPEC_TEXT];
     st_spec_print(spec, text);
-    if (strcmp(text, "dense") == 0) return;
+    if (strcmp(text, "dense") == 0 || (w->table && strcmp(name, "wte") != 0)) return;
     json_array_append_new(w->names, json_string(name));
     size_t n = strlen(text);
     if (n > 5 && strcmp(text + n - 5, "+gate") == 0)
         snprintf(w->gated, sizeof w->gated, "%.100s", name);
 }
 
-/* Every structured matrix becomes the dense one it stands for. */
-static st_status convert_expand(st_conversion *c)
+/* Every structured matrix, or only the embedding, becomes the dense one it stands for. */
+static st_status convert_expand(st_conversion *c, bool table)
 {
-    static const char *const all[] = {"*=dense", "wte=dense"};
-    st_decompose_opts o = {.maps = all, .nmaps = 2};
-    struct convert_walk w = {.names = c->dense};
+    static const char *const all[] = {"wte=dense", "*=dense"};
+    st_decompose_opts o = {.maps = all, .nmaps = table ? 1 : 2};
+    struct convert_walk w = {.names = c->dense, .table = table};
     st_model *to = NULL;
     float *flat = NULL;
     json_t *rows = NULL;
@@ -158,7 +159,7 @@ static st_status convert_run(st_conversion *c, const st_convert_format *f, const
 {
     ST_TRY(convert_room(f, c->out, o->replace, c->e));
     ST_TRY(convert_read(c, o, form));
-    if (f->dense) ST_TRY(convert_expand(c));
+    if (f->dense || f->table) ST_TRY(convert_expand(c, !f->dense));
     c->config = st_model_config(c->model);
     if (!c->config) ST_FAIL(c->e, ST_ENOMEM, "out of memory");
     if (f->fits) ST_TRY(f->fits(c));

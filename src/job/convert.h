@@ -23,6 +23,7 @@ typedef struct {
     const char *name;
     bool folder; /* OUT is a folder */
     bool dense;  /* structured matrices are expanded */
+    bool table;  /* of them the embedding, where the others stay */
     bool words;  /* the tokenizer has a place */
     /* ST_EUNSUPPORTED, with the reason, where the format cannot hold the model; may be NULL */
     st_status (*fits)(st_conversion *c);

@@ -102,10 +102,10 @@ const st_convert_format st_convert_table[] = {
     {.name = "strut", .folder = true, .words = true, .write = formats_strut},
     {.name = "hf", .folder = true, .dense = true, .words = true, .write = formats_hf},
     {.name = "dense", .folder = true, .dense = true, .words = true, .write = formats_hf},
-    {.name = "hf-code", .folder = true, .words = true, .write = formats_code},
+    {.name = "hf-code", .folder = true, .table = true, .words = true, .write = formats_code},
     {.name = "pt", .write = formats_pt},
     {.name = "safetensors", .write = formats_safetensors},
     {.name = "nanogpt", .dense = true, .fits = st_fits_nanogpt, .write = formats_nanogpt},
-    {.name = "krony", .fits = st_fits_krony, .write = formats_krony},
+    {.name = "krony", .table = true, .fits = st_fits_krony, .write = formats_krony},
     {0},
 };

@@ -1,11 +1,13 @@
 /* What a model is and costs, without its weights. */
 /* SPDX-License-Identifier: MIT */
 #include "job/job.h"
+#include <string.h>
 
 struct facts_walk {
     json_t *maps;
     const st_stream *q;
     int64_t rows;
+    bool tied; /* the head is wte */
     double macs;
     st_err *e;
     st_status status;
@@ -17,6 +19,11 @@ static void facts_matrix(void *ctx, const char *name, const st_spec *spec)
     char text[ST_SPEC_TEXT];
     st_spec_print(spec, text);
     json_object_set_new(w->maps, name, json_string(text));
+    if (w->tied && strcmp(name, "lm_head") == 0) {
+        json_object_set(w->maps, name, json_object_get(w->maps, "wte"));
+        return;
+    }
+    if (!w->tied && strcmp(name, "wte") == 0) return; /* a look-up */
     double macs = 0.0;
     if (!w->status) w->status = st_spec_macs(spec, w->q, w->rows, &macs, w->e);
     w->macs += macs;
@@ -46,7 +53,8 @@ st_status st_model_facts(st_model *m, const char *device, json_t **result, st_er
     ST_TRY(st_stream_open(&q, device ? device : "cpu", 0, e));
     st_lm_shape lm = st_model_lm(m);
     st_model_count n = st_model_counts(m);
-    struct facts_walk w = {.maps = json_object(), .q = q, .rows = lm.context, .e = e};
+    struct facts_walk w = {
+        .maps = json_object(), .q = q, .rows = lm.context, .tied = lm.tied, .e = e};
     st_model_matrices(m, facts_matrix, &w);
     double total = 0.0;
     st_status s = w.status ? w.status : facts_total(m, q, lm.context, &total, e);

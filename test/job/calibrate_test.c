@@ -325,6 +325,34 @@ static void sequential_sees_what_was_replaced(void **state)
     tiny_close(&t);
 }
 
+/* An embedding's frequent rows come closer, seldom ones pay for them. */
+static void frequent_tokens_come_closer(void **state)
+{
+    (void)state;
+    tiny t;
+    tiny_open(&t, INNER);
+    st_decompose_opts o = {MAPS("wte=lowrank:rank=5")};
+    made plain = make(&t, o, false), best = make(&t, o, true);
+    double lost[2][2] = {{0}}; /* plain or weighted; ids below 6 or not */
+    st_err e = {0};
+    const float *w = st_decompose_theta(t.m, t.flat, "wte").p[0].data;
+    for (int k = 0; k < 2; k++) {
+        const made *d = k ? &best : &plain;
+        st_theta theta = st_decompose_theta(d->m, d->flat, "wte");
+        float v[VOCAB * WIDTH];
+        st_spec s;
+        assert_ok(st_spec_parse(&s, "lowrank:rank=5", WIDTH, VOCAB, &e), &e);
+        assert_ok(st_map_expand(&s, &theta, st_view2(v, ST_F32, VOCAB, WIDTH), &e), &e);
+        for (int i = 0; i < VOCAB * WIDTH; i++)
+            lost[k][i / WIDTH >= 6] += pow((double)(w[i] - v[i]), 2);
+    }
+    assert_true(lost[1][0] < 0.9 * lost[0][0]);
+    assert_true(lost[1][1] > lost[0][1]);
+    unmake(&plain);
+    unmake(&best);
+    tiny_close(&t);
+}
+
 /* ---- text ------------------------------------------------------------------------------------ */
 
 static void shards_are_read_all_over(void **state)
@@ -387,6 +415,7 @@ int main(void)
         cmocka_unit_test(hidden_units_are_the_diagonal),
         cmocka_unit_test(outputs_err_less_and_the_report_says_how_much),
         cmocka_unit_test(sequential_sees_what_was_replaced),
+        cmocka_unit_test(frequent_tokens_come_closer),
         cmocka_unit_test(shards_are_read_all_over),
         cmocka_unit_test(foreign_ids_are_refused),
     };

@@ -224,12 +224,87 @@ static void decompose_refusals(void **state)
     tiny_close(&a);
 }
 
+/* The spec that a model's matrix has. */
+typedef struct {
+    const char *name;
+    st_spec spec;
+} tiny_spec;
+
+static void tiny_spec_of(void *ctx, const char *name, const st_spec *spec)
+{
+    tiny_spec *t = ctx;
+    if (strcmp(name, t->name) == 0) t->spec = *spec;
+}
+
+static const char *tiny_type(const tiny_model *t, const char *name)
+{
+    tiny_spec s = {.name = name};
+    st_model_matrices(t->m, tiny_spec_of, &s);
+    return s.spec.type->name;
+}
+
+/* The embedding: by its exact name only, the head stays tied to it, comes apart by its own name,
+ * and both are what the embedding was. */
+static void decompose_embedding(void **state)
+{
+    (void)state;
+    tiny_model a = tiny_open("");
+    json_t *rows = NULL, *facts = NULL;
+    st_err e = {0};
+    int64_t n;
+    const float *table = tiny_tensor(&a, "wte.weight", &n);
+    tiny_model all = tiny_decompose(&a, (st_decompose_opts){MAPS("*=lowrank:rank=4")}, &rows);
+    assert_string_equal(tiny_type(&all, "wte"), "dense");
+    assert_int_equal(json_array_size(rows), 8);
+    json_decref(rows);
+    tiny_model b =
+        tiny_decompose(&a, (st_decompose_opts){MAPS("wte=kron:terms=2,m1=6,n1=30")}, &rows);
+    assert_true(tiny_number(rows, "wte", "error") < 1e-5); /* 2 terms are all there are */
+    json_decref(rows);
+    assert_true(st_model_lm(b.m).tied);
+    assert_string_equal(tiny_type(&b, "lm_head"), "dense");
+    assert_null(tiny_tensor(&b, "lm_head.weight", NULL));
+    assert_ok(st_model_facts(b.m, "ref", &facts, &e), &e);
+    assert_string_equal(
+        json_string_value(json_object_get(json_object_get(facts, "maps"), "lm_head")),
+        "kron:terms=2,m1=6,n1=30");
+    /* X B_f for 6 x 2 inputs, then 12 -> 30; the head once, the look-up free */
+    int64_t blocks = 2 * 12 * (36 + 12 + 48 + 48), head = 2 * 12 + 12 * 30;
+    assert_int_equal(json_integer_value(json_object_get(facts, "weight_macs_per_token")),
+                     blocks + head);
+    json_decref(facts);
+    tiny_model c = tiny_decompose(&b, (st_decompose_opts){MAPS("lm_head=lowrank:rank=12")}, &rows);
+    assert_true(tiny_number(rows, "lm_head", "error") < 1e-5);
+    json_decref(rows);
+    assert_false(st_model_lm(c.m).tied);
+    assert_string_equal(tiny_type(&c, "wte"), "kron");
+    tiny_model d =
+        tiny_decompose(&c, (st_decompose_opts){MAPS("wte=dense", "lm_head=dense")}, &rows);
+    json_decref(rows);
+    const float *wte = tiny_tensor(&d, "wte.weight", NULL),
+                *top = tiny_tensor(&d, "lm_head.weight", NULL);
+    for (int64_t i = 0; i < n; i++) {
+        assert_true(fabsf(wte[i] - table[i]) < 1e-6f);
+        assert_true(fabsf(top[i] - table[i]) < 1e-6f);
+    }
+    st_decompose_opts o = {MAPS("wte=monarch:blocks=2")};
+    tiny_model none = {0};
+    assert_st(st_decompose_weights(a.m, a.flat, &o, &none.m, &none.flat, &rows, &e),
+              ST_EUNSUPPORTED, &e);
+    assert_says(&e, "row look-up");
+    tiny_close(&a);
+    tiny_close(&all);
+    tiny_close(&b);
+    tiny_close(&c);
+    tiny_close(&d);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(decompose_exact),    cmocka_unit_test(decompose_energy),
-        cmocka_unit_test(decompose_globs),    cmocka_unit_test(decompose_structured),
-        cmocka_unit_test(decompose_refusals),
+        cmocka_unit_test(decompose_exact),     cmocka_unit_test(decompose_energy),
+        cmocka_unit_test(decompose_globs),     cmocka_unit_test(decompose_structured),
+        cmocka_unit_test(decompose_embedding), cmocka_unit_test(decompose_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
