@@ -58,6 +58,18 @@ static const cmd_option decompose_options[] = {
      .value = "NAME",
      .help = "of JSON lines, which holds the text",
      .preset = "text"},
+    {.name = "fold-norms",
+     .kind = CMD_FLAG,
+     .help = "first put ln_1 and ln_2 into the matrices after them (the same function, exactly)"},
+    {.name = "group-hidden",
+     .kind = CMD_FLAG,
+     .help = "sort hidden units by importance, so that large and small ones do not share a slot"},
+    {.name = "permute",
+     .kind = CMD_TEXT,
+     .value = "WHAT",
+     .help = "search a better order by assignment: of hidden units, of residual channels, of all",
+     .choice = "none|hidden|residual|all",
+     .preset = "none"},
     {.name = "svd",
      .kind = CMD_TEXT,
      .value = "HOW",
@@ -103,6 +115,14 @@ static st_status decompose_scalars(const char *text, double **out, int64_t *n, s
     return s;
 }
 
+static st_permute decompose_permute(const char *text)
+{
+    static const char *const name[] = {"none", "hidden", "residual", "all"};
+    for (int i = 0; i < 4; i++)
+        if (strcmp(text, name[i]) == 0) return (st_permute)i;
+    return ST_PERMUTE_NONE;
+}
+
 static st_status decompose_run(const cmd_args *a, json_t **result, st_err *e)
 {
     int nmaps, nskip, ninit;
@@ -118,6 +138,9 @@ static st_status decompose_run(const cmd_args *a, json_t **result, st_err *e)
                            .init = init,
                            .ninit = ninit,
                            .gauge = balanced ? ST_GAUGE_BALANCED : ST_GAUGE_UNIT,
+                           .fold_norms = cmd_has(a, "fold-norms"),
+                           .group_hidden = cmd_has(a, "group-hidden"),
+                           .permute = decompose_permute(cmd_text(a, "permute")),
                            .randomized = strcmp(cmd_text(a, "svd"), "randomized") == 0,
                            .seed = (uint64_t)cmd_int(a, "seed"),
                            .dtype = cmd_dtype(a, "dtype"),
@@ -144,6 +167,31 @@ static st_status decompose_run(const cmd_args *a, json_t **result, st_err *e)
     return s;
 }
 
+/* What was done to the model before. */
+static void decompose_show_changes(const json_t *c)
+{
+    size_t i;
+    json_t *row = json_object_get(c, "residual");
+    if (json_is_true(json_object_get(c, "folded")))
+        puts("ln_1 and ln_2 folded into the matrices after them");
+    if (row) {
+        printf("residual channels permuted: energy %.2f %% -> %.2f %% (%lld turns)\n",
+               100.0 * cmd_get_num(row, "energy_before"), 100.0 * cmd_get_num(row, "energy"),
+               (long long)cmd_get_int(row, "turns"));
+    }
+    json_array_foreach(json_object_get(c, "hidden"), i, row)
+    {
+        printf("h.%lld hidden units in groups of %lld", (long long)cmd_get_int(row, "layer"),
+               (long long)cmd_get_int(row, "group"));
+        if (json_object_get(row, "turns")) {
+            printf(": energy %.2f %% -> %.2f %% (%lld turns)",
+                   100.0 * cmd_get_num(row, "energy_before"), 100.0 * cmd_get_num(row, "energy"),
+                   (long long)cmd_get_int(row, "turns"));
+        }
+        putchar('\n');
+    }
+}
+
 static void decompose_show(const json_t *r)
 {
     bool text = json_object_get(r, "calibration") != NULL;
@@ -168,6 +216,7 @@ static void decompose_show(const json_t *r)
         cmd_grid_add(&g, "%.3f", cmd_get_num(m, "alpha"));
         cmd_grid_add(&g, "%s", cmd_seconds(cmd_get_num(m, "seconds")).s);
     }
+    decompose_show_changes(json_object_get(r, "changes"));
     cmd_grid_print(&g, stdout);
     int64_t now = cmd_get_int(r, "parameters"), before = cmd_get_int(r, "parameters_before");
     printf("\ntogether: energy %.2f %%, error %.4f\n", 100.0 * cmd_get_num(r, "energy"),

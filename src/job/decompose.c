@@ -2,6 +2,7 @@
  * how each starts, what came of it; the rest is copied. */
 /* SPDX-License-Identifier: MIT */
 #include "job/calibrate.h"
+#include "job/permute.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -141,10 +142,13 @@ static void decompose_copy(void *ctx, const st_param *p)
     memcpy(r->to_flat + p->offset, old.data, st_bytes(old));
 }
 
-st_status st_decompose_weights(const st_model *from, const float *flat, const st_decompose_opts *o,
-                               st_model **to, float **to_flat, json_t **matrices, st_err *e)
+/* *changes: what st_decompose_changes says, new. */
+static st_status decompose_weights(const st_model *from, float *flat, const st_decompose_opts *o,
+                                   st_model **to, float **to_flat, json_t **matrices,
+                                   json_t **changes, st_err *e)
 {
     json_t *config = NULL;
+    *changes = NULL;
     *to = NULL;
     *to_flat = NULL;
     *matrices = NULL;
@@ -159,16 +163,28 @@ st_status st_decompose_weights(const st_model *from, const float *flat, const st
     if (!s && !*to_flat) s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "out of memory");
     st_decompose_run r = {.from = from, .to = *to, .flat = flat, .to_flat = *to_flat, .o = o};
     if (!s) s = decompose_items(&r, e);
+    if (!s) s = st_decompose_changes(from, *to, flat, o, changes, e);
     /* Everything of the same name and size first; what changes then overwrites what it makes. */
     if (!s) st_model_params(r.to, decompose_copy, &r);
     if (!s) s = o->nids ? st_calibrate_all(&r, e) : st_decompose_all(&r, e);
     if (!s) *matrices = decompose_rows(&r);
     free(r.item);
     if (!s) return ST_OK;
+    json_decref(*changes);
+    *changes = NULL;
     free(*to_flat);
     st_model_close(*to);
     *to_flat = NULL;
     *to = NULL;
+    return s;
+}
+
+st_status st_decompose_weights(const st_model *from, float *flat, const st_decompose_opts *o,
+                               st_model **to, float **to_flat, json_t **matrices, st_err *e)
+{
+    json_t *changes = NULL;
+    st_status s = decompose_weights(from, flat, o, to, to_flat, matrices, &changes, e);
+    json_decref(changes);
     return s;
 }
 
@@ -230,14 +246,14 @@ st_status st_decompose(const char *in, const char *out, const st_decompose_opts 
     st_model *from = NULL, *to = NULL;
     float *flat = NULL, *to_flat = NULL;
     st_bpe *tokenizer = NULL;
-    json_t *matrices = NULL;
+    json_t *matrices = NULL, *changes = NULL;
     st_decompose_opts o;
     st_ids ids = {0};
     double start = st_now();
     st_status s = decompose_room(out, given->replace, e);
     if (!s) s = st_folder_read_as(in, &given->how, &from, &flat, &tokenizer, e);
     if (!s) s = decompose_text(given, from, tokenizer, &o, &ids, e);
-    if (!s) s = st_decompose_weights(from, flat, &o, &to, &to_flat, &matrices, e);
+    if (!s) s = decompose_weights(from, flat, &o, &to, &to_flat, &matrices, &changes, e);
     if (!s) s = st_folder_save(out, o.replace, to, to_flat, o.dtype, tokenizer, e);
     if (!s) s = decompose_result(from, to, out, matrices, st_now() - start, result, e);
     if (!s && o.nids) {
@@ -245,7 +261,9 @@ st_status st_decompose(const char *in, const char *out, const st_decompose_opts 
                             json_pack("{s:s, s:I, s:b}", "text", o.weights, "tokens",
                                       (json_int_t)o.nids, "sequential", o.sequential));
     }
+    if (!s) json_object_set(*result, "changes", changes);
     st_ids_free(&ids);
+    json_decref(changes);
     json_decref(matrices);
     st_bpe_close(tokenizer);
     free(flat);

@@ -288,6 +288,14 @@ typedef struct {
 st_status st_init_model(const char *source, const char *out, const st_init_opts *o, json_t **result,
                         st_err *e);
 
+/* Which order an assignment search looks for; none changes what the model computes. */
+typedef enum {
+    ST_PERMUTE_NONE,
+    ST_PERMUTE_HIDDEN,   /* of the hidden units, block by block */
+    ST_PERMUTE_RESIDUAL, /* of the residual channels, one for the whole model */
+    ST_PERMUTE_ALL
+} st_permute;
+
 typedef struct {
     const char *preset;      /* name of a layout (st_presets), NULL: none; `maps` win over it */
     const char *const *maps; /* "GLOB=SPEC" on matrix names, later ones win */
@@ -300,6 +308,9 @@ typedef struct {
     st_gauge gauge;  /* and scalars: see st_project_opts */
     const double *scalars;
     int64_t nscalars;
+    bool fold_norms;    /* first: layer norms into the matrices after them (st_model_fold_norms) */
+    bool group_hidden;  /* then: important hidden units apart from their neighbours */
+    st_permute permute; /* or: in the order that an assignment search finds */
     uint64_t seed;
     st_dtype dtype; /* of the stored weights */
     bool replace;
@@ -325,8 +336,9 @@ typedef struct {
  * outputs on the text, relative) and weighted (whether its init took notice of the text). */
 st_status st_decompose(const char *in, const char *out, const st_decompose_opts *o, json_t **result,
                        st_err *e);
-/* The same in memory: *to and *to_flat (host F32) are new, *matrices a new reference. */
-st_status st_decompose_weights(const st_model *from, const float *flat, const st_decompose_opts *o,
+/* The same in memory: *to and *to_flat (host F32) are new, *matrices a new reference. `flat` is
+ * changed if `o` asks for one of the last three. */
+st_status st_decompose_weights(const st_model *from, float *flat, const st_decompose_opts *o,
                                st_model **to, float **to_flat, json_t **matrices, st_err *e);
 
 /* ---- perplexity and generate (perplexity.c, generate.c) ------------------------------------- */

@@ -3,15 +3,17 @@
  * price-reduced cost of an entry is cost[i, j] - v[j]. */
 /* SPDX-License-Identifier: MIT */
 #include "linalg/linalg.h"
+#include <cblas.h>
 #include <math.h>
 #include <stdlib.h>
 
 typedef struct {
     const float *gain; /* (n, n) */
     int64_t n;
-    double *v, *d;               /* prices; distances */
+    double *v;                           /* prices */
+    double *d, *price, *reached, *least; /* of one path: see assign_path */
     int64_t *col, *row, *before; /* of each row, of each column (-1: none); row before a column */
-    int64_t *todo;               /* columns, those already scanned first */
+    int64_t *scanned;            /* columns of one path */
     int64_t *open;               /* rows without a column */
     int64_t opens;
 } assign;
@@ -92,38 +94,81 @@ static void assign_rows(assign *a)
     a->opens = kept;
 }
 
-/* The shortest path from open row i to a column that nobody has, in price-reduced costs; columns
- * are handed on along it. */
+enum { BLOCK = 64 };
+
+static int64_t assign_block(const assign *a, int64_t j0)
+{
+    return a->n - j0 < BLOCK ? a->n - j0 : BLOCK;
+}
+
+static void assign_least(const assign *a, int64_t j0)
+{
+    int64_t count = assign_block(a, j0);
+    double least = INFINITY;
+    for (int64_t k = 0; k < count; k++)
+        least = a->d[j0 + k] < least ? a->d[j0 + k] : least;
+    a->least[j0 / BLOCK] = least;
+}
+
+/* Distances of the block of columns from j0 on, by way of row r, whose reduced costs begin at
+ * `base`. Few blocks come nearer, so most cost one pass that compilers make vectors of. */
+static void assign_relax(const assign *a, int64_t r, double base, int64_t j0)
+{
+    const float *gain = a->gain + r * a->n + j0;
+    const double *price = a->price + j0, *d = a->d + j0;
+    double c[BLOCK];
+    int64_t count = assign_block(a, j0), nearer = 0;
+    for (int64_t k = 0; k < count; k++)
+        c[k] = base - (double)gain[k] - price[k];
+    for (int64_t k = 0; k < count; k++)
+        nearer += c[k] < d[k];
+    if (!nearer) return;
+    for (int64_t k = 0; k < count; k++) {
+        if (c[k] >= d[k]) continue;
+        a->d[j0 + k] = c[k];
+        a->before[j0 + k] = r;
+    }
+    assign_least(a, j0);
+}
+
+/* All columns by way of row r; the nearest. */
+static int64_t assign_nearest(const assign *a, int64_t r, double base)
+{
+    int64_t at = 0;
+    for (int64_t j0 = 0; j0 < a->n; j0 += BLOCK) {
+        assign_relax(a, r, base, j0);
+        if (a->least[j0 / BLOCK] < a->least[at / BLOCK]) at = j0;
+    }
+    double least = a->least[at / BLOCK];
+    while (a->d[at] > least)
+        at++;
+    return at;
+}
+
+/* The shortest path from open row i to a column that nobody has, in reduced costs; columns are
+ * handed on along it. A scanned column is out of the way: its distance and cost are infinite. */
 static void assign_path(assign *a, int64_t i)
 {
-    int64_t n = a->n, scanned = 0, at = 0;
+    int64_t n = a->n, scans = 0, at;
+    double base = 0.0, reach;
     for (int64_t j = 0; j < n; j++) {
-        a->d[j] = assign_cost(a, i, j);
-        a->before[j] = i;
-        a->todo[j] = j;
+        a->d[j] = INFINITY;
+        a->price[j] = a->v[j];
+        a->least[j / BLOCK] = INFINITY;
     }
-    double reach;
-    for (;;) {
-        int64_t near = scanned;
-        for (int64_t k = scanned + 1; k < n; k++)
-            if (a->d[a->todo[k]] < a->d[a->todo[near]]) near = k;
-        at = a->todo[near];
+    for (int64_t r = i;; r = a->row[at]) {
+        at = assign_nearest(a, r, base);
         reach = a->d[at];
         if (a->row[at] < 0) break;
-        a->todo[near] = a->todo[scanned];
-        a->todo[scanned++] = at;
-        int64_t r = a->row[at];
-        double base = reach - assign_cost(a, r, at);
-        for (int64_t k = scanned; k < n; k++) {
-            int64_t j = a->todo[k];
-            double d = base + assign_cost(a, r, j);
-            if (d >= a->d[j]) continue;
-            a->d[j] = d;
-            a->before[j] = r;
-        }
+        base = reach - assign_cost(a, a->row[at], at);
+        a->scanned[scans] = at;
+        a->reached[scans++] = reach;
+        a->d[at] = INFINITY;
+        a->price[at] = -INFINITY;
+        assign_least(a, at / BLOCK * BLOCK);
     }
-    for (int64_t k = 0; k < scanned; k++)
-        a->v[a->todo[k]] += a->d[a->todo[k]] - reach;
+    for (int64_t k = 0; k < scans; k++)
+        a->v[a->scanned[k]] += a->reached[k] - reach;
     for (int64_t r = -1; r != i;) {
         r = a->before[at];
         a->row[at] = r;
@@ -147,7 +192,7 @@ st_status st_assign(const float *gain, int64_t n, int64_t *row_of, st_err *e)
 {
     ST_TRY(assign_check(gain, n, e));
     assign a = {.gain = gain, .n = n, .row = row_of};
-    double *numbers = st_calloc(2 * n, sizeof *numbers);
+    double *numbers = st_calloc(5 * n, sizeof *numbers);
     int64_t *places = st_calloc(4 * n, sizeof *places);
     st_status s = ST_OK;
     if (!numbers || !places) {
@@ -156,9 +201,12 @@ st_status st_assign(const float *gain, int64_t n, int64_t *row_of, st_err *e)
     }
     a.v = numbers;
     a.d = numbers + n;
+    a.price = numbers + 2 * n;
+    a.reached = numbers + 3 * n;
+    a.least = numbers + 4 * n;
     a.col = places;
     a.before = places + n;
-    a.todo = places + 2 * n;
+    a.scanned = places + 2 * n;
     a.open = places + 3 * n;
     assign_columns(&a);
     for (int turn = 0; turn < 2; turn++)
@@ -171,4 +219,11 @@ out:
     free(numbers);
     free(places);
     return s;
+}
+
+void st_assign_gain(const float *w, const float *v, int64_t out, int64_t in, bool rows, float *gain)
+{
+    int n = (int)(rows ? out : in), k = (int)(rows ? in : out), ld = (int)in;
+    cblas_sgemm(CblasRowMajor, rows ? CblasNoTrans : CblasTrans, rows ? CblasTrans : CblasNoTrans,
+                n, n, k, 1.0f, w, ld, v, ld, 1.0f, gain, n);
 }

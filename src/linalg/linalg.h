@@ -51,6 +51,11 @@ double st_norm_under(const float *w, int64_t m, int64_t n, const double *c);
  * after Ctrl-C. */
 st_status st_assign(const float *gain, int64_t n, int64_t *row_of, st_err *e);
 
+/* gain[k, p] += <slice k of w, slice p of v>, w and v (out, in); slices are rows, gain (out, out),
+ * if `rows`, else columns, gain (in, in). */
+void st_assign_gain(const float *w, const float *v, int64_t out, int64_t in, bool rows,
+                    float *gain);
+
 /* Threads that each call of this room uses inside; returns what it was. For programs that call it
  * from several threads of their own and want 1; to be set while none of them runs. */
 int st_linalg_threads(int n);
