@@ -49,6 +49,9 @@ CASES = {
     "sum": (["h.*=lowrank:rank=3+blockdiag:blocks=4"], {}),
     "sum, gate": (["h.*=lowrank:rank=3+monarch:blocks=4+gate"], {}),
     "sum, dense": (["h.1.*=lowrank:rank=3+dense+gate"], {}),
+    "low-rank embedding": (["wte=lowrank:rank=11"], {}),
+    "kron embedding": (["wte=kron:terms=2,m1=24,n1=300,scalars=1", "h.*=monarch:blocks=4"], {}),
+    "kron embedding, untied": (["wte=kron:m1=24,n1=300"], dict(tie_word_embeddings=False)),
     "mixed": (["h.0.attn.*=monarch:blocks=4", "h.0.mlp.*=kron:terms=2,m1=24,n1=24",
                "h.1.mlp.*=lowrank:rank=8"], {}),
 }

@@ -18,6 +18,8 @@ def _ceil(a, b):
 class StrutMap(nn.Module):
     """A matrix of some type. `knob` are the numbers of its spec, parameters are named as stored."""
 
+    embedding = False
+
     def __init__(self, knob, n_in, n_out):
         super().__init__()
         self.knob, self.n_in, self.n_out = knob, n_in, n_out
@@ -32,11 +34,21 @@ class StrutMap(nn.Module):
         """(rows, in) -> (rows, out)"""
         raise NotImplementedError
 
-    def forward(self, x):
+    def rows(self, ids):
+        """Rows of W, (n) -> (n, in)"""
+        raise NotImplementedError
+
+    def multiply(self, x):
         y = self.product(x.reshape(-1, self.n_in))
         if self.bias is not None:
             y = y + self.bias
         return y.reshape(x.shape[:-1] + (self.n_out,))
+
+    def forward(self, x):
+        """A matrix multiplies, an embedding looks rows up."""
+        if not self.embedding:
+            return self.multiply(x)
+        return self.rows(x.reshape(-1)).reshape(x.shape + (self.n_in,))
 
     def pad(self, x, n):
         """Inputs beyond n_in count as zero."""
@@ -59,6 +71,9 @@ class LowRank(StrutMap):
 
     def product(self, x):
         return (x @ self.v.T) @ self.u.T
+
+    def rows(self, ids):
+        return self.u[ids] @ self.v
 
 
 class BlockDiag(StrutMap):
@@ -111,6 +126,13 @@ class Kron(StrutMap):
             z = torch.einsum("nik,fkl->nfil", x, b)
             y = torch.einsum("fij,nfil->njl", self.a, z)
         return y.reshape(-1, self.n_out)
+
+    def rows(self, ids):
+        n2, b = self.b.shape[2], self.b
+        if hasattr(self, "s"):
+            b = b * self.s[:, None, None]
+        a, b = self.a[:, :, ids // n2], b[:, :, ids % n2]
+        return torch.einsum("fin,fjn->nij", a, b).reshape(-1, self.n_in)
 
 
 def _philox(seed, stream, n):
@@ -218,6 +240,17 @@ def make_map(spec, n_in, n_out, bias):
     return m
 
 
+class StrutTiedHead(nn.Module):
+    """Logits by the embedding's factors; it has no parameters of its own."""
+
+    def __init__(self, wte):
+        super().__init__()
+        self._wte = [wte]  # in a list, so that it is no part of this module
+
+    def forward(self, x):
+        return self._wte[0].multiply(x)
+
+
 class StrutConfig(GPT2Config):
     model_type = "strut_gpt2"
 
@@ -229,11 +262,24 @@ class StrutForCausalLM(GPT2LMHeadModel):
         super().__init__(config)
         maps = (getattr(config, "strut", None) or {}).get("maps", {})
         for name, spec in maps.items():
+            path, _, leaf = name.rpartition(".")
             if name == "lm_head":
                 self.lm_head = make_map(spec, config.n_embd, config.vocab_size, False)
-                continue
-            path, _, leaf = name.rpartition(".")
-            parent = self.transformer.get_submodule(path)
-            n_in, n_out = getattr(parent, leaf).weight.shape
-            setattr(parent, leaf, make_map(spec, n_in, n_out, True))
+            elif name == "wte":
+                self._embed(make_map(spec, config.n_embd, config.vocab_size, False))
+            else:
+                parent = self.transformer.get_submodule(path)
+                n_in, n_out = getattr(parent, leaf).weight.shape
+                setattr(parent, leaf, make_map(spec, n_in, n_out, True))
         self.post_init()
+
+    def _embed(self, table):
+        table.embedding = True
+        self.transformer.wte = table
+        if self.config.tie_word_embeddings:
+            self.lm_head = StrutTiedHead(self.transformer.wte)
+        self._tied_weights_keys = None
+
+    def tie_weights(self, *args, **kwargs):
+        if not isinstance(self.transformer.wte, StrutMap):
+            return super().tie_weights(*args, **kwargs)
