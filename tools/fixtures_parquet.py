@@ -10,6 +10,8 @@ or a part of the message with which it is refused.
 import json
 import os
 import random
+import struct
+import zlib
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -39,6 +41,70 @@ def save(name, values, column="text", table=None, **how):
 def refuse(name, table, says, column="text", **how):
     pq.write_table(table, f"{OUT}/{name}.parquet", **how)
     cases.append({"file": name + ".parquet", "column": column, "says": says})
+
+
+def varint(n):
+    return bytes([n]) if n < 128 else bytes([n & 127 | 128]) + varint(n >> 7)
+
+
+def struct_of(*fields):
+    """A Thrift struct of (id, value): whole numbers, bytes, lists of structs, structs."""
+    out, last = b"", 0
+    for at, value in fields:
+        kind = 12
+        if isinstance(value, int):
+            kind, value = 6, varint(value * 2 if value >= 0 else -value * 2 - 1)
+        elif isinstance(value, list):
+            kind, value = 9, bytes([len(value) << 4 | 12]) + b"".join(value)
+        elif isinstance(value, str):
+            kind, value = 8, varint(len(value)) + value.encode()
+        out += bytes([(at - last) << 4 | kind]) + value
+        last = at
+    return out + b"\0"
+
+
+def page(data, values, kind=0, plain=None, codec=lambda d: d, encoding=0):
+    packed = codec(data)
+    part = {0: 5, 2: 7}[kind]
+    counts = [(1, values), (2, encoding)] + ([(3, 3), (4, 3)] if kind == 0 else [])
+    return struct_of((1, kind), (2, len(data) if plain is None else plain), (3, len(packed)),
+                     (part, struct_of(*counts))) + packed
+
+
+def hostile(name, says, chunks, rows, codec=0, at=None):
+    """A file of column chunks as they are, which readers must refuse."""
+    body, places = b"PAR1", []
+    for chunk in chunks:
+        places.append((len(body), len(chunk)))
+        body += chunk
+    groups = [struct_of((1, [struct_of((3, struct_of((1, 6), (4, codec), (5, rows), (7, n), (9, place))))]),
+                        (2, n), (3, rows)) for place, n in (at or places)]
+    footer = struct_of((1, 1), (2, [struct_of((4, "root"), (5, 1)), struct_of((1, 6), (3, 0), (4, "text"))]),
+                       (3, rows * len(groups)), (4, groups))
+    with open(f"{OUT}/{name}.parquet", "wb") as f:
+        f.write(body + footer + struct.pack("<I", len(footer)) + b"PAR1")
+    case = {"file": name + ".parquet", "column": "text"}
+    case.update({"says": says} if says else {"values": ["ab"] * rows * len(groups)})
+    cases.append(case)
+
+
+def bombs():
+    ab = b"\2\0\0\0ab"
+    hostile("made", None, [page(ab * 3, 3)] * 2, 3)
+    hostile("made-words", None, [page(ab, 1, kind=2) + page(b"\0" + b"\6\0", 3, encoding=8)], 3)
+    hostile("bomb-page", "out of its range", [page(ab, 1, plain=513 << 20)], 1)
+    hostile("bomb-values", "out of its range", [page(ab, 1 << 28)], 1 << 28)
+    hostile("bomb-shared", "row group 1 is at 4", [page(ab * 3, 3)], 3, at=[(4, len(page(ab * 3, 3)))] * 9)
+    hostile("bomb-more", "no gzip data of 6 bytes", [page(ab, 1, plain=6, codec=lambda d: zlib.compress(d * 999))],
+            1, codec=2)
+    hostile("bomb-less", "no gzip data of 60 bytes", [page(ab, 1, plain=60, codec=zlib.compress)], 1, codec=2)
+    hostile("bomb-words", "more values than its bytes", [page(ab, 1 << 20, kind=2) + page(b"\0\6\0", 3, encoding=8)], 3)
+    hostile("bomb-index", "none of the dictionary", [page(ab, 1, kind=2) + page(b"\1\6\1", 3, encoding=8)], 3)
+    hostile("bomb-length", "values that end early", [page(b"\xff\xff\xff\xff" + b"ab", 1)], 1)
+    hostile("two-words", "two dictionaries", [page(ab, 1, kind=2) * 2 + page(b"\0\6\0", 3, encoding=8)], 3)
+    hostile("no-words", "a dictionary is used that is not there", [page(b"\0\6\0", 3, encoding=8)], 3)
+    hostile("few-values", "values less than it says", [page(ab * 3, 3)], 4)
+    hostile("many-values", "more values than it says", [page(ab * 3, 3)], 2)
 
 
 def main():
@@ -82,6 +148,7 @@ def main():
     for codec in ("brotli", "lz4"):
         refuse("refused-" + codec, pa.table({"text": texts(9)}), "compressed with " + codec,
                compression=codec)
+    bombs()
     json.dump(cases, open(OUT + "/cases.json", "w"), indent=0)
     print({f: os.path.getsize(f"{OUT}/{f}") for f in sorted(os.listdir(OUT))})
 
