@@ -188,6 +188,33 @@ static void changes_grouped(void **state)
     toy_close(&b);
 }
 
+/* With a text, what counts is what units do: a large one that is always off moves to slot 1. */
+static void changes_calibrated(void **state)
+{
+    (void)state;
+    static const int32_t ids[] = {3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9, 7, 9, 3};
+    for (int text = 0; text < 2; text++) {
+        toy a = toy_open();
+        int64_t unit = 0;
+        for (int64_t k = 1; k < INNER; k++)
+            if (toy_importance(&a, k) > toy_importance(&a, unit)) unit = k;
+        toy_tensor(&a, "h.0.mlp.c_fc.bias")[unit] = -300.0f; /* gelu of it is 0 */
+        json_t *rows = NULL;
+        toy b = toy_decompose(&a,
+                              (st_decompose_opts){MAPS("h.*.mlp.c_fc=kron:m1=24,n1=24"),
+                                                  .group_hidden = true, .ids = ids,
+                                                  .nids = text ? 16 : 0},
+                              &rows);
+        const float *bias = toy_tensor(&a, "h.0.mlp.c_fc.bias");
+        for (unit = 0; bias[unit] > -200.0f;)
+            unit++;
+        assert_int_equal(unit, text ? INNER - 1 : 0); /* the last of all; the first of all */
+        json_decref(rows);
+        toy_close(&a);
+        toy_close(&b);
+    }
+}
+
 /* Sizes that differ: native order < grouped <= searched; and the report is what comes out. */
 static void changes_capture(void **state)
 {
@@ -275,9 +302,9 @@ static void changes_refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(changes_exact),    cmocka_unit_test(changes_grouped),
-        cmocka_unit_test(changes_capture),  cmocka_unit_test(changes_search),
-        cmocka_unit_test(changes_refusals),
+        cmocka_unit_test(changes_exact),   cmocka_unit_test(changes_grouped),
+        cmocka_unit_test(changes_capture), cmocka_unit_test(changes_calibrated),
+        cmocka_unit_test(changes_search),  cmocka_unit_test(changes_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -245,13 +245,67 @@ static void start_refusals(void **state)
     lab_close(&l);
 }
 
+/* Copies the numbers of obj[key] into t, or compares them with t. */
+static void start_numbers(const json_t *obj, const char *key, st_tensor t, double tolerance)
+{
+    const json_t *list = json_object_get(obj, key);
+    assert_int_equal(json_array_size(list), st_numel(t));
+    for (int64_t i = 0; i < st_numel(t); i++) {
+        double v = json_number_value(json_array_get(list, (size_t)i));
+        if (tolerance <= 0.0) lab_f(t)[i] = (float)v;
+        if (tolerance > 0.0 && !(fabs(v - (double)lab_f(t)[i]) <= tolerance))
+            fail_msg("%s: %s[%lld] is %g, not %g", json_string_value(json_object_get(obj, "spec")),
+                     key, (long long)i, (double)lab_f(t)[i], v);
+    }
+}
+
+static double start_number(const json_t *obj, const char *key)
+{
+    return json_number_value(json_object_get(obj, key));
+}
+
+/* Against numpy (tools/fixtures_init.py): factors, W', energy, alpha, pruning. */
+static void start_as_numpy(void **state)
+{
+    (void)state;
+    st_err e = {0};
+    json_t *file = NULL;
+    assert_ok(st_json_load(&file, "test/fixtures/map/inits.json", 1 << 20, &e), &e);
+    size_t i;
+    json_t *c;
+    json_array_foreach(json_object_get(file, "cases"), i, c)
+    {
+        lab l = lab_open("ref", json_string_value(json_object_get(c, "spec")),
+                         (int64_t)start_number(c, "in"), (int64_t)start_number(c, "out"), 1);
+        start_numbers(c, "w", l.w, 0.0);
+        st_fit fit;
+        start_init(&l, "vl", NULL, &fit);
+        start_numbers(c, "a", l.t.p[0], 1e-4);
+        start_numbers(c, "b", l.t.p[1], 1e-4);
+        start_numbers(c, "near", start_expanded(&l), 2e-5);
+        assert_true(fabs(fit.energy - start_number(c, "energy")) < 1e-6);
+        assert_true(fabs(sqrt(fit.lost / fit.total) - start_number(c, "error")) < 1e-5);
+        start_init(&l, "vl-norm", NULL, &fit);
+        assert_true(fabs(fit.alpha - start_number(c, "alpha")) < 1e-5);
+        assert_true(fabs(sqrt(fit.lost / fit.total) - start_number(c, "error_norm")) < 1e-5);
+        if (l.s.knob[0] == 1) {
+            start_init(&l, "prune:second=0.1", NULL, NULL);
+            start_numbers(c, "prune", start_expanded(&l), 1e-6);
+        }
+        lab_close(&l);
+    }
+    assert_int_equal(i, 7);
+    json_decref(file);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(start_van_loan), cmocka_unit_test(start_normalized),
         cmocka_unit_test(start_pruned),   cmocka_unit_test(start_gauge),
         cmocka_unit_test(start_scalars),  cmocka_unit_test(start_random),
-        cmocka_unit_test(start_refusals),
+        cmocka_unit_test(start_refusals), cmocka_unit_test(start_as_numpy),
+        cmocka_unit_test(start_as_numpy),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
