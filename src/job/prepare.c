@@ -1,6 +1,7 @@
 /* strut prepare: text -> token shards that nanoGPT reads, split into training and validation. */
 /* SPDX-License-Identifier: MIT */
 #include "job/encode.h"
+#include "job/evaltext.h"
 #include "job/prepare_split.h"
 #include <math.h>
 #include <stdlib.h>
@@ -55,7 +56,10 @@ static st_status prepare_clean(prepare_state *p, const char **text, size_t *n, s
         newlines = (*text)[i] == '\n' ? newlines + 1 : 0;
         if (newlines < 3) p->text[used++] = (*text)[i];
     }
-    *text = st_text_strip(p->text ? p->text : "", used, n);
+    const char *begin = p->text ? p->text : "", *end = begin + used;
+    st_space_trim(&begin, &end);
+    *text = begin;
+    *n = (size_t)(end - begin);
     return ST_OK;
 }
 

@@ -54,11 +54,6 @@ st_status st_shuffle_write(st_shuffle *s, double fraction, uint64_t seed, st_bin
                            st_bin *val, st_err *e);
 void st_shuffle_drop(st_shuffle *s);
 
-/* ---- prepare_text.c: text as Python treats it ----------------------------------------------- */
-
-/* str.strip: without white space (Unicode's) at both ends; *left: its length. */
-const char *st_text_strip(const char *text, size_t n, size_t *left);
-
 /* ---- numpy.c -------------------------------------------------------------------------------- */
 
 /* numpy.random.default_rng(seed).permutation(n), n < 2^32, into out[0..n). */

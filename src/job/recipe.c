@@ -70,42 +70,18 @@ static bool recipe_has(const char *dir)
     return there;
 }
 
-/* The folder of a model in the Hub's cache at `root`, NULL: not there. New memory. */
-static char *recipe_snapshot(const char *root, const char *model)
-{
-    char *ref, *dir = NULL, *text = NULL;
-    size_t n;
-    if (asprintf(&ref, "%s/models--%s/refs/main", root, model) < 0) return NULL;
-    if (!st_read_file(ref, 256, &text, &n, NULL)) {
-        n = strcspn(text, "\r\n /");
-        if (asprintf(&dir, "%s/models--%s/snapshots/%.*s", root, model, (int)n, text) < 0)
-            dir = NULL;
-    }
-    free(text);
-    free(ref);
-    if (dir && recipe_has(dir)) return dir;
-    free(dir);
-    return NULL;
-}
-
+/* The folder of GPT-2's files in the Hub's cache, NULL: not there. New memory. */
 static char *recipe_cached(void)
 {
-    static const struct {
-        const char *variable, *below;
-    } place[] = {{"HF_HUB_CACHE", ""},
-                 {"HF_HOME", "/hub"},
-                 {"XDG_CACHE_HOME", "/huggingface/hub"},
-                 {"HOME", "/.cache/huggingface/hub"}};
-    for (int i = 0; i < 4; i++) {
-        const char *at = getenv(place[i].variable);
-        char *root, *found = NULL;
-        if (!at || !*at || asprintf(&root, "%s%s", at, place[i].below) < 0) continue;
-        found = recipe_snapshot(root, "openai-community--gpt2");
-        if (!found) found = recipe_snapshot(root, "gpt2");
-        free(root);
-        return found; /* the first variable that is set counts */
-    }
-    return NULL;
+    static const char *const repo[] = {"openai-community/gpt2", "gpt2"}, *const file[] = {
+                                                                             "tokenizer.json",
+                                                                             "vocab.json"};
+    char *path = NULL;
+    for (int i = 0; i < 4 && !path; i++)
+        path = st_hub_find(repo[i / 2], false, NULL, file[i % 2]);
+    char *slash = path ? strrchr(path, '/') : NULL;
+    if (slash) *slash = '\0';
+    return path;
 }
 
 st_status st_gpt2_tokenizer(char **path, st_err *e)

@@ -11,6 +11,7 @@
  * loader has it; one of LAMBADA is a line without. */
 /* SPDX-License-Identifier: MIT */
 #include "job/encode.h"
+#include "job/evaltext.h"
 #include "job/recipe.h"
 #include <stdlib.h>
 #include <string.h>
@@ -114,9 +115,9 @@ static st_status sets_put(sets_state *p, const char *text, size_t n, st_err *e)
 /* Ends the document in work, if there is one: an article of nothing but white space is none. */
 static st_status sets_end(sets_state *p, st_err *e)
 {
-    size_t left = p->n;
-    if (p->form == ARTICLES) st_text_strip(p->s ? p->s : "", p->n, &left);
-    if (left) {
+    const char *begin = p->s ? p->s : "", *end = begin + p->n;
+    if (p->form == ARTICLES) st_space_trim(&begin, &end);
+    if (begin < end) {
         ST_TRY(st_encoder_add(p->c, p->s, p->n, false, e));
         p->documents++;
     } else {
@@ -131,16 +132,17 @@ static st_status sets_end(sets_state *p, st_err *e)
 /* " = Title = " and not " = = Section = = ". */
 static bool sets_is_title(const char *s, size_t n)
 {
-    s = st_text_strip(s, n, &n);
-    return n > 3 && s[0] == '=' && s[1] == ' ' && s[2] != '=' && s[n - 1] == '=' &&
-           s[n - 2] == ' ' && s[n - 3] != '=';
+    const char *end = s + n;
+    st_space_trim(&s, &end);
+    return end - s > 3 && s[0] == '=' && s[1] == ' ' && s[2] != '=' && end[-1] == '=' &&
+           end[-2] == ' ' && end[-3] != '=';
 }
 
 static st_status sets_row(sets_state *p, const char *text, size_t n, st_err *e)
 {
-    size_t left;
-    st_text_strip(text, n, &left);
-    bool blank = p->wiki && !left, bare = p->wiki && left && text[n - 1] != '\n';
+    const char *begin = text, *end = text + n;
+    st_space_trim(&begin, &end);
+    bool blank = p->wiki && begin == end, bare = p->wiki && !blank && text[n - 1] != '\n';
     if (p->form == ARTICLES) {
         if (sets_is_title(text, n)) ST_TRY(sets_end(p, e));
         if (blank) return sets_put(p, " \n", 2, e); /* as the files have it */

@@ -134,11 +134,12 @@ apart() {
     apart env STRUT_DATA="$T" "$STRUT" prepare shakespeare -o "$T/bpe" $R/input.txt
     [ "$code" = 1 ] && [[ $err == *"400 ids, GPT-2's has 50257"* ]]
     hub="$T/hub/models--gpt2"
-    mkdir -p "$hub/refs" "$hub/snapshots/abc"
-    printf abc >"$hub/refs/main"
-    cp "$TOK" "$hub/snapshots/abc/tokenizer.json"
+    commit=607a30d783dfa663caf39e06633721c8d4cfcd7e
+    mkdir -p "$hub/refs" "$hub/snapshots/$commit"
+    printf $commit >"$hub/refs/main"
+    cp "$TOK" "$hub/snapshots/$commit/tokenizer.json"
     apart env -u STRUT_DATA HF_HOME="$T" "$STRUT" prepare shakespeare -o "$T/bpe" $R/input.txt
-    [ "$code" = 1 ] && [[ $err == *"snapshots/abc: a tokenizer of 400 ids"* ]]
+    [ "$code" = 1 ] && [[ $err == *"snapshots/$commit: a tokenizer of 400 ids"* ]]
     [ ! -e "$T/bpe" ]
 }
 
