@@ -98,14 +98,53 @@ static st_status formats_krony(st_conversion *c, const char *path)
     return formats_torch(c, path, &st_export_krony, NULL);
 }
 
+static st_status formats_llmc(st_conversion *c, const char *path)
+{
+    st_export x;
+    st_lm_shape lm = st_model_lm(c->model);
+    st_llmc_shape shape = {.context = lm.context,
+                           .vocab = lm.vocab,
+                           .layers = lm.layers,
+                           .heads = lm.heads,
+                           .width = lm.width};
+    ST_TRY(formats_open(c, &x, &st_export_llmc));
+    st_status s = st_llmc_write(path, &shape, x.item, x.n, st_export_fill, &x, c->e);
+    st_export_close(&x);
+    return s;
+}
+
+static st_status formats_gguf(st_conversion *c, const char *path)
+{
+    st_export x;
+    st_lm_shape lm = st_model_lm(c->model);
+    double eps = json_number_value(json_object_get(c->config, "layer_norm_epsilon"));
+    st_gguf_about about = {.context = lm.context,
+                           .width = lm.width,
+                           .inner = lm.inner,
+                           .layers = lm.layers,
+                           .heads = lm.heads,
+                           .epsilon = eps,
+                           .tokenizer = c->tokenizer};
+    if (!c->tokenizer) {
+        st_convert_note(c, "the model has no tokenizer, without which llama.cpp does not run it; "
+                           "--tokenizer adds one");
+    }
+    ST_TRY(formats_open(c, &x, &st_export_gguf));
+    st_status s = st_gguf_write(path, &about, x.item, x.n, st_export_fill, &x, c->e);
+    st_export_close(&x);
+    return s;
+}
+
 const st_convert_format st_convert_table[] = {
     {.name = "strut", .folder = true, .words = true, .write = formats_strut},
     {.name = "hf", .folder = true, .dense = true, .words = true, .write = formats_hf},
     {.name = "dense", .folder = true, .dense = true, .words = true, .write = formats_hf},
-    {.name = "hf-code", .folder = true, .table = true, .words = true, .write = formats_code},
+    {.name = "hf-code", .folder = true, .words = true, .write = formats_code},
     {.name = "pt", .write = formats_pt},
     {.name = "safetensors", .write = formats_safetensors},
     {.name = "nanogpt", .dense = true, .fits = st_fits_nanogpt, .write = formats_nanogpt},
     {.name = "krony", .table = true, .fits = st_fits_krony, .write = formats_krony},
+    {.name = "llmc", .dense = true, .fits = st_fits_llmc, .write = formats_llmc},
+    {.name = "gguf", .dense = true, .words = true, .fits = st_fits_gguf, .write = formats_gguf},
     {0},
 };

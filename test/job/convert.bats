@@ -40,7 +40,7 @@ greedy() {
 
 @test "every format: the same greedy text, the same facts" {
     want=$(greedy "$DIR/m")
-    for to in strut hf hf-code pt safetensors nanogpt; do
+    for to in strut hf hf-code pt safetensors nanogpt llmc; do
         apart "$STRUT" convert "$DIR/m" "$DIR/as-$to" --to $to --quiet
         [ "$code" = 0 ]
         [[ $out == "$DIR/as-$to: hf to $to, "*" parameters in float32"* ]]
@@ -75,10 +75,15 @@ greedy() {
     [[ $(get notes) == *"no place for the tokenizer"* ]]
     apart "$STRUT" convert "$DIR/x.pt" "$DIR/back" --to hf --tokenizer "$DIR/words" --json
     [ "$(get tokenizer)" = true ]
+    apart "$STRUT" convert "$DIR/k" "$DIR/k.gguf" --to gguf
+    [[ $err == *"--tokenizer adds one"* ]]
+    apart "$STRUT" convert "$DIR/k" "$DIR/k.gguf" --to gguf --force --tokenizer "$DIR/words" --quiet
+    [ "$code" = 0 ] && [ -z "$err" ]
+    [ "$(head -c 4 "$DIR/k.gguf")" = GGUF ]
 }
 
 @test "there and back: the same bytes" {
-    for to in pt safetensors nanogpt hf-code; do
+    for to in pt safetensors nanogpt llmc hf-code; do
         "$STRUT" convert "$DIR/m" "$DIR/there-$to" --to $to --quiet
         "$STRUT" convert "$DIR/there-$to" "$DIR/again-$to" --to hf --quiet
         cmp "$DIR/m/model.safetensors" "$DIR/again-$to/model.safetensors"

@@ -125,8 +125,8 @@ static void same_model(const char *path, const model *want)
     model_free(&got);
 }
 
-static const char *const dense_formats[] = {"strut", "hf",      "dense",      "hf-code",
-                                            "pt",    "nanogpt", "safetensors"};
+static const char *const dense_formats[] = {"strut",   "hf",          "dense", "hf-code", "pt",
+                                            "nanogpt", "safetensors", "llmc",  "gguf"};
 static const char *const any_formats[] = {"strut", "hf-code", "pt", "safetensors"};
 static const char *const krony_formats[] = {"strut", "hf-code", "pt", "safetensors", "krony"};
 
@@ -372,8 +372,8 @@ static void test_refused(void **state)
         *const uneven[] = {"h.0.mlp.*=kron:m1=24,n1=24", "h.1.mlp.*=kron:m1=12,n1=12"},
         *const ss1[] = {"h.*.mlp.*=ss1:factor=2"}, *const head[] = {"lm_head=lowrank:rank=3"};
     const char *gated = make(dir, "gate", gate, 1, ST_F32);
-    static const char *const flat[] = {"hf", "nanogpt"};
-    for (int i = 0; i < 2; i++)
+    static const char *const flat[] = {"hf", "nanogpt", "llmc", "gguf"};
+    for (int i = 0; i < 4; i++)
         refused(gated, flat[i], NULL, ST_EUNSUPPORTED, "h.0.mlp.c_fc: is a gated sum");
     refused(make(dir, "head", head, 1, ST_F32), "nanogpt", NULL, ST_EUNSUPPORTED,
             "its head is not tied");
@@ -385,7 +385,8 @@ static void test_refused(void **state)
             "h.1.mlp.c_fc is kron:terms=1,m1=12,n1=12, expected kron:terms=1,m1=24");
     refused("test/fixtures/gpt2_tanh", "krony", NULL, ST_EUNSUPPORTED, "h.0.mlp.c_fc is dense");
     refused("test/fixtures/gpt2_untied", "nanogpt", NULL, ST_EUNSUPPORTED, "scale_attn_weights");
-    refused("test/fixtures/gpt2_erf", "nanogpt", NULL, ST_EUNSUPPORTED, "scale_attn_by_inverse");
+    refused("test/fixtures/gpt2_erf", "llmc", NULL, ST_EUNSUPPORTED, "scale_attn_by_inverse");
+    refused("test/fixtures/gpt2_tanh", "llmc", "f16", ST_EUNSUPPORTED, "f32 or bf16");
     refused("test/fixtures/gpt2_tanh", "nanogtp", NULL, ST_EARG,
             "unknown format (did you mean nanogpt?)");
     refused("test/fixtures/gpt2_tanh", "hf", "int8", ST_EARG, "expected f32, f16 or bf16");
