@@ -29,12 +29,13 @@ static void changes_spec_of(void *ctx, const char *name, const st_spec *spec)
     if (strcmp(name, want->name) == 0) want->spec = spec;
 }
 
-/* Adds matrix "h.LAYER.NAME" if it becomes structured and is dense now. */
+/* Adds matrix "h.LAYER.NAME" (layer < 0: "NAME") if it becomes structured and is dense now. */
 static void changes_add(const changes *c, int64_t layer, const char *name, bool of_out,
                         st_units_side *side, int64_t *n)
 {
     char full[64], weight[80];
     snprintf(full, sizeof full, "h.%lld.%s", (long long)layer, name);
+    if (layer < 0) snprintf(full, sizeof full, "%s", name);
     snprintf(weight, sizeof weight, "%s.weight", full);
     changes_spec from = {.name = full}, to = {.name = full};
     st_model_matrices(c->from, changes_spec_of, &from);
@@ -213,7 +214,7 @@ static st_status changes_residual_search(changes *c, const st_units_side *side, 
 static st_status changes_residual(changes *c, json_t *about, st_err *e)
 {
     int64_t layers = st_model_lm(c->from).layers, sides = 0;
-    st_units_side *side = st_calloc(CHANGES_SIDES * layers, sizeof *side);
+    st_units_side *side = st_calloc(CHANGES_SIDES * layers + 2, sizeof *side);
     if (!side) ST_FAIL(e, ST_ENOMEM, "out of memory");
     for (int64_t i = 0; i < layers; i++) {
         changes_add(c, i, "attn.c_attn", false, side, &sides);
@@ -221,6 +222,8 @@ static st_status changes_residual(changes *c, json_t *about, st_err *e)
         changes_add(c, i, "mlp.c_fc", false, side, &sides);
         changes_add(c, i, "mlp.c_proj", true, side, &sides);
     }
+    changes_add(c, -1, "wte", false, side, &sides);
+    if (!st_model_lm(c->from).tied) changes_add(c, -1, "lm_head", false, side, &sides);
     st_status s = changes_residual_search(c, side, sides, about, e);
     free(side);
     return s;

@@ -70,6 +70,13 @@ const st_preset st_presets[] = {
     {"tqcompressor-mlp", "the odd blocks' MLPs at half their weights, four terms", 110284416,
      {"h.*[13579].mlp.c_fc=kron:m1=384,n1=768,terms=4",
       "h.*[13579].mlp.c_proj=kron:m1=768,n1=384,terms=4"}},
+    {"tqcompressor", "and the embedding at a quarter, tied", 81336388,
+     {"h.*[13579].mlp.c_fc=kron:m1=384,n1=768,terms=4",
+      "h.*[13579].mlp.c_proj=kron:m1=768,n1=384,terms=4", "wte=kron:m1=192,n1=50257"}},
+    {"kngpt2", "the odd blocks and the embedding at half their weights, tied", 83907506,
+     {"h.*[13579].mlp.c_fc=kron:m1=768,n1=1536", "h.*[13579].mlp.c_proj=kron:m1=1536,n1=768",
+      "h.*[13579].attn.c_attn=kron:m1=384,n1=2304", "h.*[13579].attn.c_proj=kron:m1=768,n1=384",
+      "wte=kron:m1=384,n1=50257"}},
     {.name = NULL},
 };
 /* clang-format on */

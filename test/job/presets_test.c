@@ -65,6 +65,9 @@ static void presets_published(void **state)
     /* attention's weights halved but for the 2-vectors: 12 x 2 x 2 of them */
     assert_int_equal(presets_count("krony-81m-attn", NULL, 0), 96128304 - 14155776 + 48);
     assert_int_equal(presets_count("tqcompressor-mlp", NULL, 0), 124439808 - 14155392);
+    assert_int_equal(presets_count("tqcompressor", NULL, 0), 81336388);
+    /* the paper's 83.91 M leave out 4 x 2 entries of B in 6 blocks, and 2 of the embedding's */
+    assert_int_equal(presets_count("kngpt2", NULL, 0), 124439808 - 19298688 - 6 * 3538944 + 50);
 }
 
 /* The table says what a model then has, and no two rows have one name. */
