@@ -200,6 +200,8 @@ const cmd_command cmd_train = {
               "bits of an uninterrupted run; Ctrl-C saves first.",
     .example = "strut train configs/small.yaml data=data/ out=runs/dense\n"
                "strut train configs/heal.yaml init=small/ data=data/ train.steps=2000\n"
+               "strut train configs/heal.yaml init=small/ data=data/ distill=dense/\n"
+               "strut train configs/krony/81m.yaml init=krony/ data=data/owt --dry-run\n"
                "strut train configs/small.yaml data=data/ model.mlp.map=monarch:blocks=4",
     .option = train_options,
     .least = 0,

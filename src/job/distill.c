@@ -1,8 +1,9 @@
 /* A teacher: the run's objective, as a mean over tokens, is then
  *   ce CE + kl T^2 KL(p_t || p) + hidden sum_l d(h_l, t_l) + embedding d(h_0, t_0)
  * with p the next-token distributions softened by T (Hinton et al. 2015), h_l the output of block l
- * and d the squared distance relative to the teacher's or as a mean (Romero et al. 2015). The
- * teacher never drops out. Validation stays the plain cross entropy. */
+ * and d the squared distance relative to the teacher's or as a mean (Romero et al. 2015). With
+ * distill.inputs=teacher, h_l is block l of the teacher's t_(l-1): every block alone. The teacher
+ * never drops out. Validation stays the plain cross entropy. */
 /* SPDX-License-Identifier: MIT */
 #include "job/train.h"
 #include <stdlib.h>
@@ -30,6 +31,13 @@ static st_status distill_fits(const st_trainer *t, const st_model *teacher, st_e
                 st_set_place(set, "distill.teacher", place, sizeof place), set->distill.teacher,
                 (long long)rule[i].has, rule[i].what, rule[i].needed, (long long)rule[i].want,
                 i < 2 ? "" : "; distill.hidden=0 distill.embedding=0 compare the outputs alone");
+    }
+    bool others = set->distill.ce + set->distill.kl + set->distill.embedding > 0;
+    if (set->distill.inputs && (others || !hidden)) {
+        ST_FAIL(e, ST_EARG,
+                "%s: blocks that are fitted by themselves have their outputs alone; expected "
+                "distill.hidden above 0 and distill.ce, distill.kl, distill.embedding = 0",
+                st_set_place(set, "distill.inputs", place, sizeof place));
     }
     if (set->distill.ce + set->distill.kl + set->distill.hidden + set->distill.embedding > 0)
         return ST_OK;
@@ -73,7 +81,8 @@ st_status st_distill_open(st_trainer *t, st_err *e)
     st_bpe_close(none);
     t->teach = (st_teach){.teacher = m,
                           .temperature = (float)set->distill.temperature,
-                          .relative = set->distill.distance == 0};
+                          .relative = set->distill.distance == 0,
+                          .by_block = set->distill.inputs == 1};
     double tokens = (double)(t->rows * t->context * t->accumulate);
     t->teach.kl_scale = (float)(set->distill.kl / tokens);
     t->teach.hidden_scale = (float)(set->distill.hidden / tokens);

@@ -15,6 +15,7 @@ static const char *const set_orders[] = {"random", "shuffle", "sequential", NULL
 static const char *const set_schedules[] = {"cosine", "linear", "constant", NULL};
 static const char *const set_windows[] = {"spread", "random", NULL};
 static const char *const set_distances[] = {"relative", "mse", NULL};
+static const char *const set_inputs[] = {"own", "teacher", NULL};
 static const char *const set_gelus[] = {"gelu_new", "gelu", NULL};
 
 #define AT(field) offsetof(st_settings, field)
@@ -121,6 +122,9 @@ const set_row st_set_rows[] = {
      "weight of the distance of the embedding's output"},
     {"distill.distance", SET_CHOICE, AT(distill.distance), "relative", 0, 0, set_distances, 0,
      "|h - t|^2 / |t|^2 of each token, or its mean over the width"},
+    {"distill.inputs", SET_CHOICE, AT(distill.inputs), "own", 0, 0, set_inputs, 0,
+     "teacher: every block reads what the teacher's block reads and is fitted by itself "
+     "(block reconstruction; distill.hidden alone)"},
 
     {"eval.every", SET_INT, AT(eval.every), "200", 0, 1e12, NULL, SET_FREE,
      "steps between validations; 0: none"},

@@ -213,9 +213,13 @@ static st_status train_log(st_trainer *t, double lr, st_err *e)
     int64_t step = t->state.step, per = t->rows * t->context * t->accumulate;
     double since = t->state.seconds - t->logged_seconds;
     double speed = since > 0 ? (double)((step - t->logged) * per) / since : 0;
-    char detail[TRAIN_LINE];
-    snprintf(detail, sizeof detail, "loss %.4f, lr %.2e, norm %.2f, %.0f tokens/s", t->state.loss,
-             lr, t->grad_norm, speed);
+    char detail[TRAIN_LINE], parts[TRAIN_LINE / 2] = "";
+    if (t->teach.teacher) {
+        snprintf(parts, sizeof parts, " (ce %.4f, kl %.4f, hidden %.4f)", t->part[PART_CE],
+                 t->part[PART_KL], t->part[PART_HIDDEN]);
+    }
+    snprintf(detail, sizeof detail, "loss %.4f%s, lr %.2e, norm %.2f, %.0f tokens/s", t->state.loss,
+             parts, lr, t->grad_norm, speed);
     st_report(&(st_progress){.what = "train",
                              .done = step,
                              .total = t->set->train.steps,

@@ -405,9 +405,8 @@ static void gpt2_blocks_backward(const gpt2 *g, st_stream *q, const st_lm_args *
     gpt2_match(q, teach, teach->embed_scale, g->acts[0].x, taught->g->acts[0].x, teach->embed, d);
 }
 
-static void gpt2_grad(st_model *m, st_stream *q, const st_lm_args *a, st_arena *tmp)
+static void gpt2_whole_grad(const gpt2 *g, st_stream *q, const st_lm_args *a, st_arena *tmp)
 {
-    const gpt2 *g = m->net;
     const st_ops *op = st_stream_ops(q);
     size_t mark = st_arena_mark(tmp);
     int64_t rows = a->batch * a->len, width = g->c.width;
@@ -415,7 +414,7 @@ static void gpt2_grad(st_model *m, st_stream *q, const st_lm_args *a, st_arena *
     uint64_t seed = st_drop_seed(a->seed, 0, ST_SITE_EMBED);
     st_pass pass = {.batch = a->batch, .len = a->len, .train = true, .seed = a->seed};
     st_dtype t = g->wpe.dtype;
-    assert(!a->kv && a->len <= g->c.context && a->targets.data && m->grads.data);
+    assert(!a->kv && a->len <= g->c.context && a->targets.data);
 
     gpt2_taught taught = gpt2_teacher(q, a, tmp);
 
@@ -463,6 +462,41 @@ static void gpt2_grad(st_model *m, st_stream *q, const st_lm_args *a, st_arena *
     st_linear_rows_backward(q, &g->wte.l, &back, tmp);
     st_stream_tag(q, NULL);
     st_arena_rewind(tmp, mark);
+}
+
+/* Block reconstruction: forward, distance and backward of each block, on the teacher's inputs. */
+static void gpt2_blocks_grad(const gpt2 *g, st_stream *q, const st_lm_args *a, st_arena *tmp)
+{
+    const st_ops *op = st_stream_ops(q);
+    const st_teach *teach = a->teach;
+    st_pass pass = {.batch = a->batch, .len = a->len, .train = true, .seed = a->seed};
+    size_t start = st_arena_mark(tmp);
+    gpt2_taught taught = gpt2_teacher(q, a, tmp);
+    assert(a->grad_scale == 0.0f && teach->kl_scale == 0.0f && teach->embed_scale == 0.0f);
+    op->fill(q, &(st_fill_args){.x = teach->hidden});
+    if (a->loss.data) op->fill(q, &(st_fill_args){.x = a->loss});
+    for (int64_t i = 0; i < g->c.layers; i++) {
+        size_t mark = st_arena_mark(tmp);
+        st_tensor x = taught.g->acts[i].x, y = st_take2(tmp, x.dtype, x.dim[0], x.dim[1]);
+        st_tensor d = st_take2(tmp, x.dtype, x.dim[0], x.dim[1]);
+        st_block_forward(q, &g->block[i], &pass, x, y, &g->acts[i], tmp);
+        op->fill(q, &(st_fill_args){.x = d});
+        gpt2_match(q, teach, teach->hidden_scale, y, gpt2_output(taught.g, i, taught.last),
+                   teach->hidden, d);
+        st_block_backward(q, &g->block[i], &pass, &g->acts[i], d, tmp);
+        st_arena_rewind(tmp, mark);
+    }
+    st_arena_rewind(tmp, start);
+}
+
+static void gpt2_grad(st_model *m, st_stream *q, const st_lm_args *a, st_arena *tmp)
+{
+    assert(m->grads.data);
+    if (a->teach && a->teach->by_block)
+        gpt2_blocks_grad(m->net, q, a, tmp);
+    else
+        gpt2_whole_grad(m->net, q, a, tmp);
+    st_stream_tag(q, NULL);
 }
 
 const st_model_type st_model_gpt2 = {

@@ -98,6 +98,10 @@ typedef struct {
                         * the same width, for hidden the same number of blocks */
     float kl_scale, temperature, hidden_scale, embed_scale;
     int relative;
+    /* Each block by itself (block reconstruction): it reads what the teacher's block reads, and
+     * only its output's distance counts; embeddings, ln_f and head get no gradient, loss is set to
+     * 0. grad_scale, kl_scale and embed_scale are 0. */
+    int by_block;
     st_tensor kl, hidden, embed; /* (batch*len) F32, set; each absent where its scale is 0 */
 } st_teach;
 

@@ -55,8 +55,12 @@ static void resumes(const char *name, const char *more)
     json_decref(runs_good(part, text));
     json_t *r = runs_good(part, all);
     assert_int_equal(json_array_size(json_object_get(json_object_get(r, "curve"), "kl")), 12);
-    assert_true(json_number_value(json_array_get(json_object_get(json_object_get(r, "curve"), "kl"),
-                                                 1)) > 0); /* read back */
+    static const char *const key[] = {"ce", "kl", "hidden"};
+    double parts = 0; /* of a row that was read back */
+    for (int i = 0; i < 3; i++)
+        parts += json_number_value(
+            json_array_get(json_object_get(json_object_get(r, "curve"), key[i]), 1));
+    assert_true(parts > 0);
     json_decref(r);
     runs_same_ckpt(whole, part);
     runs_same_metrics(whole, part);
@@ -118,6 +122,26 @@ static void test_accumulation(void **state)
     json_decref(b);
 }
 
+/* Every block by itself comes nearer to the teacher's; what no block reads stays. */
+static void test_by_block(void **state)
+{
+    (void)state;
+    json_t *r =
+        runs_good("by-block", with("model.n_embd=32 distill.ce=0 distill.kl=0 distill.hidden=1 "
+                                   "distill.inputs=teacher train.groups={'*':{'decay':0}}"));
+    const json_t *curve = json_object_get(r, "curve");
+    const json_t *hidden = json_object_get(curve, "hidden"), *loss = json_object_get(curve, "loss");
+    double first = json_number_value(json_array_get(hidden, 0)),
+           last = json_number_value(json_array_get(hidden, 11));
+    if (!(last < 0.7 * first)) fail_msg("distance %.4f, then %.4f", first, last);
+    assert_true(json_equal(hidden, loss));
+    json_decref(r);
+    runs_same(runs_file("by-block", "ckpt/last/config.json"),
+              runs_file("teacher", "ckpt/last/config.json"));
+    resumes("blocks", "model.n_embd=32 distill.ce=0 distill.kl=0 distill.hidden=1 "
+                      "distill.inputs=teacher train.dropout=0.1");
+}
+
 static void refuses(const char *more, const char *says)
 {
     json_t *r;
@@ -136,6 +160,8 @@ static void test_mistakes(void **state)
     refuses(with("distill.embedding=1"), "width");
     refuses(with("distill.hidden=1 model.n_embd=32 model.n_layer=1"), "has 2 blocks");
     refuses(with("distill.ce=0 distill.kl=0"), "nothing would be learnt");
+    refuses(with("distill.inputs=teacher model.n_embd=32 distill.hidden=1"), "distill.ce");
+    refuses(with("distill.inputs=teacher distill.ce=0 distill.kl=0"), "distill.hidden above 0");
     refuses(with("distill.temperature=0"), "distill.temperature");
     json_t *r;
     st_err e;
@@ -155,7 +181,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_helps),    cmocka_unit_test(test_resume),
         cmocka_unit_test(test_columns),  cmocka_unit_test(test_accumulation),
-        cmocka_unit_test(test_mistakes),
+        cmocka_unit_test(test_by_block), cmocka_unit_test(test_mistakes),
     };
     return cmocka_run_group_tests(tests, set_up, runs_tear_down);
 }

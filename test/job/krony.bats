@@ -129,6 +129,19 @@ assert rows[-1]['kl'] < rows[0]['kl'], rows" "$out/$n-healed/metrics.jsonl"
     [ "$before" = "$(cat "$out"/*/metrics.csv)" ]
 }
 
+@test "blocks fitted by themselves make a better whole" {
+    # shellcheck disable=SC2046 # several words
+    "$STRUT" train configs/krony/blocks.yaml $(small) "init=$DIR/krony" "distill=$DIR/dense" \
+        train.steps=60 train.decay_steps=60 train.lr=1e-2 train.min_lr=1e-3 eval.every=60 -q
+    python3 -c "
+import json, sys
+rows = [json.loads(l) for l in open(sys.argv[1])]
+val = [r['val_loss'] for r in rows if 'val_loss' in r]
+hidden = [r['hidden'] for r in rows if 'hidden' in r]
+assert val[-1] < val[0] - 0.05 and hidden[-1] < 0.8 * hidden[0], (val, hidden)" \
+        "$BATS_TEST_TMPDIR/run/metrics.jsonl"
+}
+
 @test "stages without a model say how they are used" {
     run --separate-stderr configs/krony/stages.sh
     [ "$status" -eq 2 ]

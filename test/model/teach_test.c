@@ -113,6 +113,46 @@ static void test_gradients(void **state)
     gradients("ref", other_config);
 }
 
+/* Along a block's gradient as usual; what is outside of the blocks has none. */
+static void by_block_param(void *ctx, const st_param *p)
+{
+    slope *s = ctx;
+    if (strncmp(p->name, "h.", 2) == 0)
+        slope_param(ctx, p);
+    else
+        assert_true(largest(s->grad + p->offset, st_numel(p->w)) == 0);
+}
+
+/* Block reconstruction: block i reads the teacher's states, so that no block moves another's. */
+static void test_by_block(void **state)
+{
+    (void)state;
+    pair p;
+    pair_open(&p, "ref", ST_F32, like_config);
+    p.a.grad_scale = 0;
+    p.teach.hidden_scale = 1.0f / ROWS;
+    p.teach.relative = p.teach.by_block = 1;
+    slope s = {.r = &p.student, .a = &p.a, .type = "by block", .train = true};
+    rig_zero_grads(&p.student);
+    rig_run(&p.student, &p.a, true);
+    s.grad = rig_get(&p.student, p.student.g);
+    st_model_params(p.student.m, by_block_param, &s);
+    test_free(s.grad);
+
+    /* the embeddings are not read: another wte changes no bit */
+    rig_run(&p.student, &p.a, true);
+    float *before = rig_get(&p.student, p.teach.hidden), *w = rig_get(&p.student, p.student.w);
+    w[0] += 1.0f; /* wte */
+    rig_set(&p.student, p.student.w, w);
+    rig_run(&p.student, &p.a, true);
+    float *after = rig_get(&p.student, p.teach.hidden);
+    assert_memory_equal(before, after, ROWS * 4);
+    test_free(before);
+    test_free(after);
+    test_free(w);
+    pair_close(&p);
+}
+
 /* A model that is its own teacher has nothing to learn from it. */
 static void test_itself(void **state)
 {
@@ -225,7 +265,8 @@ static void test_bf16(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_gradients), cmocka_unit_test(test_itself), cmocka_unit_test(test_off),
+        cmocka_unit_test(test_gradients), cmocka_unit_test(test_by_block),
+        cmocka_unit_test(test_itself),    cmocka_unit_test(test_off),
         cmocka_unit_test(test_chunks),    cmocka_unit_test(test_bf16),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
