@@ -100,8 +100,7 @@ void st_model_bind(st_model *m, st_tensor weights, st_tensor grads)
 /* Bias and factors of a matrix are entries in a row; a backward takes all factors or none. */
 static bool model_factor(const st_model_entry *a, const st_model_entry *b)
 {
-    const unsigned apart = ST_P_BIAS | ST_P_NORM;
-    return a->matrix >= 0 && a->matrix == b->matrix && !((a->p.flags | b->p.flags) & apart);
+    return a->matrix >= 0 && a->matrix == b->matrix && !((a->p.flags | b->p.flags) & ST_P_BIAS);
 }
 
 void st_model_freeze(st_model *m, st_param_test *frozen, void *ctx)
