@@ -6,7 +6,8 @@
 #     configs/krony/stages.sh gpt2/ data/owt out/
 #
 # A STAGE is what `strut decompose` is told, in one word: '--preset NAME' or '--map GLOB=SPEC'. Without
-# any: TQCompressor's MLPs, then half of the same blocks' attention. KEY=VALUE goes to every healing
+# any: the embedding at half its weights (the head is tied to it), then TQCompressor's MLPs. A third
+# could be '--map h.*[13579].attn.c_attn=kron:m1=384,n1=2304'. KEY=VALUE goes to every healing
 # (configs/krony/distill-hidden.yaml). The same command again goes on where it stopped.
 # SPDX-License-Identifier: MIT
 set -euf
@@ -47,8 +48,8 @@ while [ $# -gt 0 ]; do
     shift
 done
 if [ -z "$stages" ]; then
-    stages='--preset tqcompressor-mlp
---map h.*[13579].attn.c_attn=kron:m1=384,n1=2304 --map h.*[13579].attn.c_proj=kron:m1=768,n1=384
+    stages='--map wte=kron:m1=384,n1=50257
+--preset tqcompressor-mlp
 '
 fi
 newline='

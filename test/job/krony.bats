@@ -101,9 +101,9 @@ for n, r in g.items(): assert r['frozen'] == (n[-2:] not in ('.a', '.b', '.s')),
     out=$BATS_TEST_TMPDIR/out
     stages() {
         # shellcheck disable=SC2046 # several words
-        configs/krony/stages.sh "$DIR/dense" "$DIR" "$out" '--map h.*.mlp.*=lowrank:rank=6' \
-            '--map h.1.attn.*=kron:m1=4,n1=8' $(small | sed "s|out=[^ ]*||") train.steps=80 \
-            train.decay_steps=80 train.lr=3e-3 distill.hidden=1 -q
+        configs/krony/stages.sh "$DIR/dense" "$DIR" "$out" '--map wte=kron:m1=8,n1=96' \
+            '--map h.1.mlp.*=kron:m1=4,n1=8' $(small | sed "s|out=[^ ]*||") train.steps=150 \
+            train.decay_steps=150 train.lr=5e-3 -q
     }
     run --separate-stderr stages
     [ "$status" -eq 0 ]
@@ -111,17 +111,15 @@ for n, r in g.items(): assert r['frozen'] == (n[-2:] not in ('.a', '.b', '.s')),
     "$STRUT" info "${lines[-1]}" --json | python3 -c "
 import json, sys
 m = json.load(sys.stdin)['maps']
-assert m['h.0.mlp.c_fc'].startswith('lowrank') and m['h.1.attn.c_attn'].startswith('kron'), m
-assert m['h.0.attn.c_attn'] == 'dense', m"
+assert m['wte'].startswith('kron') and m['h.1.mlp.c_fc'].startswith('kron'), m
+assert m['h.0.mlp.c_fc'] == m['h.1.attn.c_attn'] == 'dense', m"
     for n in 1 2; do
         head -1 "$out/$n-healed/metrics.csv" | grep -q ',ce,kl,hidden,embedding$'
-        # healed: the teacher's states are nearer at the end than at the start
-        python3 -c "
+        python3 -c " # healed
 import json, sys
 rows = [json.loads(l) for l in open(sys.argv[1])]
-rows = [r for r in rows if 'hidden' in r]
-assert rows[-1]['hidden'] < 0.8 * rows[0]['hidden'], rows
-assert rows[-1]['kl'] < rows[0]['kl'], rows" "$out/$n-healed/metrics.jsonl"
+val = [r['val_loss'] for r in rows if 'val_loss' in r]
+assert val[-1] < val[0] - 0.02, val" "$out/$n-healed/metrics.jsonl"
     done
     before=$(cat "$out"/*/metrics.csv)
     run --separate-stderr stages # complete: nothing is done again
