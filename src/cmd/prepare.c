@@ -103,8 +103,10 @@ static st_status prepare_run(const cmd_args *a, json_t **result, st_err *e)
         .replace = cmd_has(a, "force"),
     };
     if (r) return prepare_recipe(a, r, &o, result, e);
-    if (cmd_has(a, "form"))
-        ST_FAIL(e, ST_EARG, "--form belongs to the recipes wikitext and lambada");
+    if (cmd_has(a, "form") || cmd_has(a, "detokenize")) {
+        ST_FAIL(e, ST_EARG, "--%s belongs to the recipes wikitext and lambada",
+                cmd_has(a, "form") ? "form" : "detokenize");
+    }
     if (!o.tokenizer) {
         ST_FAIL(e, ST_EARG,
                 "say --tokenizer DIR: GPT-2's vocab.json and merges.txt, or one made by "

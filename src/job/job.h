@@ -225,6 +225,7 @@ st_status st_prepare(const char *const *inputs, int n, const char *out, const st
 typedef struct st_recipe_opts {
     st_prepare_opts prepare; /* tokenizer NULL: st_gpt2_tokenizer */
     const char *form;        /* NULL: the recipe's first */
+    bool detokenize;         /* rows of fly's forms: st_detokenize (evaltext.h) */
 } st_recipe_opts;
 enum { ST_TAKES_SPLIT = 1, ST_TAKES_FIELD = 2, ST_TAKES_TOKENIZER = 4 };
 typedef struct st_recipe {

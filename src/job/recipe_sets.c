@@ -22,7 +22,7 @@ static const char *const sets_forms[] = {"krony", "fly", "fly-eos", "articles", 
 
 typedef struct {
     sets_form form;
-    bool wiki;
+    bool wiki, detokenize;
     st_encoder *c;
     int32_t eos;
     st_bin file[SETS];
@@ -138,6 +138,22 @@ static bool sets_is_title(const char *s, size_t n)
            end[-2] == ' ' && end[-3] != '=';
 }
 
+/* A row without the spaces round its tokens, as fly has it if asked to; `bare`: it lacks its
+ * newline, which the spaces before it go with. */
+static st_status sets_put_plain(sets_state *p, const char *text, size_t n, bool bare, st_err *e)
+{
+    char *row = malloc(n + 1), *plain = NULL;
+    size_t len = 0;
+    if (!row) ST_FAIL(e, ST_ENOMEM, "out of memory for a row of %zu bytes", n);
+    memcpy(row, text, n);
+    row[n] = '\n';
+    st_status s = st_detokenize(row, n + bare, &plain, &len, e);
+    if (!s) s = sets_put(p, plain, len, e);
+    free(plain);
+    free(row);
+    return s;
+}
+
 static st_status sets_row(sets_state *p, const char *text, size_t n, st_err *e)
 {
     const char *begin = text, *end = text + n;
@@ -149,8 +165,12 @@ static st_status sets_row(sets_state *p, const char *text, size_t n, st_err *e)
     }
     if (p->form == KRONY && p->rows++) ST_TRY(sets_put(p, "\n\n", 2, e));
     if (blank) return ST_OK;
-    ST_TRY(sets_put(p, text, n, e));
-    if (bare) ST_TRY(sets_put(p, "\n", 1, e));
+    if (p->detokenize) {
+        ST_TRY(sets_put_plain(p, text, n, bare, e));
+    } else {
+        ST_TRY(sets_put(p, text, n, e));
+        if (bare) ST_TRY(sets_put(p, "\n", 1, e));
+    }
     return p->form == KRONY || p->form == ARTICLES ? ST_OK : sets_end(p, e);
 }
 
@@ -205,6 +225,7 @@ static json_t *sets_meta(const st_recipe *r, const sets_state *p, const st_bpe *
     json_object_set_new(meta, "recipe", json_string(r->name));
     json_object_set_new(meta, "form", json_string(sets_forms[p->form]));
     json_object_set_new(meta, "split", json_string("files"));
+    json_object_set_new(meta, "detokenized", json_boolean(p->detokenize));
     for (int i = 0; i < SETS; i++) {
         char key[32];
         if (!p->open[i]) continue;
@@ -246,7 +267,7 @@ st_status st_recipe_sets(const st_recipe *r, const char *const *inputs, int n, c
                          const st_recipe_opts *o, json_t **result, st_err *e)
 {
     double start = st_now();
-    sets_state p = {.side = -1, .wiki = !strcmp(r->name, "wikitext")};
+    sets_state p = {.side = -1, .wiki = !strcmp(r->name, "wikitext"), .detokenize = o->detokenize};
     st_docs_opts docs = {
         .field = o->prepare.field, .rows = true, .empty = true, .wanted = sets_wanted};
     const char *names[SETS + 2];
@@ -256,6 +277,10 @@ st_status st_recipe_sets(const st_recipe *r, const char *const *inputs, int n, c
     st_bpe *b = NULL;
     json_t *meta = NULL;
     st_status s = sets_form_of(r, o->form, &p.form, e);
+    if (!s && p.detokenize && p.form != FLY && p.form != FLY_EOS) {
+        s = st_fail(e, ST_EARG, __FILE__, __LINE__, "%s: only the forms fly and fly-eos detokenize",
+                    r->name);
+    }
     if (!s) s = st_bpe_open(&b, o->prepare.tokenizer, e);
     if (!s) s = st_bin_vocab(b, o->prepare.tokenizer, p.form != KRONY && p.form != FLY, e);
     if (!s) s = st_docs_open(&d, inputs, n, &docs, e);

@@ -149,11 +149,16 @@ static void recipe_forms(void **state)
     static const char wiki[] = " \n = One = \n \n First . \n = = Part = = \n = Two = \n \n Second";
     static const struct {
         const char *form, *text; /* '|': <|endoftext|> */
-    } want[] = {{"krony", "\n\n = One = \n\n\n\n\n First . \n\n\n = = Part = = \n\n\n = Two = "
-                          "\n\n\n\n\n Second\n"},
-                {"fly", " = One = \n First . \n = = Part = = \n = Two = \n Second\n"},
-                {"fly-eos", " = One = \n| First . \n| = = Part = = \n| = Two = \n| Second\n|"},
-                {"articles", " = One = \n \n First . \n = = Part = = \n| = Two = \n \n Second\n|"}};
+        bool detokenize;
+    } want[] = {
+        {"krony",
+         "\n\n = One = \n\n\n\n\n First . \n\n\n = = Part = = \n\n\n = Two = "
+         "\n\n\n\n\n Second\n",
+         false},
+        {"fly", " = One = \n First . \n = = Part = = \n = Two = \n Second\n", false},
+        {"fly-eos", " = One = \n| First . \n| = = Part = = \n| = Two = \n| Second\n|", false},
+        {"articles", " = One = \n \n First . \n = = Part = = \n| = Two = \n \n Second\n|", false},
+        {"fly-eos", " = One =\n| First.\n| == Part ==\n| = Two =\n| Second\n|", true}};
     const char *dir = st_test_dir();
     st_err e = {0};
     st_status s;
@@ -164,7 +169,8 @@ static void recipe_forms(void **state)
     st_test_write(st_test_path(dir, "in/README.md"), "no", 2);
     assert_ok(st_bpe_open(&b, tok, &e), &e);
     for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
-        st_recipe_opts o = {.prepare = {.tokenizer = tok}, .form = want[i].form};
+        st_recipe_opts o = {
+            .prepare = {.tokenizer = tok}, .form = want[i].form, .detokenize = want[i].detokenize};
         json_t *r = recipe_run("wikitext", st_test_path(dir, "in"), dir, &o, &s, &e);
         assert_ok(s, &e);
         char got[512] = "";
@@ -214,6 +220,7 @@ static void recipe_refuses(void **state)
     recipe_fails("shakespeare", two, (st_recipe_opts){0}, "b.txt: a second text");
     recipe_fails("wikitext", two, (st_recipe_opts){0}, "no file is named train, valid or test");
     recipe_fails("wikitext", two, (st_recipe_opts){.form = "docs"}, "articles|krony|fly|fly-eos");
+    recipe_fails("wikitext", two, (st_recipe_opts){.detokenize = true}, "only the forms fly");
     st_test_write(st_test_path(dir, "in/1.test.txt"), "a", 1);
     st_test_write(st_test_path(dir, "in/2.valid.txt"), "a", 1);
     st_test_write(st_test_path(dir, "in/3.test.txt"), "a", 1);
