@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes test/fixtures/eval: what the published evaluations make of a tiny model and small texts.
 
-    pip install --target P transformers==4.36.2 tokenizers jinja2 sqlitedict     (and Debian's torch)
+    pip install --target P transformers==4.36.2 pyarrow==14.0.2 jinja2 sqlitedict     (and Debian's torch)
     pip download --no-deps lm-eval==0.4.13, unpack it to L
     PYTHONPATH=P:L tools/fixtures_eval.py [DATA]
 
@@ -21,7 +21,9 @@ import random
 import re
 import sys
 
+import pyarrow
 import torch
+from pyarrow import parquet
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -297,6 +299,8 @@ def main():
     tokenizer.save(OUT + "/model/tokenizer.json")
     encode = encoder(tokenizer)
     open(OUT + "/wiki.txt", "w").write(WIKI)
+    # The same rows as Hugging Face's parquet files hold them.
+    parquet.write_table(pyarrow.table({"text": rows_of(WIKI)}), OUT + "/wiki.parquet", compression="snappy")
     passages = PASSAGES + guessed(model, tokenizer, encode)
     open(OUT + "/lambada.txt", "w").write("".join(text + "\n" for text in passages))
     prose = [text.replace(" ,", ",") for text in passages] + ["two\n\nparts of it", "trailing space  x"]

@@ -98,6 +98,22 @@ static void eval_protocols(void **state)
     json_decref(list);
 }
 
+/* Rows of a table, where blank lines are empty strings, are those of the text file. */
+static void eval_parquet(void **state)
+{
+    (void)state;
+    st_err e = {0};
+    st_eval_rows a, b;
+    assert_ok(st_eval_rows_open(&a, FIXTURES "wiki.txt", ST_FORM_WIKITEXT, &e), &e);
+    assert_ok(st_eval_rows_open(&b, FIXTURES "wiki.parquet", ST_FORM_WIKITEXT, &e), &e);
+    assert_int_equal(a.rows, b.rows);
+    assert_int_equal(a.bytes, b.bytes);
+    assert_memory_equal(a.text, b.text, a.bytes);
+    assert_memory_equal(a.row, b.row, (size_t)a.rows * sizeof *a.row);
+    st_eval_rows_close(&a);
+    st_eval_rows_close(&b);
+}
+
 /* --agg and --gelu change what they say, and nothing else. */
 static void eval_options(void **state)
 {
@@ -224,7 +240,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(eval_detokenize), cmocka_unit_test(eval_protocols),
         cmocka_unit_test(eval_options),    cmocka_unit_test(eval_lambada),
-        cmocka_unit_test(eval_real_texts),
+        cmocka_unit_test(eval_real_texts), cmocka_unit_test(eval_parquet),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -13,6 +13,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 SMALL = b'{"model_type": "gpt2"}\n'
 LARGE = bytes((i * 7919 + i // 251) & 255 for i in range(300000))
+WIKI = "wikitext-2-raw-v1/test-00000-of-00001.parquet"
+with open("test/fixtures/eval/wiki.parquet", "rb") as f:
+    TABLE = f.read()
 TOKEN = "hf_secret"
 seen, lock = {}, threading.Lock()
 
@@ -104,13 +107,15 @@ class Hub(BaseHTTPRequestHandler):
         if repo == "wide":
             files = [sibling("model.safetensors", b"x" * 10, True)]
             files[0]["lfs"]["size"] = files[0]["size"] = 1 << 60
+        if repo == "wikitext":
+            files = [sibling(WIKI, TABLE, False)]
         if repo == "mirror":
             files = [{"rfilename": "config.json"}, {"rfilename": "model.safetensors"}]
         return self.answer(200, json.dumps({"id": path, "sha": COMMIT, "siblings": files}).encode())
 
     def file(self, repo, name):
         if name != "model.safetensors":
-            data = b"*\n" if name == ".gitattributes" else SMALL
+            data = {".gitattributes": b"*\n", WIKI: TABLE}.get(name, SMALL)
             return self.answer(200, data, [("ETag", f'"{git_sha1(data)}"'), ("X-Repo-Commit", COMMIT)])
         return self.answer(302, headers=[
             ("Location", f"http://localhost:{Hub.storage}/{repo}"), ("X-Repo-Commit", COMMIT),
