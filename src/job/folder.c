@@ -158,10 +158,13 @@ static st_status folder_adjust(st_folder *f)
     if (!config) ST_FAIL(f->e, ST_ENOMEM, "%s: out of memory", f->path);
     json_decref(f->config);
     f->config = config;
+    bool known = !gelu;
     for (int i = 0; gelu && i < 2; i++) {
-        if (strcmp(gelu, kinds[i][0]) == 0)
-            json_object_set_new(config, "activation_function", json_string(kinds[i][1]));
+        if (strcmp(gelu, kinds[i][0]) != 0) continue;
+        json_object_set_new(config, "activation_function", json_string(kinds[i][1]));
+        known = true;
     }
+    if (!known) ST_FAIL(f->e, ST_EARG, "gelu: \"%s\" is neither tanh nor erf", gelu);
     int64_t heads = f->how ? f->how->heads : 0, has = heads;
     ST_TRY(st_json_int(config, "n_head", 1, INT32_MAX, &has, "config.json", f->e));
     if (has == heads || !heads) return ST_OK;

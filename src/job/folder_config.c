@@ -176,7 +176,7 @@ static st_status config_heads(st_folder *f, config_shape *c)
     if (!c->heads || c->width % c->heads) {
         ST_FAIL(f->e, ST_EARG,
                 "%s: nothing says the number of attention heads; give --heads, a divisor of the "
-                "width %lld",
+                "width %lld (to convert, for commands that lack it)",
                 f->file, (long long)c->width);
     }
     return ST_OK;

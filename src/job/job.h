@@ -351,7 +351,7 @@ typedef struct {
     const char *agg, *boundary, *detokenize; /* "token|window", "inside|outside", "none|wikitext";
                                                 NULL: as the protocol says */
     bool eos;                                /* protocol fly: end-of-text after each row */
-    const char *gelu;                        /* "tanh", "erf"; NULL: as the model says */
+    st_read_how how;                         /* of st_perplexity */
     const char *form;                        /* of a file: "text" (NULL), "wikitext", "lines" */
     const char *flavour;                     /* of a set: "raw", "v1"; NULL: as the protocol says */
     const char *data;                        /* a folder to look for sets in, or NULL */

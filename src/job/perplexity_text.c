@@ -48,26 +48,6 @@ static st_status text_form(const char *name, st_form *form, st_err *e)
             near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
 }
 
-/* The same model with another activation, bound to the same weights. */
-static st_status text_gelu(st_loaded *l, const char *gelu, st_err *e)
-{
-    if (!gelu) return ST_OK;
-    bool tanh = strcmp(gelu, "tanh") == 0;
-    if (!tanh && strcmp(gelu, "erf")) {
-        ST_FAIL(e, ST_EARG, "gelu: \"%s\" is neither tanh nor erf", gelu);
-    }
-    json_t *config = st_model_config(l->model);
-    st_model *m = NULL;
-    json_object_set_new(config, "activation_function", json_string(tanh ? "gelu_new" : "gelu"));
-    st_status s = st_model_open(&m, config, e);
-    json_decref(config);
-    if (s) return s;
-    st_model_bind(m, l->flat, (st_tensor){0});
-    st_model_close(l->model);
-    l->model = m;
-    return ST_OK;
-}
-
 /* Rows of a set or file. */
 static st_status text_rows(st_eval_rows *rows, const char *text, const st_protocol *p,
                            const st_perplexity_opts *o, st_err *e)
@@ -145,12 +125,9 @@ st_status st_perplexity(const char *model, const char *text, const st_perplexity
     ST_TRY(text_form(o->form, &form, e));
     ST_TRY(text_check(text, e));
     st_loaded l = {0};
-    ST_TRY(st_loaded_open(&l, model, o->device ? o->device : "cpu", o->dtype, e));
-    st_status s = text_gelu(&l, o->gelu, e);
-    if (!s && strcmp(text, "all") == 0)
-        s = text_all(&l, &p, o, result, e);
-    else if (!s)
-        s = text_measure(&l, text, &p, o, result, e);
+    ST_TRY(st_loaded_open_as(&l, model, &o->how, o->device ? o->device : "cpu", o->dtype, e));
+    st_status s = strcmp(text, "all") == 0 ? text_all(&l, &p, o, result, e)
+                                           : text_measure(&l, text, &p, o, result, e);
     if (!s) {
         st_gelu_kind gelu = st_model_lm(l.model).gelu;
         json_object_set_new(*result, "model", json_string(model));

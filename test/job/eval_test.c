@@ -125,7 +125,7 @@ static void eval_options(void **state)
     o = (st_perplexity_opts){.form = "wikitext", .protocol = "krony"};
     assert_ok(st_perplexity(FIXTURES "model", FIXTURES "wiki.txt", &o, &krony, &e), &e);
     assert_close(hf, krony, "nll", 0.0);
-    o.gelu = "erf";
+    o.how.gelu = "erf";
     assert_ok(st_perplexity(FIXTURES "model", FIXTURES "wiki.txt", &o, &erf, &e), &e);
     double moved = fabs(number(erf, "nll") - number(krony, "nll"));
     assert_true(moved > 1e-7 && moved < 0.05);
