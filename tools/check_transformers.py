@@ -6,7 +6,7 @@
 For a small GPT-2 of every matrix type: `strut convert --to hf-code` (structured, through the code
 beside the weights) and `--to hf` (dense, in one file and in shards) are loaded with
 AutoModelForCausalLM; logits must agree with `strut generate --logits` to 1e-4 and greedy texts be
-the same. What transformers then saves must read back in strut with the same logits. The exported
+the same. What transformers and torch.save then write must read back in strut with the same logits. The exported
 tokenizer must give strut's ids. Needs python, torch, transformers and the binary, nothing else.
 Exit code: 0 all agree, 1 something differs, 77 transformers is not installed.
 """
@@ -111,6 +111,25 @@ def compare(model, logits, greedy, what):
     return off
 
 
+def check_torch(binary, dir_, model, logits, greedy):
+    """torch.save's files: ours into their model, theirs into strut."""
+    path, folder = os.path.join(dir_, "x.pt"), os.path.join(dir_, "bin")
+    strut(binary, "convert", os.path.join(dir_, "hf"), path, "--to", "pt")
+    state = torch.load(path, map_location="cpu")["model"]
+    with torch.no_grad():
+        for p in model.parameters():
+            p.zero_()
+    missing = model.load_state_dict(state, strict=False)
+    if missing.unexpected_keys or set(missing.missing_keys) - {"lm_head.weight"}:
+        raise Differs("pt: other names: %s" % (missing,))
+    off = compare(model, logits, greedy, "pt")
+    os.mkdir(folder)
+    torch.save(model.state_dict(), os.path.join(folder, "pytorch_model.bin"))
+    model.config.save_pretrained(folder)
+    back, _ = strut_answers(binary, folder, dir_)
+    return [off, (back - logits).abs().max().item()]
+
+
 def check_case(binary, dir_, maps, change):
     at = lambda *name: os.path.join(dir_, *name)
     with open(at("tiny.json"), "w") as f:
@@ -134,8 +153,8 @@ def check_case(binary, dir_, maps, change):
         strut(binary, "convert", at("m"), at("shards"), "--to", "hf", "--shard-size", "40KB")
         offs.append(compare(theirs(at("shards")), logits, greedy, "hf, sharded"))
         model.save_pretrained(at("saved"))
-        back, text = strut_answers(binary, at("saved"), dir_)
-        offs.append((back - logits).abs().max().item())
+        offs.append((strut_answers(binary, at("saved"), dir_)[0] - logits).abs().max().item())
+        offs += check_torch(binary, dir_, model, logits, greedy)
         for dtype in ("bf16", "f16"):
             strut(binary, "convert", at("hf"), at(dtype), "--to", "hf", "--dtype", dtype)
             compare(theirs(at(dtype)), *strut_answers(binary, at(dtype), dir_), dtype)
