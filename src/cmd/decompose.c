@@ -53,6 +53,10 @@ static const cmd_option decompose_options[] = {
     {.name = "sequential",
      .kind = CMD_FLAG,
      .help = "look at a matrix's inputs when those before it are replaced"},
+    {.name = "fit-bias",
+     .kind = CMD_FLAG,
+     .help = "with --weights: a bias takes what its matrix loses of the mean input; not given: "
+             "biases are copied"},
     {.name = "field",
      .kind = CMD_TEXT,
      .value = "NAME",
@@ -149,16 +153,18 @@ static st_status decompose_run(const cmd_args *a, json_t **result, st_err *e)
                            .weights = cmd_text(a, "weights"),
                            .field = cmd_text(a, "field"),
                            .calibrate_tokens = cmd_int(a, "calibrate-tokens"),
-                           .sequential = cmd_has(a, "sequential")};
+                           .sequential = cmd_has(a, "sequential"),
+                           .fit_bias = cmd_has(a, "fit-bias")};
     st_status s = decompose_scalars(cmd_text(a, "scalars"), &scalars, &o.nscalars, e);
     o.scalars = scalars;
     if (!s && nmaps == 0 && !o.preset)
         s = st_fail(e, ST_EARG, __FILE__, __LINE__,
                     "which matrices should become what? --map GLOB=SPEC, such as "
                     "--map 'h.*.mlp.*=monarch:blocks=4', or --preset krony-81m (see: strut maps)");
-    if (!s && o.sequential && !o.weights)
+    if (!s && (o.sequential || o.fit_bias) && !o.weights)
         s = st_fail(e, ST_EARG, __FILE__, __LINE__,
-                    "--sequential says when inputs are looked at; give --weights TEXT as well");
+                    "--%s looks at a matrix's inputs; give --weights TEXT as well",
+                    o.sequential ? "sequential" : "fit-bias");
     if (!s) s = st_decompose(a->word[0], a->word[1], &o, result, e);
     free(scalars);
     free(init);

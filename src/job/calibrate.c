@@ -142,7 +142,7 @@ float *st_calibration_counts(const st_calibration *c)
 /* The sums of one pass on the device, of matrix `name`. */
 typedef struct {
     const st_calibration_want *want;
-    st_tensor *sum;
+    st_tensor *sum, *total; /* x^T x, and x itself added up */
     int n;
 } calibrate_sums;
 
@@ -154,6 +154,8 @@ static void calibrate_add(void *ctx, st_stream *q, const char *matrix, st_tensor
         int64_t in = s->want[i].in;
         if (strcmp(s->want[i].name, matrix) != 0) continue;
         assert(st_numel(x) == x.dim[0] * in);
+        st_stream_ops(q)->bias_grad(
+            q, &(st_bias_grad_args){.rows = x.dim[0], .width = in, .dy = x, .dbias = s->total[i]});
         for (int64_t at = 0; at < in; at += CALIBRATE_TILE) {
             int64_t below = in - at, cols = below < CALIBRATE_TILE ? below : CALIBRATE_TILE;
             st_tensor from = st_slice(x, at, st_numel(x) - at);
@@ -174,9 +176,13 @@ static void calibrate_add(void *ctx, st_stream *q, const char *matrix, st_tensor
 }
 
 /* Sums on the device -> means on the host, both triangles. */
-static void calibrate_take(const st_calibration *c, st_calibration_want *w, st_tensor sum)
+static void calibrate_take(const st_calibration *c, st_calibration_want *w, st_tensor sum,
+                           st_tensor total)
 {
     float scale = 1.0f / (float)(c->sequences * c->len);
+    if (w->mean) st_download(c->q, w->mean, total);
+    for (int64_t i = 0; i < w->in && w->mean; i++)
+        w->mean[i] *= scale;
     st_download(c->q, w->cov, sum);
     for (int64_t i = 0; i < w->in; i++) {
         for (int64_t j = 0; j <= i; j++) {
@@ -231,21 +237,23 @@ st_status st_calibration_pass(st_calibration *c, int64_t layer, st_calibration_w
 {
     size_t bytes = 0;
     for (int i = 0; i < n; i++)
-        bytes += (size_t)(want[i].in * want[i].in) * sizeof(float) + ST_ALIGN;
+        bytes += (size_t)((want[i].in + 1) * want[i].in) * sizeof(float) + 2 * ST_ALIGN;
     st_arena mem = {0};
-    st_tensor *sum = st_calloc(n + 1, sizeof *sum);
+    st_tensor *sum = st_calloc(2 * n + 1, sizeof *sum), *total = sum + n;
     if (!sum) ST_FAIL(e, ST_ENOMEM, "out of memory");
     st_status s = bytes ? st_device_arena(c->q, bytes, &mem, e) : ST_OK;
     for (int i = 0; i < n && !s; i++) {
         sum[i] = st_take2(&mem, ST_F32, want[i].in, want[i].in);
+        total[i] = st_take1(&mem, ST_F32, want[i].in);
         st_stream_ops(c->q)->fill(c->q, &(st_fill_args){.x = sum[i]});
+        st_stream_ops(c->q)->fill(c->q, &(st_fill_args){.x = total[i]});
     }
-    calibrate_sums sums = {.want = want, .sum = sum, .n = n};
+    calibrate_sums sums = {.want = want, .sum = sum, .total = total, .n = n};
     if (n) st_model_tap(c->m, calibrate_add, &sums);
     if (!s) s = calibrate_text(c, layer, advance, e);
     if (n) st_model_tap(c->m, NULL, NULL);
     for (int i = 0; i < n && !s; i++)
-        calibrate_take(c, &want[i], sum[i]);
+        calibrate_take(c, &want[i], sum[i], total[i]);
     st_device_arena_close(c->q, &mem);
     free(sum);
     return s;
@@ -253,20 +261,22 @@ st_status st_calibration_pass(st_calibration *c, int64_t layer, st_calibration_w
 
 typedef struct {
     const char *name;
-    st_tensor w;
+    st_tensor w, bias;
 } calibrate_find;
 
 static void calibrate_found(void *ctx, const st_param *p)
 {
     calibrate_find *f = ctx;
-    if (p->matrix && !(p->flags & ST_P_BIAS) && strcmp(p->matrix, f->name) == 0) f->w = p->w;
+    if (!p->matrix || strcmp(p->matrix, f->name) != 0) return;
+    *(p->flags & ST_P_BIAS ? &f->bias : &f->w) = p->w;
 }
 
-void st_calibration_put(st_calibration *c, const char *name, const float *w)
+void st_calibration_put(st_calibration *c, const char *name, const float *w, const float *bias)
 {
     calibrate_find f = {.name = name};
     st_model_params(c->m, calibrate_found, &f);
     if (f.w.data) st_upload(c->q, f.w, w);
+    if (f.bias.data && bias) st_upload(c->q, f.bias, bias);
 }
 
 /* ---- order ---------------------------------------------------------------------------------- */

@@ -27,15 +27,16 @@ void st_calibration_close(st_calibration *c);
 typedef struct {
     const char *name;
     int64_t in;
-    float *cov; /* (in, in) host, E[x^T x]; set */
+    float *cov;  /* (in, in) host, E[x^T x]; set */
+    float *mean; /* (in) host, E[x]; set unless NULL */
 } st_calibration_want;
 /* Runs all text through layer `layer` (the number of layers: through the head), which is where the
  * text has got to, and fills what the wanted matrices of that layer saw. `advance`: the text is
  * then behind the layer. */
 st_status st_calibration_pass(st_calibration *c, int64_t layer, st_calibration_want *want, int n,
                               bool advance, st_err *e);
-/* From now on matrix `name` is W (host, dense). */
-void st_calibration_put(st_calibration *c, const char *name, const float *w);
+/* From now on matrix `name` is W (host, dense), and its bias `bias` unless NULL. */
+void st_calibration_put(st_calibration *c, const char *name, const float *w, const float *bias);
 /* The layer of each of the run's items and its place in the order of the forward; the number of
  * layers for a head, -1 for what no layer multiplies by (an embedding). */
 st_status st_calibration_order(st_calibration *c, st_decompose_run *r, st_err *e);

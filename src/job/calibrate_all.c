@@ -88,6 +88,13 @@ st_status st_calibrate_read(const char *path, const char *field, const st_bpe *t
 
 /* ---- layers --------------------------------------------------------------------------------- */
 
+/* C about the mean, for a bias that takes what is lost of the mean. */
+static void calibrate_centre(st_calibration_want *w)
+{
+    for (int64_t i = 0; i < w->in * w->in && w->mean; i++)
+        w->cov[i] -= w->mean[i / w->in] * w->mean[i % w->in];
+}
+
 /* Statistics for items [first, last), which one layer has, then their projection. */
 static st_status calibrate_items(st_calibration *c, st_decompose_run *r, int64_t first,
                                  int64_t last, bool advance, st_err *e)
@@ -99,18 +106,22 @@ static st_status calibrate_items(st_calibration *c, st_decompose_run *r, int64_t
     for (int i = 0; i < n && !s; i++) {
         st_decompose_item *x = &r->item[first + i];
         int64_t in = x->to.in;
-        want[i] = (st_calibration_want){x->name, in, st_calloc(in * in, sizeof(float))};
+        bool fit = r->o->fit_bias && st_decompose_bias(r->to, r->to_flat, x->name).data;
+        want[i] = (st_calibration_want){x->name, in, st_calloc(in * (in + 1), sizeof(float)), NULL};
         x->in_cov = want[i].cov;
+        if (fit && want[i].cov) x->in_mean = want[i].mean = want[i].cov + in * in;
         c->detail = x->name;
         if (!want[i].cov)
             s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__,
                         "%s: no memory for the covariance of %lld inputs", x->name, (long long)in);
     }
     if (!s) s = st_calibration_pass(c, r->item[first].layer, want, n, advance, e);
+    for (int i = 0; i < n && !s; i++)
+        calibrate_centre(&want[i]);
     if (!s) s = st_decompose_range(r, first, last, e);
     for (int i = 0; i < n; i++) {
         free(want[i].cov);
-        r->item[first + i].in_cov = NULL;
+        r->item[first + i].in_cov = r->item[first + i].in_mean = NULL;
     }
     free(want);
     return s;
@@ -124,7 +135,9 @@ static st_status calibrate_replace(st_calibration *c, const st_decompose_run *r,
     float *w = st_calloc(x->to.in * x->to.out, sizeof *w);
     if (!w) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", x->name);
     st_status s = st_map_expand(&x->to, &t, st_view2(w, ST_F32, x->to.out, x->to.in), e);
-    if (!s) st_calibration_put(c, x->name, w);
+    if (!s) {
+        st_calibration_put(c, x->name, w, st_decompose_bias(r->to, r->to_flat, x->name).data);
+    }
     free(w);
     return s;
 }

@@ -15,6 +15,7 @@ typedef struct {
     /* from text: where the forward comes to it, and what it is fed (NULL: not known) */
     int64_t layer, place;
     const float *in_cov, *out_weight;
+    const float *in_mean; /* the bias takes what W' loses of it; in_cov is then about it */
     st_fit fit;
     double output_error; /* of the outputs on the text, relative; NAN: not known */
     double seconds;
@@ -34,6 +35,8 @@ typedef struct {
  * type's order, the bias not among them; a tied lm_head is wte. */
 st_tensor st_decompose_find(const st_model *m, const float *flat, const char *name);
 st_theta st_decompose_theta(const st_model *m, const float *flat, const char *matrix);
+/* The bias of a matrix (data NULL: none). */
+st_tensor st_decompose_bias(const st_model *m, const float *flat, const char *matrix);
 /* Every item, spread over the processors, with progress. ST_EINTR after Ctrl-C. */
 st_status st_decompose_all(st_decompose_run *r, st_err *e);
 /* Items [first, last) of them, silently, and the report at the end of all. */

@@ -44,12 +44,19 @@ st_theta st_decompose_theta(const st_model *m, const float *flat, const char *ma
     return st_decompose_theta(m, flat, "wte"); /* the tied head */
 }
 
+st_tensor st_decompose_bias(const st_model *m, const float *flat, const char *matrix)
+{
+    char name[96];
+    snprintf(name, sizeof name, "%s.bias", matrix);
+    return st_decompose_find(m, flat, name);
+}
+
 /* ---- one matrix ----------------------------------------------------------------------------- */
 
 /* error: what is lost of the outputs on the text that in_cov is of, sqrt of
- * trace((W - W') C (W - W')^T) / trace(W C W^T). */
+ * trace((W - W') C (W - W')^T) / trace(W C W^T); bias += (W - W') in_mean. */
 static st_status decompose_outputs(st_decompose_item *x, const float *w, const st_theta *t,
-                                   st_err *e)
+                                   st_tensor bias, st_err *e)
 {
     int64_t in = x->to.in, out = x->to.out;
     double *c = st_calloc(in * in, sizeof *c);
@@ -64,6 +71,13 @@ static st_status decompose_outputs(st_decompose_item *x, const float *w, const s
     if (!s) {
         double all = st_norm_under(w, out, in, c), lost = st_norm_under(v, out, in, c);
         x->output_error = all > 0.0 ? sqrt(fmax(lost, 0.0) / all) : 0.0;
+    }
+    float *b = bias.data;
+    for (int64_t o = 0; o < out && !s && b && x->in_mean; o++) {
+        double sum = 0.0;
+        for (int64_t i = 0; i < in; i++)
+            sum += (double)v[o * in + i] * (double)x->in_mean[i];
+        b[o] += (float)sum;
     }
     free(c);
     free(v);
@@ -91,7 +105,10 @@ static st_status decompose_one(const st_decompose_run *r, st_decompose_item *x, 
                            .out_weight = x->out_weight};
     if (!s && !dense) s = st_map_expand(&x->from, &old, source, e);
     if (!s) s = st_map_start(&x->to, &x->start, source, &new, &how, &x->fit, e);
-    if (!s && x->in_cov) s = decompose_outputs(x, source.data, &new, e);
+    if (!s && x->in_cov) {
+        st_tensor bias = st_decompose_bias(r->to, r->to_flat, x->name);
+        s = decompose_outputs(x, source.data, &new, bias, e);
+    }
     if (s) st_err_prefix(e, "%s", x->name);
     x->seconds = st_now() - start;
     free(w);

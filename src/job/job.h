@@ -323,6 +323,7 @@ typedef struct {
     const char *weights, *field; /* field of JSON lines; NULL: "text" */
     int64_t calibrate_tokens;
     bool sequential;
+    bool fit_bias; /* a matrix's bias takes what W' loses of the mean input; else it is copied */
     const int32_t *ids;
     int64_t nids;
     st_read_how how; /* of st_decompose */

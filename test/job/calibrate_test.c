@@ -48,6 +48,7 @@ static void tiny_close(tiny *t)
 typedef struct {
     const char *name;
     double sum[WIDE * WIDE]; /* (in, in) */
+    double mean[WIDE];
 } hand;
 
 static hand *hand_new(const char *name)
@@ -65,6 +66,8 @@ static void hand_tap(void *ctx, st_stream *q, const char *matrix, st_tensor x)
     const float *v = x.data;
     int64_t n = x.dim[1];
     for (int64_t r = 0; r < x.dim[0]; r++) {
+        for (int64_t i = 0; i < n; i++)
+            h->mean[i] += (double)v[r * n + i];
         for (int64_t i = 0; i < n * n; i++)
             h->sum[i] += (double)v[r * n + i / n] * (double)v[r * n + i % n];
     }
@@ -94,6 +97,8 @@ static void hand_run(const tiny *t, st_model *m, float *flat, hand *h)
     st_stream_close(q);
     for (int i = 0; i < WIDE * WIDE; i++)
         h->sum[i] /= t->n / LEN * LEN;
+    for (int i = 0; i < WIDE; i++)
+        h->mean[i] /= t->n / LEN * LEN;
 }
 
 static void assert_cov(const float *got, const double *want, int64_t n, const char *name)
@@ -126,7 +131,8 @@ static void covariances_are_right(void **state)
             snprintf(name[i], sizeof name[i], "h.%d.%s", layer, places[i]);
             if (layer == LAYERS) strcpy(name[i], "lm_head");
             int64_t in = i == 3 ? INNER : WIDTH;
-            want[i] = (st_calibration_want){name[i], in, st_calloc(in * in, sizeof(float))};
+            want[i] = (st_calibration_want){name[i], in, st_calloc(in * in, sizeof(float)),
+                                            st_calloc(in, sizeof(float))};
         }
         /* without moving on, then moving on: the same */
         for (int advance = 0; advance < 2; advance++) {
@@ -135,12 +141,14 @@ static void covariances_are_right(void **state)
                 hand *h = hand_new(name[i]);
                 hand_run(&t, t.m, t.flat, h);
                 assert_cov(want[i].cov, h->sum, want[i].in, name[i]);
+                for (int64_t k = 0; k < want[i].in; k++)
+                    assert_true(fabs((double)want[i].mean[k] - h->mean[k]) < 1e-5);
                 free(h);
                 memset(want[i].cov, 0xff, (size_t)(want[i].in * want[i].in) * sizeof(float));
             }
         }
         for (int i = 0; i < n; i++)
-            free(want[i].cov);
+            free(want[i].cov), free(want[i].mean);
     }
     st_calibration_close(&c);
     tiny_close(&t);
@@ -155,7 +163,8 @@ static void wide_matrices_are_right(void **state)
     t.n = 8 * LEN;
     st_err e = {0};
     st_calibration c = {0};
-    st_calibration_want want = {"h.0.mlp.c_proj", WIDE, st_calloc(WIDE * WIDE, sizeof(float))};
+    st_calibration_want want = {"h.0.mlp.c_proj", WIDE, st_calloc(WIDE * WIDE, sizeof(float)),
+                                NULL};
     hand *h = hand_new(want.name);
     assert_ok(st_calibration_open(&c, t.m, t.flat, t.ids, t.n, &e), &e);
     assert_ok(st_calibration_pass(&c, 0, &want, 1, false, &e), &e);
@@ -234,8 +243,11 @@ static double row_number(const json_t *rows, const char *name, const char *key)
     return 0;
 }
 
-/* The relative error of a matrix's outputs, through the covariance by hand. */
-static double output_error(const tiny *t, const made *d, const char *name, int64_t in, int64_t out)
+/* The relative error of a matrix's outputs on the text, bias included, through moments by hand: of
+ * W - W' and the bias's change b, E|(W - W') x - b|^2; relative to the outputs' variance, or with
+ * the bias kept to their mean square. */
+static double output_error(const tiny *t, const made *d, const char *name, int64_t in, int64_t out,
+                           bool keep)
 {
     hand *h = hand_new(name);
     st_err e = {0};
@@ -247,10 +259,17 @@ static double output_error(const tiny *t, const made *d, const char *name, int64
     assert_ok(st_spec_parse(&s, "lowrank:rank=3", in, out, &e), &e);
     assert_ok(st_map_expand(&s, &theta, st_view2(v, ST_F32, out, in), &e), &e);
     double all = 0, lost = 0;
+    const float *b0 = st_decompose_bias(t->m, t->flat, name).data;
+    const float *b1 = st_decompose_bias(d->m, d->flat, name).data;
     for (int64_t o = 0; o < out; o++) {
+        double change = (double)b1[o] - (double)b0[o];
+        lost += change * change;
+        for (int64_t i = 0; i < in; i++)
+            lost -= 2 * change * (double)(w[o * in + i] - v[o * in + i]) * h->mean[i];
         for (int64_t i = 0; i < in * in; i++) {
             int64_t a = o * in + i / in, b = o * in + i % in;
-            all += (double)w[a] * (double)w[b] * h->sum[i];
+            double about = keep ? 0 : h->mean[i / in] * h->mean[i % in];
+            all += (double)w[a] * (double)w[b] * (h->sum[i] - about);
             lost += (double)(w[a] - v[a]) * (double)(w[b] - v[b]) * h->sum[i];
         }
     }
@@ -264,21 +283,28 @@ static void outputs_err_less_and_the_report_says_how_much(void **state)
     (void)state;
     tiny t;
     tiny_open(&t, INNER);
-    st_decompose_opts o = {MAPS("h.*.mlp.*=lowrank:rank=3")};
-    made plain = make(&t, o, false), best = make(&t, o, true);
+    st_decompose_opts o = {MAPS("h.*.mlp.*=lowrank:rank=3")}, fit = o;
+    fit.fit_bias = true;
+    made plain = make(&t, o, false), kept = make(&t, o, true), best = make(&t, fit, true);
     assert_int_equal(json_array_size(best.rows), 4);
     for (int layer = 0; layer < LAYERS; layer++) {
         for (int proj = 0; proj < 2; proj++) {
             char name[32];
             snprintf(name, sizeof name, "h.%d.mlp.%s", layer, proj ? "c_proj" : "c_fc");
             int64_t in = proj ? INNER : WIDTH, out = proj ? WIDTH : INNER;
-            double before = output_error(&t, &plain, name, in, out);
-            double after = output_error(&t, &best, name, in, out);
-            assert_true(after < 0.99 * before);
+            double before = output_error(&t, &plain, name, in, out, true);
+            double middle = output_error(&t, &kept, name, in, out, true);
+            double after = output_error(&t, &best, name, in, out, false);
+            assert_true(middle < 0.99 * before);
+            /* the bias helps: compare on the same scale */
+            double both = output_error(&t, &best, name, in, out, true);
+            assert_true(both < middle);
+            assert_true(fabs(row_number(kept.rows, name, "output_error") - middle) < 1e-4);
             assert_true(fabs(row_number(best.rows, name, "output_error") - after) < 1e-4);
         }
     }
     unmake(&plain);
+    unmake(&kept);
     unmake(&best);
     tiny_close(&t);
 }
@@ -290,14 +316,17 @@ static void sequential_sees_what_was_replaced(void **state)
     tiny t;
     tiny_open(&t, INNER);
     st_err e = {0};
-    made first = make(&t, (st_decompose_opts){MAPS("h.0.mlp.c_fc=lowrank:rank=3")}, true);
-    made both =
-        make(&t, (st_decompose_opts){MAPS("h.0.mlp.*=lowrank:rank=3"), .sequential = true}, true);
+    made first =
+        make(&t, (st_decompose_opts){MAPS("h.0.mlp.c_fc=lowrank:rank=3"), .fit_bias = true}, true);
+    made both = make(
+        &t,
+        (st_decompose_opts){MAPS("h.0.mlp.*=lowrank:rank=3"), .sequential = true, .fit_bias = true},
+        true);
     hand *h = hand_new("h.0.mlp.c_proj");
     hand_run(&t, first.m, first.flat, h);
     float cov[INNER * INNER];
     for (int i = 0; i < INNER * INNER; i++)
-        cov[i] = (float)h->sum[i];
+        cov[i] = (float)(h->sum[i] - h->mean[i / INNER] * h->mean[i % INNER]);
     st_spec s;
     assert_ok(st_spec_parse(&s, "lowrank:rank=3", INNER, WIDTH, &e), &e);
     st_theta got = st_decompose_theta(both.m, both.flat, h->name), want = {0};
