@@ -8,8 +8,8 @@
  * Search, the alternation that TQCompressor describes (Abronin et al. 2024), in our words: W' <-
  * the nearest matrices in the present order; order <- the assignment of units to places that brings
  * W nearest to W', max sum_p <w_order(p), w'_p>. Neither step can lose; it ends where the gain is
- * small. From the given order and from the grouped one, which is a sharp local optimum: the better
- * result counts. */
+ * small. It starts from the best of three: the given order; the grouped one; and that with each
+ * group's first unit joined by those that are most like it. */
 /* SPDX-License-Identifier: MIT */
 #include "job/permute.h"
 #include "job/spread.h"
@@ -23,6 +23,8 @@
 enum { PERMUTE_TURNS = 8 };
 /* A turn that gains less than this share of the energy is the last. */
 #define PERMUTE_TOLERANCE 1e-3
+/* Small enough that a group's first unit is worth more in its place than as another's partner. */
+#define PERMUTE_PARTNER 0.1f
 
 /* ---- orders --------------------------------------------------------------------------------- */
 
@@ -164,14 +166,64 @@ static st_status permute_measure(const st_units_args *a, const int64_t *order, f
 
 /* ---- the search ----------------------------------------------------------------------------- */
 
-/* Turns from `order`, which is improved in place; `next` and `gain` are scratch. */
-static st_status permute_turns(const st_units_args *a, int64_t *order, int64_t *next, float *gain,
+/* v: where unit p of `order` is tied to neighbours, what slot 0 of its group has, slots after it at
+ * PERMUTE_PARTNER of its size. */
+static void permute_leaders(const st_units_side *s, const int64_t *order, float *v)
+{
+    int64_t in = s->to.in, tied = st_spec_tied(&s->to, s->of_out);
+    for (int64_t o = 0; o < s->to.out; o++) {
+        for (int64_t i = 0; i < in; i++) {
+            int64_t p = s->of_out ? o : i, lead = order[p - p % tied];
+            float x = s->w[s->of_out ? lead * in + i : o * in + lead];
+            v[o * in + i] = p % tied ? PERMUTE_PARTNER * x : x;
+        }
+    }
+}
+
+/* order: each group's first unit of the grouped order where it is, the others where they are most
+ * like it. (The nearest matrices are a poor guide at first: in most orders every unit is nearest to
+ * the place that it has.) */
+static st_status permute_partners(const st_units_args *a, int64_t *order, float *gain, st_err *e)
+{
+    memset(gain, 0, (size_t)(a->n * a->n) * sizeof *gain);
+    for (int64_t k = 0; k < a->sides; k++) {
+        const st_units_side *s = &a->side[k];
+        if (st_spec_tied(&s->to, s->of_out) == 1) continue;
+        float *v = malloc((size_t)(s->to.in * s->to.out) * sizeof *v);
+        if (!v) ST_FAIL(e, ST_ENOMEM, "out of memory");
+        permute_leaders(s, a->grouped, v);
+        st_assign_gain(s->w, v, s->to.out, s->to.in, s->of_out, gain);
+        free(v);
+    }
+    return st_assign(gain, a->n, order, e);
+}
+
+/* The best of the orders to start from; `gain` is then its. */
+static st_status permute_start(const st_units_args *a, int64_t *order, int64_t *next, float *gain,
                                st_units_found *out, st_err *e)
 {
     double energy;
-    ST_TRY(permute_measure(a, order, gain, &energy, e));
-    *out = (st_units_found){.before = energy, .after = energy};
+    ST_TRY(permute_measure(a, order, NULL, &out->before, e));
+    ST_TRY(permute_measure(a, a->grouped, NULL, &energy, e));
+    out->after = out->before;
+    if (energy > out->after) {
+        memcpy(order, a->grouped, (size_t)a->n * sizeof *order);
+        out->after = energy;
+    }
+    ST_TRY(permute_partners(a, next, gain, e));
+    ST_TRY(permute_measure(a, next, gain, &energy, e));
+    if (energy <= out->after) return permute_measure(a, order, gain, &energy, e);
+    memcpy(order, next, (size_t)a->n * sizeof *order);
+    out->after = energy;
+    return ST_OK;
+}
+
+static st_status permute_turns(const st_units_args *a, int64_t *order, int64_t *next, float *gain,
+                               st_units_found *out, st_err *e)
+{
+    ST_TRY(permute_start(a, order, next, gain, out, e));
     while (out->turns < PERMUTE_TURNS) {
+        double energy;
         ST_TRY(st_assign(gain, a->n, next, e));
         ST_TRY(permute_measure(a, next, gain, &energy, e));
         if (energy <= out->after) break; /* rounding */
@@ -187,23 +239,13 @@ static st_status permute_turns(const st_units_args *a, int64_t *order, int64_t *
 st_status st_units_search(const st_units_args *a, int64_t *order, st_units_found *out, st_err *e)
 {
     float *gain = st_calloc(a->n * a->n, sizeof *gain);
-    int64_t *next = st_calloc(2 * a->n, sizeof *next), *other = next ? next + a->n : NULL;
-    st_units_found found;
+    int64_t *next = st_calloc(a->n, sizeof *next);
     *out = (st_units_found){0};
     st_status s = ST_OK;
     if (!gain || !next) s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "out of memory");
     for (int64_t i = 0; i < a->n; i++)
         order[i] = i;
     if (!s) s = permute_turns(a, order, next, gain, out, e);
-    if (!s) {
-        memcpy(other, a->grouped, (size_t)a->n * sizeof *other);
-        s = permute_turns(a, other, next, gain, &found, e);
-    }
-    if (!s && found.after > out->after) {
-        memcpy(order, other, (size_t)a->n * sizeof *order);
-        out->after = found.after;
-        out->turns = found.turns;
-    }
     free(gain);
     free(next);
     return s;
