@@ -162,6 +162,23 @@ static bool files_is_known(const char *name)
     return false;
 }
 
+/* A name that is no path: perhaps a model that was fetched from the Hub. */
+static st_status files_cached(st_folder *f)
+{
+    char *config = st_hub_find(f->path, false, NULL, "config.json");
+    if (!config) {
+        ST_FAIL(
+            f->e, ST_EIO,
+            "%s: no such file or folder, nor in the Hub's cache (strut fetch); expected a model "
+            "folder (config.json, model.safetensors) or a file of weights (.pt, .bin, "
+            ".safetensors)",
+            f->path);
+    }
+    *strrchr(config, '/') = '\0';
+    f->dir = config;
+    return files_folder(f, NULL);
+}
+
 /* A file of weights with nothing beside it that says what they are. */
 static st_status files_single(st_folder *f, const char *name)
 {
@@ -183,12 +200,7 @@ static st_status files_single(st_folder *f, const char *name)
 
 st_status st_folder_files(st_folder *f)
 {
-    if (!st_path_exists(f->path)) {
-        ST_FAIL(f->e, ST_EIO,
-                "%s: no such file or folder; expected a model folder (config.json, "
-                "model.safetensors) or a file of weights (.pt, .bin, .safetensors)",
-                f->path);
-    }
+    if (!st_path_exists(f->path)) return files_cached(f);
     if (st_path_is_dir(f->path)) {
         f->dir = strdup(f->path);
         if (!f->dir) ST_FAIL(f->e, ST_ENOMEM, "%s: out of memory", f->path);

@@ -29,9 +29,9 @@ typedef struct {
 /* Loads a model from any path that holds one (doc/FORMATS, MODELS): a folder with config.json and
  * model.safetensors or pytorch_model.bin, in one file or in shards (ours, a checkpoint, a Hugging
  * Face GPT-2), or a file of weights alone (nanoGPT's and Krony-PT's .pt, safetensors, llm.c), whose
- * config.json is then made from the shapes. Missing, surplus, misshapen or non-finite tensors are
- * errors naming the tensor, what was found and what was expected. dtype F32 or BF16. `device` "cpu"
- * or "ref". `how` may be NULL. */
+ * config.json is then made from the shapes; or ORG/NAME[@REVISION] of the Hub's cache. Missing,
+ * surplus, misshapen or non-finite tensors are errors naming the tensor, what was found and what
+ * was expected. dtype F32 or BF16. `device` "cpu" or "ref". `how` may be NULL. */
 st_status st_loaded_open_as(st_loaded *out, const char *path, const st_read_how *how,
                             const char *device, st_dtype dtype, st_err *e);
 /* The same, as the files say. */

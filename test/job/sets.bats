@@ -137,6 +137,23 @@ ppl() { "$STRUT" perplexity "$MODEL" "$@"; }
     [ "$(get nll)" = "$fetched" ]
 }
 
+@test "models: a name in the Hub's cache is a model, as transformers takes it" {
+    d=$HF_HOME/hub/models--org--tiny
+    commit=0123456789abcdef0123456789abcdef01234567
+    mkdir -p "$d/refs" "$d/snapshots/$commit"
+    printf %s $commit >"$d/refs/main"
+    cp "$MODEL"/* "$d/snapshots/$commit"
+    apart "$STRUT" perplexity org/tiny wiki2-raw --data "$DIR/raw" --json
+    [ "$code" = 0 ]
+    [ "$(get model)" = org/tiny ]
+    apart "$STRUT" info org/tinny
+    [ "$code" = 1 ]
+    apart "$STRUT" perplexity org/tinny wiki2-raw --data "$DIR/raw"
+    [ "$code" = 1 ]
+    [[ $err == *"strut fetch"* ]]
+    [ ! -s "$DIR/log" ]
+}
+
 @test "perplexity: options that a protocol does not have are refused" {
     apart ppl wiki2 --data "$DIR/raw" --protocol lm-eval --agg window
     [ "$code" = 1 ]
