@@ -12,7 +12,10 @@
 
 #define TORCH_MAGIC "\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"
 
-enum { TORCH_PICKLE = 1 << 26 /* bytes of a pickle; ones with all moments have some 100 kB */ };
+enum {
+    TORCH_PICKLE = 1 << 26, /* bytes of a pickle; ones with all moments have some 100 kB */
+    TORCH_STORAGES = 1 << 20
+};
 
 /* What rows of either form keep. */
 static void torch_close(st_weights *w)
@@ -247,8 +250,9 @@ static st_status torch_legacy_keys(struct torch_legacy *l, st_err *e)
 {
     const st_pickle *p = &l->keys;
     const st_py *list = st_py_at(p, p->root);
-    if (list->kind != ST_PY_LIST) {
-        ST_FAIL(e, ST_EFORMAT, "%s: no list of storages; get it again", l->w->path);
+    if (list->kind != ST_PY_LIST || list->i > TORCH_STORAGES) {
+        ST_FAIL(e, ST_EFORMAT, "%s: no list of at most %d storages; get it again", l->w->path,
+                TORCH_STORAGES);
     }
     l->place = st_calloc(list->i, sizeof *l->place);
     if (!l->place) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", l->w->path);

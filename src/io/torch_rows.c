@@ -9,7 +9,8 @@
 enum {
     TORCH_NESTED = 4,         /* {"checkpoint": {"model": ...}}: levels looked through */
     TORCH_EXPANDED = 1 << 20, /* elements of an expanded view beyond those of its storage */
-    TORCH_NAMES = 1 << 28     /* bytes of all names */
+    TORCH_TENSORS = 1 << 20,
+    TORCH_NAMES = 1 << 28 /* bytes of all names */
 };
 
 /* Where training programs put the weights, in the order of looking: nanoGPT and timm; PyTorch's
@@ -181,6 +182,10 @@ static st_status torch_room(const st_torch_file *f, const st_py *dict, char **na
 {
     const st_pickle *p = f->p;
     size_t bytes = 1;
+    if (torch_tensors(p, dict) > TORCH_TENSORS) {
+        ST_FAIL(e, ST_EFORMAT, "%s: more than %d tensors, which no model has", f->w->path,
+                TORCH_TENSORS);
+    }
     for (uint32_t c = dict->a; c; c = p->cell[c].next) {
         const st_py *key = st_py_at(p, p->cell[c].key);
         if (st_py_at(p, p->cell[c].value)->kind != ST_PY_TENSOR) continue;

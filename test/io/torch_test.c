@@ -367,6 +367,12 @@ static void write_legacy(const char *path, const char *first, const char *again,
     assert_int_equal(fclose(f), 0);
 }
 
+/* A tensor of one element in a storage of two, without a NUL. */
+#define TENSOR                                                                                     \
+    "ctorch._utils\n_rebuild_tensor_v2\n(("                                                        \
+    "\x8c\7storagectorch\nFloatStorage\n\x8c\1a\x8c\3cpuK\2tQ"                                     \
+    "K\1K\1\x85K\1\x85tR"
+
 /* Pickles that ask for much: each is refused soon, and in no more memory than is said. */
 static void test_endless(void **state)
 {
@@ -383,6 +389,13 @@ static void test_endless(void **state)
         /* dict(pairs) of itself, doubled by copying */
         {"\x80\x02]q\1(NNNNNNNNNNNNNNNNe0c__builtin__\nlist\nq\2",
          "0h\2(h\1tRq\1(NNNNNNNNNNNNNNNNe", 2000000, ".", "more than 8388608 items"},
+        /* one tensor under one name again and again, and one storage */
+        {"\x80\x02}\x8c\1aq\1" TENSOR "q\2"
+         "00",
+         "h\1h\2s", 2000000, ".", "more than 1048576 tensors"},
+        {"\x80\x02}.\x80\x02]\x8c\1aq\1"
+         "0",
+         "h\1a", 2000000, ".", "no list of at most"},
         /* a memo is replaced again and again: nothing grows */
         {"\x80\x02N", "q\1", 6000000, ".]", "holds no dict"},
         {"\x80\x02", "N0", 30000000, "].", "holds no dict"},
@@ -393,11 +406,13 @@ static void test_endless(void **state)
         st_weights *w;
         st_err e;
         write_legacy(path, rows[i].first, rows[i].again, rows[i].times, rows[i].last);
-        if (strstr(rows[i].says, "no dict")) {
-            FILE *f = fopen(path, "ab");
-            fputs("\x80\x02].", f); /* no storages */
-            fclose(f);
+        FILE *f = fopen(path, "ab");
+        if (strstr(rows[i].says, "no dict")) fputs("\x80\x02].", f); /* no storages */
+        if (strstr(rows[i].says, "tensors")) {
+            fputs("\x80\x02]\x8c\1aa.", f); /* one, of two elements */
+            fwrite("\2\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 1, 16, f);
         }
+        fclose(f);
         st_status s = st_weights_open(&w, path, &e);
         assert_int_equal(s, ST_EFORMAT);
         assert_says(&e, rows[i].says);
