@@ -58,12 +58,17 @@ static bool info_is_tokenizer(const char *path)
            info_has(path, "encoder.json");
 }
 
-/* By its first bytes: PyTorch's zip and pickle, or llm.c's header. Token shards have none, and
+/* By a name that nothing else has: what is wrong with the file is then said. Else by its first
+ * bytes: PyTorch's zip and pickle, or llm.c's header. Token shards have none, and
  * these begin none that was ever made: ids that large and rare do not follow each other. */
 static bool info_is_weights(const char *path)
 {
     static const unsigned char magic[][4] = {
         {'P', 'K', 3, 4}, {0x80, 2, 0x8a, 10}, {0xc6, 0xd7, 0x34, 1}};
+    static const char *const name[] = {".pt", ".pth", ".pth.tar", "pytorch_model.bin"};
+    for (int i = 0; i < 4; i++) {
+        if (info_ends(path, name[i])) return true;
+    }
     unsigned char head[4] = {0};
     FILE *f = fopen(path, "rb");
     bool whole = f && fread(head, 1, sizeof head, f) == sizeof head, is = false;
