@@ -87,19 +87,24 @@ PY
 
 @test "what does not exist is refused before any work" {
     apart "$STRUT" decompose "$DIR/wide" "$DIR/x" --preset krony-81
-    [ "$code" = 1 ] && [[ $err == *'did you mean "krony-81m"?'* ]]
+    [ "$code" = 1 ]
+    [[ $err == *'did you mean "krony-81m"?'* ]]
     apart "$STRUT" decompose "$DIR/wide" "$DIR/x" -p krony-81m --init prun
-    [ "$code" = 1 ] && [[ $err == *'h.0.mlp.c_fc: init: kron has no init "prun", did you mean "prune"?'* ]]
+    [ "$code" = 1 ]
+    [[ $err == *'h.0.mlp.c_fc: init: kron has no init "prun", did you mean "prune"?'* ]]
     apart "$STRUT" decompose "$DIR/wide" "$DIR/x" -p krony-81m --init 'h.9.*=vl'
-    [ "$code" = 1 ] && [[ $err == *"init h.9.*=vl: matches none of the 2 matrices"* ]]
+    [ "$code" = 1 ]
+    [[ $err == *"init h.9.*=vl: matches none of the 2 matrices"* ]]
     apart "$STRUT" decompose "$DIR/wide" "$DIR/x"
-    [ "$code" = 1 ] && [[ $err == *"--preset krony-81m"* ]]
+    [ "$code" = 1 ]
+    [[ $err == *"--preset krony-81m"* ]]
     [ ! -e "$DIR/x" ]
 }
 
 @test "maps lists inits and layouts" {
     apart "$STRUT" maps
-    [[ $out == *"krony-92m-4 "*"92,983,392"* ]] && [[ $out == *"init prune"* ]]
+    [[ $out == *"krony-92m-4 "*"92,983,392"* ]]
+    [[ $out == *"init prune"* ]]
     apart "$STRUT" maps --json
     check 'len(r["presets"]) > 30 and r["presets"][0]["maps"][0].startswith("h.*.mlp.c_fc=kron:")'
 }

@@ -21,7 +21,8 @@ commands() {
 
 @test "without a command: help on standard error, exit 2" {
     apart "$STRUT"
-    [ "$code" = 2 ] && [ -z "$out" ]
+    [ "$code" = 2 ]
+    [ -z "$out" ]
     [[ $err == *"usage: strut COMMAND"* ]]
 }
 
@@ -55,7 +56,8 @@ commands() {
 
 @test "an unknown command is named, the nearest proposed, exit 2" {
     apart "$STRUT" mapz
-    [ "$code" = 2 ] && [ -z "$out" ]
+    [ "$code" = 2 ]
+    [ -z "$out" ]
     [[ $err == *'unknown command "mapz"; did you mean "maps"?'* ]]
     apart "$STRUT" help mapz
     [ "$code" = 2 ]
@@ -66,7 +68,8 @@ commands() {
 
 @test "unknown options are named, the nearest proposed, exit 2" {
     apart "$STRUT" maps --jsno
-    [ "$code" = 2 ] && [ -z "$out" ]
+    [ "$code" = 2 ]
+    [ -z "$out" ]
     [[ $err == *"unknown option --jsno; did you mean --json?"* ]]
     apart "$STRUT" maps -Z
     [ "$code" = 2 ]
@@ -101,7 +104,8 @@ commands() {
 
 @test "a failing command: exit 1, its message on standard error, nothing on standard output" {
     apart "$STRUT" maps lowrnk --json
-    [ "$code" = 1 ] && [ -z "$out" ]
+    [ "$code" = 1 ]
+    [ -z "$out" ]
     [[ $err == *'strut maps: unknown map type "lowrnk" (did you mean lowrank?)'* ]]
 }
 
@@ -114,7 +118,8 @@ commands() {
 
 @test "--json is one object and nothing else" {
     apart "$STRUT" maps --json
-    [ "$code" = 0 ] && [ -z "$err" ]
+    [ "$code" = 0 ]
+    [ -z "$err" ]
     python3 -m json.tool "$T/out" >/dev/null
     [[ $out == "{"*"}" ]]
     for name in dense lowrank; do

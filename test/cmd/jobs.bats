@@ -39,7 +39,8 @@ print(json.dumps(v) if not isinstance(v, str) else v)
 }
 
 @test "init: the folder, its counts, the same seed the same bytes" {
-    [ -s "$DIR/tiny/config.json" ] && [ -s "$DIR/tiny/model.safetensors" ]
+    [ -s "$DIR/tiny/config.json" ]
+    [ -s "$DIR/tiny/model.safetensors" ]
     apart "$STRUT" init "$DIR/tiny.json" "$DIR/again" --seed 3 --json
     [ "$code" = 0 ]
     # wte 300*24, wpe 32*24, two blocks of 12*24^2 + 13*24, ln_f 2*24
@@ -54,7 +55,8 @@ print(json.dumps(v) if not isinstance(v, str) else v)
     "$STRUT" init "$DIR/tiny.json" "$DIR/kept"
     sum=$(cksum <"$DIR/kept/model.safetensors")
     apart "$STRUT" init "$DIR/tiny.json" "$DIR/kept" --seed 9
-    [ "$code" = 1 ] && [ -z "$out" ]
+    [ "$code" = 1 ]
+    [ -z "$out" ]
     [[ $err == *"--force"* ]]
     [ "$(cksum <"$DIR/kept/model.safetensors")" = "$sum" ]
     "$STRUT" init "$DIR/tiny.json" "$DIR/kept" --seed 9 --force
@@ -78,7 +80,8 @@ print(json.dumps(v) if not isinstance(v, str) else v)
 
 @test "info: a model, its file, a shard, a config; the keys that are promised" {
     apart "$STRUT" info "$DIR/tiny" --json
-    [ "$code" = 0 ] && [ -z "$err" ]
+    [ "$code" = 0 ]
+    [ -z "$err" ]
     [ "$(get kind)" = model ]
     [ "$(get parameters)" = 22464 ]
     [ "$(get embedding_parameters)" = 7968 ]
@@ -91,7 +94,8 @@ print(json.dumps(v) if not isinstance(v, str) else v)
         apart "$STRUT" info "$DIR/${kind#*:}" --json
         [ "$(get kind)" = "${kind%%:*}" ]
         apart "$STRUT" info "$DIR/${kind#*:}"
-        [ "$code" = 0 ] && [ -n "$out" ]
+        [ "$code" = 0 ]
+        [ -n "$out" ]
     done
     # GPT-2's published sizes
     for size in gpt2:124439808 gpt2-medium:354823168 gpt2-large:774030080 gpt2-xl:1557611200; do
@@ -110,7 +114,8 @@ print(json.dumps(v) if not isinstance(v, str) else v)
     cp -r "$DIR/tiny" "$DIR/cut"
     head -c 50000 "$DIR/tiny/model.safetensors" >"$DIR/cut/model.safetensors"
     apart "$STRUT" info "$DIR/cut" --json
-    [ "$code" = 1 ] && [ -z "$out" ]
+    [ "$code" = 1 ]
+    [ -z "$out" ]
     [[ $err == *"$DIR/cut/model.safetensors"* ]]
     sed -i 's/"n_embd": *24/"n_embd": 36/' "$DIR/cut/config.json"
     cp "$DIR/tiny/model.safetensors" "$DIR/cut/"
@@ -178,7 +183,8 @@ PY
 @test "perplexity: ids beyond the vocabulary, a text without tokenizer, an empty and an odd file" {
     printf '\377\377\001\000' >"$DIR/big.bin"
     apart "$STRUT" perplexity "$DIR/tiny" "$DIR/big.bin" --json
-    [ "$code" = 1 ] && [ -z "$out" ]
+    [ "$code" = 1 ]
+    [ -z "$out" ]
     [[ $err == *"id 65535, the model's vocabulary has 300"* ]]
     echo text >"$DIR/text.txt"
     apart "$STRUT" perplexity "$DIR/tiny" "$DIR/text.txt"
@@ -353,5 +359,6 @@ PY
     apart "${bench[@]}"
     [[ $err == "bench 100% 5 of 5 rounds, "*"/s" ]]
     apart "${bench[@]}" --quiet
-    [ -z "$err" ] && [ -n "$out" ]
+    [ -z "$err" ]
+    [ -n "$out" ]
 }

@@ -57,11 +57,16 @@ print(json.dumps(v) if not isinstance(v, str) else v)
     [[ $out == *"init random takes no notice of the text"* ]]
     [[ $out == *"outputs"* ]]
     apart "$STRUT" decompose "$DIR/tiny" "$DIR/x" "${map[@]}" --sequential
-    [ "$code" = 1 ] && [[ $err == *"--weights"* ]] && [ ! -e "$DIR/x" ]
+    [ "$code" = 1 ]
+    [[ $err == *"--weights"* ]]
+    [ ! -e "$DIR/x" ]
     apart "$STRUT" decompose "$DIR/tiny" "$DIR/x" "${map[@]}" --weights "$DIR/tiny.json"
-    [ "$code" = 1 ] && [[ $err == *"tokenizer"* ]] && [ ! -e "$DIR/x" ]
+    [ "$code" = 1 ]
+    [[ $err == *"tokenizer"* ]]
+    [ ! -e "$DIR/x" ]
     apart "$STRUT" decompose "$DIR/tiny" "$DIR/x" "${map[@]}" --weights "$DIR/none"
-    [ "$code" = 1 ] && [ ! -e "$DIR/x" ]
+    [ "$code" = 1 ]
+    [ ! -e "$DIR/x" ]
 }
 
 @test "wte: an embedding in factors is made, used, trained and exported" {
@@ -78,7 +83,9 @@ print(json.dumps(v) if not isinstance(v, str) else v)
     python3 -c "import sys; a, b = map(float, sys.argv[1:]); assert abs(a - b) < 1e-4 * a" \
         "$structured" "$(get perplexity)"
     apart "$STRUT" decompose "$DIR/tiny" "$DIR/x" --map 'wte=ss1:factor=4'
-    [ "$code" = 1 ] && [[ $err == *"row look-up"* ]] && [ ! -e "$DIR/x" ]
+    [ "$code" = 1 ]
+    [[ $err == *"row look-up"* ]]
+    [ ! -e "$DIR/x" ]
     apart "$STRUT" decompose "$DIR/tiny" "$DIR/stars" --map '*=lowrank:rank=3' --json
     not grep -q '"wte"' "$BATS_TEST_TMPDIR/out"
 }

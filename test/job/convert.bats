@@ -78,7 +78,8 @@ greedy() {
     apart "$STRUT" convert "$DIR/k" "$DIR/k.gguf" --to gguf
     [[ $err == *"--tokenizer adds one"* ]]
     apart "$STRUT" convert "$DIR/k" "$DIR/k.gguf" --to gguf --force --tokenizer "$DIR/words" --quiet
-    [ "$code" = 0 ] && [ -z "$err" ]
+    [ "$code" = 0 ]
+    [ -z "$err" ]
     [ "$(head -c 4 "$DIR/k.gguf")" = GGUF ]
 }
 
@@ -103,7 +104,8 @@ open(sys.argv[1], 'wb').write(struct.pack('<200H', *[random.randrange(300) for _
     apart "$STRUT" perplexity "$DIR/m" "$DIR/tokens.bin" --json
     want=$(get nll)
     apart "$STRUT" perplexity "$DIR/every.pt" "$DIR/tokens.bin" --json
-    [ "$code" = 0 ] && [ "$(get nll)" = "$want" ]
+    [ "$code" = 0 ]
+    [ "$(get nll)" = "$want" ]
     apart "$STRUT" decompose "$DIR/every.pt" "$DIR/small" --map 'h.*.mlp.*=lowrank:rank=4' --json
     [ "$code" = 0 ]
     apart "$STRUT" bench model "$DIR/every.pt" --batch 1 --context 8 --budget 0.2 --json
@@ -125,8 +127,10 @@ open(sys.argv[1], 'wb').write(struct.pack('<200H', *[random.randrange(300) for _
 
 @test "info tells what a file of weights is" {
     apart "$STRUT" info test/fixtures/krony/ckpt.pt --json
-    [ "$(get kind)" = model ] && [ "$(get form)" = nanogpt ]
-    [ "$(get vocab)" = 104 ] && [ "$(get heads)" = 3 ]
+    [ "$(get kind)" = model ]
+    [ "$(get form)" = nanogpt ]
+    [ "$(get vocab)" = 104 ]
+    [ "$(get heads)" = 3 ]
     apart "$STRUT" info test/fixtures/krony/krony.pt --json
     [ "$(get kind)" = weights ]
     [[ $(get no_model) == *"give --heads"* ]]
@@ -136,18 +140,23 @@ open(sys.argv[1], 'wb').write(struct.pack('<200H', *[random.randrange(300) for _
 
 @test "refused: formats, sizes, what a format cannot hold; nothing is written" {
     apart "$STRUT" convert "$DIR/m" "$DIR/no"
-    [ "$code" = 1 ] && [[ $err == *"--to FORMAT"* ]]
+    [ "$code" = 1 ]
+    [[ $err == *"--to FORMAT"* ]]
     apart "$STRUT" convert "$DIR/m" "$DIR/no" --to hff
-    [ "$code" = 1 ] && [[ $err == *"did you mean hf?"* ]]
+    [ "$code" = 1 ]
+    [[ $err == *"did you mean hf?"* ]]
     apart "$STRUT" convert "$DIR/m" "$DIR/no" --to krony
     [ "$code" = 1 ] && [[ $err == *"h.0.attn.c_attn is dense"* || $err == *"h.0.mlp.c_fc is dense"* ]]
     apart "$STRUT" convert "$DIR/m" "$DIR/no" --to hf --shard-size 5XB
-    [ "$code" = 1 ] && [[ $err == *"is no size"* ]]
+    [ "$code" = 1 ]
+    [[ $err == *"is no size"* ]]
     apart "$STRUT" convert "$DIR/m" "$DIR/no" --to hf --dtype int8
     [ "$code" = 2 ]
     apart "$STRUT" convert "$DIR/m" "$DIR/no" --to hf --heads 2
-    [ "$code" = 1 ] && [[ $err == *"has 3 heads"* ]]
+    [ "$code" = 1 ]
+    [[ $err == *"has 3 heads"* ]]
     [ ! -e "$DIR/no" ]
     apart "$STRUT" convert "$DIR/m" "$DIR/k" --to hf
-    [ "$code" = 1 ] && [[ $err == *"--force"* ]]
+    [ "$code" = 1 ]
+    [[ $err == *"--force"* ]]
 }

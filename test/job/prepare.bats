@@ -57,11 +57,14 @@ apart() {
 
 @test "what is missing is asked for by name" {
     apart "$STRUT" prepare --out "$T/data" "$T/a.txt"
-    [ "$code" != 0 ] && [[ $err == *--tokenizer* ]]
+    [ "$code" != 0 ]
+    [[ $err == *--tokenizer* ]]
     apart "$STRUT" prepare --tokenizer "$TOK" "$T/a.txt"
-    [ "$code" != 0 ] && [[ $err == *--out* ]]
+    [ "$code" != 0 ]
+    [[ $err == *--out* ]]
     apart "$STRUT" tokenizer --out "$T/tok" "$T/a.txt"
-    [ "$code" != 0 ] && [[ $err == *--vocab* ]]
+    [ "$code" != 0 ]
+    [[ $err == *--vocab* ]]
     apart "$STRUT" prepare --tokenizer "$TOK" --out "$T/data"
     [ "$code" = 2 ]
     apart "$STRUT" prepare --tokenizer "$TOK" --out "$T/data" --val-fraction 1.5 "$T/a.txt"
@@ -128,34 +131,43 @@ apart() {
     [ "$code" = 0 ]
     cmp "$T/char/meta.pkl" $R/meta.pkl
     apart env -u STRUT_DATA HOME="$T" HF_HOME="$T" "$STRUT" prepare shakespeare -o "$T/bpe" $R/input.txt
-    [ "$code" = 1 ] && [[ $err == *"GPT-2's tokenizer is not in"*"--tokenizer DIR"* ]]
+    [ "$code" = 1 ]
+    [[ $err == *"GPT-2's tokenizer is not in"*"--tokenizer DIR"* ]]
     mkdir "$T/gpt2"
     cp "$TOK" "$T/gpt2/tokenizer.json"
     apart env STRUT_DATA="$T" "$STRUT" prepare shakespeare -o "$T/bpe" $R/input.txt
-    [ "$code" = 1 ] && [[ $err == *"400 ids, GPT-2's has 50257"* ]]
+    [ "$code" = 1 ]
+    [[ $err == *"400 ids, GPT-2's has 50257"* ]]
     hub="$T/hub/models--gpt2"
     commit=607a30d783dfa663caf39e06633721c8d4cfcd7e
     mkdir -p "$hub/refs" "$hub/snapshots/$commit"
     printf $commit >"$hub/refs/main"
     cp "$TOK" "$hub/snapshots/$commit/tokenizer.json"
     apart env -u STRUT_DATA HF_HOME="$T" "$STRUT" prepare shakespeare -o "$T/bpe" $R/input.txt
-    [ "$code" = 1 ] && [[ $err == *"snapshots/$commit: a tokenizer of 400 ids"* ]]
+    [ "$code" = 1 ]
+    [[ $err == *"snapshots/$commit: a tokenizer of 400 ids"* ]]
     [ ! -e "$T/bpe" ]
 }
 
 @test "a recipe says where its text is to be had, and what it decides itself" {
     apart "$STRUT" prepare owt -t "$TOK" -o "$T/data"
-    [ "$code" = 1 ] && [[ $err == *openwebtext.tar.xz* ]]
+    [ "$code" = 1 ]
+    [[ $err == *openwebtext.tar.xz* ]]
     apart "$STRUT" prepare shakespear -t "$TOK" -o "$T/data" "$T/a.txt"
-    [ "$code" = 1 ] && [[ $err == *'did you mean "shakespeare"'* ]]
+    [ "$code" = 1 ]
+    [[ $err == *'did you mean "shakespeare"'* ]]
     apart "$STRUT" prepare shakespeare --split tokens -t "$TOK" -o "$T/data" "$T/a.txt"
-    [ "$code" = 1 ] && [[ $err == *"--split: the recipe shakespeare says that itself"* ]]
+    [ "$code" = 1 ]
+    [[ $err == *"--split: the recipe shakespeare says that itself"* ]]
     apart "$STRUT" prepare wikitext --form nothing -t "$TOK" -o "$T/data" "$T/a.txt"
-    [ "$code" = 1 ] && [[ $err == *"articles|krony|fly|fly-eos"* ]]
+    [ "$code" = 1 ]
+    [[ $err == *"articles|krony|fly|fly-eos"* ]]
     apart "$STRUT" prepare --form fly -t "$TOK" -o "$T/data" "$T/a.txt"
-    [ "$code" = 1 ] && [[ $err == *"--form belongs to"* ]]
+    [ "$code" = 1 ]
+    [[ $err == *"--form belongs to"* ]]
     apart "$STRUT" prepare --split-by doc -t "$TOK" -o "$T/data" "$T/a.txt"
-    [ "$code" = 2 ] && [[ $err == *"did you mean --split"* ]]
+    [ "$code" = 2 ]
+    [[ $err == *"did you mean --split"* ]]
     [ ! -e "$T/data" ]
     # what has a recipe's name is still read, by its path
     here=$PWD
