@@ -47,7 +47,7 @@ st_status st_copy_file(const char *from, const char *to, st_err *e);   /* atomic
 /* ---- named tensors in files (weights.c) ----------------------------------------------------- */
 
 /* A file of named tensors, told by its content, never by its name: safetensors, PyTorch's archives
- * (zip and legacy; nothing in them is executed). */
+ * (zip and legacy; nothing in them is executed), llm.c's models, GGUF. */
 typedef struct st_weights st_weights;
 typedef struct {
     const char *name;
@@ -66,7 +66,8 @@ st_status st_weights_open(st_weights **out, const char *path, st_err *e);
  * a, then b). NULL: doc/FORMATS has the order in which they are looked for. */
 st_status st_weights_open_dict(st_weights **out, const char *path, const char *dict, st_err *e);
 void st_weights_close(st_weights *w);
-const char *st_weights_form(const st_weights *w); /* "safetensors", "torch", "torch-legacy" */
+/* "safetensors", "torch", "torch-legacy", "llm.c" or "gguf". */
+const char *st_weights_form(const st_weights *w);
 int64_t st_weights_count(const st_weights *w);
 int64_t st_weights_size(const st_weights *w);                            /* of the file, in bytes */
 const st_stored *st_weights_at(const st_weights *w, int64_t i);          /* in the file's order */
