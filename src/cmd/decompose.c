@@ -83,7 +83,7 @@ static const cmd_option decompose_options[] = {
     {.name = "seed",
      .kind = CMD_INT,
      .value = "S",
-     .help = "of the randomized one",
+     .help = "of randomized decompositions and random inits",
      .preset = "1337"},
     {.name = "dtype",
      .kind = CMD_TEXT,
@@ -250,7 +250,8 @@ const cmd_command cmd_decompose = {
     .usage = "MODEL OUT --preset NAME | --map GLOB=SPEC [--map ...] [options]",
     .detail =
         "Every matrix whose name matches becomes the nearest matrix (in Frobenius norm) of its "
-        "new type; the rest, biases included, is copied. Energy is the share of the squared "
+        "new type, or what --init says; the rest, biases included, is copied. Energy is the share "
+        "of the squared "
         "norm that is kept, error the relative distance |W - W'| / |W|. Matrices that are "
         "structured already are expanded first; SPEC dense expands them for good. A lm_head "
         "tied to the embedding is replaced (and untied) by its exact name only, not by '*'. With "
@@ -259,6 +260,8 @@ const cmd_command cmd_decompose = {
     .example = "strut decompose gpt2/ small/ --map 'h.*.mlp.*=monarch:blocks=4'\n"
                "strut decompose gpt2/ krony/ --preset krony-81m --init vl-norm\n"
                "strut decompose gpt2/ krony/ --preset krony-95m --init prune:second=0.1\n"
+               "strut decompose gpt2/ krony/ --preset krony-96m --group-hidden --init prune\n"
+               "strut decompose gpt2/ krony/ --preset krony-96m --fold-norms --permute hidden\n"
                "strut decompose gpt2/ krony/ --map 'h.*.mlp.*=kron:m1=768,n1=768' --weights data/\n"
                "strut decompose gpt2/ out/ --map '*=lowrank:rank=128' --skip 'h.0.*' --json",
     .option = decompose_options,

@@ -3,8 +3,11 @@
  * krony-*: Ben Ayad et al. 2024 (Krony-PT, arXiv 2412.12351), their code's order of dimensions: A
  * of c_fc is (m1, n1), of c_proj (n1, m1). Names with a size are the paper's and its README's;
  * those with dimensions the other rows of its Table I. An "s" at the end: with learned scalars.
- * tqcompressor-mlp: Abronin et al. 2024 (TQCompressor), every other block, without its embedding.
- */
+ * tqcompressor: Abronin et al. 2024 (TQCompressor): every other block; its embedding is halved
+ * twice, which without the permutation between is one quarter. kngpt2: Edalati et al. 2021
+ * (KnGPT2), whose size this is; the paper keeps the head untied and dense (38,597,376 more), and
+ * which sides its factors share is not known: here hidden units in the MLP, residual channels
+ * elsewhere. */
 /* SPDX-License-Identifier: MIT */
 #include "job/job.h"
 #include <stdio.h>

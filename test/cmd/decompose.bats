@@ -85,6 +85,30 @@ PY
     check 'all(abs(m["energy"] - 0.25) < 0.01 for m in r["matrices"])'
 }
 
+@test "folding, grouping and permuting: reported, and the model still computes the same" {
+    # what is exact (all terms) shows that nothing but weights changed
+    apart "$STRUT" decompose "$DIR/wide" "$DIR/moved" -f --fold-norms --group-hidden --json \
+        -m 'h.*.mlp.c_fc=kron:m1=768,n1=1536,terms=2' -m 'h.*.mlp.c_proj=kron:m1=1536,n1=768,terms=2'
+    [ "$code" = 0 ]
+    check 'r["changes"] == {"folded": True, "hidden": [{"layer": 0, "group": 2}]}'
+    check 'r["energy"] > 1 - 1e-9'
+    python3 -c "
+import random, struct, sys
+random.seed(4)
+open(sys.argv[1], 'wb').write(struct.pack('<500H', *[random.randrange(32) for _ in range(500)]))
+" "$DIR/tokens.bin"
+    apart "$STRUT" perplexity "$DIR/wide" "$DIR/tokens.bin" --json
+    before=$(jq .nll "$BATS_TEST_TMPDIR/out")
+    apart "$STRUT" perplexity "$DIR/moved" "$DIR/tokens.bin" --json
+    check "abs(r['nll'] - $before) < 1e-5"
+    apart "$STRUT" decompose "$DIR/wide" "$DIR/searched" -p krony-95m --permute residual --json
+    check 'r["changes"]["residual"]["energy"] > r["changes"]["residual"]["energy_before"] + 0.01'
+    check 'abs(r["changes"]["residual"]["energy"] - r["energy"]) < 1e-5'
+    apart "$STRUT" decompose "$DIR/wide" "$DIR/x" -p krony-95m --permute hidden
+    [ "$code" = 1 ] && [[ $err == *"hidden units: none of the new MLPs"* ]]
+    [ ! -e "$DIR/x" ]
+}
+
 @test "what does not exist is refused before any work" {
     apart "$STRUT" decompose "$DIR/wide" "$DIR/x" --preset krony-81
     [ "$code" = 1 ]
