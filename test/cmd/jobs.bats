@@ -89,7 +89,7 @@ print(json.dumps(v) if not isinstance(v, str) else v)
     # weights 2*12*24^2 + 24*300; attention 2 * 24 * (1 + ... + 32) / 32 keys on average, twice
     [ "$(get weight_macs_per_token)" = 21024 ]
     [ "$(get macs_per_token)" = $((21024 + 2 * 2 * 24 * 33 / 2)) ]
-    [ "$(get maps | tr -d '"{}' | tr ',' '\n' | wc -l)" = 9 ]
+    [ "$(get maps | tr -d '"{}' | tr ',' '\n' | wc -l)" = 10 ]
     for kind in "shard:tokens.bin" "config:tiny.json" "safetensors:tiny/model.safetensors"; do
         apart "$STRUT" info "$DIR/${kind#*:}" --json
         [ "$(get kind)" = "${kind%%:*}" ]
