@@ -265,5 +265,7 @@ const char **cmd_many(const cmd_args *a, const char *name, int *n)
 
 st_read_how cmd_read_how(const cmd_args *a)
 {
-    return (st_read_how){.heads = cmd_int(a, "heads"), .gelu = cmd_text(a, "gelu")};
+    return (st_read_how){.heads = cmd_int(a, "heads"),
+                         .gelu = cmd_text(a, "gelu"),
+                         .tokenizer = cmd_text(a, "tokenizer")};
 }

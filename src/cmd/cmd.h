@@ -80,10 +80,14 @@ const char **cmd_many(const cmd_args *a, const char *name, int *n);
      .lo = 1,                                                                                      \
      .hi = 1e6,                                                                                    \
      .help = "attention heads of a MODEL that does not say; not given: width / 64"},               \
+        {.name = "gelu",                                                                           \
+         .kind = CMD_TEXT,                                                                         \
+         .value = "KIND",                                                                          \
+         .help = "GELU of the MODEL; not given: as its config.json says, else tanh",               \
+         .choice = "tanh|erf"},                                                                    \
     {                                                                                              \
-        .name = "gelu", .kind = CMD_TEXT, .value = "KIND",                                         \
-        .help = "GELU of the MODEL; not given: as its config.json says, else tanh",                \
-        .choice = "tanh|erf"                                                                       \
+        .name = "tokenizer", .kind = CMD_TEXT, .value = "PATH",                                    \
+        .help = "folder or file of the MODEL's tokenizer; not given: the one beside its weights"   \
     }
 st_read_how cmd_read_how(const cmd_args *a);
 

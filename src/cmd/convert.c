@@ -16,10 +16,6 @@ static const cmd_option convert_options[] = {
      .help = "of the stored weights; not given: as they are in MODEL",
      .choice = "f32|f16|bf16|float32|float16|bfloat16"},
     CMD_READ_OPTIONS,
-    {.name = "tokenizer",
-     .kind = CMD_TEXT,
-     .value = "PATH",
-     .help = "folder or file of the tokenizer to be stored; not given: the one beside the weights"},
     {.name = "shard-size",
      .kind = CMD_TEXT,
      .value = "SIZE",
@@ -59,7 +55,6 @@ static st_status convert_run(const cmd_args *a, json_t **result, st_err *e)
     st_convert_opts o = {.to = cmd_text(a, "to"),
                          .dtype = cmd_text(a, "dtype"),
                          .how = cmd_read_how(a),
-                         .tokenizer = cmd_text(a, "tokenizer"),
                          .replace = cmd_has(a, "force")};
     ST_TRY(convert_size(cmd_text(a, "shard-size"), &o.shard_bytes, e));
     if (!o.to) ST_FAIL(e, ST_EARG, "which format? --to FORMAT (see: strut help convert)");

@@ -75,14 +75,7 @@ static st_status convert_read(st_conversion *c, const st_convert_opts *o, const 
                     c->in, (double)n * 4 / 1048576.0);
     }
     if (!s) s = st_folder_weights(&f, NULL, st_view1(c->flat, ST_F32, n));
-    if (!s)
-        s = o->tokenizer ? st_bpe_open(&c->tokenizer, o->tokenizer, c->e)
-                         : st_folder_tokenizer(&f, &c->tokenizer);
-    if (!s && c->tokenizer && st_bpe_size(c->tokenizer) > st_model_lm(f.model).vocab) {
-        s = st_fail(c->e, ST_ESHAPE, __FILE__, __LINE__,
-                    "%s: the tokenizer has %lld tokens, the model's vocabulary %lld", o->tokenizer,
-                    (long long)st_bpe_size(c->tokenizer), (long long)st_model_lm(f.model).vocab);
-    }
+    if (!s) s = st_folder_tokenizer(&f, &c->tokenizer);
     if (!s) {
         for (int i = 0; i < f.notes; i++)
             json_array_append_new(c->notes, json_string(f.note[i]));

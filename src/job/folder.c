@@ -224,24 +224,25 @@ const char *st_folder_dtype(const st_folder *f)
 st_status st_folder_tokenizer(const st_folder *f, st_bpe **out)
 {
     static const char *const files[] = {"tokenizer.json", "vocab.json", "encoder.json"};
+    const char *asked = f->how ? f->how->tokenizer : NULL;
     *out = NULL;
-    bool some = false;
-    for (int i = 0; i < 3; i++) {
+    bool some = asked != NULL;
+    for (int i = 0; i < 3 && !some; i++) {
         char *path = st_path_join(f->dir, files[i]);
         some |= path && st_path_exists(path);
         free(path);
     }
     if (!some) return ST_OK;
-    ST_TRY(st_bpe_open(out, f->dir, f->e));
+    ST_TRY(st_bpe_open(out, asked ? asked : f->dir, f->e));
     int64_t ids = st_bpe_size(*out), vocab = st_model_lm(f->model).vocab;
     if (ids <= vocab) return ST_OK;
     st_bpe_close(*out);
     *out = NULL;
-    if (f->single) return ST_OK; /* what lies beside a file need not belong to it */
+    if (f->single && !asked) return ST_OK; /* what lies beside a file need not belong to it */
     ST_FAIL(f->e, ST_EFORMAT,
             "%s: the tokenizer has %lld tokens, but vocab_size in config.json is "
             "%lld; they belong to different models",
-            f->dir, (long long)ids, (long long)vocab);
+            asked ? asked : f->dir, (long long)ids, (long long)vocab);
 }
 
 st_status st_folder_read_as(const char *path, const st_read_how *how, st_model **model,

@@ -211,7 +211,8 @@ static st_status generate_check(const generate_run *r, st_err *e)
     const st_generate_opts *o = r->o;
     if (o->prompt && o->prompt_bytes && !r->tokenizer) {
         ST_FAIL(e, ST_EARG,
-                "the model folder has no tokenizer (vocab.json and merges.txt); put one there, or "
+                "the model has no tokenizer (vocab.json and merges.txt) beside it; --tokenizer "
+                "names one, or "
                 "give the prompt as token ids (--ids)");
     }
     if (o->tokens < 0 || o->tokens > (int64_t)1 << 31) {

@@ -14,6 +14,7 @@
 typedef struct {
     int64_t heads;    /* attention heads; 0: as the file says, else width / 64 with a warning */
     const char *gelu; /* "tanh" or "erf" against any config.json; NULL: as it says, else tanh */
+    const char *tokenizer; /* folder or file; NULL: the one beside the weights, if any */
 } st_read_how;
 
 /* A model in memory on a device, ready for forward (and, after st_loaded_train, for training). */
@@ -61,12 +62,11 @@ st_status st_folder_look(const char *path, const st_read_how *how, st_model **mo
 /* ---- convert (convert.c, convert_formats.c) ------------------------------------------------- */
 
 typedef struct {
-    const char *to;        /* "strut", "hf" ...: the table of convert_formats.c */
-    const char *dtype;     /* "f32", "f16", "bf16" of what is written; NULL: as it is stored */
-    st_read_how how;       /* what the source may leave open */
-    const char *tokenizer; /* folder or file of a tokenizer to be stored; NULL: the source's */
-    int64_t shard_bytes;   /* weights of folders in files of at most that much; 0: in one */
-    bool replace;          /* OUT may exist and is replaced */
+    const char *to;      /* "strut", "hf" ...: the table of convert_formats.c */
+    const char *dtype;   /* "f32", "f16", "bf16" of what is written; NULL: as it is stored */
+    st_read_how how;     /* what the source may leave open */
+    int64_t shard_bytes; /* weights of folders in files of at most that much; 0: in one */
+    bool replace;        /* OUT may exist and is replaced */
 } st_convert_opts;
 /* Writes the model of path `in` as the file or folder `out`. What the format cannot hold is
  * ST_EUNSUPPORTED with the reason. Result: in, out, from, to, dtype, parameters, densified (names

@@ -70,10 +70,11 @@ static st_status text_measure(const st_loaded *l, const char *text, const st_pro
     if (!set && st_shard_is(text)) {
         s = text_shard(text, &ids, e);
     } else if (!l->tokenizer) {
-        ST_FAIL(e, ST_EARG,
-                "%s: the model folder %s has no tokenizer (vocab.json and merges.txt); put one "
-                "there or give a shard of tokens (.bin)",
-                text, l->path);
+        ST_FAIL(
+            e, ST_EARG,
+            "%s: the model %s has no tokenizer (vocab.json and merges.txt); --tokenizer names one, "
+            "or give a shard of tokens (.bin)",
+            text, l->path);
     } else {
         s = text_rows(&rows, text, p, o, e);
         if (!s && !lambada) s = st_protocol_ids(p, &rows, l->tokenizer, o, &ids, e);

@@ -73,6 +73,10 @@ greedy() {
     [ "$(get tokenizer)" = false ]
     [[ $err == *"nanogpt has no place for the tokenizer"* ]]
     [[ $(get notes) == *"no place for the tokenizer"* ]]
+    apart "$STRUT" generate "$DIR/x.pt" --prompt 'the cat' --tokens 3 --quiet
+    [ "$code" = 1 ] && [[ $err == *"--tokenizer names one"* ]]
+    apart "$STRUT" generate "$DIR/x.pt" --prompt 'the cat' --tokens 3 --quiet --tokenizer "$DIR/words"
+    [ "$code" = 0 ]
     apart "$STRUT" convert "$DIR/x.pt" "$DIR/back" --to hf --tokenizer "$DIR/words" --json
     [ "$(get tokenizer)" = true ]
     apart "$STRUT" convert "$DIR/k" "$DIR/k.gguf" --to gguf
