@@ -294,6 +294,12 @@ static void fetch_walk(fetch *f, const char *dir, const char *lead, int depth)
 static st_status fetch_offline(fetch *f, st_err *e)
 {
     char *dir = NULL;
+    if (f->o->to) {
+        ST_FAIL(e, ST_EARG,
+                "%s: HF_HUB_OFFLINE is set, and --to downloads; leave out --to for what "
+                "the cache has",
+                f->repo.id);
+    }
     f->commit = st_hub_commit(&f->repo);
     if (f->commit && asprintf(&dir, "%s/snapshots/%s", f->repo.folder, f->commit) >= 0)
         fetch_walk(f, dir, "", 0);

@@ -218,6 +218,14 @@ sys.stdout.buffer.write(bytes((i * 7919 + i // 251) & 255 for i in range(250000)
     [[ $err == *"README.md"* ]]
 }
 
+@test "fetch: offline there is no --to" {
+    "$STRUT" fetch org/good
+    HF_HUB_OFFLINE=1 apart "$STRUT" fetch org/good --to "$DIR/offline"
+    [ "$code" = 1 ]
+    [[ $err == *"leave out --to"* ]]
+    [ ! -e "$DIR/offline" ]
+}
+
 @test "fetch: data sets, revisions and --to" {
     apart "$STRUT" fetch org/good@$COMMIT config.json --dataset
     [ "$code" = 0 ]
