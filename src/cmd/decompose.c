@@ -253,8 +253,9 @@ const cmd_command cmd_decompose = {
         "new type, or what --init says; the rest, biases included, is copied. Energy is the share "
         "of the squared "
         "norm that is kept, error the relative distance |W - W'| / |W|. Matrices that are "
-        "structured already are expanded first; SPEC dense expands them for good. A lm_head "
-        "tied to the embedding is replaced (and untied) by its exact name only, not by '*'. With "
+        "structured already are expanded first; SPEC dense expands them for good. The "
+        "embedding wte, and a lm_head tied to it (which is then untied), are replaced by their "
+        "exact names only, not by '*'. With "
         "--weights TEXT every matrix is chosen by the error of its outputs on that text, "
         "trace((W - W') C (W - W')^T) with C = E[x^T x]; `outputs` is its square root, relative.",
     .example = "strut decompose gpt2/ small/ --map 'h.*.mlp.*=monarch:blocks=4'\n"

@@ -61,9 +61,10 @@ const cmd_command cmd_init = {
     .usage = "gpt2|gpt2-medium|gpt2-large|gpt2-xl|FILE.json OUT [options]",
     .detail =
         "Writes the folder OUT with config.json and model.safetensors. FILE.json is the "
-        "config.json of any GPT-2, with or without our key \"strut\". Matrices are named "
-        "h.N.attn.c_attn, h.N.attn.c_proj, h.N.mlp.c_fc, h.N.mlp.c_proj and lm_head; a lm_head "
-        "tied to the embedding is replaced (and untied) by its exact name only, not by '*'. "
+        "config.json of any GPT-2, with or without our key \"strut\". Matrices are named wte, "
+        "h.N.attn.c_attn, h.N.attn.c_proj, h.N.mlp.c_fc, h.N.mlp.c_proj and lm_head; the "
+        "embedding wte, and a lm_head tied to it (which is then untied), are replaced by their "
+        "exact names only, not by '*'. "
         "Every weight has a random stream of its own, from the seed and its name.",
     .example = "strut init gpt2 out/gpt2\n"
                "strut init gpt2 out/krony --preset krony-81m\n"

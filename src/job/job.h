@@ -271,7 +271,8 @@ json_t *st_presets_json(void);
 bool st_glob_match(const char *glob, const char *name); /* fnmatch's * ? [] */
 /* The config of `m` with other matrices: "GLOB=SPEC" texts against its matrices' names (later ones
  * win), but for those that match a glob of `skip`. Texts that match nothing and specs that do not
- * fit are ST_EARG or ST_ESHAPE. A tied lm_head is replaced (and untied) only by its exact name. */
+ * fit are ST_EARG or ST_ESHAPE. wte, and a tied lm_head (which is then untied), are replaced only
+ * by their exact names. */
 st_status st_model_remap(const st_model *m, const char *const *maps, int nmaps,
                          const char *const *skip, int nskip, json_t **config, st_err *e);
 
@@ -329,13 +330,14 @@ typedef struct {
     st_read_how how; /* of st_decompose */
 } st_decompose_opts;
 /* Replaces every matching matrix of a model folder by one of its new type, started from the old one
- * as `init` says, and copies the rest. Matrices that are structured already are expanded first. A
- * tied lm_head is replaced (and untied) only by a glob that is its exact name. Result: out,
- * seconds, parameters, parameters_before, mean_energy, energy, error (of all together), matrices: a
- * list of {name, spec, from, init, parameters, parameters_before, norm, energy, error, alpha,
- * seconds}; norm is |W| (Frobenius), error |W - W'| / |W|, energy and alpha as in st_fit. With a
- * calibration text also calibration {text, tokens, sequential} and of a matrix output_error (of its
- * outputs on the text, relative) and weighted (whether its init took notice of the text). */
+ * as `init` says, and copies the rest. Matrices that are structured already are expanded first.
+ * wte, and a tied lm_head (which is then untied), are replaced only by their exact names. Result:
+ * out, seconds, parameters, parameters_before, mean_energy, energy, error (of all together),
+ * matrices: a list of {name, spec, from, init, parameters, parameters_before, norm, energy, error,
+ * alpha, seconds}; norm is |W| (Frobenius), error |W - W'| / |W|, energy and alpha as in st_fit.
+ * With a calibration text also calibration {text, tokens, sequential} and of a matrix output_error
+ * (of its outputs on the text, relative) and weighted (whether its init took notice of the text).
+ */
 st_status st_decompose(const char *in, const char *out, const st_decompose_opts *o, json_t **result,
                        st_err *e);
 /* The same in memory: *to and *to_flat (host F32) are new, *matrices a new reference. `flat` is

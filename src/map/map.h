@@ -56,6 +56,7 @@ typedef struct {
     /* (out) numbers above 0 that the rows of W - W' are multiplied by in that norm, which types
      * that have row lookup (an embedding's frequent tokens) heed. NULL: all 1. */
     const float *out_weight;
+    const void *prepared; /* inside map: in_cov, ready for use; others leave it NULL */
     st_gauge gauge;
     const double *scalars; /* values of the learned factors of a sum's terms; NULL: 1 each */
     int64_t nscalars;

@@ -4,10 +4,11 @@
  * L is part 0 (lowrank, wherever it was written), S part 1.
  *
  * Projection alternates the nearest S to W - L and the nearest L to W - S, with momentum; it ends
- * near a point where neither part alone can do better, not necessarily at the best pair. With a
- * gate, w_g = b_g = 0 makes g = 1/2 everywhere and both parts are doubled. */
+ * near a point where neither part alone can do better, not necessarily at the best pair; weighted
+ * by inputs, each part is. With a gate, w_g = b_g = 0 makes g = 1/2 everywhere and both parts are
+ * doubled. */
 /* SPDX-License-Identifier: MIT */
-#include "map/inner.h"
+#include "map/weighted.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -297,7 +298,8 @@ static st_status sum_sweeps(const st_spec *s, const st_theta *t, sum_sweep_work 
 {
     st_project_opts quick = {.randomized = true,
                              .seed = last_how ? last_how->seed : 0,
-                             .in_cov = last_how ? last_how->in_cov : NULL};
+                             .in_cov = last_how ? last_how->in_cov : NULL,
+                             .prepared = last_how ? last_how->prepared : NULL};
     const st_project_opts *how = last_how;
     double side = (double)map_min(s->in, s->out), last = INFINITY, now = 0;
     int most = (int)fmax(SUM_SWEEPS_LEAST, fmin(SUM_SWEEPS, SUM_WORK / (side * (double)k->n)));
@@ -336,7 +338,15 @@ static st_status sum_project(const st_spec *s, st_tensor w, const st_theta *t,
     k.last = all + k.n;
     k.x = all + 2 * k.n;
     k.target = all + 3 * k.n;
-    st_status err = sum_sweeps(s, t, &k, how, e);
+    st_project_opts own = how ? *how : (st_project_opts){0};
+    map_cov cov = {0};
+    st_status err = ST_OK;
+    if (own.in_cov) { /* once for all sweeps */
+        err = map_cov_open(&cov, &own, s->in, e);
+        own.prepared = &cov;
+    }
+    if (!err) err = sum_sweeps(s, t, &k, &own, e);
+    map_cov_close(&cov);
     free(all);
     if (err || !s->knob[GATE]) return err;
     sum_scale(s, t, 2.0f);

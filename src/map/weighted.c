@@ -33,6 +33,11 @@ st_status map_cov_open(map_cov *k, const st_project_opts *how, int64_t n, st_err
 {
     const float *from = how->in_cov;
     double mean = 0.0;
+    if (how->prepared) {
+        *k = *(const map_cov *)how->prepared;
+        k->borrowed = true;
+        return ST_OK;
+    }
     *k = (map_cov){.n = n, .c = st_calloc(n * n, sizeof *k->c)};
     if (!k->c) return weighted_nomem(e, n);
     for (int64_t i = 0; i < n; i++)
@@ -57,8 +62,10 @@ st_status map_cov_open(map_cov *k, const st_project_opts *how, int64_t n, st_err
 
 void map_cov_close(map_cov *k)
 {
-    free(k->c);
-    free(k->l);
+    if (!k->borrowed) {
+        free(k->c);
+        free(k->l);
+    }
     *k = (map_cov){0};
 }
 

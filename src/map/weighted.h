@@ -12,6 +12,7 @@
 typedef struct {
     int64_t n;
     double *c, *l;
+    bool borrowed; /* another's memory: how->prepared */
 } map_cov;
 st_status map_cov_open(map_cov *k, const st_project_opts *how, int64_t n, st_err *e);
 void map_cov_close(map_cov *k);
