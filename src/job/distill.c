@@ -82,6 +82,7 @@ st_status st_distill_open(st_trainer *t, st_err *e)
     t->teach = (st_teach){.teacher = m,
                           .temperature = (float)set->distill.temperature,
                           .relative = set->distill.distance == 0,
+                          .mlp = set->distill.states == 1,
                           .by_block = set->distill.inputs == 1};
     double tokens = (double)(t->rows * t->context * t->accumulate);
     t->teach.kl_scale = (float)(set->distill.kl / tokens);

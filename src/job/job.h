@@ -118,7 +118,7 @@ typedef struct {
     struct {
         char *teacher;
         double ce, kl, temperature, hidden, embedding;
-        int64_t distance, inputs; /* 0: relative, 1: mse; 0: own, 1: the teacher's */
+        int64_t distance, states, inputs; /* 0: relative, block, own; 1: mse, mlp, teacher */
     } distill;
     struct {
         int64_t every, batches, order; /* order 0: spread, 1: random */

@@ -15,6 +15,7 @@ static const char *const set_orders[] = {"random", "shuffle", "sequential", NULL
 static const char *const set_schedules[] = {"cosine", "linear", "constant", NULL};
 static const char *const set_windows[] = {"spread", "random", NULL};
 static const char *const set_distances[] = {"relative", "mse", NULL};
+static const char *const set_states[] = {"block", "mlp", NULL};
 static const char *const set_inputs[] = {"own", "teacher", NULL};
 static const char *const set_gelus[] = {"gelu_new", "gelu", NULL};
 
@@ -117,7 +118,9 @@ const set_row st_set_rows[] = {
      "weight of T^2 KL(teacher || model), both softened by the temperature T"},
     {"distill.temperature", SET_NUM, AT(distill.temperature), "2", 1e-3, 1e3, NULL, 0, "T"},
     {"distill.hidden", SET_NUM, AT(distill.hidden), "0", 0, 1e6, NULL, 0,
-     "weight of the distance of every block's output from the teacher's, summed over blocks"},
+     "weight of the distance of every block's state from the teacher's, summed over blocks"},
+    {"distill.states", SET_CHOICE, AT(distill.states), "block", 0, 0, set_states, 0,
+     "what is compared of a block: its output, or what its MLP adds to it (KnGPT2)"},
     {"distill.embedding", SET_NUM, AT(distill.embedding), "0", 0, 1e6, NULL, 0,
      "weight of the distance of the embedding's output"},
     {"distill.distance", SET_CHOICE, AT(distill.distance), "relative", 0, 0, set_distances, 0,

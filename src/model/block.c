@@ -149,6 +149,20 @@ static st_tensor block_residual_back(st_stream *q, const st_block *b, const st_p
     return db;
 }
 
+/* dy and the gradient of a distance of the same branch; d itself goes on along the residual. */
+static st_tensor block_match_back(st_stream *q, const st_match_args *match, st_tensor d,
+                                  st_tensor dy, st_arena *tmp)
+{
+    st_match_args m = *match;
+    if (dy.data == d.data) {
+        dy = st_take2(tmp, d.dtype, d.dim[0], d.dim[1]);
+        st_stream_ops(q)->copy(q, &(st_copy_args){.x = d, .y = dy});
+    }
+    m.dx = dy;
+    st_stream_ops(q)->match(q, &m);
+    return dy;
+}
+
 void st_block_forward(st_stream *q, const st_block *b, const st_pass *p, st_tensor x, st_tensor y,
                       st_block_acts *k, st_arena *tmp)
 {
@@ -186,6 +200,7 @@ void st_block_forward(st_stream *q, const st_block *b, const st_pass *p, st_tens
 
     k->mlp_out = block_kept(&b->mlp_out, p, t, n, tmp);
     st_matrix_forward(q, &b->mlp_out, k->act, y, k->mlp_out, tmp);
+    if (k->mlp.data) op->copy(q, &(st_copy_args){.x = y, .y = k->mlp});
     block_residual(q, b, p, ST_SITE_MLP_OUT, k->x2, y);
 }
 
@@ -200,6 +215,7 @@ void st_block_backward(st_stream *q, const st_block *b, const st_pass *p, const 
     st_tensor dln = st_take2(tmp, t, n, b->width);
     st_tensor dfc = st_take2(tmp, t, n, b->inner);
     st_tensor dy = block_residual_back(q, b, p, ST_SITE_MLP_OUT, d, tmp);
+    if (k->match.rows) dy = block_match_back(q, &k->match, d, dy, tmp);
     st_matrix_backward(q, &b->mlp_out, k->act, k->mlp_out, dy, dfc, tmp);
     op->gelu_bwd(q, &(st_gelu_bwd_args){.x = k->fc, .dy = dfc, .dx = dfc, .kind = b->gelu});
     st_matrix_backward(q, &b->mlp_in, k->ln_2, k->mlp_in, dfc, dln, tmp);

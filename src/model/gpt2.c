@@ -309,7 +309,7 @@ static void gpt2_forward(st_model *m, st_stream *q, const st_lm_args *a, st_aren
         st_linear_rows(q, &g->wte.l, &embed, tmp);
     }
     for (int64_t i = a->first; i < end; i++) {
-        st_block_acts acts;
+        st_block_acts acts = {0};
         size_t layer = st_arena_mark(tmp);
         st_block_forward(q, &g->block[i], &pass, x, x, &acts, tmp);
         st_arena_rewind(tmp, layer);
@@ -329,6 +329,14 @@ static void gpt2_forward(st_model *m, st_stream *q, const st_lm_args *a, st_aren
     }
     st_stream_tag(q, NULL);
     st_arena_rewind(tmp, mark);
+}
+
+/* Before the forward of block i for `rows` tokens: whether what its MLP adds is kept. */
+static void gpt2_keep(const gpt2 *g, const st_teach *teach, int64_t i, int64_t rows, st_arena *tmp)
+{
+    bool mlp = teach && teach->mlp && teach->hidden_scale != 0.0f;
+    g->acts[i] = (st_block_acts){0};
+    if (mlp) g->acts[i].mlp = st_take2(tmp, g->wpe.dtype, rows, g->c.width);
 }
 
 /* The teacher's forward. Its scratch is given back, unless all its states are wanted. */
@@ -352,6 +360,7 @@ static gpt2_taught gpt2_teacher(st_stream *q, const st_lm_args *a, st_arena *tmp
     st_linear_rows(q, &g->wte.l, &embed, tmp);
     for (int64_t i = 0; i < g->c.layers; i++) {
         st_tensor y = states ? st_take2(tmp, t, rows, width) : x;
+        gpt2_keep(g, a->teach, i, rows, tmp);
         size_t layer = st_arena_mark(tmp);
         st_block_forward(q, &g->block[i], &pass, x, y, &g->acts[i], tmp);
         st_arena_rewind(tmp, layer);
@@ -364,24 +373,38 @@ static gpt2_taught gpt2_teacher(st_stream *q, const st_lm_args *a, st_arena *tmp
     return k;
 }
 
-/* d += the gradient of scale times the distance of x from the teacher's t. */
-static void gpt2_match(st_stream *q, const st_teach *teach, float scale, st_tensor x, st_tensor t,
-                       st_tensor loss, st_tensor d)
+static st_match_args gpt2_match(const st_teach *teach, float scale, st_tensor x, st_tensor t,
+                                st_tensor loss, st_tensor dx)
 {
-    st_stream_ops(q)->match(q, &(st_match_args){.rows = x.dim[0],
-                                                .width = x.dim[1],
-                                                .x = x,
-                                                .t = t,
-                                                .loss = loss,
-                                                .dx = d,
-                                                .scale = scale,
-                                                .relative = teach->relative});
+    return (st_match_args){.rows = x.dim[0],
+                           .width = x.dim[1],
+                           .x = x,
+                           .t = t,
+                           .loss = loss,
+                           .dx = dx,
+                           .scale = scale,
+                           .relative = teach->relative};
 }
 
 /* The output of block i, in training; `last` that of the last one. */
 static st_tensor gpt2_output(const gpt2 *g, int64_t i, st_tensor last)
 {
     return i + 1 < g->c.layers ? g->acts[i + 1].x : last;
+}
+
+/* Before the backward of block i with output y: d += the gradient of its distance from the
+ * teacher's; what its MLP adds is compared within that backward. */
+static void gpt2_distance(const gpt2 *g, st_stream *q, const st_teach *teach,
+                          const gpt2_taught *taught, int64_t i, st_tensor y, st_tensor d)
+{
+    const st_block_acts *from = &taught->g->acts[i];
+    st_tensor t = teach->mlp ? from->mlp : gpt2_output(taught->g, i, taught->last);
+    st_match_args m = gpt2_match(teach, teach->hidden_scale, teach->mlp ? g->acts[i].mlp : y, t,
+                                 teach->hidden, d);
+    if (teach->mlp)
+        g->acts[i].match = m;
+    else
+        st_stream_ops(q)->match(q, &m);
 }
 
 /* d: gradient of the last block's output x on entry, of the first one's input on return. */
@@ -394,15 +417,14 @@ static void gpt2_blocks_backward(const gpt2 *g, st_stream *q, const st_lm_args *
     bool hidden = teach && teach->hidden_scale != 0.0f, embed = teach && teach->embed_scale != 0.0f;
     if (hidden) op->fill(q, &(st_fill_args){.x = teach->hidden});
     for (int64_t i = g->c.layers - 1; i >= 0; i--) {
-        if (hidden) {
-            gpt2_match(q, teach, teach->hidden_scale, gpt2_output(g, i, x),
-                       gpt2_output(taught->g, i, taught->last), teach->hidden, d);
-        }
+        if (hidden) gpt2_distance(g, q, teach, taught, i, gpt2_output(g, i, x), d);
         st_block_backward(q, &g->block[i], pass, &g->acts[i], d, tmp);
     }
     if (!embed) return;
     op->fill(q, &(st_fill_args){.x = teach->embed});
-    gpt2_match(q, teach, teach->embed_scale, g->acts[0].x, taught->g->acts[0].x, teach->embed, d);
+    st_match_args m =
+        gpt2_match(teach, teach->embed_scale, g->acts[0].x, taught->g->acts[0].x, teach->embed, d);
+    op->match(q, &m);
 }
 
 static void gpt2_whole_grad(const gpt2 *g, st_stream *q, const st_lm_args *a, st_arena *tmp)
@@ -429,6 +451,7 @@ static void gpt2_whole_grad(const gpt2 *g, st_stream *q, const st_lm_args *a, st
     }
     for (int64_t i = 0; i < g->c.layers; i++) {
         st_tensor y = st_take2(tmp, t, rows, width);
+        gpt2_keep(g, a->teach, i, rows, tmp);
         st_block_forward(q, &g->block[i], &pass, x, y, &g->acts[i], tmp);
         x = y;
     }
@@ -479,10 +502,10 @@ static void gpt2_blocks_grad(const gpt2 *g, st_stream *q, const st_lm_args *a, s
         size_t mark = st_arena_mark(tmp);
         st_tensor x = taught.g->acts[i].x, y = st_take2(tmp, x.dtype, x.dim[0], x.dim[1]);
         st_tensor d = st_take2(tmp, x.dtype, x.dim[0], x.dim[1]);
+        gpt2_keep(g, teach, i, x.dim[0], tmp);
         st_block_forward(q, &g->block[i], &pass, x, y, &g->acts[i], tmp);
         op->fill(q, &(st_fill_args){.x = d});
-        gpt2_match(q, teach, teach->hidden_scale, y, gpt2_output(taught.g, i, taught.last),
-                   teach->hidden, d);
+        gpt2_distance(g, q, teach, &taught, i, y, d);
         st_block_backward(q, &g->block[i], &pass, &g->acts[i], d, tmp);
         st_arena_rewind(tmp, mark);
     }

@@ -118,6 +118,8 @@ typedef struct {
     st_tensor x, ln_1, qkv, att, x2, ln_2, fc, act; /* (rows, ...) */
     st_tensor mean_1, rstd_1, mean_2, rstd_2, lse;  /* F32 */
     st_tensor attn_in, attn_out, mlp_in, mlp_out;   /* kept by the maps */
+    st_tensor mlp;       /* set by the caller: gets what the MLP adds to x2 (before dropout) */
+    st_match_args match; /* set by the caller, rows 0: none: a distance of `mlp` that counts too */
 } st_block_acts;
 
 /* Numbers for dropout that no other layer, place and seed gets. */

@@ -89,7 +89,7 @@ void st_kv_take(st_kv *kv, const st_model *m, st_dtype t, int64_t batch, int64_t
 
 /* What a model in training is taught by another one, beside its targets. Per token
  *   kl      KL(p_t || p) of the next-token distributions at temperature T (Hinton et al. 2015)
- *   hidden  sum over blocks of w |h - h_t|^2, h their outputs
+ *   hidden  sum over blocks of w |h - h_t|^2, h their outputs or (mlp) what their MLPs add
  *   embed   w |x - x_t|^2, x what enters the first block
  * with w = 1/|h_t|^2 (relative) or 1/width; the objective has kl_scale T^2 times the first and the
  * other two times their scales, summed over tokens. A part whose scale is 0 costs nothing. */
@@ -97,7 +97,7 @@ typedef struct {
     st_model *teacher; /* bound; the same vocabulary, at least `len` positions; for hidden and embed
                         * the same width, for hidden the same number of blocks */
     float kl_scale, temperature, hidden_scale, embed_scale;
-    int relative;
+    int relative, mlp;
     /* Each block by itself (block reconstruction): it reads what the teacher's block reads, and
      * only its output's distance counts; embeddings, ln_f and head get no gradient, loss is set to
      * 0. grad_scale, kl_scale and embed_scale are 0. */

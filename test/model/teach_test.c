@@ -70,10 +70,10 @@ static void gradients(const char *device, const char *teacher)
     const struct {
         const char *name;
         float ce, kl, hidden, embed;
-        int relative;
+        int relative, mlp;
     } mix[] = {
-        {"kl", 0, n, 0, 0, 0},    {"hidden", 0, 0, n, 0, 1},  {"mse", 0, 0, n, n, 0},
-        {"embed", 0, 0, 0, n, 1}, {"all", n / 2, n, n, n, 1},
+        {"kl", 0, n, 0, 0, 0, 0},  {"hidden", 0, 0, n, 0, 1, 0}, {"mse", 0, 0, n, n, 0, 0},
+        {"mlp", 0, 0, n, 0, 1, 1}, {"embed", 0, 0, 0, n, 1, 0},  {"all", n / 2, n, n, n, 1, 0},
     };
     for (size_t i = 0; i < sizeof mix / sizeof *mix; i++) {
         pair p;
@@ -86,6 +86,7 @@ static void gradients(const char *device, const char *teacher)
         p.teach.hidden_scale = mix[i].hidden;
         p.teach.embed_scale = mix[i].embed;
         p.teach.relative = mix[i].relative;
+        p.teach.mlp = mix[i].mlp;
         if (strcmp(mix[i].name, "embed") == 0) {
             /* only wte and wpe move it: along the gradient of the others there is no slope */
             rig_zero_grads(&p.student);
@@ -94,7 +95,7 @@ static void gradients(const char *device, const char *teacher)
             assert_true(largest(g, 96 * 32) > 0);
             assert_true(largest(g + 96 * 32 + 16 * 32, 64) == 0);
             test_free(g);
-        } else if (strcmp(mix[i].name, "hidden") == 0 || strcmp(mix[i].name, "mse") == 0) {
+        } else if (mix[i].hidden != 0 && mix[i].kl == 0) {
             /* ln_f is behind the last block: a little of the targets gives it a slope */
             p.a.grad_scale = n / 10;
             slope_check_batch(&p.student, &p.a, mix[i].name, true);
@@ -124,14 +125,14 @@ static void by_block_param(void *ctx, const st_param *p)
 }
 
 /* Block reconstruction: block i reads the teacher's states, so that no block moves another's. */
-static void test_by_block(void **state)
+static void by_block(int mlp)
 {
-    (void)state;
     pair p;
     pair_open(&p, "ref", ST_F32, like_config);
     p.a.grad_scale = 0;
     p.teach.hidden_scale = 1.0f / ROWS;
     p.teach.relative = p.teach.by_block = 1;
+    p.teach.mlp = mlp;
     slope s = {.r = &p.student, .a = &p.a, .type = "by block", .train = true};
     rig_zero_grads(&p.student);
     rig_run(&p.student, &p.a, true);
@@ -151,6 +152,13 @@ static void test_by_block(void **state)
     test_free(after);
     test_free(w);
     pair_close(&p);
+}
+
+static void test_by_block(void **state)
+{
+    (void)state;
+    by_block(0);
+    by_block(1);
 }
 
 /* A model that is its own teacher has nothing to learn from it. */
@@ -173,6 +181,59 @@ static void test_itself(void **state)
     test_free(h);
     test_free(kl);
     test_free(nll);
+    pair_close(&p);
+}
+
+typedef struct {
+    rig *r;
+    const char *name;
+} shift;
+
+static void shift_param(void *ctx, const st_param *p)
+{
+    shift *s = ctx;
+    if (strcmp(p->name, s->name) != 0) return;
+    float *x = rig_get(s->r, p->w);
+    for (int64_t i = 0; i < st_numel(p->w); i++)
+        x[i] += 0.5f;
+    rig_set(s->r, p->w, x);
+    test_free(x);
+}
+
+/* Every token's mean-square distance is `want`. */
+static void distance_is(pair *p, int mlp, double want)
+{
+    p->teach.mlp = mlp;
+    rig_zero_grads(&p->student);
+    rig_run(&p->student, &p->a, true);
+    float *h = rig_get(&p->student, p->teach.hidden);
+    for (int i = 0; i < ROWS; i++) {
+        if (fabs((double)h[i] - want) > 1e-4)
+            fail_msg("mlp %d: %g, not %g", mlp, (double)h[i], want);
+    }
+    test_free(h);
+}
+
+/* The same number on every channel of the attention's output moves the last block's output, but not
+ * what its MLP adds, which reads through a layer norm; on the MLP's output it moves both. */
+static void test_states(void **state)
+{
+    (void)state;
+    pair p;
+    pair_open(&p, "ref", ST_F32, student_config);
+    st_upload(p.teacher.q, p.teacher.w, p.student.w.data);
+    p.a.grad_scale = 0;
+    p.teach.hidden_scale = 1;
+    shift s = {&p.teacher, "h.1.attn.c_proj.bias"};
+    st_model_params(p.teacher.m, shift_param, &s);
+    distance_is(&p, 0, 0.25);
+    distance_is(&p, 1, 0);
+    s.name = "h.1.mlp.c_proj.bias";
+    st_model_params(p.teacher.m, shift_param, &s);
+    distance_is(&p, 0, 1);
+    distance_is(&p, 1, 0.25);
+    p.teach.by_block = 1;
+    distance_is(&p, 1, 0.25);
     pair_close(&p);
 }
 
@@ -267,7 +328,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_gradients), cmocka_unit_test(test_by_block),
         cmocka_unit_test(test_itself),    cmocka_unit_test(test_off),
-        cmocka_unit_test(test_chunks),    cmocka_unit_test(test_bf16),
+        cmocka_unit_test(test_chunks),    cmocka_unit_test(test_states),
+        cmocka_unit_test(test_bf16),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
