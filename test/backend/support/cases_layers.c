@@ -218,7 +218,7 @@ bool cases_distill(parity_case *c)
     parity_ids(c, &a->targets, a->rows, c->variant % 2 ? 0 : -1, a->width);
     if (c->variant % 4 != 3) parity_out(c, &a->loss, ST_F32, a->rows, c->variant % 3 ? 4e-6 : 3e-5);
     if (c->variant % 5 != 4)
-        parity_out(c, &a->kl, ST_F32, a->rows, 4e-6 * std / (double)a->temperature);
+        parity_out(c, &a->kl, ST_F32, a->rows, 8e-6 * std / (double)a->temperature);
     if (c->variant % 6 == 0) return true;
     if (c->variant % 5 == 0)
         parity_out(c, &a->dlogits, c->dtype, n, tol);

@@ -10,9 +10,10 @@
 
 #include "backend/cpu/kernels/gemm.h"
 
-#include "backend/cpu/kernels/loss.h"
 #include "backend/cpu/kernels/norm.h"
 #include "backend/cpu/kernels/optim.h"
+
+#include "backend/cpu/kernels/loss.h"
 #include "backend/cpu/kernels/pointwise.h"
 
 #include "backend/cpu/kernels/attention.h"

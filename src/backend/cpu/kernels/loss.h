@@ -91,19 +91,19 @@ static double distill_row(const st_distill_args *a, int64_t r, int32_t target, l
     float taught_share = (float)((double)pull / taught.total);
     double total = 0;
     for (int64_t j = 0; j < a->width; j += BLOCK) {
-        float bz[BLOCK], bt[BLOCK], out[BLOCK], sum = 0;
+        float bz[BLOCK], bt[BLOCK], out[BLOCK], share[BLOCK], far[BLOCK];
         int64_t n = at_most(a->width - j, BLOCK), at = r * a->width + j;
         const float *z = block_in(&a->logits, at, n, bz), *t = block_in(&a->teacher, at, n, bt);
         float *d = a->dlogits.data ? block_out(&a->dlogits, at, out) : out;
-#pragma omp simd reduction(+ : sum)
+#pragma omp simd
         for (int64_t i = 0; i < n; i++) {
             float below = z[i] - whole.top, wants = t[i] - taught.top;
-            float share = fast_exp(wants * cool);
-            sum += share * (wants - below);
+            share[i] = fast_exp(wants * cool);
+            far[i] = wants - below;
             d[i] = hard_share * fast_exp(below) + soft_share * fast_exp(below * cool) -
-                   taught_share * share;
+                   taught_share * share[i];
         }
-        total += (double)sum;
+        total += (double)optim_dot_block(share, far, n);
         if (target >= j && target < j + n) d[target - j] -= a->scale;
         if (a->dlogits.data) block_done(&a->dlogits, at, n, d);
     }
@@ -147,17 +147,14 @@ static void match_sums(const st_match_args *a, int64_t x0, double *far, double *
 {
     *far = *size = 0;
     for (int64_t j = 0; j < a->width; j += BLOCK) {
-        float bx[BLOCK], bt[BLOCK], d2 = 0, t2 = 0;
+        float bx[BLOCK], bt[BLOCK], d[BLOCK];
         int64_t n = at_most(a->width - j, BLOCK);
         const float *x = block_in(&a->x, x0 + j, n, bx), *t = block_in(&a->t, x0 + j, n, bt);
-#pragma omp simd reduction(+ : d2, t2)
-        for (int64_t i = 0; i < n; i++) {
-            float d = x[i] - t[i];
-            d2 += d * d;
-            t2 += t[i] * t[i];
-        }
-        *far += (double)d2;
-        *size += (double)t2;
+#pragma omp simd
+        for (int64_t i = 0; i < n; i++)
+            d[i] = x[i] - t[i];
+        *far += (double)optim_dot_block(d, d, n);
+        *size += (double)optim_dot_block(t, t, n);
     }
 }
 
