@@ -53,6 +53,7 @@ def rows(width, calibrate):
         yield f"{size} vl", maps + ["--init", "vl"]
         yield f"{size} vl-norm", maps + ["--init", "vl-norm"]
         yield f"{size} vl, weighted", maps + ["--init", "vl"] + weighted
+        yield f"{size} vl, weighted, sequential", maps + weighted + ["--sequential"]
         if size == "95m":
             yield f"{size} prune", maps + ["--init", "prune"]
             yield f"{size} prune, 0.1", maps + ["--init", "prune:second=0.1"]
