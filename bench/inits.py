@@ -29,9 +29,10 @@ def arguments():
     p.add_argument("--micro-batch", type=int, default=16)
     p.add_argument("--lr", type=float, default=3e-4)
     p.add_argument("--text", action="append", default=[])
-    p.add_argument("--limit", type=int, default=0, help="tokens of each --text; 0: all")
+    p.add_argument("--limit", type=int, default=0, help="tokens of each text; 0: all")
     p.add_argument("--calibrate", type=int, default=65536, help="tokens for the weighted rows")
     p.add_argument("--only", action="append", default=[], help="rows by name")
+    p.add_argument("--skip", action="append", default=[], help="rows by name")
     p.add_argument("--strut", default="build/strut")
     return p.parse_args()
 
@@ -77,13 +78,14 @@ class Bench:
         return json.loads(done.stdout)
 
     def perplexity(self, model):
-        found = {"val": self.strut("perplexity", model, os.path.join(self.a.data, "val.bin"))}
+        limit = ["--limit", str(self.a.limit)] if self.a.limit else []
+        val = os.path.join(self.a.data, "val.bin")
+        found = {"val": self.strut("perplexity", model, val, *limit)["perplexity"]}
         for text in self.a.text:
-            words = ["perplexity", model, text, "--protocol", "krony"]
-            if self.a.limit:
-                words += ["--limit", str(self.a.limit)]
-            found[os.path.basename(text)] = self.strut(*words)
-        return {k: v["perplexity"] for k, v in found.items()}
+            name = os.path.basename(text).split(".")[0]
+            done = self.strut("perplexity", model, text, "--protocol", "krony", *limit)
+            found[name] = done["perplexity"]
+        return found
 
     def row(self, name, how):
         model = self.a.dense
@@ -127,7 +129,7 @@ def main():
     found = []
     calibrate = (os.path.join(a.data, "train.bin"), a.calibrate)
     for name, how in rows(bench.config["n_embd"], calibrate):
-        if a.only and name not in a.only:
+        if (a.only and name not in a.only) or name in a.skip:
             continue
         found.append(bench.row(name, how))
         with open(os.path.join(a.out, "inits.json"), "w", encoding="utf-8") as f:
