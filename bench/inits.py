@@ -6,9 +6,10 @@
 
 DENSE is a trained dense model folder, DATA a folder of `strut prepare` with the same tokenizer.
 Every row decomposes DENSE, measures perplexity on DATA/val.bin (and on each --text by the krony
-protocol), heals it with the same settings on the same batches, and measures again. Two sizes:
-four hidden units to a column ("81m": A d x d), two residual channels to a row ("95m": A d/2 x 4d),
-with low rank of the same size and the dense model itself, trained on, as controls.
+protocol), heals it with the same settings on the same batches, and measures again. Three layouts:
+four hidden units to a column ("81m": A d x d), two residual channels to a row ("95m": A d/2 x 4d) and
+two hidden units to a column ("96m": A d x 2d), with low rank of the same size and the dense model
+itself, trained on, as controls.
 Writes OUT/inits.json after every row and prints a table. No timing: any load will do.
 """
 import argparse
@@ -44,6 +45,7 @@ def rows(width, calibrate):
     sizes = {
         "81m": (f"kron:m1={d},n1={d}", f"kron:m1={d},n1={d}", pair // 4),
         "95m": (f"kron:m1={d // 2},n1={4 * d}", f"kron:m1={4 * d},n1={d // 2}", pair // 2),
+        "96m": (f"kron:m1={d},n1={2 * d}", f"kron:m1={2 * d},n1={d}", pair // 2),
     }
     weighted = ["--weights", calibrate[0], "--calibrate-tokens", str(calibrate[1])]
     yield "dense", None
@@ -55,6 +57,13 @@ def rows(width, calibrate):
         yield f"{size} vl-norm", maps + ["--init", "vl-norm"]
         yield f"{size} vl, weighted", maps + ["--init", "vl"] + weighted
         yield f"{size} vl, weighted, sequential", maps + weighted + ["--sequential"]
+        if size != "95m":  # there, no two hidden units share anything
+            order = maps + ["--permute", "hidden"]
+            yield f"{size} vl, permuted", order
+            yield f"{size} vl, permuted, weighted", order + weighted
+        if size == "96m":
+            yield f"{size} prune, grouped", maps + ["--init", "prune", "--group-hidden"] + weighted
+            continue
         if size == "95m":
             yield f"{size} prune", maps + ["--init", "prune"]
             yield f"{size} prune, 0.1", maps + ["--init", "prune:second=0.1"]
