@@ -53,6 +53,9 @@ typedef struct {
     /* C = E[x^T x] of the matrix's input (in, in) host F32, symmetric: |(W - W') C^1/2| is made
      * small instead of |W - W'|, which is the error of the outputs. NULL: C = I. */
     const float *in_cov;
+    /* X = E[h^T x] (in, in) host F32 of the row h that W itself is fed where W' is fed x: then
+     * E|h W^T - x W'^T|^2 is made small. Heeded by st_map_start. NULL: h = x, X = C. */
+    const float *in_cross;
     /* (out) numbers above 0 that the rows of W - W' are multiplied by in that norm, which types
      * that have row lookup (an embedding's frequent tokens) heed. NULL: all 1. */
     const float *out_weight;

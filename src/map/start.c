@@ -3,6 +3,7 @@
  * "NAME:KNOB=VALUE,...". */
 /* SPDX-License-Identifier: MIT */
 #include "map/inner.h"
+#include "map/weighted.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -183,11 +184,36 @@ void map_scale(const st_spec *s, const st_theta *t, float by)
         p[i] *= by;
 }
 
+/* The init's fill, of W or, where there is in_cross, of what stands for it under in_cov. */
+static st_status start_fill(const st_spec *s, const st_start *start, st_tensor w, const st_theta *t,
+                            const st_project_opts *how, st_err *e)
+{
+    if (!start->row->weighted || !how || !how->in_cov || !how->in_cross)
+        return start->row->fill(s, w, t, start->knob, how, e);
+    map_cov k = {0};
+    ST_TRY(map_cov_open(&k, how, s->in, e));
+    st_project_opts own = *how;
+    own.in_cross = NULL;
+    own.prepared = &k;
+    float *target = map_weighted_target(&k, how, w.data, s->out);
+    st_status err = ST_OK;
+    if (target) {
+        st_tensor aim = st_view2(target, ST_F32, s->out, s->in);
+        err = start->row->fill(s, aim, t, start->knob, &own, e);
+    } else {
+        err = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "%s: no memory for %lld numbers",
+                      s->type->name, (long long)(s->in * s->out));
+    }
+    free(target);
+    map_cov_close(&k);
+    return err;
+}
+
 st_status st_map_start(const st_spec *s, const st_start *start, st_tensor w, const st_theta *t,
                        const st_project_opts *how, st_fit *fit, st_err *e)
 {
     int64_t n = s->in * s->out;
-    ST_TRY(start->row->fill(s, w, t, start->knob, how, e));
+    ST_TRY(start_fill(s, start, w, t, how, e));
     if (!fit && !start->row->normalize) return ST_OK;
     float *v = malloc((size_t)n * sizeof *v);
     if (!v) ST_FAIL(e, ST_ENOMEM, "%s: no memory for %lld numbers", s->type->name, (long long)n);

@@ -3,6 +3,12 @@
  * C gets a ridge of ST_RIDGE times its mean diagonal: what the calibration text never showed still
  * counts a little, and L exists.
  *
+ * Where W is fed h and W' another row x of the same token (X = E[h^T x], C = E[x^T x]),
+ *   E|h W^T - x W'^T|^2 = |(W_eff - W') L|^2 + what W' cannot change,   W_eff = W X C^-1,
+ * as its derivative, 2 (W' C - W X), shows. Here the ridge means + ridge |W - W'|^2, so X gets it
+ * too: W_eff = W (X + ridge) (C + ridge)^-1. So W_eff = W where h = x, and in the directions that x
+ * does not show; with the ridge in C alone, W_eff would be drawn to 0 in those.
+ *
  * A type that is linear in its weights with one weight per input and output, W' = T S for a fixed
  * S that puts each input into a bucket, has the normal equations T (S C S^T) = W C S^T. One whose
  * W' = U V has any rank r: U V L is the truncated SVD of W L. */
@@ -11,6 +17,8 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+
+enum { WEIGHTED_ROWS = 1024 };
 
 static st_status weighted_nomem(st_err *e, int64_t n)
 {
@@ -49,6 +57,8 @@ st_status map_cov_open(map_cov *k, const st_project_opts *how, int64_t n, st_err
     }
     /* inputs that were always 0 say nothing: every entry of W counts the same */
     double scale = mean > 0.0 ? 1.0 / mean : 0.0, ridge = mean > 0.0 ? ST_RIDGE : 1.0;
+    k->scale = scale;
+    k->ridge = ridge;
     for (int64_t i = 0; i < n; i++) {
         for (int64_t j = 0; j < n; j++) {
             double c = 0.5 * scale * ((double)from[i * n + j] + (double)from[j * n + i]);
@@ -79,6 +89,35 @@ st_status map_cov_part(map_cov *out, const map_cov *k, int64_t first, int64_t n,
     st_status s = weighted_factor(out, e);
     if (s) map_cov_close(out);
     return s;
+}
+
+/* (C + ridge) W_eff^T = (X + ridge)^T W^T, WEIGHTED_ROWS rows of W at a time. */
+float *map_weighted_target(const map_cov *k, const st_project_opts *how, const float *w, int64_t m)
+{
+    int64_t n = k->n, most = m < WEIGHTED_ROWS ? m : WEIGHTED_ROWS;
+    double *x = st_calloc(n * n, sizeof *x), *wide = st_calloc(2 * most * n, sizeof *wide);
+    float *out = st_calloc(m * n, sizeof *out);
+    bool room = x && wide && out;
+    for (int64_t i = 0; i < n * n && room; i++)
+        x[i] = k->scale * (double)how->in_cross[i] + (i / n == i % n ? k->ridge : 0.0);
+    for (int64_t at = 0; at < m && room; at += most) {
+        int64_t rows = m - at < most ? m - at : most;
+        double *right = wide + most * n;
+        for (int64_t i = 0; i < rows * n; i++)
+            wide[i] = (double)w[at * n + i];
+        st_product_run(&(st_product){
+            .m = n, .n = rows, .k = n, .a = x, .ta = 1, .b = wide, .tb = 1, .c = right});
+        st_cholesky_solve(k->l, n, right, rows);
+        for (int64_t i = 0; i < rows * n; i++)
+            out[at * n + i] = (float)right[i % n * rows + i / n];
+    }
+    free(x);
+    free(wide);
+    if (!room) {
+        free(out);
+        out = NULL;
+    }
+    return out;
 }
 
 /* vt <- vt L^-1, each row's norm moved to s. */

@@ -12,12 +12,17 @@
 typedef struct {
     int64_t n;
     double *c, *l;
-    bool borrowed; /* another's memory: how->prepared */
+    double scale, ridge; /* c = scale C + ridge I */
+    bool borrowed;       /* another's memory: how->prepared */
 } map_cov;
 st_status map_cov_open(map_cov *k, const st_project_opts *how, int64_t n, st_err *e);
 void map_cov_close(map_cov *k);
 /* Columns and rows [first, first + n) of it. */
 st_status map_cov_part(map_cov *out, const map_cov *k, int64_t first, int64_t n, st_err *e);
+
+/* W_eff = W (X + ridge) (C + ridge)^-1 in new memory: the matrix whose nearest under C makes
+ * E|h W^T - x W'^T|^2 least, X = how->in_cross; w (m, k->n). NULL: out of memory. */
+float *map_weighted_target(const map_cov *k, const st_project_opts *how, const float *w, int64_t m);
 
 /* st_svd_open of w L, vt then times L^-1, its rows brought back to norm 1 with s: u s vt is the
  * matrix of that rank nearest to w (m, k->n). k NULL: the plain one. `s` need not descend. */
