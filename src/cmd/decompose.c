@@ -52,7 +52,9 @@ static const cmd_option decompose_options[] = {
      .preset = "131072"},
     {.name = "sequential",
      .kind = CMD_FLAG,
-     .help = "look at a matrix's inputs when those before it are replaced"},
+     .help =
+         "with --weights: matrix after matrix, each fed by those already replaced and fitted to "
+         "what the old one gave: makes up for their errors, takes longer"},
     {.name = "fit-bias",
      .kind = CMD_FLAG,
      .help = "with --weights: a bias takes what its matrix loses of the mean input; not given: "

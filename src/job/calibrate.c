@@ -1,8 +1,10 @@
 /* Statistics of what matrices are fed: C = E[x^T x] over the tokens of a text. The text goes
  * through the model one layer at a time, its residual stream kept between layers, so that only the
  * covariances of one layer exist at once and each layer is computed once more at most for each of
- * its matrices. Sums are float32: over 10^5 tokens they are off by 10^-5 of the diagonal at worst,
- * the ridge of a weighted projection is 10^-2 of it. */
+ * its matrices; where the model is replaced bit by bit, piece by piece of the text beside the model
+ * as it was, for what the same token feeds a matrix in both. Sums are float32: over 10^5 tokens
+ * they are off by 10^-5 of the diagonal at worst, the ridge of a weighted projection is 10^-2 of
+ * it. */
 /* SPDX-License-Identifier: MIT */
 #include "job/calibrate.h"
 #include <assert.h>
@@ -42,26 +44,27 @@ static void calibrate_matrix(void *ctx, const char *name, const st_spec *spec)
 }
 
 /* The same model with dense matrices, on the device. */
-static st_status calibrate_model(st_calibration *c, const st_model *m, const float *flat, st_err *e)
+static st_status calibrate_model(st_stream *q, st_calibration_side *side, const st_model *m,
+                                 const float *flat, st_err *e)
 {
     const char *const dense[] = {"*=dense", "wte=dense"};
     json_t *config = NULL;
     st_status s = st_model_remap(m, dense, 2, NULL, 0, &config, e);
-    if (!s) s = st_model_open(&c->m, config, e);
+    if (!s) s = st_model_open(&side->m, config, e);
     json_decref(config);
     ST_TRY(s);
-    int64_t n = st_model_elements(c->m);
-    calibrate_copy copy = {.from = m, .to = c->m, .from_flat = flat, .e = e};
+    int64_t n = st_model_elements(side->m);
+    calibrate_copy copy = {.from = m, .to = side->m, .from_flat = flat, .e = e};
     copy.to_flat = st_calloc(n, sizeof(float));
     if (!copy.to_flat) ST_FAIL(e, ST_ENOMEM, "out of memory: %lld weights", (long long)n);
-    st_model_params(c->m, calibrate_param, &copy);
+    st_model_params(side->m, calibrate_param, &copy);
     st_model_matrices(m, calibrate_matrix, &copy);
     s = copy.status;
-    if (!s) s = st_device_arena(c->q, (size_t)n * sizeof(float) + ST_ALIGN, &c->weights, e);
+    if (!s) s = st_device_arena(q, (size_t)n * sizeof(float) + ST_ALIGN, &side->weights, e);
     if (!s) {
-        c->flat = st_take1(&c->weights, ST_F32, n);
-        st_upload(c->q, c->flat, copy.to_flat);
-        st_model_bind(c->m, c->flat, (st_tensor){0});
+        st_tensor all = st_take1(&side->weights, ST_F32, n);
+        st_upload(q, all, copy.to_flat);
+        st_model_bind(side->m, all, (st_tensor){0});
     }
     free(copy.to_flat);
     return s;
@@ -71,25 +74,27 @@ static st_status calibrate_model(st_calibration *c, const st_model *m, const flo
 
 static st_status calibrate_memory(st_calibration *c, st_err *e)
 {
-    int64_t rows = c->sequences * c->len, chunk = c->batch * c->len;
+    int64_t rows = c->sequences * c->len, chunk = c->batch * c->len, sides = c->was.m ? 2 : 1;
     float there = 0.0f;
     st_lm_args a = {.batch = c->batch,
                     .len = c->len,
                     .targets = st_view2(&there, ST_I32, c->batch, c->len),
                     .loss = st_view1(&there, ST_F32, chunk)};
     size_t bytes = 0;
-    ST_TRY(st_model_plan(c->m, c->q, ST_F32, &a, false, &bytes, NULL, e));
-    bytes += (size_t)((rows + chunk) * c->width + rows + chunk) * sizeof(float) + 8 * ST_ALIGN;
+    ST_TRY(st_model_plan(c->now.m, c->q, ST_F32, &a, false, &bytes, NULL, e));
+    bytes += (size_t)((sides * rows + chunk) * c->width + rows + chunk) * sizeof(float);
+    bytes += 8 * ST_ALIGN;
     ST_TRY(st_device_arena(c->q, bytes, &c->mem, e));
     c->ids = st_take2(&c->mem, ST_I32, c->sequences, c->len);
-    c->hidden = st_take2(&c->mem, ST_F32, rows, c->width);
+    c->now.hidden = st_take2(&c->mem, ST_F32, rows, c->width);
+    if (c->was.m) c->was.hidden = st_take2(&c->mem, ST_F32, rows, c->width);
     c->chunk = st_take2(&c->mem, ST_F32, chunk, c->width);
     c->loss = st_take1(&c->mem, ST_F32, chunk);
     return ST_OK;
 }
 
 st_status st_calibration_open(st_calibration *c, const st_model *m, const float *flat,
-                              const int32_t *ids, int64_t n, st_err *e)
+                              const int32_t *ids, int64_t n, bool beside, st_err *e)
 {
     st_lm_shape lm = st_model_lm(m);
     *c = (st_calibration){.layers = lm.layers, .width = lm.width, .vocab = lm.vocab};
@@ -104,7 +109,8 @@ st_status st_calibration_open(st_calibration *c, const st_model *m, const float 
     c->batch = CALIBRATE_ROWS / c->len > 1 ? CALIBRATE_ROWS / c->len : 1;
     if (c->batch > c->sequences) c->batch = c->sequences;
     ST_TRY(st_stream_open(&c->q, "cpu", 0, e));
-    ST_TRY(calibrate_model(c, m, flat, e));
+    ST_TRY(calibrate_model(c->q, &c->now, m, flat, e));
+    if (beside) ST_TRY(calibrate_model(c->q, &c->was, m, flat, e));
     ST_TRY(calibrate_memory(c, e));
     st_upload(c->q, c->ids, ids);
     return ST_OK;
@@ -114,9 +120,11 @@ void st_calibration_close(st_calibration *c)
 {
     if (c->q) {
         st_device_arena_close(c->q, &c->mem);
-        st_device_arena_close(c->q, &c->weights);
+        st_device_arena_close(c->q, &c->now.weights);
+        st_device_arena_close(c->q, &c->was.weights);
     }
-    st_model_close(c->m);
+    st_model_close(c->now.m);
+    st_model_close(c->was.m);
     st_stream_close(c->q);
     *c = (st_calibration){0};
 }
@@ -139,64 +147,119 @@ float *st_calibration_counts(const st_calibration *c)
 
 /* ---- passes --------------------------------------------------------------------------------- */
 
-/* The sums of one pass on the device, of matrix `name`. */
+/* The sums of one matrix on the device, and the rows that one piece of the text fed it in the model
+ * as it was. */
+typedef struct {
+    st_tensor cov, mean, cross, was_cov, was_mean, rows;
+    int64_t at; /* of rows: how far this piece has got */
+} calibrate_sum;
+
 typedef struct {
     const st_calibration_want *want;
-    st_tensor *sum, *total; /* x^T x, and x itself added up */
+    calibrate_sum *sum;
     int n;
 } calibrate_sums;
 
-/* sum += x^T x, of which the tiles on and below the diagonal. */
+/* sum += x^T x, of which the tiles on and below the diagonal, mean += x added up. */
+static void calibrate_square_sum(st_stream *q, st_tensor x, int64_t in, st_tensor sum,
+                                 st_tensor mean)
+{
+    st_stream_ops(q)->bias_grad(
+        q, &(st_bias_grad_args){.rows = x.dim[0], .width = in, .dy = x, .dbias = mean});
+    for (int64_t at = 0; at < in; at += CALIBRATE_TILE) {
+        int64_t below = in - at, cols = below < CALIBRATE_TILE ? below : CALIBRATE_TILE;
+        st_tensor from = st_slice(x, at, st_numel(x) - at);
+        st_stream_ops(q)->gemm(
+            q, &(st_gemm_args){.m = below,
+                               .n = cols,
+                               .k = x.dim[0],
+                               .ta = 1,
+                               .lda = in,
+                               .ldb = in,
+                               .ldc = in,
+                               .a = from,
+                               .b = from,
+                               .c = st_slice(sum, at * in + at, in * in - at * in - at),
+                               .beta = 1.0f});
+    }
+}
+
+/* Tap of the model as it was: adds up its rows and keeps them for calibrate_add. */
+static void calibrate_keep(void *ctx, st_stream *q, const char *matrix, st_tensor x)
+{
+    const calibrate_sums *s = ctx;
+    for (int i = 0; i < s->n; i++) {
+        calibrate_sum *u = &s->sum[i];
+        if (!u->rows.data || strcmp(s->want[i].name, matrix) != 0) continue;
+        assert(u->at + x.dim[0] <= u->rows.dim[0]);
+        st_tensor to = st_rows(u->rows, u->at, x.dim[0]);
+        st_stream_ops(q)->copy(q, &(st_copy_args){.x = x, .y = to});
+        u->at += x.dim[0];
+        calibrate_square_sum(q, to, s->want[i].in, u->was_cov, u->was_mean);
+    }
+}
+
 static void calibrate_add(void *ctx, st_stream *q, const char *matrix, st_tensor x)
 {
     const calibrate_sums *s = ctx;
     for (int i = 0; i < s->n; i++) {
+        calibrate_sum *u = &s->sum[i];
         int64_t in = s->want[i].in;
         if (strcmp(s->want[i].name, matrix) != 0) continue;
         assert(st_numel(x) == x.dim[0] * in);
-        st_stream_ops(q)->bias_grad(
-            q, &(st_bias_grad_args){.rows = x.dim[0], .width = in, .dy = x, .dbias = s->total[i]});
-        for (int64_t at = 0; at < in; at += CALIBRATE_TILE) {
-            int64_t below = in - at, cols = below < CALIBRATE_TILE ? below : CALIBRATE_TILE;
-            st_tensor from = st_slice(x, at, st_numel(x) - at);
-            st_stream_ops(q)->gemm(
-                q, &(st_gemm_args){.m = below,
-                                   .n = cols,
-                                   .k = x.dim[0],
-                                   .ta = 1,
-                                   .lda = in,
-                                   .ldb = in,
-                                   .ldc = in,
-                                   .a = from,
-                                   .b = from,
-                                   .c = st_slice(s->sum[i], at * in + at, in * in - at * in - at),
-                                   .beta = 1.0f});
-        }
+        calibrate_square_sum(q, x, in, u->cov, u->mean);
+        if (!u->rows.data) continue;
+        st_stream_ops(q)->gemm(q, &(st_gemm_args){.m = in,
+                                                  .n = in,
+                                                  .k = x.dim[0],
+                                                  .ta = 1,
+                                                  .lda = in,
+                                                  .ldb = in,
+                                                  .ldc = in,
+                                                  .a = st_rows(u->rows, u->at, x.dim[0]),
+                                                  .b = x,
+                                                  .c = u->cross,
+                                                  .beta = 1.0f});
+        u->at += x.dim[0];
     }
 }
 
-/* Sums on the device -> means on the host, both triangles. */
-static void calibrate_take(const st_calibration *c, st_calibration_want *w, st_tensor sum,
-                           st_tensor total)
+/* A sum on the device -> its mean on the host. */
+static void calibrate_take(const st_calibration *c, float *to, st_tensor sum)
 {
     float scale = 1.0f / (float)(c->sequences * c->len);
-    if (w->mean) st_download(c->q, w->mean, total);
-    for (int64_t i = 0; i < w->in && w->mean; i++)
-        w->mean[i] *= scale;
-    st_download(c->q, w->cov, sum);
-    for (int64_t i = 0; i < w->in; i++) {
-        for (int64_t j = 0; j <= i; j++) {
-            float v = w->cov[i * w->in + j] * scale;
-            w->cov[i * w->in + j] = w->cov[j * w->in + i] = v;
-        }
+    if (!to || !sum.data) return;
+    st_download(c->q, to, sum);
+    for (int64_t i = 0; i < st_numel(sum); i++)
+        to[i] *= scale;
+}
+
+static void calibrate_mirror(float *cov, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        for (int64_t j = 0; j < i; j++)
+            cov[j * n + i] = cov[i * n + j];
     }
 }
 
-static void calibrate_run(st_calibration *c, int64_t layer, int64_t first, int64_t count,
-                          bool advance)
+static void calibrate_take_all(const st_calibration *c, const st_calibration_want *w,
+                               const calibrate_sum *u)
+{
+    calibrate_take(c, w->cov, u->cov);
+    calibrate_take(c, w->mean, u->mean);
+    calibrate_mirror(w->cov, w->in);
+    if (!w->cross) return;
+    calibrate_take(c, w->cross, u->cross);
+    calibrate_take(c, w->was_cov, u->was_cov);
+    calibrate_take(c, w->was_mean, u->was_mean);
+    calibrate_mirror(w->was_cov, w->in);
+}
+
+static void calibrate_run(st_calibration *c, st_calibration_side *side, int64_t layer,
+                          int64_t first, int64_t count, bool advance)
 {
     int64_t rows = count * c->len, at = first * c->len;
-    st_tensor x = st_rows(c->hidden, at, rows);
+    st_tensor x = st_rows(side->hidden, at, rows);
     if (!advance) {
         st_tensor copy = st_rows(c->chunk, 0, rows);
         if (layer) st_stream_ops(c->q)->copy(c->q, &(st_copy_args){.x = x, .y = copy});
@@ -212,15 +275,20 @@ static void calibrate_run(st_calibration *c, int64_t layer, int64_t first, int64
                     .blocks = head ? 0 : 1,
                     .targets = head ? ids : (st_tensor){0},
                     .loss = head ? st_slice(c->loss, 0, rows) : (st_tensor){0}};
-    st_model_forward(c->m, c->q, &a, &c->mem);
+    st_model_forward(side->m, c->q, &a, &c->mem);
 }
 
-static st_status calibrate_text(st_calibration *c, int64_t layer, bool advance, st_err *e)
+static st_status calibrate_text(st_calibration *c, int64_t layer, const calibrate_sums *sums,
+                                bool advance, st_err *e)
 {
     for (int64_t i = 0; i < c->sequences; i += c->batch) {
         int64_t count = c->sequences - i < c->batch ? c->sequences - i : c->batch;
         if (st_interrupted()) ST_FAIL(e, ST_EINTR, "interrupted; nothing was written");
-        calibrate_run(c, layer, i, count, advance);
+        for (int now = c->was.m ? 0 : 1; now < 2; now++) {
+            for (int k = 0; k < sums->n; k++)
+                sums->sum[k].at = 0;
+            calibrate_run(c, now ? &c->now : &c->was, layer, i, count, advance);
+        }
         ST_TRY(st_stream_sync(c->q, e));
         c->done += count * c->len;
         st_report(&(st_progress){.what = "calibrate",
@@ -232,30 +300,54 @@ static st_status calibrate_text(st_calibration *c, int64_t layer, bool advance, 
     return ST_OK;
 }
 
+static size_t calibrate_bytes(const st_calibration *c, const st_calibration_want *w)
+{
+    int64_t numbers = (w->in + 1) * w->in;
+    if (w->cross) numbers += numbers + (w->in + c->batch * c->len) * w->in;
+    return (size_t)numbers * sizeof(float) + 6 * ST_ALIGN;
+}
+
+static st_tensor calibrate_zero(st_stream *q, st_tensor x)
+{
+    st_stream_ops(q)->fill(q, &(st_fill_args){.x = x});
+    return x;
+}
+
+static void calibrate_carve(const st_calibration *c, const st_calibration_want *w, st_arena *mem,
+                            calibrate_sum *u)
+{
+    u->cov = calibrate_zero(c->q, st_take2(mem, ST_F32, w->in, w->in));
+    u->mean = calibrate_zero(c->q, st_take1(mem, ST_F32, w->in));
+    if (!w->cross) return;
+    u->cross = calibrate_zero(c->q, st_take2(mem, ST_F32, w->in, w->in));
+    u->was_cov = calibrate_zero(c->q, st_take2(mem, ST_F32, w->in, w->in));
+    u->was_mean = calibrate_zero(c->q, st_take1(mem, ST_F32, w->in));
+    u->rows = st_take2(mem, ST_F32, c->batch * c->len, w->in);
+}
+
 st_status st_calibration_pass(st_calibration *c, int64_t layer, st_calibration_want *want, int n,
                               bool advance, st_err *e)
 {
     size_t bytes = 0;
-    for (int i = 0; i < n; i++)
-        bytes += (size_t)((want[i].in + 1) * want[i].in) * sizeof(float) + 2 * ST_ALIGN;
-    st_arena mem = {0};
-    st_tensor *sum = st_calloc(2 * n + 1, sizeof *sum), *total = sum + n;
-    if (!sum) ST_FAIL(e, ST_ENOMEM, "out of memory");
-    st_status s = bytes ? st_device_arena(c->q, bytes, &mem, e) : ST_OK;
-    for (int i = 0; i < n && !s; i++) {
-        sum[i] = st_take2(&mem, ST_F32, want[i].in, want[i].in);
-        total[i] = st_take1(&mem, ST_F32, want[i].in);
-        st_stream_ops(c->q)->fill(c->q, &(st_fill_args){.x = sum[i]});
-        st_stream_ops(c->q)->fill(c->q, &(st_fill_args){.x = total[i]});
+    for (int i = 0; i < n; i++) {
+        assert(!want[i].cross || (c->was.m && want[i].was_cov));
+        bytes += calibrate_bytes(c, &want[i]);
     }
-    calibrate_sums sums = {.want = want, .sum = sum, .total = total, .n = n};
-    if (n) st_model_tap(c->m, calibrate_add, &sums);
-    if (!s) s = calibrate_text(c, layer, advance, e);
-    if (n) st_model_tap(c->m, NULL, NULL);
+    st_arena mem = {0};
+    calibrate_sums sums = {.want = want, .sum = st_calloc(n + 1, sizeof *sums.sum), .n = n};
+    if (!sums.sum) ST_FAIL(e, ST_ENOMEM, "out of memory");
+    st_status s = bytes ? st_device_arena(c->q, bytes, &mem, e) : ST_OK;
     for (int i = 0; i < n && !s; i++)
-        calibrate_take(c, &want[i], sum[i], total[i]);
+        calibrate_carve(c, &want[i], &mem, &sums.sum[i]);
+    if (n) st_model_tap(c->now.m, calibrate_add, &sums);
+    if (n && c->was.m) st_model_tap(c->was.m, calibrate_keep, &sums);
+    if (!s) s = calibrate_text(c, layer, &sums, advance, e);
+    if (n) st_model_tap(c->now.m, NULL, NULL);
+    if (n && c->was.m) st_model_tap(c->was.m, NULL, NULL);
+    for (int i = 0; i < n && !s; i++)
+        calibrate_take_all(c, &want[i], &sums.sum[i]);
     st_device_arena_close(c->q, &mem);
-    free(sum);
+    free(sums.sum);
     return s;
 }
 
@@ -274,7 +366,7 @@ static void calibrate_found(void *ctx, const st_param *p)
 void st_calibration_put(st_calibration *c, const char *name, const float *w, const float *bias)
 {
     calibrate_find f = {.name = name};
-    st_model_params(c->m, calibrate_found, &f);
+    st_model_params(c->now.m, calibrate_found, &f);
     if (f.w.data) st_upload(c->q, f.w, w);
     if (f.bias.data && bias) st_upload(c->q, f.bias, bias);
 }
@@ -306,10 +398,10 @@ st_status st_calibration_order(st_calibration *c, st_decompose_run *r, st_err *e
     for (int64_t i = 0; i < r->n; i++)
         r->item[i].layer = -1;
     c->len = 1;
-    st_model_tap(c->m, calibrate_note, &o);
+    st_model_tap(c->now.m, calibrate_note, &o);
     for (o.layer = 0; o.layer <= c->layers; o.layer++)
-        calibrate_run(c, o.layer, 0, 1, true);
-    st_model_tap(c->m, NULL, NULL);
+        calibrate_run(c, &c->now, o.layer, 0, 1, true);
+    st_model_tap(c->now.m, NULL, NULL);
     c->len = len;
     return st_stream_sync(c->q, e);
 }

@@ -5,22 +5,30 @@
 
 #include "job/decompose.h"
 
-/* A copy of a model with every block's matrices dense, and text whose residual stream has got as
- * far as some layer: memory of sequences * len * width numbers beside the weights. */
+/* A copy of a model with every block's matrices dense, and the residual stream of a text that has
+ * got as far as some layer: memory of sequences * len * width numbers beside the weights. */
 typedef struct {
     st_model *m;
+    st_arena weights;
+    st_tensor hidden;
+} st_calibration_side;
+
+/* A text on its way through a model, and beside it, if wanted, through the model as it was. */
+typedef struct {
+    st_calibration_side now, was; /* matrices of `now` can be replaced; was.m NULL: not wanted */
     st_stream *q;
-    st_arena weights, mem; /* weights; ids, residual stream and scratch */
-    st_tensor flat, ids, hidden, chunk, loss;
+    st_arena mem; /* ids, residual streams and scratch */
+    st_tensor ids, chunk, loss;
     int64_t sequences, len, batch, layers, width, vocab;
     int64_t done, total; /* tokens through a layer, for progress */
     const char *detail;
 } st_calibration;
 
 /* `n` ids in sequences of the model's context (one shorter one if there are fewer; what is over is
- * left out). Ids beyond the vocabulary are ST_EFORMAT. Close in any case. */
+ * left out). Ids beyond the vocabulary are ST_EFORMAT. `beside`: with the model as it was. Close in
+ * any case. */
 st_status st_calibration_open(st_calibration *c, const st_model *m, const float *flat,
-                              const int32_t *ids, int64_t n, st_err *e);
+                              const int32_t *ids, int64_t n, bool beside, st_err *e);
 void st_calibration_close(st_calibration *c);
 
 /* A matrix to be watched. */
@@ -29,6 +37,9 @@ typedef struct {
     int64_t in;
     float *cov;  /* (in, in) host, E[x^T x]; set */
     float *mean; /* (in) host, E[x]; set unless NULL */
+    /* of the rows h that it is fed in the model as it was: E[h^T x], E[h^T h], E[h]; set unless
+     * NULL, all or none of the first two */
+    float *cross, *was_cov, *was_mean;
 } st_calibration_want;
 /* Runs all text through layer `layer` (the number of layers: through the head), which is where the
  * text has got to, and fills what the wanted matrices of that layer saw. `advance`: the text is

@@ -1,7 +1,8 @@
 /* A decomposition that looks at text: each matrix becomes the one of its type whose outputs err
  * least on it (map.h, in_cov). Plain: the statistics are those of the model as it was. Sequential:
- * matrix after matrix, each from the outputs of those already replaced, so that later ones fit what
- * they will really be fed. An embedding's rows count by sqrt(occurrences + 1). */
+ * matrix after matrix, each fed by those already replaced and fitted to the outputs that the model
+ * as it was has there, so that later ones make up for earlier ones (map.h, in_cross). An
+ * embedding's rows count by sqrt(occurrences + 1). */
 /* SPDX-License-Identifier: MIT */
 #include "job/calibrate.h"
 #include "linalg/linalg.h"
@@ -88,11 +89,49 @@ st_status st_calibrate_read(const char *path, const char *field, const st_bpe *t
 
 /* ---- layers --------------------------------------------------------------------------------- */
 
-/* C about the mean, for a bias that takes what is lost of the mean. */
-static void calibrate_centre(st_calibration_want *w)
+/* c (in, in) about the means of its rows and columns. */
+static void calibrate_about(float *c, const float *a, const float *b, int64_t in)
 {
-    for (int64_t i = 0; i < w->in * w->in && w->mean; i++)
-        w->cov[i] -= w->mean[i / w->in] * w->mean[i % w->in];
+    for (int64_t i = 0; i < in * in; i++)
+        c[i] -= a[i / in] * b[i % in];
+}
+
+/* Statistics about the means, for a bias that takes what is lost of the mean. */
+static void calibrate_centre(const st_calibration_want *w)
+{
+    if (!w->mean) return;
+    calibrate_about(w->cov, w->mean, w->mean, w->in);
+    if (!w->cross) return;
+    calibrate_about(w->cross, w->was_mean, w->mean, w->in);
+    calibrate_about(w->was_cov, w->was_mean, w->was_mean, w->in);
+}
+
+/* Memory for what item x is to be told, in one block at w->cov. */
+static st_status calibrate_want(const st_decompose_run *r, st_decompose_item *x,
+                                st_calibration_want *w, st_err *e)
+{
+    int64_t in = x->to.in, size = in * in, sides = r->o->sequential ? 2 : 1;
+    float *at = st_calloc((r->o->sequential ? 3 : 1) * size + sides * in, sizeof *at);
+    if (!at) {
+        ST_FAIL(e, ST_ENOMEM, "%s: no memory for the covariance of %lld inputs", x->name,
+                (long long)in);
+    }
+    *w = (st_calibration_want){.name = x->name, .in = in, .cov = at};
+    if (sides == 2) {
+        w->cross = at += size;
+        w->was_cov = at += size;
+    }
+    at += size;
+    if (r->o->fit_bias && st_decompose_bias(r->to, r->to_flat, x->name).data) {
+        w->mean = at;
+        w->was_mean = sides == 2 ? at + in : NULL;
+    }
+    x->in_cov = w->cov;
+    x->in_mean = w->mean;
+    x->in_cross = w->cross;
+    x->was_cov = w->was_cov;
+    x->was_mean = w->was_mean;
+    return ST_OK;
 }
 
 /* Statistics for items [first, last), which one layer has, then their projection. */
@@ -104,16 +143,8 @@ static st_status calibrate_items(st_calibration *c, st_decompose_run *r, int64_t
     if (!want) ST_FAIL(e, ST_ENOMEM, "out of memory");
     st_status s = ST_OK;
     for (int i = 0; i < n && !s; i++) {
-        st_decompose_item *x = &r->item[first + i];
-        int64_t in = x->to.in;
-        bool fit = r->o->fit_bias && st_decompose_bias(r->to, r->to_flat, x->name).data;
-        want[i] = (st_calibration_want){x->name, in, st_calloc(in * (in + 1), sizeof(float)), NULL};
-        x->in_cov = want[i].cov;
-        if (fit && want[i].cov) x->in_mean = want[i].mean = want[i].cov + in * in;
-        c->detail = x->name;
-        if (!want[i].cov)
-            s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__,
-                        "%s: no memory for the covariance of %lld inputs", x->name, (long long)in);
+        c->detail = r->item[first + i].name;
+        s = calibrate_want(r, &r->item[first + i], &want[i], e);
     }
     if (!s) s = st_calibration_pass(c, r->item[first].layer, want, n, advance, e);
     for (int i = 0; i < n && !s; i++)
@@ -121,7 +152,8 @@ static st_status calibrate_items(st_calibration *c, st_decompose_run *r, int64_t
     if (!s) s = st_decompose_range(r, first, last, e);
     for (int i = 0; i < n; i++) {
         free(want[i].cov);
-        r->item[first + i].in_cov = r->item[first + i].in_mean = NULL;
+        st_decompose_item *x = &r->item[first + i];
+        x->in_cov = x->in_mean = x->in_cross = x->was_cov = x->was_mean = NULL;
     }
     free(want);
     return s;
@@ -201,11 +233,12 @@ static st_status calibrate_layers(st_calibration *c, st_decompose_run *r, st_err
 st_status st_calibrate_all(st_decompose_run *r, st_err *e)
 {
     st_calibration c = {0};
-    st_status s = st_calibration_open(&c, r->from, r->flat, r->o->ids, r->o->nids, e);
+    st_status s =
+        st_calibration_open(&c, r->from, r->flat, r->o->ids, r->o->nids, r->o->sequential, e);
     if (!s) {
         st_log(ST_LOG_INFO, "calibration: %lld tokens in sequences of %lld, %.1f MiB kept of them",
                (long long)(c.sequences * c.len), (long long)c.len,
-               (double)st_bytes(c.hidden) / 1048576.0);
+               (double)(st_bytes(c.now.hidden) + st_bytes(c.was.hidden)) / 1048576.0);
         s = calibrate_layers(&c, r, e);
     }
     st_calibration_close(&c);
@@ -252,10 +285,10 @@ st_status st_calibrate_squares(const st_model *m, const float *flat, const int32
 {
     st_calibration c = {0};
     *out = NULL;
-    st_status s = st_calibration_open(&c, m, flat, ids, n, e);
+    st_status s = st_calibration_open(&c, m, flat, ids, n, false, e);
     calibrate_units u = {.suffix = suffix, .layers = c.layers};
     c.total = c.layers * c.sequences * c.len;
-    if (!s) st_model_tap(c.m, calibrate_square, &u);
+    if (!s) st_model_tap(c.now.m, calibrate_square, &u);
     for (; u.layer < c.layers && !s; u.layer++) {
         c.detail = suffix;
         s = st_calibration_pass(&c, u.layer, NULL, 0, true, e);

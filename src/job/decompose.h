@@ -16,8 +16,10 @@ typedef struct {
     int64_t layer, place;
     const float *in_cov, *out_weight;
     const float *in_mean; /* the bias takes what W' loses of it; in_cov is then about it */
+    /* sequential: E[h^T x], E[h^T h] and E[h] of the rows h that W was fed where W' is fed x */
+    const float *in_cross, *was_cov, *was_mean;
     st_fit fit;
-    double output_error; /* of the outputs on the text, relative; NAN: not known */
+    double output_error; /* |W h - W' x| on the text, relative to |W h|; NAN: not known */
     double seconds;
 } st_decompose_item;
 

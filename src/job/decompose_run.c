@@ -53,33 +53,67 @@ st_tensor st_decompose_bias(const st_model *m, const float *flat, const char *ma
 
 /* ---- one matrix ----------------------------------------------------------------------------- */
 
-/* error: what is lost of the outputs on the text that in_cov is of, sqrt of
- * trace((W - W') C (W - W')^T) / trace(W C W^T); bias += (W - W') in_mean. */
+/* trace(w c v^T) of w, v (out, in), c (in, in). NAN: out of memory. */
+static double decompose_inner(const st_decompose_item *x, const float *w, const float *v,
+                              const float *c)
+{
+    int64_t in = x->to.in;
+    double *wide = st_calloc(in * in, sizeof *wide);
+    for (int64_t i = 0; i < in * in && wide; i++)
+        wide[i] = (double)c[i];
+    double sum = wide ? st_inner_under(w, v, x->to.out, in, wide) : (double)NAN;
+    free(wide);
+    return sum;
+}
+
+/* What the outputs err on the text that the statistics are of, relative: the root of
+ * trace((W - W') C (W - W')^T) / trace(W C W^T), or, W being fed h and W' x, of E|W h - W' x|^2 /
+ * E|W h|^2. w and v: W and W'. */
+static st_status decompose_error(st_decompose_item *x, const float *w, const float *v, st_err *e)
+{
+    int64_t n = x->to.in * x->to.out;
+    double all, lost;
+    if (x->in_cross) {
+        all = decompose_inner(x, w, w, x->was_cov);
+        lost =
+            all - 2.0 * decompose_inner(x, w, v, x->in_cross) + decompose_inner(x, v, v, x->in_cov);
+    } else {
+        float *d = st_calloc(n, sizeof *d);
+        for (int64_t i = 0; i < n && d; i++)
+            d[i] = w[i] - v[i];
+        all = decompose_inner(x, w, w, x->in_cov);
+        lost = d ? decompose_inner(x, d, d, x->in_cov) : (double)NAN;
+        free(d);
+    }
+    if (isnan(all) || isnan(lost)) ST_FAIL(e, ST_ENOMEM, "out of memory");
+    x->output_error = all > 0.0 ? sqrt(fmax(lost, 0.0) / all) : 0.0;
+    return ST_OK;
+}
+
+/* bias += W E[h] - W' E[x]. */
+static void decompose_mean(const st_decompose_item *x, const float *w, const float *v, float *bias)
+{
+    int64_t in = x->to.in;
+    const float *was = x->was_mean ? x->was_mean : x->in_mean;
+    for (int64_t o = 0; o < x->to.out && bias && x->in_mean; o++) {
+        double sum = 0.0;
+        for (int64_t i = 0; i < in; i++) {
+            sum += (double)w[o * in + i] * (double)was[i];
+            sum -= (double)v[o * in + i] * (double)x->in_mean[i];
+        }
+        bias[o] += (float)sum;
+    }
+}
+
 static st_status decompose_outputs(st_decompose_item *x, const float *w, const st_theta *t,
                                    st_tensor bias, st_err *e)
 {
     int64_t in = x->to.in, out = x->to.out;
-    double *c = st_calloc(in * in, sizeof *c);
     float *v = st_calloc(in * out, sizeof *v);
-    st_status s = ST_OK;
-    if (!c || !v) s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "out of memory");
-    if (!s) s = st_map_expand(&x->to, t, st_view2(v, ST_F32, out, in), e);
-    for (int64_t i = 0; i < in * in && !s; i++)
-        c[i] = (double)x->in_cov[i];
-    for (int64_t i = 0; i < in * out && !s; i++)
-        v[i] = w[i] - v[i];
-    if (!s) {
-        double all = st_norm_under(w, out, in, c), lost = st_norm_under(v, out, in, c);
-        x->output_error = all > 0.0 ? sqrt(fmax(lost, 0.0) / all) : 0.0;
-    }
-    float *b = bias.data;
-    for (int64_t o = 0; o < out && !s && b && x->in_mean; o++) {
-        double sum = 0.0;
-        for (int64_t i = 0; i < in; i++)
-            sum += (double)v[o * in + i] * (double)x->in_mean[i];
-        b[o] += (float)sum;
-    }
-    free(c);
+    if (!v) ST_FAIL(e, ST_ENOMEM, "out of memory");
+    st_status s = st_map_expand(&x->to, t, st_view2(v, ST_F32, out, in), e);
+    if (!s) s = decompose_error(x, w, v, e);
+    if (!s) decompose_mean(x, w, v, bias.data);
     free(v);
     return s;
 }
@@ -102,6 +136,7 @@ static st_status decompose_one(const st_decompose_run *r, st_decompose_item *x, 
                            .std = x->std,
                            .name = x->name,
                            .in_cov = x->in_cov,
+                           .in_cross = x->in_cross,
                            .out_weight = x->out_weight};
     if (!s && !dense) s = st_map_expand(&x->from, &old, source, e);
     if (!s) s = st_map_start(&x->to, &x->start, source, &new, &how, &x->fit, e);

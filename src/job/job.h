@@ -319,8 +319,9 @@ typedef struct {
     /* Calibration: `weights` names a text (documents as st_docs reads them, through the model's
      * tokenizer), a shard of tokens or a folder of prepared data; at most `calibrate_tokens` (0:
      * 131072) of it say what the matrices' inputs are like, and each matrix is chosen by the error
-     * of its outputs. `sequential`: those before a matrix are replaced before its inputs are looked
-     * at. st_decompose_weights takes the tokens themselves. */
+     * of its outputs. `sequential`: matrix after matrix, each fed by those already replaced and
+     * fitted to the outputs of the model as it was. st_decompose_weights takes the tokens
+     * themselves. */
     const char *weights, *field; /* field of JSON lines; NULL: "text" */
     int64_t calibrate_tokens;
     bool sequential;

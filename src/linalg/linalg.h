@@ -43,8 +43,8 @@ void st_lower_times(const double *l, int64_t n, double *b, int64_t m);    /* b (
 void st_lower_over(const double *l, int64_t n, double *b, int64_t m);     /* b (m, n) <- b L^-1 */
 void st_lower_left_t(const double *l, int64_t n, double *b, int64_t m);   /* b (n, m) <- L^-T b */
 void st_cholesky_solve(const double *l, int64_t n, double *b, int64_t m); /* (L L^T)^-1 b, (n, m) */
-/* trace(w c w^T), the squared norm of w (m, n) under the symmetric c (n, n); NAN out of memory. */
-double st_norm_under(const float *w, int64_t m, int64_t n, const double *c);
+/* trace(w c v^T) of w, v (m, n) and c (n, n); NAN out of memory. */
+double st_inner_under(const float *w, const float *v, int64_t m, int64_t n, const double *c);
 
 /* The permutation that maximises sum_j gain[row_of[j], j] over gain (n, n), n > 0: row_of[j] is the
  * row that column j gets. Exact but for rounding (float64 sums). About n^2 to n^3 steps. ST_EINTR

@@ -9,7 +9,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-enum { NORM_ROWS = 256 }; /* of w that st_norm_under widens at a time */
+enum { INNER_ROWS = 256 }; /* of w that st_inner_under widens at a time */
 
 void st_product_run(const st_product *p)
 {
@@ -66,9 +66,9 @@ void st_cholesky_solve(const double *l, int64_t n, double *b, int64_t m)
     st_lower_left_t(l, n, b, m);
 }
 
-double st_norm_under(const float *w, int64_t m, int64_t n, const double *c)
+double st_inner_under(const float *w, const float *v, int64_t m, int64_t n, const double *c)
 {
-    int64_t most = m < NORM_ROWS ? m : NORM_ROWS;
+    int64_t most = m < INNER_ROWS ? m : INNER_ROWS;
     double *wide = st_calloc(2 * most * n, sizeof *wide), sum = wide ? 0.0 : (double)NAN;
     for (int64_t at = 0; at < m && wide; at += most) {
         int64_t rows = m - at < most ? m - at : most;
@@ -77,7 +77,7 @@ double st_norm_under(const float *w, int64_t m, int64_t n, const double *c)
             wide[i] = (double)w[at * n + i];
         st_product_run(&(st_product){.m = rows, .n = n, .k = n, .a = wide, .b = c, .c = product});
         for (int64_t i = 0; i < rows * n; i++)
-            sum += wide[i] * product[i];
+            sum += (double)v[at * n + i] * product[i];
     }
     free(wide);
     return sum;

@@ -73,7 +73,7 @@ static void hand_tap(void *ctx, st_stream *q, const char *matrix, st_tensor x)
     }
 }
 
-static void hand_run(const tiny *t, st_model *m, float *flat, hand *h)
+static void hand_pass(const tiny *t, st_model *m, float *flat, st_tap_fn *tap, void *ctx)
 {
     st_err e = {0};
     st_stream *q = NULL;
@@ -81,7 +81,7 @@ static void hand_run(const tiny *t, st_model *m, float *flat, hand *h)
     assert_ok(st_stream_open(&q, "ref", 0, &e), &e);
     assert_ok(st_device_arena(q, 1 << 24, &tmp, &e), &e);
     st_model_bind(m, st_view1(flat, ST_F32, st_model_elements(m)), (st_tensor){0});
-    st_model_tap(m, hand_tap, h);
+    st_model_tap(m, tap, ctx);
     float loss[LEN];
     for (int i = 0; i + LEN <= t->n; i += LEN) {
         st_tensor ids = st_view1((int32_t *)(uintptr_t)(t->ids + i), ST_I32, LEN);
@@ -95,6 +95,11 @@ static void hand_run(const tiny *t, st_model *m, float *flat, hand *h)
     st_model_bind(m, (st_tensor){0}, (st_tensor){0});
     st_device_arena_close(q, &tmp);
     st_stream_close(q);
+}
+
+static void hand_run(const tiny *t, st_model *m, float *flat, hand *h)
+{
+    hand_pass(t, m, flat, hand_tap, h);
     for (int i = 0; i < WIDE * WIDE; i++)
         h->sum[i] /= t->n / LEN * LEN;
     for (int i = 0; i < WIDE; i++)
@@ -119,7 +124,7 @@ static void covariances_are_right(void **state)
     tiny_open(&t, INNER);
     st_err e = {0};
     st_calibration c = {0};
-    assert_ok(st_calibration_open(&c, t.m, t.flat, t.ids, TOKENS, &e), &e);
+    assert_ok(st_calibration_open(&c, t.m, t.flat, t.ids, TOKENS, false, &e), &e);
     assert_int_equal(c.sequences, 300);
     for (int layer = 0; layer <= LAYERS; layer++) {
         static const char *const places[] = {"attn.c_attn", "attn.c_proj", "mlp.c_fc",
@@ -131,8 +136,10 @@ static void covariances_are_right(void **state)
             snprintf(name[i], sizeof name[i], "h.%d.%s", layer, places[i]);
             if (layer == LAYERS) strcpy(name[i], "lm_head");
             int64_t in = i == 3 ? INNER : WIDTH;
-            want[i] = (st_calibration_want){name[i], in, st_calloc(in * in, sizeof(float)),
-                                            st_calloc(in, sizeof(float))};
+            want[i] = (st_calibration_want){.name = name[i],
+                                            .in = in,
+                                            .cov = st_calloc(in * in, sizeof(float)),
+                                            .mean = st_calloc(in, sizeof(float))};
         }
         /* without moving on, then moving on: the same */
         for (int advance = 0; advance < 2; advance++) {
@@ -163,10 +170,10 @@ static void wide_matrices_are_right(void **state)
     t.n = 8 * LEN;
     st_err e = {0};
     st_calibration c = {0};
-    st_calibration_want want = {"h.0.mlp.c_proj", WIDE, st_calloc(WIDE * WIDE, sizeof(float)),
-                                NULL};
+    st_calibration_want want = {
+        .name = "h.0.mlp.c_proj", .in = WIDE, .cov = st_calloc(WIDE * WIDE, sizeof(float))};
     hand *h = hand_new(want.name);
-    assert_ok(st_calibration_open(&c, t.m, t.flat, t.ids, t.n, &e), &e);
+    assert_ok(st_calibration_open(&c, t.m, t.flat, t.ids, t.n, false, &e), &e);
     assert_ok(st_calibration_pass(&c, 0, &want, 1, false, &e), &e);
     hand_run(&t, t.m, t.flat, h);
     assert_cov(want.cov, h->sum, WIDE, want.name);
@@ -309,48 +316,150 @@ static void outputs_err_less_and_the_report_says_how_much(void **state)
     tiny_close(&t);
 }
 
-/* Sequential: what h.0.mlp.c_proj is fitted to is what comes out of the replaced c_fc. */
-static void sequential_sees_what_was_replaced(void **state)
+/* Every row that a matrix is fed, (TOKENS, in). */
+typedef struct {
+    const char *name;
+    float *row;
+    int64_t n;
+} hand_rows;
+
+static void hand_rows_tap(void *ctx, st_stream *q, const char *matrix, st_tensor x)
+{
+    hand_rows *h = ctx;
+    (void)q;
+    if (strcmp(matrix, h->name) != 0) return;
+    memcpy(h->row + h->n * x.dim[1], x.data, st_bytes(x));
+    h->n += x.dim[0];
+}
+
+static hand_rows rows_of(const tiny *t, st_model *m, float *flat, const char *name)
+{
+    hand_rows h = {name, st_calloc(TOKENS * INNER, sizeof(float)), 0};
+    hand_pass(t, m, flat, hand_rows_tap, &h);
+    return h;
+}
+
+/* E[(a - E a)^T (b - E b)], (in, in); without `about` E[a^T b]. */
+static float *moments(const hand_rows *a, const hand_rows *b, int64_t in, bool about)
+{
+    float *c = st_calloc(in * in, sizeof *c);
+    for (int64_t i = 0; i < in * in; i++) {
+        double both = 0, one = 0, two = 0;
+        for (int64_t r = 0; r < a->n; r++) {
+            double x = (double)a->row[r * in + i / in], y = (double)b->row[r * in + i % in];
+            both += x * y;
+            one += x;
+            two += y;
+        }
+        double n = (double)a->n;
+        c[i] = (float)(both / n - (about ? one / n * (two / n) : 0));
+    }
+    return c;
+}
+
+/* Root of E|W h + b - W' x - b'|^2 over E|W h|^2, or with the bias fitted its variation; row by
+ * row. */
+static double paired_error(const tiny *t, const made *d, const hand_rows *h, const hand_rows *x,
+                           const float *v, bool fit)
+{
+    const float *w = st_decompose_theta(t->m, t->flat, h->name).p[0].data;
+    const float *b0 = st_decompose_bias(t->m, t->flat, h->name).data;
+    const float *b1 = st_decompose_bias(d->m, d->flat, h->name).data;
+    double all = 0, lost = 0, n = (double)h->n;
+    for (int64_t o = 0; o < WIDTH; o++) {
+        double mean = 0, square = 0;
+        for (int64_t r = 0; r < h->n; r++) {
+            double y = 0, z = 0;
+            for (int64_t i = 0; i < INNER; i++) {
+                y += (double)w[o * INNER + i] * (double)h->row[r * INNER + i];
+                z += (double)v[o * INNER + i] * (double)x->row[r * INNER + i];
+            }
+            lost += pow(y + (double)b0[o] - z - (double)b1[o], 2);
+            square += y * y;
+            mean += y / n;
+        }
+        all += square - (fit ? n * mean * mean : 0);
+    }
+    return sqrt(lost / all);
+}
+
+/* Sequential: h.0.mlp.c_proj is fed what comes out of the replaced c_fc, and fitted to what it gave
+ * when it was fed by the old one. */
+static void sequential_fits_the_old_outputs(void **state)
+{
+    (void)state;
+    tiny t;
+    tiny_open(&t, INNER);
+    for (int fit = 0; fit < 2; fit++) {
+        st_err e = {0};
+        st_decompose_opts o = {MAPS("h.0.mlp.c_fc=lowrank:rank=3"), .fit_bias = fit};
+        made first = make(&t, o, true);
+        st_decompose_opts seq = {MAPS("h.0.mlp.*=lowrank:rank=3"), .sequential = true,
+                                 .fit_bias = fit};
+        made both = make(&t, seq, true);
+        hand_rows h = rows_of(&t, t.m, t.flat, "h.0.mlp.c_proj");
+        hand_rows x = rows_of(&t, first.m, first.flat, "h.0.mlp.c_proj");
+        float *cov = moments(&x, &x, INNER, fit), *cross = moments(&h, &x, INNER, fit);
+        st_spec s;
+        st_start start;
+        assert_ok(st_spec_parse(&s, "lowrank:rank=3", INNER, WIDTH, &e), &e);
+        assert_ok(st_start_parse(&start, &s, NULL, &e), &e);
+        st_theta got = st_decompose_theta(both.m, both.flat, h.name), want = {0};
+        for (int i = 0; i < 2; i++) {
+            want.p[i] = got.p[i];
+            want.p[i].data = st_calloc(st_numel(got.p[i]), sizeof(float));
+        }
+        st_project_opts how = {.in_cov = cov, .in_cross = cross};
+        st_tensor w = st_decompose_theta(t.m, t.flat, h.name).p[0];
+        assert_ok(st_map_start(&s, &start, w, &want, &how, NULL, &e), &e);
+        float a[INNER * WIDTH], b[INNER * WIDTH];
+        assert_ok(st_map_expand(&s, &got, st_view2(a, ST_F32, WIDTH, INNER), &e), &e);
+        assert_ok(st_map_expand(&s, &want, st_view2(b, ST_F32, WIDTH, INNER), &e), &e);
+        double top = 0, off = 0;
+        for (int i = 0; i < INNER * WIDTH; i++) {
+            top = fmax(top, fabs((double)b[i]));
+            off = fmax(off, fabs((double)a[i] - (double)b[i]));
+        }
+        if (!(off <= 1e-3 * top)) fail_msg("off by %.3g of %.3g", off, top);
+        double is = row_number(both.rows, h.name, "output_error");
+        double by_hand = paired_error(&t, &both, &h, &x, a, fit);
+        if (!(fabs(is - by_hand) < 1e-4)) fail_msg("output_error %.6g, by hand %.6g", is, by_hand);
+        free(h.row), free(x.row), free(cov), free(cross);
+        for (int i = 0; i < 2; i++)
+            free(want.p[i].data);
+        unmake(&first);
+        unmake(&both);
+    }
+    tiny_close(&t);
+}
+
+/* Beside itself a model sees itself: X = C. More than one piece of the text, and the head. */
+static void nothing_replaced_is_the_same_text(void **state)
 {
     (void)state;
     tiny t;
     tiny_open(&t, INNER);
     st_err e = {0};
-    made first =
-        make(&t, (st_decompose_opts){MAPS("h.0.mlp.c_fc=lowrank:rank=3"), .fit_bias = true}, true);
-    made both = make(
-        &t,
-        (st_decompose_opts){MAPS("h.0.mlp.*=lowrank:rank=3"), .sequential = true, .fit_bias = true},
-        true);
-    hand *h = hand_new("h.0.mlp.c_proj");
-    hand_run(&t, first.m, first.flat, h);
-    float cov[INNER * INNER];
-    for (int i = 0; i < INNER * INNER; i++)
-        cov[i] = (float)(h->sum[i] - h->mean[i / INNER] * h->mean[i % INNER]);
-    st_spec s;
-    assert_ok(st_spec_parse(&s, "lowrank:rank=3", INNER, WIDTH, &e), &e);
-    st_theta got = st_decompose_theta(both.m, both.flat, h->name), want = {0};
-    for (int i = 0; i < 2; i++) {
-        want.p[i] = got.p[i];
-        want.p[i].data = st_calloc(st_numel(got.p[i]), sizeof(float));
+    st_calibration c = {0};
+    assert_ok(st_calibration_open(&c, t.m, t.flat, t.ids, TOKENS, true, &e), &e);
+    for (int layer = 0; layer <= LAYERS; layer++) {
+        char name[32];
+        snprintf(name, sizeof name, layer < LAYERS ? "h.%d.mlp.c_fc" : "lm_head", layer);
+        float m[3][WIDTH * WIDTH], mean[2][WIDTH];
+        st_calibration_want want = {.name = name,
+                                    .in = WIDTH,
+                                    .cov = m[0],
+                                    .mean = mean[0],
+                                    .cross = m[1],
+                                    .was_cov = m[2],
+                                    .was_mean = mean[1]};
+        assert_ok(st_calibration_pass(&c, layer, &want, 1, layer < LAYERS, &e), &e);
+        assert_memory_equal(m[0], m[2], sizeof m[0]);
+        assert_memory_equal(mean[0], mean[1], sizeof mean[0]);
+        for (int i = 0; i < WIDTH * WIDTH; i++)
+            assert_true(fabs((double)m[0][i] - (double)m[1][i]) <= 1e-5 * (double)m[0][0]);
     }
-    st_project_opts how = {.in_cov = cov};
-    assert_ok(s.type->project(&s, st_decompose_theta(t.m, t.flat, h->name).p[0], &want, &how, &e),
-              &e);
-    float a[INNER * WIDTH], b[INNER * WIDTH];
-    assert_ok(st_map_expand(&s, &got, st_view2(a, ST_F32, WIDTH, INNER), &e), &e);
-    assert_ok(st_map_expand(&s, &want, st_view2(b, ST_F32, WIDTH, INNER), &e), &e);
-    double top = 0, off = 0;
-    for (int i = 0; i < INNER * WIDTH; i++) {
-        top = fmax(top, fabs((double)b[i]));
-        off = fmax(off, fabs((double)a[i] - (double)b[i]));
-    }
-    if (!(off <= 1e-3 * top)) fail_msg("off by %.3g of %.3g", off, top);
-    free(h);
-    for (int i = 0; i < 2; i++)
-        free(want.p[i].data);
-    unmake(&first);
-    unmake(&both);
+    st_calibration_close(&c);
     tiny_close(&t);
 }
 
@@ -424,13 +533,13 @@ static void foreign_ids_are_refused(void **state)
     st_err e = {0};
     st_calibration c = {0};
     t.ids[7] = VOCAB;
-    assert_st(st_calibration_open(&c, t.m, t.flat, t.ids, TOKENS, &e), ST_EFORMAT, &e);
+    assert_st(st_calibration_open(&c, t.m, t.flat, t.ids, TOKENS, false, &e), ST_EFORMAT, &e);
     assert_says(&e, "token 7 is id 30");
     st_calibration_close(&c);
-    assert_st(st_calibration_open(&c, t.m, t.flat, t.ids, 0, &e), ST_EARG, &e);
+    assert_st(st_calibration_open(&c, t.m, t.flat, t.ids, 0, false, &e), ST_EARG, &e);
     st_calibration_close(&c);
     /* fewer tokens than the context are one short sequence */
-    assert_ok(st_calibration_open(&c, t.m, t.flat, t.ids, 3, &e), &e);
+    assert_ok(st_calibration_open(&c, t.m, t.flat, t.ids, 3, false, &e), &e);
     assert_int_equal(c.len, 3);
     st_calibration_close(&c);
     tiny_close(&t);
@@ -443,7 +552,8 @@ int main(void)
         cmocka_unit_test(wide_matrices_are_right),
         cmocka_unit_test(hidden_units_are_the_diagonal),
         cmocka_unit_test(outputs_err_less_and_the_report_says_how_much),
-        cmocka_unit_test(sequential_sees_what_was_replaced),
+        cmocka_unit_test(sequential_fits_the_old_outputs),
+        cmocka_unit_test(nothing_replaced_is_the_same_text),
         cmocka_unit_test(frequent_tokens_come_closer),
         cmocka_unit_test(shards_are_read_all_over),
         cmocka_unit_test(foreign_ids_are_refused),
