@@ -2,6 +2,7 @@
  * from its config.json. */
 /* SPDX-License-Identifier: MIT */
 #include "job/job.h"
+#include "job/spread.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -41,20 +42,44 @@ st_status st_fresh_config(json_t **out, const char *name, st_err *e)
             name, near ? " (did you mean " : "", near ? near : "", near ? "?)" : "");
 }
 
-struct fresh_fill {
+typedef struct {
+    const st_model *m;
     uint64_t seed;
     float *flat;
-};
+    int64_t want, at; /* parameter number `want`, counted by `at` */
+} fresh_fill;
+
+static void fresh_count(void *ctx, const st_param *p)
+{
+    (void)p;
+    ++*(int64_t *)ctx;
+}
 
 static void fresh_param(void *ctx, const st_param *p)
 {
-    struct fresh_fill *f = ctx;
+    fresh_fill *f = ctx;
+    if (f->at++ != f->want) return;
     st_normal_fill(f->flat + p->offset, st_numel(p->w), p->init_mean, p->init_std, f->seed,
                    st_hash_name(p->name));
 }
 
-void st_fresh_weights(const st_model *m, uint64_t seed, float *flat)
+static st_status fresh_piece(void *ctx, int64_t i, st_err *e)
 {
-    memset(flat, 0, (size_t)st_model_elements(m) * sizeof *flat); /* padding too */
-    st_model_params(m, fresh_param, &(struct fresh_fill){seed, flat});
+    fresh_fill f = *(const fresh_fill *)ctx;
+    (void)e;
+    f.want = i;
+    st_model_params(f.m, fresh_param, &f);
+    return ST_OK;
+}
+
+st_status st_fresh_weights(const st_model *m, uint64_t seed, float *flat, st_err *e)
+{
+    int64_t n = 0;
+    st_model_params(m, fresh_count, &n);
+    return st_spread(&(st_spread_args){.what = "init",
+                                       .unit = "tensors",
+                                       .n = n,
+                                       .work = fresh_piece,
+                                       .ctx = &(fresh_fill){.m = m, .seed = seed, .flat = flat}},
+                     e);
 }

@@ -82,8 +82,9 @@ st_status st_fresh_config(json_t **out, const char *name, st_err *e);
 /* Names that st_fresh_config knows, NULL-terminated. */
 extern const char *const st_fresh_names[];
 /* Initial weights: every parameter from its own stream (seed, hash of its name), so that a model
- * with another map differs only where the map does. flat: host F32, st_model_elements. */
-void st_fresh_weights(const st_model *m, uint64_t seed, float *flat);
+ * with another map differs only where the map does. flat: host F32, st_model_elements, zeroed
+ * (padding stays). ST_EINTR after Ctrl-C. */
+st_status st_fresh_weights(const st_model *m, uint64_t seed, float *flat, st_err *e);
 
 /* ---- config (settings.c, config.c): YAML + overrides -> checked settings -------------------- */
 

@@ -327,6 +327,26 @@ PY
     [ "$code" = 130 ]
 }
 
+@test "init: Ctrl-C ends it while weights are drawn" {
+    # 1.6 billion weights: half a minute of two processors and 6 GiB, of which little is touched
+    echo '{"model_type": "gpt2", "vocab_size": 32, "n_positions": 16, "n_embd": 1024, "n_layer": 128,
+           "n_head": 16}' >"$BATS_TEST_TMPDIR/large.json"
+    python3 - "$STRUT" "$BATS_TEST_TMPDIR" <<'PY'
+import os, signal, subprocess, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
+p = subprocess.Popen([sys.argv[1], "init", sys.argv[2] + "/large.json", sys.argv[2] + "/large"],
+                     stderr=subprocess.PIPE)
+time.sleep(1)
+start = time.monotonic()
+p.send_signal(signal.SIGINT)
+err = p.communicate(timeout=300)[1]
+assert p.returncode == 130, p.returncode
+assert b"interrupted; nothing was written" in err, err
+assert time.monotonic() - start < 5
+assert os.listdir(sys.argv[2]) == ["large.json"], os.listdir(sys.argv[2])
+PY
+}
+
 @test "progress: redrawn on a terminal, plain lines in a log, nothing with --quiet" {
     unset CI NO_COLOR
     cat >"$BATS_TEST_TMPDIR/terminal.py" <<'PY'

@@ -29,7 +29,7 @@ static void tiny_open(tiny *t, int inner)
     assert_ok(st_model_open(&t->m, config, &e), &e);
     json_decref(config);
     t->flat = st_calloc(st_model_elements(t->m), sizeof *t->flat);
-    st_fresh_weights(t->m, 5, t->flat);
+    assert_int_equal(st_fresh_weights(t->m, 5, t->flat, NULL), ST_OK);
     st_rng rng = {.seed = 3};
     for (int i = 0; i < TOKENS; i++) {
         uint64_t a = st_rng_below(&rng, VOCAB), b = st_rng_below(&rng, VOCAB);

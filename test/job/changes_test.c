@@ -60,7 +60,7 @@ static toy toy_open(void)
     assert_ok(st_model_open(&t.m, config, &e), &e);
     json_decref(config);
     t.flat = st_calloc(st_model_elements(t.m), sizeof *t.flat);
-    st_fresh_weights(t.m, 5, t.flat);
+    assert_int_equal(st_fresh_weights(t.m, 5, t.flat, NULL), ST_OK);
     float size[INNER], *fc = toy_tensor(&t, "h.0.mlp.c_fc.weight");
     st_normal_fill(size, INNER, 0.0f, 0.7f, 1, 1);
     for (int64_t i = 0; i < INNER * WIDTH; i++)

@@ -24,7 +24,7 @@ static tiny_model tiny_open(const char *maps)
     assert_ok(st_model_open(&t.m, config, &e), &e);
     json_decref(config);
     t.flat = st_calloc(st_model_elements(t.m), sizeof *t.flat);
-    st_fresh_weights(t.m, 5, t.flat);
+    assert_int_equal(st_fresh_weights(t.m, 5, t.flat, NULL), ST_OK);
     return t;
 }
 

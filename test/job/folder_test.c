@@ -151,7 +151,7 @@ static float *structured(st_model **m)
     assert_ok(st_model_open(m, config, &e), &e);
     json_decref(config);
     float *flat = calloc((size_t)st_model_elements(*m), sizeof *flat);
-    st_fresh_weights(*m, 7, flat);
+    assert_int_equal(st_fresh_weights(*m, 7, flat, NULL), ST_OK);
     return flat;
 }
 

@@ -142,7 +142,7 @@ static int tiny_open(void **state)
     int64_t n = st_model_elements(tiny.m);
     assert_ok(st_device_arena(tiny.q, (size_t)n * 4 + 64, &tiny.weights, &e), &e);
     st_tensor flat = st_take1(&tiny.weights, ST_F32, n);
-    st_fresh_weights(tiny.m, 19, flat.data);
+    assert_int_equal(st_fresh_weights(tiny.m, 19, flat.data, NULL), ST_OK);
     st_model_bind(tiny.m, flat, (st_tensor){0});
     assert_ok(st_device_arena(tiny.q, 1 << 24, &tiny.scratch, &e), &e);
     return 0;
