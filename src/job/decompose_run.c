@@ -140,6 +140,13 @@ static st_status decompose_one(const st_decompose_run *r, st_decompose_item *x, 
                            .out_weight = x->out_weight};
     if (!s && !dense) s = st_map_expand(&x->from, &old, source, e);
     if (!s) s = st_map_start(&x->to, &x->start, source, &new, &how, &x->fit, e);
+    if (!s && !(isfinite(x->fit.total) && isfinite(x->fit.lost))) {
+        s = st_fail(
+            e, ST_EARG, __FILE__, __LINE__,
+            "|W|^2 = %g becomes a matrix at a squared distance of %g: numbers too large for "
+            "float32; choose another --init or smaller --scalars",
+            x->fit.total, x->fit.lost);
+    }
     if (!s && x->in_cov) {
         st_tensor bias = st_decompose_bias(r->to, r->to_flat, x->name);
         s = decompose_outputs(x, source.data, &new, bias, e);

@@ -13,6 +13,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "linalg/linalg.h"
 #include "map/kron.h"
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 
@@ -45,6 +46,11 @@ static st_status kron_set_scalars(const kron_size *z, const st_theta *t, const s
                 "scalars=1",
                 (long long)how->nscalars, (long long)z->f,
                 z->scalars ? "" : " without learned scalars");
+    }
+    for (int64_t f = 0; given && f < z->f; f++) {
+        if (fabs(how->scalars[f]) <= (double)FLT_MAX) continue;
+        ST_FAIL(e, ST_EARG, "kron: scalar %g of term %lld; float32 holds up to %g", how->scalars[f],
+                (long long)f, (double)FLT_MAX);
     }
     for (int64_t f = 0; z->scalars && f < z->f; f++)
         ((float *)t->p[KRON_S].data)[f] = given ? (float)how->scalars[f] : 1.0f;

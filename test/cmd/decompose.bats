@@ -81,6 +81,15 @@ PY
     [ ! -e "$DIR/s2" ]
     apart "$STRUT" decompose "$DIR/wide" "$DIR/s2" -p krony-92m-4s --scalars 1,x
     [[ $err == *'"x" is not a number'* ]]
+    apart "$STRUT" decompose "$DIR/wide" "$DIR/s2" -p krony-92m-4s --scalars 1e39,1,1,1
+    [ "$code" = 1 ]
+    [[ $err == *"scalar 1e+39 of term 0; float32 holds up to"* ]]
+    # finite, but what comes of it is not
+    apart "$STRUT" decompose "$DIR/wide" "$DIR/s2" -p krony-92m-4s --scalars 3e38,3e38,3e38,3e38 \
+        --init prune:second=1000000
+    [ "$code" = 1 ]
+    [[ $err == *"numbers too large for float32"* ]]
+    [ ! -e "$DIR/s2" ]
     apart "$STRUT" decompose "$DIR/wide" "$DIR/g" -p krony-81m --gauge balanced --json
     check 'all(abs(m["energy"] - 0.25) < 0.01 for m in r["matrices"])'
 }
