@@ -99,8 +99,8 @@ static void progress_text(const st_progress *p, double now, char line[PROGRESS_L
                    : snprintf(s, (size_t)(end - s), " %s of %s %s", cmd_count(p->done).s,
                               cmd_count(p->total).s, p->unit);
     } else {
-        s += snprintf(s, (size_t)(end - s), " %s %s",
-                      bytes ? cmd_bytes(p->done).s : cmd_count(p->done).s, bytes ? "" : p->unit);
+        s += bytes ? snprintf(s, (size_t)(end - s), " %s", cmd_bytes(p->done).s)
+                   : snprintf(s, (size_t)(end - s), " %s %s", cmd_count(p->done).s, p->unit);
     }
     double speed = progress_speed(p, now);
     if (p->last) {
