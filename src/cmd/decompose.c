@@ -167,6 +167,11 @@ static st_status decompose_run(const cmd_args *a, json_t **result, st_err *e)
         s = st_fail(e, ST_EARG, __FILE__, __LINE__,
                     "--%s looks at a matrix's inputs; give --weights TEXT as well",
                     o.sequential ? "sequential" : "fit-bias");
+    if (!s && !o.weights && (cmd_has(a, "calibrate-tokens") || cmd_has(a, "field"))) {
+        s = st_fail(e, ST_EARG, __FILE__, __LINE__,
+                    "--%s is about a text; give --weights TEXT as well",
+                    cmd_has(a, "field") ? "field" : "calibrate-tokens");
+    }
     if (!s) s = st_decompose(a->word[0], a->word[1], &o, result, e);
     free(scalars);
     free(init);

@@ -84,6 +84,9 @@ PY
     apart "$STRUT" decompose "$DIR/wide" "$DIR/s2" -p krony-92m-4s --scalars 1e39,1,1,1
     [ "$code" = 1 ]
     [[ $err == *"scalar 1e+39 of term 0; float32 holds up to"* ]]
+    apart "$STRUT" decompose "$DIR/wide" "$DIR/s2" -p krony-81m --calibrate-tokens 100
+    [ "$code" = 1 ]
+    [[ $err == *"--calibrate-tokens is about a text; give --weights TEXT as well"* ]]
     # finite, but what comes of it is not
     apart "$STRUT" decompose "$DIR/wide" "$DIR/s2" -p krony-92m-4s --scalars 3e38,3e38,3e38,3e38 \
         --init prune:second=1000000
