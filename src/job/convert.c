@@ -111,7 +111,7 @@ static void convert_structured(void *ctx, const char *name, const st_spec *spec)
 static st_status convert_expand(st_conversion *c, bool table)
 {
     static const char *const all[] = {"wte=dense", "*=dense"};
-    st_decompose_opts o = {.maps = all, .nmaps = table ? 1 : 2};
+    st_decompose_opts o = {.maps = all, .nmaps = table ? 1 : 2, .what = "expand"};
     struct convert_walk w = {.names = c->dense, .table = table};
     st_model *to = NULL;
     float *flat = NULL;

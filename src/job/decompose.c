@@ -232,11 +232,13 @@ static st_status decompose_text(const st_decompose_opts *given, const st_model *
     *o = *given;
     if (!given->weights) return ST_OK;
     int64_t limit = given->calibrate_tokens ? given->calibrate_tokens : DECOMPOSE_TOKENS;
-    if (limit < 1) ST_FAIL(e, ST_EARG, "calibration: %lld tokens, expected at least 1", (long long)limit);
+    if (limit < 1)
+        ST_FAIL(e, ST_EARG, "calibration: %lld tokens, expected at least 1", (long long)limit);
     ST_TRY(st_calibrate_read(given->weights, given->field, tokenizer, limit, st_model_lm(m).context,
                              ids, e));
     o->ids = ids->id;
-    o->nids = ids->n;
+    int64_t len = ids->n < st_model_lm(m).context ? ids->n : st_model_lm(m).context;
+    o->nids = len ? ids->n - ids->n % len : 0; /* whole sequences, as a calibration runs them */
     return ST_OK;
 }
 

@@ -179,7 +179,7 @@ static const char *decompose_name(void *ctx, int64_t i)
 static st_status decompose_spread(st_decompose_run *r, int64_t first, int64_t last, bool quiet,
                                   st_err *e)
 {
-    return st_spread(&(st_spread_args){.what = "decompose",
+    return st_spread(&(st_spread_args){.what = r->o->what ? r->o->what : "decompose",
                                        .unit = "matrices",
                                        .n = last - first,
                                        .work = decompose_piece,
@@ -204,11 +204,11 @@ void st_decompose_done(const st_decompose_run *r)
     char detail[64];
     snprintf(detail, sizeof detail, "%.2f %% of the energy captured",
              total > 0.0 ? 100.0 * kept / total : 100.0);
-    st_report(&(st_progress){.what = "decompose",
+    st_report(&(st_progress){.what = r->o->what ? r->o->what : "decompose",
                              .done = r->n,
                              .total = r->n,
                              .unit = "matrices",
-                             .detail = detail,
+                             .detail = r->o->what ? NULL : detail,
                              .last = true});
 }
 

@@ -329,7 +329,8 @@ typedef struct {
     bool fit_bias; /* a matrix's bias takes what W' loses of the mean input; else it is copied */
     const int32_t *ids;
     int64_t nids;
-    st_read_how how; /* of st_decompose */
+    st_read_how how;  /* of st_decompose */
+    const char *what; /* of the progress line; NULL: "decompose", with the energy captured */
 } st_decompose_opts;
 /* Replaces every matching matrix of a model folder by one of its new type, started from the old one
  * as `init` says, and copies the rest. Matrices that are structured already are expanded first.

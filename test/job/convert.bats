@@ -164,3 +164,14 @@ open(sys.argv[1], 'wb').write(struct.pack('<200H', *[random.randrange(300) for _
     [ "$code" = 1 ]
     [[ $err == *"--force"* ]]
 }
+
+@test "what a matrix is weighed by is counted in whole sequences; expanding is no decomposition" {
+    apart "$STRUT" decompose "$DIR/m" "$DIR/weighed" --map 'h.0.mlp.c_fc=lowrank:rank=3' \
+        --weights "$DIR/text" --calibrate-tokens 50 --json
+    [ "$code" = 0 ]
+    [ "$(get calibration.tokens)" = 32 ]
+    apart "$STRUT" convert "$DIR/k" "$DIR/expanded" --to hf
+    [ "$code" = 0 ]
+    [[ $err == *"expand 100% 4 of 4 matrices"* ]]
+    [[ $err != *"energy"* ]]
+}
