@@ -56,11 +56,12 @@ def rows(width, calibrate):
         yield f"{size} vl", maps + ["--init", "vl"]
         yield f"{size} vl-norm", maps + ["--init", "vl-norm"]
         yield f"{size} vl, weighted", maps + ["--init", "vl"] + weighted
-        yield f"{size} vl, weighted, sequential", maps + weighted + ["--sequential"]
+        yield f"{size} vl, sequential", maps + weighted + ["--sequential"]
         if size != "95m":  # there, no two hidden units share anything
             order = maps + ["--permute", "hidden"]
             yield f"{size} vl, permuted", order
             yield f"{size} vl, permuted, weighted", order + weighted
+            yield f"{size} vl, permuted, sequential", order + weighted + ["--sequential"]
         if size == "96m":
             yield f"{size} prune, grouped", maps + ["--init", "prune", "--group-hidden"] + weighted
             continue

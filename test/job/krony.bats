@@ -64,7 +64,7 @@ $2"
 }
 
 @test "the first repository decays Kronecker tensors only" {
-    for file in head stage-2 81m 67m 80m-2 95m 96m; do
+    for file in head stage-2 67m 74m 80m-2 81m 86m-3 95m 96m; do
         groups "configs/krony/$file.yaml" "
 lr = 6e-6 if '$file' == 'stage-2' else 6e-5
 for n, r in g.items():
