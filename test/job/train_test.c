@@ -321,7 +321,7 @@ static void alarm_handler(int sig)
 
 static void interrupt_at(void *ctx, const st_progress *p)
 {
-    if (p->done == *(const int64_t *)ctx) st_interrupt();
+    if (strcmp(p->what, "train") == 0 && p->done == *(const int64_t *)ctx) st_interrupt();
 }
 
 /* The program run as `train_test --child DIR STEP|-USEC NAME`: trains until step STEP, or until
