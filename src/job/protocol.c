@@ -7,15 +7,17 @@
 
 const st_protocol st_protocols[] = {
     {.name = "hf",
-     .definition = "exp of the mean NLL of all scored tokens; rows joined by blank lines; a window "
-                   "starts every `stride` tokens and scores what no window before it scored, its "
-                   "first token is context only (Hugging Face's guide)",
+     .definition =
+         "exp of the mean NLL of all scored tokens; rows of a set joined by blank lines; a window "
+         "starts every `stride` tokens and scores what no window before it scored, its "
+         "first token is context only (Hugging Face's guide)",
      .flavour = "raw",
      .join = ST_JOIN_BLANK},
     {.name = "krony",
-     .definition = "exp of the unweighted mean of the windows' mean NLLs, the short last window "
-                   "counting as much as any other; rows joined by blank lines; the first token of "
-                   "a window is context only (Krony-PT)",
+     .definition =
+         "exp of the unweighted mean of the windows' mean NLLs, the short last window "
+         "counting as much as any other; rows of a set joined by blank lines; the first token of "
+         "a window is context only (Krony-PT)",
      .flavour = "v1",
      .join = ST_JOIN_BLANK,
      .window_mean = true},

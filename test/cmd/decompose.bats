@@ -1,6 +1,7 @@
 #!/usr/bin/env bats
 # strut decompose and init from the outside: presets, inits, what is printed and refused.
 # SPDX-License-Identifier: MIT
+load ../helpers
 
 setup_file() {
     export DIR=$BATS_FILE_TMPDIR
@@ -10,12 +11,6 @@ setup_file() {
 {"model_type": "gpt2", "vocab_size": 32, "n_positions": 16, "n_embd": 768, "n_layer": 1, "n_head": 12}
 JSON
     "$STRUT" init "$DIR/wide.json" "$DIR/wide" --seed 3
-}
-apart() {
-    code=0
-    "$@" >"$BATS_TEST_TMPDIR/out" 2>"$BATS_TEST_TMPDIR/err" || code=$?
-    out=$(cat "$BATS_TEST_TMPDIR/out")
-    err=$(cat "$BATS_TEST_TMPDIR/err")
 }
 # An expression over r, the JSON object that the last command printed.
 check() {

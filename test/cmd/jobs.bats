@@ -1,6 +1,7 @@
 #!/usr/bin/env bats
 # Commands on a tiny model: what they print, --json and its keys, files that appear whole or not at
 # all, bad input.
+load ../helpers
 
 setup_file() {
     export DIR=$BATS_FILE_TMPDIR
@@ -15,27 +16,6 @@ import random, struct, sys
 random.seed(4)
 open(sys.argv[1], 'wb').write(struct.pack('<500H', *[random.randrange(300) for _ in range(500)]))
 " "$DIR/tokens.bin"
-}
-# Runs with the two outputs apart: $out, $err, $code.
-apart() {
-    code=0
-    "$@" >"$BATS_TEST_TMPDIR/out" 2>"$BATS_TEST_TMPDIR/err" || code=$?
-    out=$(cat "$BATS_TEST_TMPDIR/out")
-    err=$(cat "$BATS_TEST_TMPDIR/err")
-}
-# "! command" would not fail a test.
-not() {
-    if "$@"; then return 1; fi
-}
-# get KEY.KEY...: a field of the JSON object that the last command printed.
-get() {
-    python3 -c "
-import json, sys
-v = json.load(open(sys.argv[1]))
-for k in sys.argv[2].split('.'):
-    v = v[int(k)] if isinstance(v, list) else v[k]
-print(json.dumps(v) if not isinstance(v, str) else v)
-" "$BATS_TEST_TMPDIR/out" "$1"
 }
 
 @test "init: the folder, its counts, the same seed the same bytes" {

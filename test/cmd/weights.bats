@@ -1,6 +1,7 @@
 #!/usr/bin/env bats
 # Decomposition by a text, and structured embeddings, from the outside.
 # SPDX-License-Identifier: MIT
+load ../helpers
 
 setup_file() {
     export DIR=$BATS_FILE_TMPDIR
@@ -16,27 +17,6 @@ random.seed(4)
 ids = [min(random.randrange(300), random.randrange(300)) for _ in range(4000)]
 open(sys.argv[1], 'wb').write(struct.pack('<4000H', *ids))
 " "$DIR/tokens.bin"
-}
-# Runs with the two outputs apart: $out, $err, $code.
-apart() {
-    code=0
-    "$@" >"$BATS_TEST_TMPDIR/out" 2>"$BATS_TEST_TMPDIR/err" || code=$?
-    out=$(cat "$BATS_TEST_TMPDIR/out")
-    err=$(cat "$BATS_TEST_TMPDIR/err")
-}
-# "! command" would not fail a test.
-not() {
-    if "$@"; then return 1; fi
-}
-# get KEY.KEY...: a field of the JSON object that the last command printed.
-get() {
-    python3 -c "
-import json, sys
-v = json.load(open(sys.argv[1]))
-for k in sys.argv[2].split('.'):
-    v = v[int(k)] if isinstance(v, list) else v[k]
-print(json.dumps(v) if not isinstance(v, str) else v)
-" "$BATS_TEST_TMPDIR/out" "$1"
 }
 
 @test "--weights: the outputs' errors are printed and smaller, in either order" {

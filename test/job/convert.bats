@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
 # strut convert: formats by name, what is printed, every command on every readable form.
+load ../helpers
 
 setup_file() {
     export DIR=$BATS_FILE_TMPDIR
@@ -14,13 +15,6 @@ JSON
     "$STRUT" init "$DIR/tiny.json" "$DIR/k" --seed 3 --quiet \
         --map 'h.*.mlp.c_fc=kron:terms=2,m1=12,n1=32,scalars=1' \
         --map 'h.*.mlp.c_proj=kron:terms=2,m1=32,n1=12,scalars=1'
-}
-# Runs with the two outputs apart: $out, $err, $code.
-apart() {
-    code=0
-    "$@" >"$BATS_TEST_TMPDIR/out" 2>"$BATS_TEST_TMPDIR/err" || code=$?
-    out=$(cat "$BATS_TEST_TMPDIR/out")
-    err=$(cat "$BATS_TEST_TMPDIR/err")
 }
 # get KEY.KEY...: a field of the JSON object that the last command printed.
 get() {

@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
 # strut fetch against a server on loopback (hub_server.py) that behaves and misbehaves.
+load ../helpers
 
 setup_file() {
     export DIR=$BATS_FILE_TMPDIR
@@ -22,22 +23,7 @@ setup() {
     : >"$DIR/log"
     rm -rf "$HF_HOME"
 }
-apart() {
-    code=0
-    "$@" >"$BATS_TEST_TMPDIR/out" 2>"$BATS_TEST_TMPDIR/err" || code=$?
-    out=$(cat "$BATS_TEST_TMPDIR/out")
-    err=$(cat "$BATS_TEST_TMPDIR/err")
-}
 blobs() { echo "$HF_HOME/hub/models--org--$1/blobs"; }
-get() {
-    python3 -c "
-import json, sys
-v = json.load(open(sys.argv[1]))
-for k in sys.argv[2].split('.'):
-    v = v[int(k)] if isinstance(v, list) else v[k]
-print(json.dumps(v) if not isinstance(v, str) else v)
-" "$BATS_TEST_TMPDIR/out" "$1"
-}
 sum() { sha256sum "$1" | cut -c1-64; }
 
 @test "fetch: blobs, links and refs as huggingface_hub lays them out; again costs one request" {

@@ -1,6 +1,7 @@
 #!/usr/bin/env bats
 # strut perplexity on named sets: where they are found, in which flavour, what is said when they are
 # not there. The sets here are small texts under the names of the real ones.
+load ../helpers
 
 setup_file() {
     export DIR=$BATS_FILE_TMPDIR
@@ -27,21 +28,6 @@ teardown_file() {
 setup() {
     : >"$DIR/log"
     rm -rf "$HF_HOME"
-}
-apart() {
-    code=0
-    "$@" >"$BATS_TEST_TMPDIR/out" 2>"$BATS_TEST_TMPDIR/err" || code=$?
-    out=$(cat "$BATS_TEST_TMPDIR/out")
-    err=$(cat "$BATS_TEST_TMPDIR/err")
-}
-get() {
-    python3 -c "
-import json, sys
-v = json.load(open(sys.argv[1]))
-for k in sys.argv[2].split('.'):
-    v = v[int(k)] if isinstance(v, list) else v[k]
-print(json.dumps(v) if not isinstance(v, str) else v)
-" "$BATS_TEST_TMPDIR/out" "$1"
 }
 ppl() { "$STRUT" perplexity "$MODEL" "$@"; }
 
