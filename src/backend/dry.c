@@ -74,6 +74,14 @@ static void dry_attend_bwd(st_stream *q, const st_attend_bwd_args *a)
     dry_add(q, 5 * dry_attend_pairs(a), rows * a->q_len + keys * a->kv_len);
 }
 
+static void dry_favor(st_stream *q, const st_favor_args *a)
+{
+    int64_t per = a->batch * a->heads, len = per * a->head_dim, w = a->features * a->head_dim;
+    int64_t bytes = dry_size(a->q, len * a->q_len) + dry_size(a->o, len * a->q_len);
+    bytes += dry_size(a->k, len * a->kv_len) + dry_size(a->v, len * a->kv_len);
+    dry_add(q, 2 * per * w * (a->q_len + a->kv_len), bytes + dry_size(a->w, w));
+}
+
 static void dry_gelu_fwd(st_stream *q, const st_gelu_fwd_args *a)
 {
     dry_add(q, 0, dry_all(a->x) + dry_all(a->y));
@@ -108,6 +116,15 @@ static void dry_embed_bwd(st_stream *q, const st_embed_bwd_args *a)
     dry_add(q, 0,
             dry_all(a->ids) + dry_size(a->dy, n) + dry_size(a->dtable, 2 * n) +
                 dry_size(a->dposition, 2 * n));
+}
+
+static void dry_unfold(st_stream *q, const st_unfold_args *a)
+{
+    st_unfold_shape s = st_unfold_resolve(a);
+    dry_add(q, 0,
+            dry_size(a->x, a->batch * a->channels * a->height * a->width) +
+                dry_size(a->y, a->batch * s.rows * s.cols * s.window) +
+                dry_size(a->gain, s.window) + dry_size(a->bias, s.window));
 }
 
 static void dry_xent(st_stream *q, const st_xent_args *a)

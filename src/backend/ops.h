@@ -63,6 +63,19 @@ typedef struct {
 } st_attend_fwd_args;
 typedef st_attend_fwd_args st_attend_bwd_args;
 
+/* Attention through positive random features (FAVOR+, Choromanski et al. 2021), linear in the
+ * lengths:  phi_m(x) = exp(w_m.x' - |x'|^2 / 2) / sqrt(features), x' = sqrt(scale) x,
+ *   o_i = phi(q_i).(sum_j phi(k_j) v_j^T) / (phi(q_i).sum_j phi(k_j) + eps).
+ * Exponents are shifted, and eps with them, so that neither large nor small ones overflow, vanish
+ * or give a NaN. w (features, head_dim), the dtype of q, serves all heads; scale 0 means 1. The
+ * rest as in st_attend_fwd_args; every query sees every key. */
+typedef struct {
+    int64_t batch, heads, head_dim, features, q_len, kv_len;
+    int64_t q_stride, k_stride, v_stride, o_stride, q_step, k_step, v_step, o_step;
+    st_tensor q, k, v, w, o;
+    float scale, eps;
+} st_favor_args;
+
 typedef enum { ST_GELU_TANH, ST_GELU_ERF } st_gelu_kind; /* HF "gelu_new", "gelu" */
 
 /* y = gelu(x); dx = dy * gelu'(x). y may be x's memory, dx may be dy's. Same float dtype. */
@@ -126,6 +139,20 @@ typedef struct {
     float scale;
     int relative;
 } st_match_args;
+
+/* Square windows of images as rows (im2col), normalised where `gain` is there:
+ *   row (i*oh + r)*ow + c of y has at (ch*kernel + v)*kernel + u what x has in image i, channel ch,
+ *   row r*stride - pad + v, column c*stride - pad + u; zero outside of the image.
+ *   oh = (height + 2 pad - kernel) / stride + 1 (rounded down), ow likewise.
+ * x (batch, height, width, channels), or (batch, channels, height, width) if `planes`; y (rows,
+ * channels*kernel*kernel); gain, bias as in st_norm_fwd_args, with y's dtype. x float of any dtype.
+ */
+typedef struct {
+    int64_t batch, channels, height, width, kernel, stride, pad;
+    st_tensor x, y, gain, bias;
+    float eps;
+    int planes;
+} st_unfold_args;
 
 /* dbias[j] += sum over rows of dy[r][j]. dy (rows, width) float, dbias (width) F32. */
 typedef struct {

@@ -69,6 +69,22 @@ static inline st_attend_fwd_args st_attend_resolve(const st_attend_fwd_args *giv
     return a;
 }
 
+static inline st_favor_args st_favor_resolve(const st_favor_args *given)
+{
+    st_favor_args a = *given;
+    int64_t width = a.heads * a.head_dim;
+    a.q_stride = st_or(a.q_stride, width);
+    a.k_stride = st_or(a.k_stride, width);
+    a.v_stride = st_or(a.v_stride, width);
+    a.o_stride = st_or(a.o_stride, width);
+    a.q_step = st_or(a.q_step, a.q_len * a.q_stride);
+    a.k_step = st_or(a.k_step, a.kv_len * a.k_stride);
+    a.v_step = st_or(a.v_step, a.kv_len * a.v_stride);
+    a.o_step = st_or(a.o_step, a.q_len * a.o_stride);
+    a.scale = a.scale != 0 ? a.scale : 1.0f;
+    return a;
+}
+
 /* Keys that query t may see. */
 static inline int64_t st_attend_keys(const st_attend_fwd_args *a, int64_t t)
 {
@@ -86,6 +102,18 @@ static inline st_copy_args st_copy_resolve(const st_copy_args *given)
     a.ldx = st_or(a.ldx, a.cols);
     a.ldy = st_or(a.ldy, a.pad);
     return a;
+}
+
+/* Windows of an image, down and across, and numbers in one. */
+typedef struct {
+    int64_t rows, cols, window;
+} st_unfold_shape;
+
+static inline st_unfold_shape st_unfold_resolve(const st_unfold_args *a)
+{
+    return (st_unfold_shape){.rows = (a->height + 2 * a->pad - a->kernel) / a->stride + 1,
+                             .cols = (a->width + 2 * a->pad - a->kernel) / a->stride + 1,
+                             .window = a->channels * a->kernel * a->kernel};
 }
 
 #endif

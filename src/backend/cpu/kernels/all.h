@@ -12,11 +12,13 @@
 
 #include "backend/cpu/kernels/norm.h"
 #include "backend/cpu/kernels/optim.h"
+#include "backend/cpu/kernels/unfold.h"
 
 #include "backend/cpu/kernels/loss.h"
 #include "backend/cpu/kernels/pointwise.h"
 
 #include "backend/cpu/kernels/attention.h"
+#include "backend/cpu/kernels/favor.h"
 #include "backend/cpu/kernels/shuffle.h"
 
 void KERNEL_FILL(st_ops *t, st_cpu *cpu)

@@ -1,0 +1,76 @@
+/* Parity cases of windows as rows and of attention through random features. */
+/* SPDX-License-Identifier: MIT */
+#include "parity.h"
+#include <math.h>
+
+bool cases_unfold(parity_case *c)
+{
+    st_unfold_args *a = (void *)c->args;
+    if (c->variant >= 40) return false;
+    a->kernel = (int64_t[]){3, 7, 1, 2, 5}[c->variant % 5];
+    a->stride = 1 + parity_pick(c, 1, 4);
+    a->pad = parity_pick(c, 2, a->kernel);
+    a->batch = 1 + parity_pick(c, 3, 3);
+    a->channels = c->variant % 3 ? parity_dim(c, 4, 65) : 3;
+    a->height = a->kernel + parity_pick(c, 5, 19);
+    a->width = a->kernel + parity_pick(c, 6, 19);
+    a->planes = c->variant % 2;
+    int64_t window = a->channels * a->kernel * a->kernel;
+    int64_t rows = (a->height + 2 * a->pad - a->kernel) / a->stride + 1;
+    int64_t cols = (a->width + 2 * a->pad - a->kernel) / a->stride + 1;
+    st_dtype from = parity_pick(c, 7, 3) ? c->dtype : ST_F32;
+    parity_in(c, &a->x, from, a->batch * a->channels * a->height * a->width, 1);
+    double tol = 0;
+    if (parity_pick(c, 8, 3)) { /* rows of few, nearly equal numbers: 1 / sqrt(eps) at most */
+        a->eps = 1e-5f;
+        tol = 60 * PARITY_EPS * (window < 8 ? 40 : 1) * sqrt((double)window);
+        parity_in(c, &a->gain, c->dtype, window, 1);
+        parity_in(c, &a->bias, c->dtype, window, 1);
+    }
+    parity_out(c, &a->y, c->dtype, a->batch * rows * cols * window, tol);
+    return true;
+}
+
+/* Rows side by side in a packed tensor, or each tensor by itself. */
+static int64_t vision_rows(parity_case *c, const st_favor_args *a, int64_t len, int64_t *stride,
+                           int64_t *step)
+{
+    int64_t width = a->heads * a->head_dim;
+    if (c->variant % 2) return a->batch * len * width;
+    c->gaps = true;
+    *stride = 3 * width;
+    *step = (len + 3) * *stride;
+    return (a->batch - 1) * *step + (len - 1) * *stride + width;
+}
+
+bool cases_favor(parity_case *c)
+{
+    static const int len[] = {1, 2, 7, 33, 95, 97, 130, 193, 400};
+    static const int dim[] = {1, 8, 20, 64, 130}, features[] = {1, 12, 32, 49, 193, 266};
+    st_favor_args *a = (void *)c->args;
+    if (c->variant >= 36) return false;
+    a->batch = 1 + parity_pick(c, 1, 2);
+    a->heads = 1 + parity_pick(c, 2, 2);
+    a->head_dim = dim[parity_pick(c, 3, 5)];
+    a->features = features[parity_pick(c, 4, 6)];
+    a->q_len = len[c->variant % 9];
+    a->kv_len = parity_pick(c, 5, 2) ? a->q_len : len[parity_pick(c, 6, 9)];
+    if (a->features > 100) a->head_dim = dim[parity_pick(c, 3, 3)]; /* ref is slow */
+    a->eps = parity_pick(c, 7, 2) ? 1e-8f : 0;
+    a->scale = parity_pick(c, 8, 2) ? 1 / sqrtf((float)a->head_dim) : 0;
+    /* exponents of hundreds, which no float32 holds, in every third case */
+    double size = c->variant % 3 ? 1 : 12;
+    int64_t n[3];
+    n[0] = vision_rows(c, a, a->q_len, &a->q_stride, &a->q_step);
+    n[1] = vision_rows(c, a, a->kv_len, &a->k_stride, &a->k_step);
+    n[2] = vision_rows(c, a, a->kv_len, &a->v_stride, &a->v_step);
+    parity_in(c, &a->q, c->dtype, n[0], size);
+    parity_in(c, &a->k, c->dtype, n[1], size);
+    parity_in(c, &a->v, c->dtype, n[2], 1);
+    parity_in(c, &a->w, c->dtype, a->features * a->head_dim, 1);
+    /* logits are sums of products of up to size^2 head_dim, of which e^x keeps the absolute error
+     */
+    double tol = 20 * PARITY_EPS * (4 + size * size * (double)a->head_dim);
+    parity_out(c, &a->o, c->dtype, a->batch * a->q_len * a->heads * a->head_dim, tol);
+    return true;
+}
