@@ -12,7 +12,8 @@ static const cmd_option bench_options[] = {
      .many = true,
      .value = "SPEC",
      .help = "bench map: a type's name (sized by --fit) or a spec; not given: every type. bench "
-             "model: GLOB=SPEC, together one more row"},
+             "mlp: the same, ss1:factor=4 if not given. bench model: GLOB=SPEC, together one more "
+             "row"},
     {.name = "preset",
      .letter = 'p',
      .kind = CMD_TEXT,
@@ -24,8 +25,8 @@ static const cmd_option bench_options[] = {
      .value = "F",
      .lo = 1,
      .hi = 1e6,
-     .help = "types have F times fewer parameters than dense; bench map: 4 if not given; bench "
-             "model: one row per type"},
+     .help = "types have F times fewer parameters than dense; bench map and mlp: 4 if not given; "
+             "bench model: one row per type"},
     {.name = "glob",
      .kind = CMD_TEXT,
      .value = "GLOB",
@@ -36,22 +37,21 @@ static const cmd_option bench_options[] = {
      .value = "N",
      .lo = 1,
      .hi = 1 << 20,
-     .help = "bench map: columns of W",
+     .help = "bench map: columns of W; bench mlp: its width",
      .preset = "768"},
     {.name = "out",
      .kind = CMD_INT,
      .value = "N",
      .lo = 1,
      .hi = 1 << 20,
-     .help = "bench map: rows of W",
+     .help = "bench map: rows of W; bench mlp: its inner width",
      .preset = "3072"},
     {.name = "rows",
      .kind = CMD_INT,
      .value = "N",
      .lo = 1,
      .hi = 1 << 20,
-     .help = "bench map: tokens of one call",
-     .preset = "1024"},
+     .help = "bench map, mlp: tokens of one call; not given: 1024, 16384"},
     {.name = "backward", .kind = CMD_FLAG, .help = "bench map: time the gradients too"},
     {.name = "train", .kind = CMD_FLAG, .help = "bench model: time forward and backward too"},
     {.name = "batch",
@@ -175,7 +175,7 @@ static st_status bench_map(const cmd_args *a, json_t **result, st_err *e)
     const char **maps = cmd_many(a, "map", &n);
     st_bench_map_opts o = {.in = cmd_int(a, "in"),
                            .out = cmd_int(a, "out"),
-                           .rows = cmd_int(a, "rows"),
+                           .rows = cmd_has(a, "rows") ? cmd_int(a, "rows") : 1024,
                            .maps = maps,
                            .nmaps = n,
                            .fit = cmd_has(a, "fit") ? cmd_num(a, "fit") : 4.0,
@@ -185,6 +185,25 @@ static st_status bench_map(const cmd_args *a, json_t **result, st_err *e)
                            .dtype = cmd_dtype(a, "dtype"),
                            .device = cmd_text(a, "device")};
     st_status s = st_bench_map(&o, result, e);
+    free(maps);
+    return s;
+}
+
+static st_status bench_mlp(const cmd_args *a, json_t **result, st_err *e)
+{
+    int n;
+    const char **maps = cmd_many(a, "map", &n);
+    st_bench_mlp_opts o = {.width = cmd_int(a, "in"),
+                           .inner = cmd_int(a, "out"),
+                           .rows = cmd_has(a, "rows") ? cmd_int(a, "rows") : 16384,
+                           .maps = maps,
+                           .nmaps = n,
+                           .fit = cmd_has(a, "fit") ? cmd_num(a, "fit") : 4.0,
+                           .reps = cmd_int(a, "reps"),
+                           .budget = cmd_num(a, "budget"),
+                           .dtype = cmd_dtype(a, "dtype"),
+                           .device = cmd_text(a, "device")};
+    st_status s = st_bench_mlp(&o, result, e);
     free(maps);
     return s;
 }
@@ -222,17 +241,20 @@ static st_status bench_model(const cmd_args *a, json_t **result, st_err *e)
 static st_status bench_run(const cmd_args *a, json_t **result, st_err *e)
 {
     const char *what = a->word[0], *csv = cmd_text(a, "csv");
-    static const char *const kinds[] = {"map", "model", NULL};
+    static const char *const kinds[] = {"map", "mlp", "model", NULL};
     st_status s;
     if (strcmp(what, "map") == 0 && a->words == 1) {
         s = bench_map(a, result, e);
+    } else if (strcmp(what, "mlp") == 0 && a->words == 1) {
+        s = bench_mlp(a, result, e);
     } else if (strcmp(what, "model") == 0) {
         s = bench_model(a, result, e);
     } else {
         const char *near = st_nearest(what, kinds);
-        bool extra = strcmp(what, "map") == 0;
-        ST_FAIL(e, ST_EARG, "%s%s%s%s%s%s", extra ? "map takes options only: " : "\"",
-                extra ? a->word[1] : what, extra ? "" : "\" is unknown; legal: map, model",
+        bool extra = strcmp(what, "map") == 0 || strcmp(what, "mlp") == 0;
+        ST_FAIL(e, ST_EARG, "%s%s%s%s%s%s", extra ? what : "\"",
+                extra ? " takes options only: " : what,
+                extra ? a->word[1] : "\" is unknown; legal: map, mlp, model",
                 near && !extra ? " (did you mean " : "", near && !extra ? near : "",
                 near && !extra ? "?)" : "");
     }
@@ -275,7 +297,11 @@ static void bench_show(const json_t *r)
     const json_t *first = json_array_get(json_object_get(r, "rows"), 0);
     printf("%s, %s (%s)\n", cmd_get_str(r, "machine"), cmd_get_str(r, "device"),
            cmd_get_str(first, "dtype"));
-    if (json_object_get(first, "spec")) {
+    if (json_object_get(first, "inner")) {
+        printf("MLP %s -> %s -> %s, %s tokens\n", cmd_count(cmd_get_int(first, "in")).s,
+               cmd_count(cmd_get_int(first, "inner")).s, cmd_count(cmd_get_int(first, "out")).s,
+               cmd_count(cmd_get_int(first, "rows")).s);
+    } else if (json_object_get(first, "spec")) {
         printf("W (%s x %s), %s tokens\n", cmd_count(cmd_get_int(first, "out")).s,
                cmd_count(cmd_get_int(first, "in")).s, cmd_count(cmd_get_int(first, "rows")).s);
     } else {
@@ -291,9 +317,12 @@ const cmd_command cmd_bench = {
     .name = "bench",
     .summary = "time structured matrices and models against dense ones",
     .usage = "map [--in N --out N --rows N] [--map SPEC ...] [--fit F] [--backward] [options]\n"
+             "mlp [--in WIDTH --out INNER --rows N] [--map SPEC ...] [--dtype TYPE] [options]\n"
              "model MODEL|gpt2 ... [--map GLOB=SPEC ...] [--preset NAME ...] [--fit F] [--train]",
     .detail =
-        "bench map times one matrix, bench model whole models (a folder, a config.json or a "
+        "bench map times one matrix, bench mlp the two of a block's MLP with biases and GELU, as "
+        "models run them, forward and training step, bench model whole models (a folder, a "
+        "config.json or a "
         "named size, with random weights). After a warm-up everything takes turns, round "
         "after round, so that a slow moment of the machine meets all alike; times are medians, "
         "with the 10th and 90th percentile. \"vs dense\" is the median of the rounds' ratios. "

@@ -170,3 +170,17 @@ st_status bench_fill(st_stream *q, st_tensor t, float std, uint64_t stream, st_e
     free(y);
     return s;
 }
+
+st_status bench_spec(st_spec *s, const char *text, int64_t in, int64_t out, double fit, st_err *e)
+{
+    bool named = strpbrk(text, ":=") == NULL && strcmp(text, "dense") != 0;
+    st_status status;
+    if (named && fit > 0.0) {
+        int64_t params = (int64_t)((double)in * (double)out / fit + 0.5);
+        status = st_spec_fit(s, text, in, out, params > 0 ? params : 1, e);
+    } else {
+        status = st_spec_parse(s, text, in, out, e);
+    }
+    if (status) st_err_prefix(e, "map %s", text);
+    return status;
+}

@@ -31,6 +31,9 @@ void bench_free(bench_item *item, int64_t n);
 json_t *bench_summary(const bench_item *item, const bench_item *base, int64_t rounds);
 /* {version, device, threads, machine} */
 json_t *bench_machine(const st_stream *q);
+/* The spec of a matrix (out, in): a name without knobs ("ss1", "lowrank+blockdiag") is fitted to
+ * `fit` (0: not) times fewer parameters than dense has, a spec is taken as it is. */
+st_status bench_spec(st_spec *s, const char *text, int64_t in, int64_t out, double fit, st_err *e);
 /* Fills a device block with N(0, std^2) numbers. */
 st_status bench_fill(st_stream *q, st_tensor t, float std, uint64_t stream, st_err *e);
 

@@ -94,34 +94,20 @@ static void map_close(map_case *c)
 /* ---- which specs
  * --------------------------------------------------------------------------------- */
 
-/* A name without knobs ("ss1", "lowrank+blockdiag") is fitted, a spec is taken as it is. */
-static st_status map_spec(st_spec *s, const char *text, const st_bench_map_opts *o, st_err *e)
-{
-    bool named = strpbrk(text, ":=") == NULL && strcmp(text, "dense") != 0;
-    st_status status;
-    if (named && o->fit > 0.0) {
-        int64_t params = (int64_t)((double)o->in * (double)o->out / o->fit + 0.5);
-        status = st_spec_fit(s, text, o->in, o->out, params > 0 ? params : 1, e);
-    } else {
-        status = st_spec_parse(s, text, o->in, o->out, e);
-    }
-    if (status) st_err_prefix(e, "map %s", text);
-    return status;
-}
-
 /* Dense first, then what was asked for, or every type that can be fitted. */
 static st_status map_choose(map_case *c, int64_t *n, const st_bench_map_opts *o, st_err *e)
 {
     ST_TRY(st_spec_parse(&c[0].l.spec, "dense", o->in, o->out, e));
     *n = 1;
     for (int i = 0; i < o->nmaps; i++) {
-        if (strcmp(o->maps[i], "dense") != 0) ST_TRY(map_spec(&c[(*n)++].l.spec, o->maps[i], o, e));
+        if (strcmp(o->maps[i], "dense") != 0)
+            ST_TRY(bench_spec(&c[(*n)++].l.spec, o->maps[i], o->in, o->out, o->fit, e));
     }
     for (int i = 0; o->nmaps == 0 && st_map_types[i]; i++) {
         const char *name = st_map_types[i]->name;
         if (strcmp(name, "dense") == 0 || strcmp(name, "sum") == 0) continue;
         st_err why = {0};
-        if (map_spec(&c[*n].l.spec, name, o, &why) == ST_OK)
+        if (bench_spec(&c[*n].l.spec, name, o->in, o->out, o->fit, &why) == ST_OK)
             ++*n;
         else
             st_log(ST_LOG_WARN, "left out: %s", why.msg);

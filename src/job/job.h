@@ -476,6 +476,20 @@ typedef struct {
  * the first row is the first model with dense matrices everywhere. */
 st_status st_bench_model(const st_bench_model_opts *o, json_t **result, st_err *e);
 
+typedef struct {
+    int64_t width, inner, rows;
+    const char *const *maps; /* both matrices: specs, or (with fit) names; none: ss1:factor=4 */
+    int nmaps;
+    double fit; /* this many times fewer parameters than dense */
+    int64_t reps;
+    double budget;
+    st_dtype dtype;
+    const char *device;
+} st_bench_mlp_opts;
+/* The MLP of a block, biases and erf GELU included. Rows as of st_bench_map with inner, spec_out
+ * (of the second matrix), forward and step (forward, dx and all gradients). */
+st_status st_bench_mlp(const st_bench_mlp_opts *o, json_t **result, st_err *e);
+
 /* ---- demo and report (demo.c, report.c, plot.c) --------------------------------------------- */
 
 typedef struct {

@@ -8,7 +8,7 @@ void st_matrix_forward(st_stream *q, const st_matrix *w, st_tensor x, st_tensor 
                        st_arena *tmp)
 {
     st_stream_tag(q, w->name);
-    if (w->tap->fn) w->tap->fn(w->tap->ctx, q, w->name, x);
+    if (w->tap && w->tap->fn) w->tap->fn(w->tap->ctx, q, w->name, x);
     st_linear_forward(q, &w->l, x, y, kept, tmp);
 }
 
@@ -163,6 +163,11 @@ static st_tensor block_match_back(st_stream *q, const st_match_args *match, st_t
     return dy;
 }
 
+static st_mlp block_mlp(const st_block *b)
+{
+    return (st_mlp){&b->mlp_in, &b->mlp_out, b->gelu};
+}
+
 void st_block_forward(st_stream *q, const st_block *b, const st_pass *p, st_tensor x, st_tensor y,
                       st_block_acts *k, st_arena *tmp)
 {
@@ -191,15 +196,8 @@ void st_block_forward(st_stream *q, const st_block *b, const st_pass *p, st_tens
     block_residual(q, b, p, ST_SITE_ATTN_OUT, x, k->x2);
     block_norm(q, b, &b->ln_2, k->x2, &k->ln_2, &k->mean_2, &k->rstd_2, tmp);
 
-    k->fc = st_take2(tmp, t, n, b->inner);
-    k->mlp_in = block_kept(&b->mlp_in, p, t, n, tmp);
-    st_matrix_forward(q, &b->mlp_in, k->ln_2, k->fc, k->mlp_in, tmp);
-
-    k->act = p->train ? st_take2(tmp, t, n, b->inner) : k->fc;
-    op->gelu_fwd(q, &(st_gelu_fwd_args){.x = k->fc, .y = k->act, .kind = b->gelu});
-
-    k->mlp_out = block_kept(&b->mlp_out, p, t, n, tmp);
-    st_matrix_forward(q, &b->mlp_out, k->act, y, k->mlp_out, tmp);
+    st_mlp mlp = block_mlp(b);
+    st_mlp_forward(q, &mlp, p->train, k->ln_2, y, &k->inner, tmp);
     if (k->mlp.data) op->copy(q, &(st_copy_args){.x = y, .y = k->mlp});
     block_residual(q, b, p, ST_SITE_MLP_OUT, k->x2, y);
 }
@@ -213,12 +211,10 @@ void st_block_backward(st_stream *q, const st_block *b, const st_pass *p, const 
     size_t mark = st_arena_mark(tmp);
 
     st_tensor dln = st_take2(tmp, t, n, b->width);
-    st_tensor dfc = st_take2(tmp, t, n, b->inner);
     st_tensor dy = block_residual_back(q, b, p, ST_SITE_MLP_OUT, d, tmp);
     if (k->match.rows) dy = block_match_back(q, &k->match, d, dy, tmp);
-    st_matrix_backward(q, &b->mlp_out, k->act, k->mlp_out, dy, dfc, tmp);
-    op->gelu_bwd(q, &(st_gelu_bwd_args){.x = k->fc, .dy = dfc, .dx = dfc, .kind = b->gelu});
-    st_matrix_backward(q, &b->mlp_in, k->ln_2, k->mlp_in, dfc, dln, tmp);
+    st_mlp mlp = block_mlp(b);
+    st_mlp_backward(q, &mlp, &k->inner, dy, dln, tmp);
     block_norm_back(q, b, &b->ln_2, k->x2, k->mean_2, k->rstd_2, dln, d);
     st_arena_rewind(tmp, mark);
 

@@ -31,11 +31,6 @@ typedef struct {
     st_tensor *w, *dw; /* where the network wants its views; dw absent when not training */
 } st_model_entry;
 
-typedef struct {
-    st_tap_fn *fn; /* NULL: none */
-    void *ctx;
-} st_tap;
-
 struct st_model {
     const st_model_type *type;
     void *net;
@@ -48,13 +43,6 @@ struct st_model {
     st_tensor weights, grads; /* as bound */
     st_tap tap;
 };
-
-/* Weight matrix with its name, which messages and profiles show. */
-typedef struct {
-    st_linear l;
-    const char *name;  /* the model's */
-    const st_tap *tap; /* the model's */
-} st_matrix;
 
 typedef struct {
     st_tensor gain, bias, dgain, dbias;
@@ -115,9 +103,10 @@ typedef struct {
 
 /* What forward leaves for backward; views into the arena. */
 typedef struct {
-    st_tensor x, ln_1, qkv, att, x2, ln_2, fc, act; /* (rows, ...) */
-    st_tensor mean_1, rstd_1, mean_2, rstd_2, lse;  /* F32 */
-    st_tensor attn_in, attn_out, mlp_in, mlp_out;   /* kept by the maps */
+    st_tensor x, ln_1, qkv, att, x2, ln_2;         /* (rows, ...) */
+    st_tensor mean_1, rstd_1, mean_2, rstd_2, lse; /* F32 */
+    st_tensor attn_in, attn_out;                   /* kept by the maps */
+    st_mlp_acts inner;
     st_tensor mlp;       /* set by the caller: gets what the MLP adds to x2 (before dropout) */
     st_match_args match; /* set by the caller, rows 0: none: a distance of `mlp` that counts too */
 } st_block_acts;

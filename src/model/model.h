@@ -146,6 +146,40 @@ void st_model_tap(st_model *m, st_tap_fn *fn, void *ctx);
 st_status st_model_plan(st_model *m, const st_stream *q, st_dtype t, const st_lm_args *a, bool grad,
                         size_t *bytes, st_cost *cost, st_err *e);
 
+/* ---- the MLP of a block (mlp.c) ------------------------------------------------------------- */
+
+typedef struct {
+    st_tap_fn *fn; /* NULL: none */
+    void *ctx;
+} st_tap;
+
+/* Weight matrix with its name, which messages and profiles show. */
+typedef struct {
+    st_linear l;
+    const char *name;  /* the model's, or a constant */
+    const st_tap *tap; /* the model's, or NULL */
+} st_matrix;
+
+/* y = out(gelu(in(x))). */
+typedef struct {
+    const st_matrix *in, *out; /* (inner, width), (width, inner) */
+    st_gelu_kind gelu;
+} st_mlp;
+
+/* What forward leaves for backward; views into the arena, and x. */
+typedef struct {
+    st_tensor x, fc, act; /* (rows, width), (rows, inner) twice */
+    st_tensor in, out;    /* kept by the maps */
+} st_mlp_acts;
+
+/* x, y (rows, width). Takes from `tmp` and does not rewind: the caller does, after backward if
+ * `train`. */
+void st_mlp_forward(st_stream *q, const st_mlp *m, bool train, st_tensor x, st_tensor y,
+                    st_mlp_acts *k, st_arena *tmp);
+/* dx set; gradients of the matrices and biases added to. */
+void st_mlp_backward(st_stream *q, const st_mlp *m, const st_mlp_acts *k, st_tensor dy,
+                     st_tensor dx, st_arena *tmp);
+
 /* ---- symmetries (symmetry.c): other weights, the same function ------------------------------ */
 
 /* All of them change `flat` (host, F32, the model's layout) in place and need dense matrices where

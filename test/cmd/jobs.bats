@@ -246,6 +246,25 @@ PY
     [[ $err == *"did you mean map?"* ]]
 }
 
+@test "bench mlp: forward and step, dense first" {
+    apart "$STRUT" bench mlp --in 64 --out 128 --rows 40 --map ss1:factor=2 --map lowrank --reps 1 --json
+    [ "$code" = 0 ]
+    python3 - "$BATS_TEST_TMPDIR/out" <<'PY'
+import json, sys
+rows = json.load(open(sys.argv[1]))["rows"]
+assert [r["spec"].split(":")[0] for r in rows] == ["dense", "ss1", "lowrank"]
+assert [r["inner"] for r in rows] == [128] * 3
+assert rows[0]["macs_per_token"] == 2 * 64 * 128 and rows[1]["macs_per_token"] == 64 * 128
+assert rows[0]["parameters"] == 2 * rows[1]["parameters"]
+for r in rows:
+    macs = {k: r[k]["gflops"] * r[k]["median"] for k in ("forward", "step")}
+    assert abs(macs["step"] - 3 * macs["forward"]) < 1e-3 * macs["step"], macs
+PY
+    apart "$STRUT" bench mlp --rows 8 more
+    [ "$code" = 1 ]
+    [[ $err == *"mlp takes options only: more"* ]]
+}
+
 @test "bench model: dense, the model, a map, every type" {
     apart "$STRUT" bench model "$DIR/tiny" --map 'h.*.mlp.*=lowrank:rank=2' --fit 4 --train --reps 3 \
         --context 16 --json
