@@ -16,19 +16,24 @@ void st_cpu_lib_name(char *out, size_t room)
              kind >= 0 && kind <= 2 ? parallel[kind] : "?");
 }
 
-/* The library goes by the processor's model number, which virtual machines mask, and then takes
- * kernels of 2004 (seen: 31 instead of 240 GFLOP/s). It listens to OPENBLAS_CORETYPE, but only when
- * it is loaded. */
+/* The library goes by the processor's model number, which virtual machines mask and newer
+ * processors have another of than it knows; it then takes kernels of 2004 (seen: 31 instead of 240
+ * GFLOP/s) or those for AVX2 (Zen 5: 120 instead of 232 a core). It listens to OPENBLAS_CORETYPE,
+ * but only when it is loaded. */
 const char *st_blas_core(void)
 {
-    static const char *const modern[] = {"Haswell",        "Zen",      "SkylakeX", "Cooperlake",
-                                         "SapphireRapids", "Excavator"};
+    static const char *const wide[] = {"SkylakeX", "Cooperlake", "SapphireRapids"};
+    static const char *const modern[] = {"Haswell", "Zen", "Excavator"};
     unsigned found = st_cpu_features();
     if (!(found & ST_CPU_AVX2)) return NULL;
+    for (size_t i = 0; i < sizeof wide / sizeof *wide; i++) {
+        if (strcasecmp(openblas_get_corename(), wide[i]) == 0) return NULL;
+    }
+    if (found & ST_CPU_AVX512) return "SkylakeX";
     for (size_t i = 0; i < sizeof modern / sizeof *modern; i++) {
         if (strcasecmp(openblas_get_corename(), modern[i]) == 0) return NULL;
     }
-    return found & ST_CPU_AVX512 ? "SkylakeX" : "Haswell";
+    return "Haswell";
 }
 
 /* Whether the library is the faster way. With a bias it is not: it would need a pass over C first
