@@ -254,6 +254,40 @@ st_status st_digest_add(st_digest *d, const void *data, size_t n, st_err *e);
 st_status st_digest_end(st_digest *d, char *hex, st_err *e);
 void st_digest_close(st_digest *d);
 
+/* ---- pictures (image*.c over libjpeg-turbo and libpng, resize.c) ----------------------------- */
+
+typedef struct {
+    int64_t width, height;
+    uint8_t *rgb; /* (height, width, 3) */
+} st_image;
+typedef struct {
+    int64_t max_pixels; /* of a picture; 0: 89,478,485, where Pillow begins to warn */
+    bool exif;          /* turn it as its EXIF orientation says; Pillow and torchvision do not */
+} st_image_how;
+bool st_image_is(const void *data, size_t n); /* JPEG or PNG, by its first bytes? */
+/* The pixels of a JPEG or PNG, told by its content, equal to those of Pillow's convert("RGB"):
+ * palettes, grey, 16 bits, CMYK become RGB, alpha is dropped. Whatever ends early, is corrupt where
+ * that can be told or has too many pixels is ST_EFORMAT. `how` may be NULL. Thread-safe. */
+st_status st_image_decode(st_image *out, const void *data, size_t n, const char *name,
+                          const st_image_how *how, st_err *e);
+void st_image_free(st_image *i);
+
+typedef enum { ST_BICUBIC, ST_BILINEAR } st_filter;
+/* Pillow's Image.resize, the same bytes; *out is new. */
+st_status st_image_resize(st_image *out, const st_image *in, int64_t width, int64_t height,
+                          st_filter kind, st_err *e);
+/* How a picture becomes a network's input: its short side floor(size / crop) pixels, the middle
+ * size x size of it (zeros where it is smaller), (byte / 255 - mean) / std. */
+typedef struct {
+    int64_t size;
+    st_filter filter;
+    double crop;
+    float mean[3], std[3]; /* of red, green, blue */
+} st_image_fit;
+st_status st_image_check_fit(const st_image_fit *f, st_err *e);
+/* planes: (3, size, size), as torchvision's Resize, CenterCrop, ToTensor and Normalize make it. */
+st_status st_image_planes(const st_image *in, const st_image_fit *f, float *planes, st_err *e);
+
 /* ---- token shards (shard.c) ----------------------------------------------------------------- */
 
 /* A file of token ids, mapped: nanoGPT's (bare little-endian uint16), llm.c's (256 int32 before
