@@ -1,6 +1,6 @@
 /* strut bench: how fast structured matrices and models are, against dense ones of the same run. */
 /* SPDX-License-Identifier: MIT */
-#include "cmd/cmd.h"
+#include "cmd/bench.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -98,74 +98,6 @@ static const cmd_option bench_options[] = {
     {0},
 };
 
-static const char *const bench_kinds[] = {"forward", "backward", "step", "decode"};
-enum { KINDS = sizeof bench_kinds / sizeof *bench_kinds };
-
-/* ---- CSV
- * ----------------------------------------------------------------------------------------- */
-
-/* A field in quotes, quotes doubled. */
-static void bench_quote(FILE *f, const char *text)
-{
-    fputc('"', f);
-    for (; *text; text++) {
-        if (*text == '"') fputc('"', f);
-        fputc(*text, f);
-    }
-    fputc('"', f);
-}
-
-static void bench_line(FILE *f, const json_t *r, const json_t *row, const char *kind)
-{
-    const json_t *t = json_object_get(row, kind);
-    const char *spec = cmd_get_str(row, "spec");
-    const char *texts[] = {cmd_get_str(r, "version"), cmd_get_str(r, "commit"),
-                           cmd_get_str(r, "machine"), cmd_get_str(r, "device")};
-    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
-        bench_quote(f, texts[i]);
-        fputc(',', f);
-    }
-    fprintf(f, "%lld,%s,%s,", (long long)cmd_get_int(r, "threads"), kind,
-            cmd_get_str(row, "dtype"));
-    bench_quote(f, spec[0] ? spec : cmd_get_str(row, "name"));
-    const char *counts[] = {"in",      "out",        "rows",  "batch",
-                            "context", "parameters", "bytes", "macs_per_token"};
-    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
-        fputc(',', f);
-        if (json_object_get(row, counts[i])) {
-            fprintf(f, "%lld", (long long)cmd_get_int(row, counts[i]));
-        }
-    }
-    fprintf(f, ",%.9g,%.9g,%.9g,%lld,%.6g,%.6g,%.4f\n", cmd_get_num(t, "median"),
-            cmd_get_num(t, "p10"), cmd_get_num(t, "p90"), (long long)cmd_get_int(t, "reps"),
-            cmd_get_num(t, "gflops"), cmd_get_num(t, "tokens_per_second"),
-            cmd_get_num(t, "speedup"));
-}
-
-static st_status bench_csv(const char *path, const json_t *r, st_err *e)
-{
-    char *text = NULL;
-    size_t n = 0, i;
-    json_t *row;
-    FILE *f = open_memstream(&text, &n);
-    if (!f) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", path);
-    fputs("version,commit,machine,device,threads,what,dtype,spec,in,out,rows,batch,context,"
-          "parameters,bytes,macs_per_token,median_s,p10_s,p90_s,reps,gflops,tokens_per_second,"
-          "speedup\n",
-          f);
-    json_array_foreach(json_object_get(r, "rows"), i, row)
-    {
-        for (int k = 0; k < KINDS; k++) {
-            if (json_object_get(row, bench_kinds[k])) bench_line(f, r, row, bench_kinds[k]);
-        }
-    }
-    st_status s = fclose(f) == 0
-                      ? st_write_file(path, text, n, e)
-                      : st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "%s: out of memory", path);
-    free(text);
-    return s;
-}
-
 /* ---- running
  * ------------------------------------------------------------------------------------- */
 
@@ -243,6 +175,7 @@ static st_status bench_run(const cmd_args *a, json_t **result, st_err *e)
     const char *what = a->word[0], *csv = cmd_text(a, "csv");
     static const char *const kinds[] = {"map", "mlp", "model", NULL};
     st_status s;
+    setenv("STRUT_COMMIT", cmd_commit, 0);
     if (strcmp(what, "map") == 0 && a->words == 1) {
         s = bench_map(a, result, e);
     } else if (strcmp(what, "mlp") == 0 && a->words == 1) {
@@ -258,59 +191,8 @@ static st_status bench_run(const cmd_args *a, json_t **result, st_err *e)
                 near && !extra ? " (did you mean " : "", near && !extra ? near : "",
                 near && !extra ? "?)" : "");
     }
-    if (!s && csv) s = bench_csv(csv, *result, e);
+    if (!s && csv) s = st_bench_csv(csv, *result, e);
     return s;
-}
-
-/* ---- for people
- * ---------------------------------------------------------------------------------- */
-
-static void bench_show_kind(const json_t *r, const char *kind)
-{
-    const json_t *first = json_array_get(json_object_get(r, "rows"), 0);
-    if (!json_object_get(first, kind)) return;
-    bool map = json_object_get(first, "spec") != NULL;
-    cmd_grid g = {.head = map ? "<spec|parameters|size|MAC/token|time|p10|p90|GFLOP/s|vs dense"
-                              : "<model|parameters|size|MAC/token|time|p10|p90|tokens/s|vs dense"};
-    size_t i;
-    json_t *row;
-    json_array_foreach(json_object_get(r, "rows"), i, row)
-    {
-        const json_t *t = json_object_get(row, kind);
-        cmd_grid_add(&g, "%s", cmd_get_str(row, "name"));
-        cmd_grid_add(&g, "%s", cmd_count(cmd_get_int(row, "parameters")).s);
-        cmd_grid_add(&g, "%s", cmd_bytes(cmd_get_int(row, "bytes")).s);
-        cmd_grid_add(&g, "%s", cmd_si(cmd_get_num(row, "macs_per_token")).s);
-        cmd_grid_add(&g, "%s", cmd_seconds(cmd_get_num(t, "median")).s);
-        cmd_grid_add(&g, "%s", cmd_seconds(cmd_get_num(t, "p10")).s);
-        cmd_grid_add(&g, "%s", cmd_seconds(cmd_get_num(t, "p90")).s);
-        cmd_grid_add(&g, "%s", cmd_number(cmd_get_num(t, map ? "gflops" : "tokens_per_second")).s);
-        cmd_grid_add(&g, "%.2fx", cmd_get_num(t, "speedup"));
-    }
-    int64_t reps = cmd_get_int(json_object_get(first, kind), "reps");
-    printf("\n%s, %s repetition%s, medians:\n", kind, cmd_count(reps).s, reps == 1 ? "" : "s");
-    cmd_grid_print(&g, stdout);
-}
-
-static void bench_show(const json_t *r)
-{
-    const json_t *first = json_array_get(json_object_get(r, "rows"), 0);
-    printf("%s, %s (%s)\n", cmd_get_str(r, "machine"), cmd_get_str(r, "device"),
-           cmd_get_str(first, "dtype"));
-    if (json_object_get(first, "inner")) {
-        printf("MLP %s -> %s -> %s, %s tokens\n", cmd_count(cmd_get_int(first, "in")).s,
-               cmd_count(cmd_get_int(first, "inner")).s, cmd_count(cmd_get_int(first, "out")).s,
-               cmd_count(cmd_get_int(first, "rows")).s);
-    } else if (json_object_get(first, "spec")) {
-        printf("W (%s x %s), %s tokens\n", cmd_count(cmd_get_int(first, "out")).s,
-               cmd_count(cmd_get_int(first, "in")).s, cmd_count(cmd_get_int(first, "rows")).s);
-    } else {
-        printf("batch %s x %s tokens; decode: one token after %s\n",
-               cmd_count(cmd_get_int(first, "batch")).s, cmd_count(cmd_get_int(first, "context")).s,
-               cmd_count(cmd_get_int(first, "decode_at")).s);
-    }
-    for (int k = 0; k < KINDS; k++)
-        bench_show_kind(r, bench_kinds[k]);
 }
 
 const cmd_command cmd_bench = {
@@ -326,7 +208,7 @@ const cmd_command cmd_bench = {
         "named size, with random weights). After a warm-up everything takes turns, round "
         "after round, so that a slow moment of the machine meets all alike; times are medians, "
         "with the 10th and 90th percentile. \"vs dense\" is the median of the rounds' ratios. "
-        "STRUT_COMMIT in the environment is written into the CSV's commit column.",
+        "roof is the share of what the machine's ceilings of the same rounds allow.",
     .example = "strut bench map\n"
                "strut bench map --in 768 --out 3072 --map ss1:factor=4 --map lowrank --backward\n"
                "strut bench model gpt2 --fit 4 --train --csv models.csv\n"
@@ -336,5 +218,5 @@ const cmd_command cmd_bench = {
     .least = 1,
     .most = -1,
     .run = bench_run,
-    .show = bench_show,
+    .show = cmd_bench_show,
 };

@@ -54,6 +54,7 @@ typedef struct cmd_command {
     void (*show)(const json_t *result); /* for people, on standard output; may be NULL */
 } cmd_command;
 
+extern const char cmd_commit[]; /* that the program was built at, "-dirty" if it was; "": unknown */
 extern const cmd_command *const cmd_table[]; /* NULL-terminated; table.c */
 const cmd_command *cmd_find(const char *name);
 

@@ -1,11 +1,14 @@
 /* Timing: warm-up, interleaved repetitions, medians and spread (see bench.h). */
 /* SPDX-License-Identifier: MIT */
 #include "job/bench.h"
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+#include <unistd.h>
 
-enum { ROUNDS = 30, ROUNDS_LEAST = 3, FILL_CHUNK = 1 << 20 };
+enum { ROUNDS = 30, FILL_CHUNK = 1 << 20 };
 static const double bench_budget = 20.0;
 static const double bench_long = 0.2;    /* seconds: calls that need no second warm-up */
 static const double bench_sample = 4e-3; /* seconds that one sample lasts at least */
@@ -49,6 +52,20 @@ static st_status bench_warm(st_stream *q, bench_item *item, st_err *e)
     return ST_OK;
 }
 
+/* `spent`: the share of the budget. */
+static void bench_tell(const bench_effort *how, int64_t done, int64_t total, double spent)
+{
+    if (how->progress) {
+        how->progress(how->ctx, fmin(fmax((double)done / (double)total, spent), 1.0));
+    } else {
+        st_report(&(st_progress){.what = "bench",
+                                 .done = done,
+                                 .total = total,
+                                 .unit = "rounds",
+                                 .last = done == total});
+    }
+}
+
 st_status bench_all(st_stream *q, bench_item *item, int64_t n, const bench_effort *how,
                     int64_t *rounds, st_err *e)
 {
@@ -64,20 +81,19 @@ st_status bench_all(st_stream *q, bench_item *item, int64_t n, const bench_effor
     double took = 0.0; /* by the longest round: the next one will hardly be shorter */
     while (*rounds < most) {
         double now = st_now(), spent = now - start;
-        if (*rounds >= ROUNDS_LEAST && spent + took > budget) break;
+        if (*rounds >= BENCH_ROUNDS_LEAST && spent + took > budget) break;
         if (*rounds && spent > 2.0 * budget) break;
         for (int64_t i = 0; i < n; i++) {
             if (st_interrupted()) ST_FAIL(e, ST_EINTR, "interrupted");
             ST_TRY(bench_settled(q, &item[i], e));
             ST_TRY(bench_time(q, &item[i], &item[i].sample[*rounds], e));
         }
+        if (how->roof) ST_TRY(bench_roof_probe(how->roof, e));
         if (st_now() - now > took) took = st_now() - now;
         ++*rounds;
-        st_report(
-            &(st_progress){.what = "bench", .done = *rounds, .total = most, .unit = "rounds"});
+        if (*rounds < most) bench_tell(how, *rounds, most, (st_now() - start) / budget);
     }
-    st_report(&(st_progress){
-        .what = "bench", .done = *rounds, .total = *rounds, .unit = "rounds", .last = true});
+    bench_tell(how, *rounds, *rounds, 1.0);
     return ST_OK;
 }
 
@@ -93,12 +109,41 @@ static int bench_order(const void *a, const void *b)
     return (*x > *y) - (*x < *y);
 }
 
-/* Quantile of sorted numbers, between neighbours. */
-static double bench_quantile(const double *sorted, int64_t n, double share)
+double bench_quantile(double *x, int64_t n, double share)
 {
+    qsort(x, (size_t)n, sizeof *x, bench_order);
     double at = share * (double)(n - 1);
     int64_t i = (int64_t)at;
-    return i + 1 < n ? sorted[i] + (at - (double)i) * (sorted[i + 1] - sorted[i]) : sorted[n - 1];
+    return i + 1 < n ? x[i] + (at - (double)i) * (x[i + 1] - x[i]) : x[n - 1];
+}
+
+/* What the rounds' ratios to the base say. */
+static void bench_against(json_t *s, const bench_item *item, const bench_item *base, int64_t rounds,
+                          double *x)
+{
+    for (int64_t i = 0; i < rounds; i++)
+        x[i] = base->sample[i] / fmax(item->sample[i], 1e-12);
+    json_object_set_new(s, "speedup", json_real(bench_quantile(x, rounds, 0.5)));
+    json_object_set_new(s, "speedup_p10", json_real(bench_quantile(x, rounds, 0.1)));
+    json_object_set_new(s, "speedup_p90", json_real(bench_quantile(x, rounds, 0.9)));
+}
+
+/* What the rounds' ceilings say: the roof's last `rounds` samples were taken beside the item's. */
+static void bench_under(json_t *s, const bench_item *item, int64_t rounds, double *x)
+{
+    const bench_roof *r = item->roof;
+    int64_t from = r->n - rounds;
+    if (from < 0) return;
+    for (int64_t i = 0; i < rounds; i++) {
+        double least = bench_roof_least(&r->sample[from + i], item->dtype, item->macs, item->bytes);
+        x[i] = 100.0 * least / fmax(item->sample[i], 1e-12);
+    }
+    double gflops, gbytes;
+    bench_ceiling m = bench_roof_median(r, from);
+    bench_roof_at(&m, item->dtype, item->bytes, &gflops, &gbytes);
+    json_object_set_new(s, "roofline_percent", json_real(bench_quantile(x, rounds, 0.5)));
+    json_object_set_new(s, "peak_gflops", json_real(gflops));
+    json_object_set_new(s, "peak_gbytes_per_s", json_real(gbytes));
 }
 
 json_t *bench_summary(const bench_item *item, const bench_item *base, int64_t rounds)
@@ -109,20 +154,17 @@ json_t *bench_summary(const bench_item *item, const bench_item *base, int64_t ro
         return json_object();
     }
     memcpy(x, item->sample, (size_t)rounds * sizeof *x);
-    qsort(x, (size_t)rounds, sizeof *x, bench_order);
-    double median = bench_quantile(x, rounds, 0.5), safe = median > 1e-12 ? median : 1e-12;
+    double median = bench_quantile(x, rounds, 0.5), safe = fmax(median, 1e-12);
     json_t *s = json_pack("{s:f, s:f, s:f, s:f, s:I, s:f, s:f}", "median", median, "p10",
                           bench_quantile(x, rounds, 0.1), "p90", bench_quantile(x, rounds, 0.9),
                           "best", x[0], "reps", (json_int_t)rounds, "gflops",
                           2e-9 * item->macs / safe, "tokens_per_second", item->tokens / safe);
-    if (base) {
-        for (int64_t i = 0; i < rounds; i++) {
-            double t = item->sample[i] > 1e-12 ? item->sample[i] : 1e-12;
-            x[i] = base->sample[i] / t;
-        }
-        qsort(x, (size_t)rounds, sizeof *x, bench_order);
-        json_object_set_new(s, "speedup", json_real(bench_quantile(x, rounds, 0.5)));
+    if (item->bytes > 0.0) {
+        json_object_set_new(s, "bytes_moved", json_integer((json_int_t)item->bytes));
+        json_object_set_new(s, "gbytes_per_s", json_real(1e-9 * item->bytes / safe));
     }
+    if (base) bench_against(s, item, base, rounds, x);
+    if (item->roof) bench_under(s, item, rounds, x);
     free(x);
     return s;
 }
@@ -145,12 +187,16 @@ static void bench_processor(char *out, size_t cap)
 
 json_t *bench_machine(const st_stream *q)
 {
-    char name[128];
+    char name[128], date[32] = "";
+    time_t now = time(NULL);
+    struct tm utc;
     bench_processor(name, sizeof name);
-    const char *commit = getenv("STRUT_COMMIT"); /* the program does not know its own */
-    return json_pack("{s:s, s:s, s:s, s:I, s:s}", "version", ST_VERSION, "commit",
+    if (gmtime_r(&now, &utc)) strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%SZ", &utc);
+    const char *commit = getenv("STRUT_COMMIT"); /* set by the program, which knows its own */
+    return json_pack("{s:s, s:s, s:s, s:I, s:s, s:I, s:s}", "version", ST_VERSION, "commit",
                      commit ? commit : "", "device", st_stream_describe(q), "threads",
-                     (json_int_t)st_stream_threads(q), "machine", name);
+                     (json_int_t)st_stream_threads(q), "machine", name, "cores",
+                     (json_int_t)sysconf(_SC_NPROCESSORS_ONLN), "date", date);
 }
 
 st_status bench_fill(st_stream *q, st_tensor t, float std, uint64_t stream, st_err *e)
@@ -160,10 +206,12 @@ st_status bench_fill(st_stream *q, st_tensor t, float std, uint64_t stream, st_e
     void *y = st_calloc(most, st_dtype_size(t.dtype));
     st_status s = ST_OK;
     if (!x || !y) s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "out of memory");
+    if (!s) {
+        st_normal_fill(x, most, 0.0f, std, 1, stream);
+        st_convert(y, t.dtype, x, ST_F32, most);
+    }
     for (int64_t i = 0; !s && i < n; i += most) {
         int64_t m = n - i < most ? n - i : most;
-        st_normal_fill(x, m, 0.0f, std, 1, stream + (uint64_t)i);
-        st_convert(y, t.dtype, x, ST_F32, m);
         st_upload(q, st_slice(t, i, m), y);
     }
     free(x);

@@ -180,26 +180,35 @@ static json_t *mlp_row(const mlp_case *c)
 static st_status mlp_time(mlp_bench *b, mlp_case *c, int64_t n, json_t *rows, st_err *e)
 {
     int64_t rounds = 0;
+    bench_roof roof = {0};
     bench_item *item = st_calloc(2 * n, sizeof *item);
     if (!item) ST_FAIL(e, ST_ENOMEM, "out of memory");
     for (int64_t i = 0; i < n; i++) {
         item[i] = (bench_item){.call = mlp_forward,
                                .ctx = &c[i],
                                .macs = (double)c[i].forward.macs,
+                               .bytes = (double)c[i].forward.bytes,
+                               .roof = &roof,
+                               .dtype = b->o->dtype,
                                .tokens = (double)b->o->rows};
         item[n + i] = (bench_item){.call = mlp_step,
                                    .ctx = &c[i],
                                    .macs = (double)c[i].step.macs,
+                                   .bytes = (double)c[i].step.bytes,
+                                   .roof = &roof,
+                                   .dtype = b->o->dtype,
                                    .tokens = (double)b->o->rows};
     }
-    bench_effort how = {b->o->reps, b->o->budget};
-    st_status s = bench_all(b->q, item, 2 * n, &how, &rounds, e);
+    bench_effort how = {.reps = b->o->reps, .budget = b->o->budget, .roof = &roof};
+    st_status s = bench_roof_open(&roof, b->q, b->o->dtype == ST_BF16, e);
+    if (!s) s = bench_all(b->q, item, 2 * n, &how, &rounds, e);
     for (int64_t i = 0; !s && i < n; i++) {
         json_t *row = mlp_row(&c[i]);
         json_object_set_new(row, "forward", bench_summary(&item[i], &item[0], rounds));
         json_object_set_new(row, "step", bench_summary(&item[n + i], &item[n], rounds));
         json_array_append_new(rows, row);
     }
+    bench_roof_close(&roof);
     bench_free(item, 2 * n);
     free(item);
     return s;

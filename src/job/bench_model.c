@@ -365,7 +365,7 @@ static st_status model_time(model_bench *b, json_t *rows, st_err *e)
                                      .tokens = k == DECODE ? 1.0 : (double)(b->batch * b->context)};
         }
     }
-    bench_effort how = {b->o->reps, b->o->budget};
+    bench_effort how = {.reps = b->o->reps, .budget = b->o->budget};
     st_status s = bench_all(b->q, item, n, &how, &rounds, e);
     for (int64_t i = 0; !s && i < b->n; i++) {
         json_t *row = model_row(b, &b->c[i]);

@@ -238,7 +238,16 @@ table = list(csv.DictReader(open(sys.argv[2])))
 assert len(table) == 2 * len(rows)
 assert {t["what"] for t in table} == {"forward", "backward"}
 assert table[0]["spec"] == "dense" and float(table[0]["median_s"]) > 0
+for t in table:
+    assert t["kind"] == t["what"] and t["control"] == "none" and float(t["speedup_p10"]) > 0, t
+    assert float(t["roofline_percent"]) > 0 and float(t["peak_gflops"]) > 0, t
+    assert abs(float(t["bytes_moved"]) / float(t["median_s"]) / 1e9 / float(t["gbytes_per_s"]) - 1) < 1e-6
+    assert t["cores"] and t["date"] and t["machine"] and t["version"]
+f = {t["spec"]: t for t in table if t["kind"] == "forward"}
+assert float(f["dense"]["bytes_moved"]) == 4 * (64 * 128 + 32 * 64 + 32 * 128), f["dense"]
 PY
+    STRUT_COMMIT=abc apart "$STRUT" bench map --in 8 --out 8 --rows 1 --map dense --reps 1 --json
+    [ "$(get commit)" = abc ]
     apart "$STRUT" bench map --in 48 --out 96 --map lowrank:rank=0
     [ "$code" = 1 ]
     apart "$STRUT" bench mqp

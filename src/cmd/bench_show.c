@@ -1,0 +1,134 @@
+/* strut bench for people: a table per shape and kind, and the ceilings of the machine. */
+/* SPDX-License-Identifier: MIT */
+#include "cmd/bench.h"
+#include <stdio.h>
+#include <string.h>
+
+static const char *const show_kinds[] = {"forward", "backward", "step", "decode"};
+enum { SHOW_KINDS = sizeof show_kinds / sizeof *show_kinds };
+
+static bool show_same(const json_t *a, const json_t *b, const char *key)
+{
+    return strcmp(cmd_get_str(a, key), cmd_get_str(b, key)) == 0;
+}
+
+/* "36.6..56.9 ms" */
+static cmd_str show_spread(const json_t *t)
+{
+    cmd_str lo = cmd_seconds(cmd_get_num(t, "p10")), hi = cmd_seconds(cmd_get_num(t, "p90")), out;
+    char *unit = strchr(lo.s, ' '), *other = strchr(hi.s, ' ');
+    if (unit && other && strcmp(unit, other) == 0) *unit = '\0';
+    snprintf(out.s, sizeof out.s, "%.18s..%.18s", lo.s, hi.s);
+    return out;
+}
+
+static void show_row(cmd_grid *g, const json_t *row, const json_t *t, bool model)
+{
+    const char *control = cmd_get_str(row, "control");
+    bool marked = control[0] && strcmp(control, "none") != 0;
+    cmd_grid_add(g, "%s%s", cmd_get_str(row, "name"), marked ? " *" : "");
+    cmd_grid_add(g, "%s", cmd_si(cmd_get_num(row, "parameters")).s);
+    cmd_grid_add(g, "%s", cmd_si(cmd_get_num(row, "macs_per_token")).s);
+    cmd_grid_add(g, "%s", cmd_seconds(cmd_get_num(t, "median")).s);
+    cmd_grid_add(g, "%s", show_spread(t).s);
+    if (model) {
+        cmd_grid_add(g, "%s", cmd_number(cmd_get_num(t, "tokens_per_second")).s);
+    } else {
+        cmd_grid_add(g, "%.3g", cmd_get_num(t, "gflops"));
+    }
+    cmd_grid_add(g, "%.3g", cmd_get_num(t, "gbytes_per_s"));
+    cmd_grid_add(g, "%.0f%%", cmd_get_num(t, "roofline_percent"));
+    cmd_grid_add(g, "%.2fx", cmd_get_num(t, "speedup"));
+    cmd_grid_add(g, "%.2f..%.2f", cmd_get_num(t, "speedup_p10"), cmd_get_num(t, "speedup_p90"));
+}
+
+/* Rows [from, to) of one group. */
+static void show_kind(const json_t *rows, size_t from, size_t to, const char *kind)
+{
+    const json_t *first = json_array_get(rows, from), *t = json_object_get(first, kind);
+    if (!t) return;
+    bool model = !json_object_get(first, "spec");
+    cmd_grid g = {.head = model ? "<model|params|MAC/tok|time|p10..p90|tokens/s|GB/s|roof|vs "
+                                  "dense|p10..p90"
+                                : "<spec|params|MAC/tok|time|p10..p90|GFLOP/s|GB/s|roof|vs "
+                                  "dense|p10..p90"};
+    for (size_t i = from; i < to; i++) {
+        const json_t *row = json_array_get(rows, i);
+        if (json_object_get(row, kind)) show_row(&g, row, json_object_get(row, kind), model);
+    }
+    int64_t reps = cmd_get_int(t, "reps");
+    printf("\n%s, %s repetition%s, medians:\n", kind, cmd_count(reps).s, reps == 1 ? "" : "s");
+    cmd_grid_print(&g, stdout);
+}
+
+static void show_title(const json_t *first)
+{
+    const char *shape = cmd_get_str(first, "shape");
+    if (shape[0]) printf("%s: ", shape);
+    if (json_object_get(first, "inner")) {
+        printf("MLP %s -> %s -> %s, %s tokens", cmd_count(cmd_get_int(first, "in")).s,
+               cmd_count(cmd_get_int(first, "inner")).s, cmd_count(cmd_get_int(first, "out")).s,
+               cmd_count(cmd_get_int(first, "rows")).s);
+    } else if (json_object_get(first, "spec")) {
+        printf("W (%s x %s), %s tokens", cmd_count(cmd_get_int(first, "out")).s,
+               cmd_count(cmd_get_int(first, "in")).s, cmd_count(cmd_get_int(first, "rows")).s);
+    } else {
+        printf("batch %s x %s tokens; decode: one token after %s",
+               cmd_count(cmd_get_int(first, "batch")).s, cmd_count(cmd_get_int(first, "context")).s,
+               cmd_count(cmd_get_int(first, "decode_at")).s);
+    }
+    printf(", %s\n", cmd_get_str(first, "dtype"));
+}
+
+static void show_notes(const json_t *rows, size_t from, size_t to)
+{
+    for (size_t i = from; i < to; i++) {
+        const json_t *row = json_array_get(rows, i);
+        const char *note = cmd_get_str(row, "note");
+        if (note[0]) printf("%s: %s\n", cmd_get_str(row, "name"), note);
+    }
+}
+
+static void show_ceilings(const json_t *c)
+{
+    const json_t *sets = json_object_get(c, "memory");
+    if (!c) return;
+    printf("roof: what this machine reached in the same rounds: %s GFLOP/s in float32",
+           cmd_number(cmd_get_num(c, "float32_gflops")).s);
+    if (json_object_get(c, "bfloat16_gflops")) {
+        printf(", %s in bfloat16", cmd_number(cmd_get_num(c, "bfloat16_gflops")).s);
+    }
+    printf(";\n      GB/s over");
+    size_t i;
+    json_t *set;
+    json_array_foreach(sets, i, set)
+    {
+        printf("%s %s: %.3g", i ? "," : "", cmd_bytes(cmd_get_int(set, "bytes")).s,
+               cmd_get_num(set, "gbytes_per_s"));
+    }
+    putchar('\n');
+}
+
+void cmd_bench_show(const json_t *r)
+{
+    const json_t *rows = json_object_get(r, "rows");
+    bool controls = false;
+    printf("%s, %s\n", cmd_get_str(r, "machine"), cmd_get_str(r, "device"));
+    for (size_t from = 0, to; from < json_array_size(rows); from = to) {
+        const json_t *first = json_array_get(rows, from);
+        for (to = from; to < json_array_size(rows); to++) {
+            const json_t *row = json_array_get(rows, to);
+            const char *control = cmd_get_str(row, "control");
+            if (!show_same(row, first, "shape") || !show_same(row, first, "dtype")) break;
+            controls |= control[0] && strcmp(control, "none") != 0;
+        }
+        if (from) putchar('\n');
+        show_title(first);
+        for (int k = 0; k < SHOW_KINDS; k++)
+            show_kind(rows, from, to, show_kinds[k]);
+        show_notes(rows, from, to);
+    }
+    putchar('\n');
+    if (controls) puts("* control of the same parameters: low rank, or dense and narrower");
+    show_ceilings(json_object_get(r, "ceilings"));
+}
