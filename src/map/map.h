@@ -79,6 +79,16 @@ typedef struct {
 
 #define ST_REQUIRED INT64_MIN
 
+/* Knobs of a row of any table, ST_KNOBS at most, ended by one without a name (knobs.c). */
+int st_knobs_count(const st_knob *knob);
+/* Sets value[] to the presets and then to what "knob=value,..." says (`items`, cut up; NULL: no
+ * knobs given). ST_EARG showing `text`, the whole of it, and the nearest knob of `type`. */
+st_status st_knobs_read(const char *type, const st_knob *knob, char *items, int64_t *value,
+                        const char *text, st_err *e);
+/* ST_EARG: `word` in `text` is no `what` ("matrix type") of `names`; the nearest is proposed. */
+st_status st_knobs_unknown(const char *what, const char *word, const char *const *names,
+                           const char *text, st_err *e);
+
 /* An option of an init, "prune:second=0.1". */
 typedef struct {
     const char *name, *help;

@@ -6,36 +6,6 @@
 
 enum { SPEC_TYPES = 16, SPEC_SIDE_MAX = 1 << 24 };
 
-static int spec_knobs(const st_map_type *t)
-{
-    int n = 0;
-    while (n < ST_KNOBS && t->knob[n].name)
-        n++;
-    return n;
-}
-
-/* "dense, lowrank, ..." or a type's knobs, for messages. */
-static void spec_list(const char *const *names, char *out, size_t cap)
-{
-    size_t n = 0;
-    out[0] = '\0';
-    for (; *names && n < cap; names++) {
-        int w = snprintf(out + n, cap - n, "%s%s", n ? ", " : "", *names);
-        if (w > 0) n += (size_t)w;
-    }
-}
-
-static st_status spec_unknown(const char *what, const char *word, const char *const *names,
-                              const char *text, st_err *e)
-{
-    char list[256];
-    spec_list(names, list, sizeof list);
-    const char *near = st_nearest(word, names);
-    ST_FAIL(e, ST_EARG, "\"%.80s\": unknown %s \"%.40s\"%s%s%s; the choice is: %s", text, what,
-            word, near ? ", did you mean \"" : "", near ? near : "", near ? "\"?" : "",
-            *list ? list : "none");
-}
-
 static st_status spec_type(const char *word, const char *text, const st_map_type **out, st_err *e)
 {
     const char *names[SPEC_TYPES] = {0};
@@ -50,37 +20,7 @@ static st_status spec_type(const char *word, const char *text, const st_map_type
                 text);
     }
     *out = st_map_find(word);
-    return *out ? ST_OK : spec_unknown("matrix type", word, names, text, e);
-}
-
-/* One "knob=value"; `seen` has a bit per knob already given. */
-static st_status spec_knob(char *item, const st_map_type *t, int64_t *knob, unsigned *seen,
-                           const char *text, st_err *e)
-{
-    char *value = strchr(item, '=');
-    if (value) *value++ = '\0';
-    const char *names[ST_KNOBS + 1] = {0};
-    for (int i = 0; i < spec_knobs(t); i++)
-        names[i] = t->knob[i].name;
-    for (int i = 0; names[i]; i++) {
-        if (strcmp(names[i], item) != 0) continue;
-        if (*seen & 1u << i) ST_FAIL(e, ST_EARG, "\"%.80s\": %s is given twice", text, item);
-        *seen |= 1u << i;
-        if (!value || !st_parse_int(value, &knob[i]) || knob[i] == ST_REQUIRED) {
-            ST_FAIL(e, ST_EARG, "\"%.80s\": %s needs a whole number, e.g. %s=%d (%s)", text, item,
-                    item, 4, t->knob[i].help);
-        }
-        return ST_OK;
-    }
-    char what[64];
-    snprintf(what, sizeof what, "knob of %s", t->name);
-    return spec_unknown(what, item, names, text, e);
-}
-
-static void spec_preset(const st_map_type *t, int64_t *knob)
-{
-    for (int i = 0; i < spec_knobs(t); i++)
-        knob[i] = t->knob[i].preset;
+    return *out ? ST_OK : st_knobs_unknown("matrix type", word, names, text, e);
 }
 
 /* "type:knob=value,..."; `part` is cut up. */
@@ -90,15 +30,7 @@ static st_status spec_part(char *part, const char *text, const st_map_type **typ
     char *items = strchr(part, ':');
     if (items) *items++ = '\0';
     ST_TRY(spec_type(part, text, type, e));
-    spec_preset(*type, knob);
-    unsigned seen = 0;
-    while (items) {
-        char *next = strchr(items, ',');
-        if (next) *next++ = '\0';
-        ST_TRY(spec_knob(items, *type, knob, &seen, text, e));
-        items = next;
-    }
-    return ST_OK;
+    return st_knobs_read((*type)->name, (*type)->knob, items, knob, text, e);
 }
 
 /* Types and knobs as written, presets elsewhere; nothing checked against the shape. */
@@ -145,7 +77,7 @@ st_status st_spec_check(st_spec *s, st_err *e)
         ST_FAIL(e, ST_ESHAPE, "%s: matrix of %lld inputs and %lld outputs; both must be 1..%d",
                 s->type->name, (long long)s->in, (long long)s->out, SPEC_SIDE_MAX);
     }
-    for (int i = 0; i < spec_knobs(s->type); i++) {
+    for (int i = 0; i < st_knobs_count(s->type->knob); i++) {
         if (s->knob[i] != ST_REQUIRED) continue;
         ST_FAIL(e, ST_EARG, "%s needs %s=N: %s", s->type->name, s->type->knob[i].name,
                 s->type->knob[i].help);
@@ -163,7 +95,7 @@ st_status st_spec_parse(st_spec *out, const char *text, int64_t in, int64_t out_
 static bool spec_implied(const st_spec *s, int i)
 {
     st_spec plain = *s;
-    for (int j = 0; j < spec_knobs(s->type); j++) {
+    for (int j = 0; j < st_knobs_count(s->type->knob); j++) {
         if (s->type->knob[j].print != ST_KNOB_SHOWN) plain.knob[j] = s->type->knob[j].preset;
     }
     return !s->type->check(&plain, NULL) && plain.knob[i] == s->knob[i];
@@ -174,7 +106,7 @@ static size_t spec_write(char *text, size_t n, const st_spec *s, bool label)
 {
     n += (size_t)snprintf(text + n, ST_SPEC_TEXT - n, "%s", s->type->name);
     char mark = ':';
-    for (int i = 0; i < spec_knobs(s->type) && n < ST_SPEC_TEXT; i++) {
+    for (int i = 0; i < st_knobs_count(s->type->knob) && n < ST_SPEC_TEXT; i++) {
         const st_knob *k = &s->type->knob[i];
         if (k->print == ST_KNOB_HIDDEN && s->knob[i] == k->preset) continue;
         if (k->print == ST_KNOB_STORED && label && spec_implied(s, i)) continue;
