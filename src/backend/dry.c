@@ -52,7 +52,7 @@ static int64_t dry_attend_pairs(const st_attend_fwd_args *a)
 {
     int64_t pairs = 0;
     for (int64_t t = 0; t < a->q_len; t++)
-        pairs += st_attend_keys(a, t);
+        pairs += st_attend_keys(a, t) - st_attend_first(a, t);
     return a->batch * a->heads * pairs * a->head_dim;
 }
 

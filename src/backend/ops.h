@@ -47,14 +47,16 @@ typedef st_norm_fwd_args st_norm_bwd_args;
 /* Softmax attention. Batch item i, head h, position t of a tensor X starts at element
  * i*X_step + t*X_stride + h*head_dim of X (so q, k, v may be slices of one packed tensor, and k, v
  * a cache); a stride or step of 0 means natural: stride heads*head_dim, step len*stride. o =
- * softmax(scale * q k^T) v over keys j < kv_len, and, if causal, j <= q_start + t. lse (batch,
- * heads, q_len) F32: log-sum-exp of the scaled scores; needed by bwd, may be absent. drop:
+ * softmax(scale * q k^T) v over keys j < kv_len, and, if causal, j <= q_start + t. window w > 0
+ * (fwd only): also, with p = q_start + t, only keys p - w/2 <= j < p + (w + 1)/2 (an even w has one
+ * more before p), or, if causal, the w keys p - w < j <= p; o is 0 where that leaves none. lse
+ * (batch, heads, q_len) F32: log-sum-exp of the scaled scores; needed by bwd, may be absent. drop:
  * probability of zeroing an attention weight after the softmax, survivors / (1 - drop); weight (i,
  * h, t, j) uses number ((i*heads + h)*q_len + t)*kv_len + j of stream (seed, 0). bwd: reads q k v o
  * lse go; sets gq, gk, gv (strides and steps of q, k, v). O(T) memory in T. All the same float
  * dtype. */
 typedef struct {
-    int64_t batch, heads, head_dim, q_len, kv_len, q_start;
+    int64_t batch, heads, head_dim, q_len, kv_len, q_start, window;
     int64_t q_stride, k_stride, v_stride, o_stride, q_step, k_step, v_step, o_step;
     st_tensor q, k, v, o, lse, go, gq, gk, gv;
     float scale, drop;

@@ -85,11 +85,20 @@ static inline st_favor_args st_favor_resolve(const st_favor_args *given)
     return a;
 }
 
-/* Keys that query t may see. */
+/* The keys that query t may see: from st_attend_first to below st_attend_keys, which is no less. */
 static inline int64_t st_attend_keys(const st_attend_fwd_args *a, int64_t t)
 {
-    int64_t limit = a->q_start + t + 1;
-    return a->causal && limit < a->kv_len ? limit : a->kv_len;
+    int64_t limit = a->kv_len, at = a->q_start + t;
+    if (a->causal) limit = at + 1;
+    if (a->window && !a->causal) limit = at + (a->window + 1) / 2;
+    return limit < a->kv_len ? limit : a->kv_len;
+}
+static inline int64_t st_attend_first(const st_attend_fwd_args *a, int64_t t)
+{
+    if (!a->window) return 0;
+    int64_t first = a->q_start + t - (a->causal ? a->window - 1 : a->window / 2);
+    int64_t end = st_attend_keys(a, t);
+    return first < 0 ? 0 : first < end ? first : end;
 }
 
 /* Row count, columns and row distances of a copy. */

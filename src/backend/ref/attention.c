@@ -5,6 +5,7 @@
  */
 /* SPDX-License-Identifier: MIT */
 #include "backend/ref/ref.h"
+#include <assert.h>
 #include <math.h>
 
 /* First elements of query t, output t and key 0 of one head. */
@@ -51,17 +52,17 @@ enum { CHUNK = 128 };
 static void attention_fwd_query(const st_attend_fwd_args *a, int64_t i, int64_t h, int64_t t)
 {
     attention_at at = attention_locate(a, i, h, t);
-    int64_t keys = st_attend_keys(a, t);
+    int64_t first = st_attend_first(a, t), keys = st_attend_keys(a, t);
     double top = -INFINITY, total = 0;
-    for (int64_t j = 0; j < keys; j++)
+    for (int64_t j = first; j < keys; j++)
         top = fmax(top, attention_score(a, at, j));
-    for (int64_t j = 0; j < keys; j++)
+    for (int64_t j = first; j < keys; j++)
         total += exp(attention_score(a, at, j) - top);
     double lse = top + log(total);
     for (int64_t c0 = 0; c0 < a->head_dim; c0 += CHUNK) {
         double sum[CHUNK] = {0};
         int64_t n = a->head_dim - c0 < CHUNK ? a->head_dim - c0 : CHUNK;
-        for (int64_t j = 0; j < keys; j++) {
+        for (int64_t j = first; j < keys; j++) {
             double p = exp(attention_score(a, at, j) - lse) * attention_mask(a, at, j);
             int64_t v0 = at.v + j * a->v_stride + c0;
             for (int64_t c = 0; c < n; c++)
@@ -146,6 +147,7 @@ static void attention_bwd_key(const st_attend_bwd_args *a, int64_t i, int64_t h,
 void st_ref_attend_bwd(st_stream *q, const st_attend_bwd_args *given)
 {
     (void)q;
+    assert(!given->window);
     st_attend_bwd_args a = st_attend_resolve(given);
     for (int64_t i = 0; i < a.batch; i++) {
         for (int64_t h = 0; h < a.heads; h++) {

@@ -109,6 +109,7 @@ bool cases_attend_fwd(parity_case *c)
     st_attend_fwd_args *a = (void *)c->args;
     if (!layers_attend(c, a)) return false;
     int64_t n[4];
+    a->window = parity_pick(c, 11, 3) ? 0 : parity_dim(c, 12, 300);
     layers_attend_in(c, a, n);
     parity_out(c, &a->o, c->dtype, n[3], 100 * PARITY_EPS);
     if (parity_pick(c, 10, 3)) {

@@ -93,11 +93,16 @@ static gemm_view attend_block(const float *p)
     return (gemm_view){p, ST_F32, ATTEND_KEYS, 1};
 }
 
-/* Keys of [j0, j0 + n) that query t sees. */
+/* Query t sees keys [attend_hidden, attend_seen) of [j0, j0 + n). */
 static int64_t attend_seen(const st_attend_fwd_args *a, int64_t t, int64_t j0, int64_t n)
 {
     int64_t seen = st_attend_keys(a, t) - j0;
     return seen < 0 ? 0 : at_most(seen, n);
+}
+static int64_t attend_hidden(const st_attend_fwd_args *a, int64_t t, int64_t j0, int64_t n)
+{
+    int64_t hidden = st_attend_first(a, t) - j0;
+    return hidden < 0 ? 0 : at_most(hidden, n);
 }
 
 static void attend_drop(const attend_head *h, int64_t t, int64_t j0, int64_t n, float *mask)
@@ -139,12 +144,14 @@ static void attend_fwd_weights(const attend_head *h, attend_space s, int64_t t0,
                    a->head_dim, s.p, ATTEND_KEYS, 0);
     for (int64_t i = 0; i < m; i++) {
         float *p = s.p + i * ATTEND_KEYS, mask[ATTEND_KEYS];
-        int64_t seen = attend_seen(a, t0 + i, j0, n);
-        if (seen == 0) {
+        int64_t seen = attend_seen(a, t0 + i, j0, n), hidden = attend_hidden(a, t0 + i, j0, n);
+        if (seen <= hidden) {
             memset(p, 0, (size_t)n * sizeof *p);
             continue;
         }
-        float shrink = attend_softmax_row(p, seen, n, a->scale, &s.top[i], &s.total[i]);
+        memset(p, 0, (size_t)hidden * sizeof *p);
+        float shrink = attend_softmax_row(p + hidden, seen - hidden, n - hidden, a->scale,
+                                          &s.top[i], &s.total[i]);
         float *sum = s.sum[0] + i * ATTEND_DIM;
         for (int64_t c = 0; c < width; c++)
             sum[c] *= shrink;
@@ -160,18 +167,19 @@ static void attend_fwd_block(const attend_head *h, attend_space s, int64_t t0, i
                              int64_t c0, int64_t width)
 {
     const st_attend_fwd_args *a = h->a;
-    int64_t keys = st_attend_keys(a, t0 + m - 1);
+    int64_t first = st_attend_first(a, t0), keys = st_attend_keys(a, t0 + m - 1);
     for (int64_t i = 0; i < m; i++)
         s.top[i] = -INFINITY, s.total[i] = 0;
     memset(s.sum[0], 0, (size_t)(m * ATTEND_DIM) * sizeof(float));
-    for (int64_t j = 0; j < keys; j += ATTEND_KEYS) {
+    for (int64_t j = first; j < keys; j += ATTEND_KEYS) {
         int64_t n = at_most(keys - j, ATTEND_KEYS);
         attend_fwd_weights(h, s, t0, m, j, n, width);
         attend_product(s, attend_block(s.p), gemm_at(h->v, j, c0), m, width, n, s.sum[0],
                        ATTEND_DIM, 1);
     }
     for (int64_t i = 0; i < m; i++) {
-        float buf[ATTEND_DIM], *sum = s.sum[0] + i * ATTEND_DIM, share = 1.0f / s.total[i];
+        float buf[ATTEND_DIM], *sum = s.sum[0] + i * ATTEND_DIM;
+        float share = s.total[i] > 0 ? 1.0f / s.total[i] : 0.0f;
         int64_t at = h->o_at + (t0 + i) * a->o_stride + c0;
         float *o = block_out(&a->o, at, buf);
         for (int64_t c = 0; c < width; c++)
@@ -189,12 +197,13 @@ static void attend_fwd_query(const attend_head *h, attend_space s, int64_t t, in
                              int64_t width)
 {
     const st_attend_fwd_args *a = h->a;
-    int64_t keys = st_attend_keys(a, t), at = h->o_at + t * a->o_stride;
+    int64_t first = st_attend_first(a, t), keys = st_attend_keys(a, t);
+    int64_t at = h->o_at + t * a->o_stride;
     float *sum = s.sum[0], *query = s.left, top = -INFINITY, total = 0, mask[ATTEND_KEYS];
     st_tensor qt = a->q;
     for (int64_t c = 0; c < width; c++)
         sum[c] = 0;
-    for (int64_t j = 0; j < keys; j += ATTEND_KEYS) {
+    for (int64_t j = first; j < keys; j += ATTEND_KEYS) {
         int64_t n = at_most(keys - j, ATTEND_KEYS);
         st_tensor scores = st_view1(s.p, ST_F32, n);
         rows_part dots = {.m = 1,
@@ -227,17 +236,26 @@ static void attend_fwd_query(const attend_head *h, attend_space s, int64_t t, in
     }
     float buf[ATTEND_DIM], *o = block_out(&a->o, at + c0, buf), *lse = a->lse.data;
     for (int64_t c = 0; c < width; c++)
-        o[c] = sum[c] / total;
+        o[c] = total > 0 ? sum[c] / total : 0.0f;
     block_done(&a->o, at + c0, width, o);
     if (lse && c0 == 0) lse[h->lse + t] = top + logf(total);
+}
+
+/* Queries in a block. One reads window + step keys for its step queries: a narrow window wants
+ * few, packed panels want many. */
+static int64_t attend_step(const st_attend_fwd_args *a)
+{
+    int64_t tiles = a->window / 2 / TILE_ROWS + 1;
+    return a->window ? at_most(tiles * TILE_ROWS, ATTEND_Q) : ATTEND_Q;
 }
 
 static void kernel_attend_fwd(st_stream *q, const st_attend_fwd_args *given)
 {
     st_attend_fwd_args a = st_attend_resolve(given);
     bool few = a.q_len < 8 && (size_t)a.head_dim <= ATTEND_PANEL;
-    int64_t step = few ? 1 : ATTEND_Q, blocks = (a.q_len + step - 1) / step;
-    int parts = st_parts(q, a.batch * a.heads * a.q_len * a.kv_len * a.head_dim / 8);
+    int64_t step = few ? 1 : attend_step(&a), blocks = (a.q_len + step - 1) / step;
+    int64_t keys = a.window ? at_most(a.window + step, a.kv_len) : a.kv_len;
+    int parts = st_parts(q, a.batch * a.heads * a.q_len * keys * a.head_dim / 8);
     int64_t units = a.batch * a.heads * blocks;
 #pragma omp parallel for num_threads(parts) schedule(dynamic)
     for (int64_t unit = 0; unit < units; unit++) {
@@ -368,6 +386,7 @@ static void attend_bwd_unit(const st_attend_bwd_args *a, attend_space s, int64_t
 
 static void kernel_attend_bwd(st_stream *q, const st_attend_bwd_args *given)
 {
+    assert(!given->window);
     st_attend_bwd_args a = st_attend_resolve(given);
     int64_t heads = a.batch * a.heads;
     int parts = st_parts(q, heads * a.q_len * a.kv_len * a.head_dim / 4);

@@ -2,6 +2,7 @@
  * they are stored as, and exp. Included once per instruction set (see all.h). */
 /* SPDX-License-Identifier: MIT */
 #include "backend/cpu/cpu.h"
+#include <assert.h>
 #include <math.h>
 #include <string.h>
 
