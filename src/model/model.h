@@ -79,6 +79,52 @@ typedef struct {
 } st_lm_shape;
 st_lm_shape st_model_lm(const st_model *m);
 
+/* ---- ways to attend (attention.c): exact, and in less than O(N^2) ---------------------------- */
+
+struct st_attention_type;
+
+/* A way to attend with its knobs, "local:window=98". A value: copied freely. Zero is exact. */
+typedef struct {
+    const struct st_attention_type *type; /* NULL: full */
+    int64_t knob[ST_KNOBS];
+    st_tensor projection; /* absent: drawn from the knob "seed"; else F32 on the device, the random
+                           * directions as the type's file says */
+} st_attention;
+
+typedef struct {
+    int64_t head_dim, q_len, kv_len;
+    int causal;
+} st_attention_shape;
+
+typedef struct st_attention_type {
+    const char *name, *summary, *equation, *source; /* as in st_map_type */
+    st_knob knob[ST_KNOBS];
+    const char *acausal; /* why it has no causal form; NULL: it has one */
+    /* Fills knobs left at a "choose for me" preset by the shape and refuses illegal ones, naming
+     * the legal values. Idempotent. NULL: nothing to check. */
+    st_status (*check)(st_attention *m, const st_attention_shape *s, st_err *e);
+    /* As st_attention_forward, m checked. */
+    void (*forward)(st_stream *q, const st_attention *m, const st_attend_fwd_args *a,
+                    st_arena *tmp);
+} st_attention_type;
+
+extern const st_attention_type *const st_attention_types[]; /* NULL-terminated; full first */
+
+/* Parses "name:knob=value,..."; nothing is checked against a shape. ST_EARG with the nearest legal
+ * name. */
+st_status st_attention_parse(st_attention *out, const char *text, st_err *e);
+/* Fills what is left to the shape and refuses what does not fit it: a set-up that passes this can
+ * attend in that shape. */
+st_status st_attention_check(st_attention *m, const st_attention_shape *s, st_err *e);
+/* Text that parses to the same; knobs at "choose for me" are left out. */
+void st_attention_print(const st_attention *m, char text[ST_SPEC_TEXT]);
+/* o of `a` (its layouts, scale, causal, kv_len; no dropout, no lse, no window of its own) by `m`,
+ * which fits the shape; knobs left to the shape are filled for this call. a->seed numbers
+ * independent draws of random directions: callers give the layer. Scratch from tmp (rewound), O(N)
+ * in the lengths. */
+void st_attention_forward(st_stream *q, const st_attention *m, const st_attend_fwd_args *a,
+                          st_arena *tmp);
+
 /* Keys and values of the positions so far, for decoding. */
 typedef struct {
     int64_t batch, capacity, used;

@@ -1,0 +1,93 @@
+/* The table of ways to attend: texts, checks, and the call every network makes. */
+/* SPDX-License-Identifier: MIT */
+#include "model/attention.h"
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { ATTENTION_TYPES = 16 };
+
+const st_attention_type *const st_attention_types[] = {
+    &st_attention_full,
+    &st_attention_local,
+    NULL,
+};
+
+static const st_attention_type *attention_type(const st_attention *m)
+{
+    return m->type ? m->type : &st_attention_full;
+}
+
+st_status st_attention_parse(st_attention *out, const char *text, st_err *e)
+{
+    const char *names[ATTENTION_TYPES] = {0};
+    char copy[ST_SPEC_TEXT];
+    if (strlen(text) >= sizeof copy) {
+        ST_FAIL(e, ST_EARG, "attention of %zu characters; at most %zu", strlen(text),
+                sizeof copy - 1);
+    }
+    strcpy(copy, text);
+    char *items = strchr(copy, ':');
+    if (items) *items++ = '\0';
+    *out = (st_attention){0};
+    for (int i = 0; st_attention_types[i] && i + 1 < ATTENTION_TYPES; i++) {
+        names[i] = st_attention_types[i]->name;
+        if (strcmp(names[i], copy) == 0) out->type = st_attention_types[i];
+    }
+    if (!out->type) return st_knobs_unknown("way to attend", copy, names, text, e);
+    return st_knobs_read(out->type->name, out->type->knob, items, out->knob, text, e);
+}
+
+void st_attention_print(const st_attention *m, char text[ST_SPEC_TEXT])
+{
+    const st_attention_type *t = attention_type(m);
+    size_t n = (size_t)snprintf(text, ST_SPEC_TEXT, "%s", t->name);
+    char mark = ':';
+    for (int i = 0; i < st_knobs_count(t->knob) && n < ST_SPEC_TEXT; i++) {
+        const st_knob *k = &t->knob[i];
+        if (k->print == ST_KNOB_HIDDEN && m->knob[i] == k->preset) continue;
+        n += (size_t)snprintf(text + n, ST_SPEC_TEXT - n, "%c%s=%lld", mark, k->name,
+                              (long long)m->knob[i]);
+        mark = ',';
+    }
+}
+
+st_status attention_range(const st_attention *m, int knob, int64_t lo, int64_t hi, const char *why,
+                          st_err *e)
+{
+    if (m->knob[knob] >= lo && m->knob[knob] <= hi) return ST_OK;
+    ST_FAIL(e, ST_ESHAPE, "attention %s: %s=%lld; legal: %lld..%lld (%s)", m->type->name,
+            m->type->knob[knob].name, (long long)m->knob[knob], (long long)lo, (long long)hi, why);
+}
+
+void attention_choose(st_attention *m, int knob, int64_t n, int64_t share)
+{
+    if (m->knob[knob] == 0) m->knob[knob] = n / share > 1 ? n / share : 1;
+}
+
+st_status st_attention_check(st_attention *m, const st_attention_shape *s, st_err *e)
+{
+    const st_attention_type *t = m->type = attention_type(m);
+    assert(s->head_dim > 0 && s->q_len > 0 && s->kv_len > 0);
+    if (s->causal && t->acausal) {
+        ST_FAIL(e, ST_EUNSUPPORTED, "attention %s has no causal form, which this network needs: %s",
+                t->name, t->acausal);
+    }
+    return t->check ? t->check(m, s, e) : ST_OK;
+}
+
+void st_attention_forward(st_stream *q, const st_attention *m, const st_attend_fwd_args *a,
+                          st_arena *tmp)
+{
+    size_t mark = st_arena_mark(tmp);
+    st_attention use = *m;
+    st_attention_shape shape = {
+        .head_dim = a->head_dim, .q_len = a->q_len, .kv_len = a->kv_len, .causal = a->causal};
+    st_err e = {0};
+    if (st_attention_check(&use, &shape, &e)) {
+        st_stream_latch(q, e.code, "attention", e.msg);
+        return;
+    }
+    use.type->forward(q, &use, a, tmp);
+    st_arena_rewind(tmp, mark);
+}
