@@ -27,9 +27,16 @@ st_status st_remarks_add(json_t *results, st_err *e);
 /* Draws the figures: each as OUT/plots/NAME.png and .svg and, if f is not NULL, into the page. */
 st_status st_report_figures(FILE *f, const json_t *results, const char *dir, st_err *e);
 
-/* Indices (new memory, *n of them) of the models on the Pareto front: none is both better in `x`
+/* ---- figure.c: what figures share ----------------------------------------------------------- */
+
+/* The colour of a row's matrix type, by its "label" and "kind". */
+int st_report_colour(const json_t *row);
+/* Draws DIR/plots/NAME.png and .svg and, if f is not NULL, the figure into the page. */
+st_status st_report_figure(FILE *f, const st_plot *p, const char *dir, const char *name,
+                           const char *caption, st_err *e);
+/* Indices (new memory, *n of them) of the rows on the Pareto front: none is both better in `x`
  * (larger if `larger`, else smaller) and lower in perplexity. By rising x. */
-st_status st_report_front(const json_t *results, const char *x, bool larger, int64_t **index,
+st_status st_report_front(const json_t *rows, const char *x, bool larger, int64_t **index,
                           int64_t *n, st_err *e);
 
 #endif

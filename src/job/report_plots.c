@@ -5,104 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const struct {
-    const char *label;
-    int colour;
-} plots_colours[] = {{"dense", ST_INK},     {"narrow", ST_GREY},   {"lowrank", ST_BLUE},
-                     {"blockdiag", ST_RED}, {"monarch", ST_GREEN}, {"kron", ST_PURPLE},
-                     {"ss1", ST_ORANGE},    {"ss1 folds", ST_SKY}};
-
-/* By label, the longest known beginning; sums and types to come get what is left. */
-static int plots_colour(const json_t *row)
-{
-    const char *label = st_row_str(row, "label");
-    for (size_t i = 0; i < sizeof plots_colours / sizeof *plots_colours; i++)
-        if (strcmp(label, plots_colours[i].label) == 0) return plots_colours[i].colour;
-    return strcmp(st_row_str(row, "kind"), "dense") == 0 ? ST_INK : ST_OLIVE;
-}
-
 static st_shape plots_shape(const json_t *row)
 {
     double reduction = st_row_num(row, "reduction");
     return reduction < 1.5 ? ST_DIAMOND : reduction < 3 ? ST_CIRCLE : ST_SQUARE;
-}
-
-/* ---- Pareto front --------------------------------------------------------------------------- */
-
-typedef struct {
-    double x, y; /* x turned so that less is better */
-    int64_t i;
-} plots_place;
-
-static int plots_order(const void *a, const void *b)
-{
-    const plots_place *p = a, *q = b;
-    if (p->x != q->x) return p->x < q->x ? -1 : 1;
-    if (p->y != q->y) return p->y < q->y ? -1 : 1;
-    return p->i < q->i ? -1 : p->i > q->i;
-}
-
-st_status st_report_front(const json_t *results, const char *x, bool larger, int64_t **index,
-                          int64_t *n, st_err *e)
-{
-    const json_t *row, *models = json_object_get(results, "models");
-    size_t i, all = json_array_size(models), used = 0;
-    *n = 0;
-    *index = calloc(all + 1, sizeof **index);
-    plots_place *place = calloc(all + 1, sizeof *place);
-    if (!*index || !place) {
-        free(*index), free(place);
-        *index = NULL;
-        ST_FAIL(e, ST_ENOMEM, "report: no memory for %zu models", all);
-    }
-    json_array_foreach(models, i, row)
-    {
-        double at = st_row_num(row, x), y = st_row_num(row, "perplexity");
-        if (isfinite(at) && isfinite(y))
-            place[used++] = (plots_place){larger ? -at : at, y, (int64_t)i};
-    }
-    qsort(place, used, sizeof *place, plots_order);
-    double least = INFINITY;
-    for (i = 0; i < used; i++) {
-        if (place[i].y >= least) continue;
-        least = place[i].y;
-        (*index)[(*n)++] = place[i].i;
-    }
-    for (int64_t k = 0; larger && k < *n / 2; k++) {
-        int64_t swap = (*index)[k];
-        (*index)[k] = (*index)[*n - 1 - k];
-        (*index)[*n - 1 - k] = swap;
-    }
-    free(place);
-    return ST_OK;
-}
-
-/* ---- one figure, in the page and as files
- * -------------------------------------------------------- */
-
-static st_status plots_files(const st_plot *p, const char *dir, const char *name, st_err *e)
-{
-    char *svg = NULL, *path = NULL;
-    size_t n = 0;
-    st_status status = st_plot_svg(p, false, &svg, &n, e);
-    for (int png = 0; png < 2 && !status; png++) {
-        if (asprintf(&path, "%s/plots/%s.%s", dir, name, png ? "png" : "svg") < 0)
-            status = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "report: no memory for a path");
-        else if (png)
-            status = st_plot_png(p, 2, path, e);
-        else
-            status = st_write_file(path, svg, n, e);
-        if (!status) free(path);
-    }
-    free(svg);
-    return status;
-}
-
-static st_status plots_figure(FILE *f, const st_plot *p, const char *dir, const char *name,
-                              const char *caption, st_err *e)
-{
-    ST_TRY(plots_files(p, dir, name, e));
-    return f ? st_html_figure(f, p, p->title, caption, e) : ST_OK;
 }
 
 /* ---- perplexity against x
@@ -143,7 +49,7 @@ static st_status plots_scatter(FILE *f, const json_t *results, const plots_scatt
     const json_t *row, *models = json_object_get(results, "models");
     int64_t *front, fronts;
     size_t i, n = 0, all = json_array_size(models);
-    ST_TRY(st_report_front(results, k->x, k->larger, &front, &fronts, e));
+    ST_TRY(st_report_front(models, k->x, k->larger, &front, &fronts, e));
     st_plot_point *pt = calloc(all + 1, sizeof *pt);
     double *xy = calloc(2 * all + 2, sizeof *xy);
     st_status status = ST_OK;
@@ -155,7 +61,7 @@ static st_status plots_scatter(FILE *f, const json_t *results, const plots_scatt
     {
         double x = st_row_num(row, k->x), y = st_row_num(row, "perplexity");
         if (!isfinite(x) || !isfinite(y)) continue;
-        pt[n++] = (st_plot_point){st_row_str(row, "label"), x,    y, plots_colour(row),
+        pt[n++] = (st_plot_point){st_row_str(row, "label"), x,    y, st_report_colour(row),
                                   plots_shape(row),         false};
     }
     for (int64_t j = 0; j < fronts; j++) {
@@ -175,7 +81,7 @@ static st_status plots_scatter(FILE *f, const json_t *results, const plots_scatt
                  .keys = 4,
                  .width = 640,
                  .height = 470};
-    if (n) status = plots_figure(f, &p, dir, k->name, k->caption, e);
+    if (n) status = st_report_figure(f, &p, dir, k->name, k->caption, e);
 out:
     free(front), free(pt), free(xy);
     return status;
@@ -220,8 +126,12 @@ static void plots_add(plots_lines *l, const json_t *row, const json_t *curve, co
     double *x = l->xy[l->n][0], *y = l->xy[l->n][1];
     int64_t n = plots_curve(curve, x, y, bins);
     if (n > 1)
-        l->line[l->n++] = (st_plot_line){
-            .label = label, .x = x, .y = y, .n = n, .colour = plots_colour(row), .dashed = dashed};
+        l->line[l->n++] = (st_plot_line){.label = label,
+                                         .x = x,
+                                         .y = y,
+                                         .n = n,
+                                         .colour = st_report_colour(row),
+                                         .dashed = dashed};
 }
 
 /* The dense model after the same extra steps: it saw the same batches, so that in the difference
@@ -274,10 +184,10 @@ static st_status plots_training(FILE *f, const json_t *results, const char *dir,
                  .width = 1180,
                  .height = 430};
     if (!l->n) return ST_OK;
-    return plots_figure(f, &p, dir, "loss-training",
-                        "The dense model and the narrow dense controls. Solid: training loss, "
-                        "averaged over neighbouring steps; dashed: validation loss.",
-                        e);
+    return st_report_figure(f, &p, dir, "loss-training",
+                            "The dense model and the narrow dense controls. Solid: training loss, "
+                            "averaged over neighbouring steps; dashed: validation loss.",
+                            e);
 }
 
 static st_status plots_healing(FILE *f, const json_t *results, const char *dir, int reduction,
@@ -317,13 +227,14 @@ static st_status plots_healing(FILE *f, const json_t *results, const char *dir, 
                  .y_high = highest + 0.02,
                  .width = 640,
                  .height = 430};
-    return plots_figure(f, &p, dir, name,
-                        reference ? "Every structured model sees the same batches as the dense "
-                                    "model that is trained on, so their noise cancels in the "
-                                    "difference; 0 is as good as dense."
-                                  : "Every structured model sees the same batches, averaged over "
-                                    "neighbouring steps.",
-                        e);
+    return st_report_figure(f, &p, dir, name,
+                            reference
+                                ? "Every structured model sees the same batches as the dense "
+                                  "model that is trained on, so their noise cancels in the "
+                                  "difference; 0 is as good as dense."
+                                : "Every structured model sees the same batches, averaged over "
+                                  "neighbouring steps.",
+                            e);
 }
 
 st_status st_report_figures(FILE *f, const json_t *results, const char *dir, st_err *e)

@@ -59,23 +59,29 @@ static void test_front(void **state)
     int64_t *index, n;
     json_t *j = results();
     /* speed: dense (100, 40), good (130, 44), thin (160, 45); fast (150, 46) is beaten by thin */
-    assert_ok(st_report_front(j, "decode.tokens_per_second", true, &index, &n, &e), &e);
+    assert_ok(st_report_front(json_object_get(j, "models"), "decode.tokens_per_second", true,
+                              &index, &n, &e),
+              &e);
     assert_int_equal(n, 3);
     assert_true(index[0] == 0 && index[1] == 1 && index[2] == 4);
     free(index);
     /* size: poor (590, 60), good (600, 44), dense (1000, 40); thin has good's size and is worse */
-    assert_ok(st_report_front(j, "body_parameters", false, &index, &n, &e), &e);
+    assert_ok(
+        st_report_front(json_object_get(j, "models"), "body_parameters", false, &index, &n, &e),
+        &e);
     assert_int_equal(n, 3);
     assert_true(index[0] == 3 && index[1] == 1 && index[2] == 0);
     free(index);
     /* of two with the same perplexity only the faster one */
     json_t *thin = json_array_get(json_object_get(j, "models"), 4);
     json_object_set_new(thin, "perplexity", json_real(44));
-    assert_ok(st_report_front(j, "decode.tokens_per_second", true, &index, &n, &e), &e);
+    assert_ok(st_report_front(json_object_get(j, "models"), "decode.tokens_per_second", true,
+                              &index, &n, &e),
+              &e);
     assert_int_equal(n, 2);
     assert_true(index[0] == 0 && index[1] == 4);
     free(index);
-    assert_ok(st_report_front(j, "nothing", false, &index, &n, &e), &e);
+    assert_ok(st_report_front(json_object_get(j, "models"), "nothing", false, &index, &n, &e), &e);
     assert_int_equal(n, 0);
     free(index);
     json_decref(j);
