@@ -340,4 +340,11 @@ const st_node *st_node_get(const st_node *map, const char *key); /* or NULL */
 st_status st_node_set(st_node *root, const char *path, const char *value, const char *where,
                       st_err *e);
 
+/* ---- tables (csv.c over libcsv) ------------------------------------------------------------- */
+
+/* A CSV file whose first line names the columns: a list of objects {COLUMN: text} in file order, at
+ * most `most` of them. Rows with other than as many fields as there are names, bytes that are not
+ * UTF-8 and open quotes are ST_EFORMAT with the row's number. */
+st_status st_csv_load(json_t **rows, const char *path, size_t max_bytes, int64_t most, st_err *e);
+
 #endif

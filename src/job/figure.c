@@ -81,7 +81,7 @@ static st_status figure_files(const st_plot *p, const char *dir, const char *nam
     size_t n = 0;
     st_status status = st_plot_svg(p, false, &svg, &n, e);
     for (int png = 0; png < 2 && !status; png++) {
-        if (asprintf(&path, "%s/plots/%s.%s", dir, name, png ? "png" : "svg") < 0)
+        if (asprintf(&path, "%s/%s.%s", dir, name, png ? "png" : "svg") < 0)
             status = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "report: no memory for a path");
         else if (png)
             status = st_plot_png(p, 2, path, e);
@@ -93,9 +93,39 @@ static st_status figure_files(const st_plot *p, const char *dir, const char *nam
     return status;
 }
 
+st_status st_report_figure_linked(FILE *f, const st_plot *p, const char *dir, const char *name,
+                                  const char *caption, const st_html_link *link, size_t links,
+                                  st_err *e)
+{
+    ST_TRY(figure_files(p, dir, name, e));
+    return f ? st_html_figure_linked(f, p, p->title, caption, link, links, e) : ST_OK;
+}
+
 st_status st_report_figure(FILE *f, const st_plot *p, const char *dir, const char *name,
                            const char *caption, st_err *e)
 {
-    ST_TRY(figure_files(p, dir, name, e));
-    return f ? st_html_figure(f, p, p->title, caption, e) : ST_OK;
+    return st_report_figure_linked(f, p, dir, name, caption, NULL, 0, e);
+}
+
+/* ---- curves --------------------------------------------------------------------------------- */
+
+/* Copies a curve into x, y (room for `most`), thinned by means of equal bins, so that single
+ * batches' noise does not hide the course. */
+int64_t st_report_curve(const json_t *curve, double *x, double *y, int64_t most)
+{
+    const json_t *jx = json_object_get(curve, "tokens"), *jy = json_object_get(curve, "loss");
+    int64_t n = (int64_t)json_array_size(jx), used = 0;
+    if (n != (int64_t)json_array_size(jy) || n < 1) return 0;
+    int64_t bin = (n + most - 1) / most;
+    for (int64_t i = 0; i < n; i += bin) {
+        double sx = 0, sy = 0;
+        int64_t k = 0;
+        for (; k < bin && i + k < n; k++) {
+            sx += json_number_value(json_array_get(jx, (size_t)(i + k)));
+            sy += json_number_value(json_array_get(jy, (size_t)(i + k)));
+        }
+        x[used] = sx / (double)k;
+        y[used++] = sy / (double)k;
+    }
+    return used;
 }

@@ -64,6 +64,7 @@ static const char html_style[] =
     "white-space:normal}\n"
     "th:first-child,td:first-child{text-align:left;position:sticky;left:0;background:var(--card)}\n"
     "td{font-variant-numeric:tabular-nums}td.text,th.text{text-align:left;white-space:normal}\n"
+    "#layers td.text,#models td.text,#runs td.text{white-space:nowrap}\n"
     "table.sort th{cursor:pointer;user-select:none}table.sort th:hover{color:var(--ink)}\n"
     "th[aria-sort=ascending]::after{content:' \\25B4'}"
     "th[aria-sort=descending]::after{content:' \\25BE'}\n"
@@ -73,7 +74,12 @@ static const char html_style[] =
     "figure{margin:0;background:var(--card);border:1px solid var(--rule);border-radius:8px;"
     "padding:12px}\n"
     "figure.span{grid-column:1/-1}\n"
-    "figure img{width:100%;height:auto;display:block}\n"
+    "figure img{width:100%;height:auto;display:block}.marks{position:relative}\n"
+    ".marks a{position:absolute;width:18px;height:18px;transform:translate(-50%,-50%);"
+    "border-radius:50%}.marks a:hover,.marks a:focus{outline:2px solid var(--link)}\n"
+    "input.find{font:inherit;padding:4px 10px;margin:0 0 8px;width:min(28em,100%);color:inherit;"
+    "background:var(--card);border:1px solid var(--rule);border-radius:8px}\n"
+    "pre{font-size:.82rem;line-height:1.35;overflow-x:auto;margin:8px 0}\n"
     "figcaption{color:var(--soft);font-size:.86rem;padding:6px 12px 2px}\n"
     "details{background:var(--card);border:1px solid var(--rule);border-radius:8px;margin:8px 0;"
     "padding:8px 14px}summary{cursor:pointer;font-weight:600}\n"
@@ -97,7 +103,14 @@ static const char html_script[] =
     "if(isNaN(x)||isNaN(y))return isNaN(x)-isNaN(y);c=x-y}"
     "else c=x.textContent.localeCompare(y.textContent);return up?c:-c});"
     "rows.forEach(function(r){t.tBodies[0].appendChild(r)})};"
-    "th.onkeydown=function(e){if(e.key==='Enter')th.onclick()}})});\n";
+    "th.onkeydown=function(e){if(e.key==='Enter')th.onclick()}})});\n"
+    "document.querySelectorAll('input.find').forEach(function(q){q.oninput=function(){"
+    "var t=document.getElementById(q.dataset.of),w=q.value.toLowerCase().split(/\\s+/);"
+    "Array.from(t.tBodies[0].rows).forEach(function(r){var s=r.textContent.toLowerCase();"
+    "r.hidden=!w.every(function(x){return s.indexOf(x)>=0})})}});\n"
+    "function st_open(){var d=location.hash&&document.getElementById(location.hash.slice(1));"
+    "if(d&&d.tagName==='DETAILS'){d.open=true;d.scrollIntoView()}}\n"
+    "window.addEventListener('hashchange',st_open);st_open();\n";
 
 void st_html_begin(FILE *f, const char *title)
 {
@@ -139,19 +152,39 @@ static st_status html_source(FILE *f, const st_plot *p, bool dark, st_err *e)
     return ST_OK;
 }
 
-st_status st_html_figure(FILE *f, const st_plot *p, const char *alt, const char *caption, st_err *e)
+st_status st_html_figure_linked(FILE *f, const st_plot *p, const char *alt, const char *caption,
+                                const st_html_link *link, size_t links, st_err *e)
 {
-    fprintf(f, "<figure%s><picture><source media=\"(prefers-color-scheme: dark)\" srcset=\"",
-            p->width > 900 ? " class=\"span\"" : "");
+    fprintf(
+        f,
+        "<figure%s><div class=\"marks\"><picture><source media=\"(prefers-color-scheme: dark)\" "
+        "srcset=\"",
+        p->width > 900 ? " class=\"span\"" : "");
     ST_TRY(html_source(f, p, true, e));
     fputs("\"><img alt=\"", f);
     st_html_text(f, alt);
     fputs("\" src=\"", f);
     ST_TRY(html_source(f, p, false, e));
-    fputs("\"></picture><figcaption>", f);
+    fputs("\"></picture>", f);
+    for (size_t i = 0; i < links; i++) {
+        if (!isfinite(link[i].x) || !isfinite(link[i].y)) continue;
+        fprintf(f, "<a style=\"left:%.2f%%;top:%.2f%%\" href=\"", 100 * link[i].x, 100 * link[i].y);
+        st_html_text(f, link[i].href);
+        fputs("\" title=\"", f);
+        st_html_text(f, link[i].title);
+        fputs("\" aria-label=\"", f);
+        st_html_text(f, link[i].title);
+        fputs("\"></a>", f);
+    }
+    fputs("</div><figcaption>", f);
     st_html_text(f, caption);
     fputs("</figcaption></figure>\n", f);
     return ST_OK;
+}
+
+st_status st_html_figure(FILE *f, const st_plot *p, const char *alt, const char *caption, st_err *e)
+{
+    return st_html_figure_linked(f, p, alt, caption, NULL, 0, e);
 }
 
 void st_html_number(FILE *f, double v, int digits, bool best)

@@ -516,4 +516,11 @@ st_status st_demo(const char *out, const st_demo_opts *o, json_t **result, st_er
  * results (report.h has their form). */
 st_status st_report_write(const json_t *results, const char *dir, st_err *e);
 
+/* Writes `out` (one self-contained page) and its figures (report.html: report_files/NAME.{png,svg})
+ * from training runs and benchmarks: folders, searched for runs, and CSV files of strut bench.
+ * `title` may be NULL. What cannot be read is left out and named. Result: runs, layers, models
+ * (runs_report.h), left_out, out, plots, bytes, seconds. */
+st_status st_report_runs(const char *const *paths, int n, const char *out, const char *title,
+                         json_t **result, st_err *e);
+
 #endif

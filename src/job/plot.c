@@ -140,6 +140,10 @@ static st_status plot_draw(cairo_t *cr, const st_plot *p, double width, double h
 {
     st_pen d = {.cr = cr, .p = p, .dark = dark, .width = width, .height = height};
     plot_range range;
+    if (p->heat) {
+        st_heat_draw(&d);
+        return ST_OK;
+    }
     ST_TRY(plot_limits(p, &range, e));
     plot_layout(&d, &range);
     plot_frame(&d);
@@ -210,6 +214,24 @@ st_status st_plot_svg(const st_plot *p, bool dark, char **svg, size_t *n, st_err
     if (fclose(out.f) && !status)
         status = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "plot: no memory for an SVG");
     if (status) free(*svg), *svg = NULL;
+    return status;
+}
+
+st_status st_plot_places(const st_plot *p, double *place, st_err *e)
+{
+    double w = plot_size(p->width, 760), h = plot_size(p->height, 440);
+    cairo_surface_t *s = cairo_recording_surface_create(CAIRO_CONTENT_COLOR_ALPHA, NULL);
+    st_pen d = {.cr = cairo_create(s), .p = p, .width = w, .height = h};
+    plot_range range;
+    st_status status = plot_limits(p, &range, e);
+    if (!status) plot_layout(&d, &range);
+    for (int64_t i = 0; i < p->points && !status; i++) {
+        bool drawn = st_plot_drawable(p, p->point[i].x, p->point[i].y);
+        place[2 * i] = drawn ? st_pen_x(&d, p->point[i].x) / w : (double)NAN;
+        place[2 * i + 1] = drawn ? st_pen_y(&d, p->point[i].y) / h : (double)NAN;
+    }
+    cairo_destroy(d.cr);
+    cairo_surface_destroy(s);
     return status;
 }
 

@@ -46,8 +46,17 @@ typedef struct {
     bool dashed;
 } st_plot_key;
 
+/* A grid of ratios (heat.c): value (rows, columns), above 0; not finite: nothing to show. */
+typedef struct {
+    const char *const *row, *const *column; /* names */
+    const double *value;
+    int64_t rows, columns;
+} st_plot_heat;
+
 typedef struct {
     const char *title, *x_label, *y_label; /* UTF-8; NULL: none */
+    const st_plot_heat *heat; /* a heat map: of the rest, only x_label (a line under the title) and
+                               * the size count */
     bool x_log, y_log;
     bool x_zero;          /* the x axis begins at 0 (linear only) */
     double y_low, y_high; /* limits; equal: from the data. Lines are clipped to them */
@@ -62,6 +71,10 @@ typedef struct {
 
 /* *svg in new memory (NUL added, not counted in *n). ST_EARG if there is nothing finite to draw. */
 st_status st_plot_svg(const st_plot *p, bool dark, char **svg, size_t *n, st_err *e);
+/* Where the points are drawn: place[2 i] and [2 i + 1] from 0 to 1, from the left and the top; NAN
+ * for those left out. `place` has 2 * p->points numbers. */
+st_status st_plot_places(const st_plot *p, double *place, st_err *e);
+double st_heat_height(const st_plot_heat *h); /* that a heat map needs, in pixels */
 /* The same drawing on white as PNG, `scale` pixels per unit. Atomic. */
 st_status st_plot_png(const st_plot *p, double scale, const char *path, st_err *e);
 
@@ -124,5 +137,6 @@ void st_pen_line(const st_pen *d, const st_plot_line *l);
 /* Names of the lines in a column right of the frame, each joined to its line's last point. */
 st_status st_pen_line_labels(const st_pen *d, st_err *e);
 st_status st_pen_points(const st_pen *d, st_err *e);
+void st_heat_draw(const st_pen *d);
 
 #endif

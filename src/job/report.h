@@ -31,9 +31,15 @@ st_status st_report_figures(FILE *f, const json_t *results, const char *dir, st_
 
 /* The colour of a row's matrix type, by its "label" and "kind". */
 int st_report_colour(const json_t *row);
-/* Draws DIR/plots/NAME.png and .svg and, if f is not NULL, the figure into the page. */
+/* Draws DIR/NAME.png and .svg and, if f is not NULL, the figure into the page. */
 st_status st_report_figure(FILE *f, const st_plot *p, const char *dir, const char *name,
                            const char *caption, st_err *e);
+st_status st_report_figure_linked(FILE *f, const st_plot *p, const char *dir, const char *name,
+                                  const char *caption, const st_html_link *link, size_t links,
+                                  st_err *e);
+/* Copies a curve {tokens [], loss []} into x, y (room for `most`), thinned by means of equal bins,
+ * so that single batches' noise does not hide the course; returns how many points. */
+int64_t st_report_curve(const json_t *curve, double *x, double *y, int64_t most);
 /* Indices (new memory, *n of them) of the rows on the Pareto front: none is both better in `x`
  * (larger if `larger`, else smaller) and lower in perplexity. By rising x. */
 st_status st_report_front(const json_t *rows, const char *x, bool larger, int64_t **index,

@@ -90,27 +90,6 @@ out:
 /* ---- loss curves
  * --------------------------------------------------------------------------------- */
 
-/* Copies a curve into x, y (room for `most`), thinned by means of equal bins, so that single
- * batches' noise does not hide the course. */
-static int64_t plots_curve(const json_t *curve, double *x, double *y, int64_t most)
-{
-    const json_t *jx = json_object_get(curve, "tokens"), *jy = json_object_get(curve, "loss");
-    int64_t n = (int64_t)json_array_size(jx), used = 0;
-    if (n != (int64_t)json_array_size(jy) || n < 1) return 0;
-    int64_t bin = (n + most - 1) / most;
-    for (int64_t i = 0; i < n; i += bin) {
-        double sx = 0, sy = 0;
-        int64_t k = 0;
-        for (; k < bin && i + k < n; k++) {
-            sx += json_number_value(json_array_get(jx, (size_t)(i + k)));
-            sy += json_number_value(json_array_get(jy, (size_t)(i + k)));
-        }
-        x[used] = sx / (double)k;
-        y[used++] = sy / (double)k;
-    }
-    return used;
-}
-
 enum { PLOTS_BINS = 60, PLOTS_LINES = 64 };
 
 typedef struct {
@@ -124,7 +103,7 @@ static void plots_add(plots_lines *l, const json_t *row, const json_t *curve, co
 {
     if (l->n == PLOTS_LINES) return;
     double *x = l->xy[l->n][0], *y = l->xy[l->n][1];
-    int64_t n = plots_curve(curve, x, y, bins);
+    int64_t n = st_report_curve(curve, x, y, bins);
     if (n > 1)
         l->line[l->n++] = (st_plot_line){.label = label,
                                          .x = x,
@@ -248,10 +227,10 @@ st_status st_report_figures(FILE *f, const json_t *results, const char *dir, st_
     }
     status = st_make_dirs(path, e);
     for (size_t i = 0; i < sizeof plots_scatters / sizeof *plots_scatters && !status; i++)
-        status = plots_scatter(f, results, &plots_scatters[i], dir, e);
-    if (!status) status = plots_training(f, results, dir, l, e);
+        status = plots_scatter(f, results, &plots_scatters[i], path, e);
+    if (!status) status = plots_training(f, results, path, l, e);
     for (int reduction = 2; reduction <= 4 && !status; reduction += 2)
-        status = plots_healing(f, results, dir, reduction, l, e);
+        status = plots_healing(f, results, path, reduction, l, e);
 out:
     free(path), free(l);
     return status;

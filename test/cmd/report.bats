@@ -1,0 +1,49 @@
+#!/usr/bin/env bats
+# strut report from the outside: real runs and benchmarks in, one page out.
+# SPDX-License-Identifier: MIT
+
+bats_require_minimum_version 1.5.0
+
+setup() {
+    load ../helpers
+    cd "$BATS_TEST_TMPDIR" || exit 1
+    printf "$(printf '\\%03o\\000' $(seq 0 31))" >block
+    for _ in $(seq 50); do cat block; done >train.bin
+    cp train.bin val.bin
+    cat >tiny.yaml <<'YAML'
+data: .
+model: {n_layer: 1, n_head: 2, n_embd: 16, n_positions: 16, vocab_size: 32}
+train: {steps: 4, micro_batch: 2, warmup: 1, lr: 1e-2, dropout: 0}
+eval: {every: 2, batches: 2}
+YAML
+}
+
+@test "runs and benchmarks become one page without network" {
+    "$STRUT" train tiny.yaml name=plain -q
+    "$STRUT" train tiny.yaml name=ss model.mlp.map=ss1:factor=2 -q
+    "$STRUT" bench map --in 32 --out 64 --rows 8 --fit 2 --reps 1 --budget 0.1 --csv layers.csv -q
+    apart "$STRUT" report runs/ layers.csv -o page.html --json
+    [ "$code" -eq 0 ]
+    [ "$(get runs.0.name)" = plain ]
+    [ "$(get runs.1.maps)" = ss1:factor=2 ]
+    [ "$(get runs.1.complete)" = true ]
+    [ -s page_files/perplexity-parameters.svg ]
+    not grep -qE 'src="http|href="http' page.html
+    grep -q 'id="run-1"' page.html
+    run --separate-stderr "$STRUT" report runs/ layers.csv -o page.html
+    [[ "$output" == *"2 runs"* ]]
+}
+
+@test "what cannot be reported is said" {
+    run "$STRUT" report gone.csv
+    [ "$status" -eq 1 ]
+    [[ "$output" == *"gone.csv: no such file or folder"* ]]
+    mkdir -p runs
+    run "$STRUT" report runs
+    [ "$status" -eq 1 ]
+    [[ "$output" == *"nothing to report"* ]]
+    run "$STRUT" report train.bin -o .
+    [ "$status" -eq 1 ]
+    [[ "$output" == *"is a folder"* ]]
+    [ ! -e report.html ]
+}
