@@ -114,6 +114,8 @@ double st_rng_uniform(st_rng *r);                 /* [0, 1), 53 bits */
 uint64_t st_rng_below(st_rng *r, uint64_t limit); /* [0, limit), unbiased; limit > 0 */
 /* Fills out[0..n) with N(mean, std^2) (Box-Muller on blocks of stream (seed, stream)). */
 void st_normal_fill(float *out, int64_t n, float mean, float std, uint64_t seed, uint64_t stream);
+/* U(-bound, bound), the same way. */
+void st_uniform_fill(float *out, int64_t n, float bound, uint64_t seed, uint64_t stream);
 /* FNV-1a of a name: the stream number of a parameter, so that inits do not depend on order. */
 uint64_t st_hash_name(const char *name);
 

@@ -44,6 +44,17 @@ void st_normal_fill(float *out, int64_t n, float mean, float std, uint64_t seed,
     }
 }
 
+void st_uniform_fill(float *out, int64_t n, float bound, uint64_t seed, uint64_t stream)
+{
+    for (int64_t i = 0; i < n; i += 4) {
+        st_philox_block b = st_philox(seed, stream, (uint64_t)i / 4);
+        for (int64_t j = 0; j < 4 && i + j < n; j++) {
+            double u = ((double)b.v[j] + 0.5) * 0x1p-31 - 1.0;
+            out[i + j] = (float)((double)bound * u);
+        }
+    }
+}
+
 uint64_t st_hash_name(const char *name)
 {
     uint64_t h = 0xcbf29ce484222325u;

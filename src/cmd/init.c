@@ -3,6 +3,7 @@
 #include "cmd/cmd.h"
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 static const cmd_option init_options[] = {
     {.name = "preset",
@@ -17,6 +18,12 @@ static const cmd_option init_options[] = {
      .value = "GLOB=SPEC",
      .help = "structure of the matrices whose name matches; later ones win"},
     {.name = "seed", .kind = CMD_INT, .value = "S", .help = "of the weights", .preset = "1337"},
+    {.name = "structured-init",
+     .kind = CMD_TEXT,
+     .value = "LAW",
+     .help = "of structured matrices: as large as dense ones, or as fly's or its fork's layers",
+     .choice = "dense|fly|fork",
+     .preset = "dense"},
     {.name = "dtype",
      .kind = CMD_TEXT,
      .value = "TYPE",
@@ -31,6 +38,12 @@ static const cmd_option init_options[] = {
     {0},
 };
 
+static st_fresh_law init_law(const char *text)
+{
+    if (strcmp(text, "fly") == 0) return ST_FRESH_FLY;
+    return strcmp(text, "fork") == 0 ? ST_FRESH_FORK : ST_FRESH_DENSE;
+}
+
 static st_status init_run(const cmd_args *a, json_t **result, st_err *e)
 {
     int n;
@@ -39,6 +52,7 @@ static st_status init_run(const cmd_args *a, json_t **result, st_err *e)
                       .maps = maps,
                       .nmaps = n,
                       .seed = (uint64_t)cmd_int(a, "seed"),
+                      .law = init_law(cmd_text(a, "structured-init")),
                       .dtype = cmd_dtype(a, "dtype"),
                       .tokenizer = cmd_text(a, "tokenizer"),
                       .replace = cmd_has(a, "force")};

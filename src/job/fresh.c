@@ -3,6 +3,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "job/job.h"
 #include "job/spread.h"
+#include <fnmatch.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -44,9 +45,12 @@ st_status st_fresh_config(json_t **out, const char *name, st_err *e)
 
 typedef struct {
     const st_model *m;
+    st_fresh_law law;
+    float range; /* the model's initializer_range */
     uint64_t seed;
     float *flat;
     int64_t want, at; /* parameter number `want`, counted by `at` */
+    st_param found;
 } fresh_fill;
 
 static void fresh_count(void *ctx, const st_param *p)
@@ -55,12 +59,54 @@ static void fresh_count(void *ctx, const st_param *p)
     ++*(int64_t *)ctx;
 }
 
-static void fresh_param(void *ctx, const st_param *p)
+static void fresh_find(void *ctx, const st_param *p)
 {
     fresh_fill *f = ctx;
-    if (f->at++ != f->want) return;
-    st_normal_fill(f->flat + p->offset, st_numel(p->w), p->init_mean, p->init_std, f->seed,
-                   st_hash_name(p->name));
+    if (f->at++ == f->want) f->found = *p;
+}
+
+/* One matrix: its theta and bias, in the order of the list. */
+typedef struct {
+    const char *name;
+    float *flat;
+    st_theta theta;
+    st_tensor bias;
+    int64_t first; /* offset of its first parameter */
+    int n;
+} fresh_matrix;
+
+static void fresh_collect(void *ctx, const st_param *p)
+{
+    fresh_matrix *x = ctx;
+    if (!p->matrix || strcmp(p->matrix, x->name) != 0) return;
+    st_tensor t = p->w;
+    t.data = x->flat + p->offset;
+    if (x->n == 0) x->first = p->offset;
+    if (p->flags & ST_P_BIAS)
+        x->bias = t;
+    else
+        x->theta.p[x->n++] = t;
+}
+
+/* All of a matrix's parameters, when its first one is asked for. GPT-2 re-initialises what is
+ * called a weight under c_proj; fly's own MLP calls its last matrix otherwise. */
+static void fresh_by_law(fresh_fill *f)
+{
+    const st_param *p = &f->found;
+    fresh_matrix x = {.name = p->matrix, .flat = f->flat};
+    st_model_params(f->m, fresh_collect, &x);
+    if (x.first != p->offset) return;
+    bool last = fnmatch("h.*.mlp.c_proj", x.name, 0) == 0;
+    bool over = fnmatch("h.*.attn.c_proj", x.name, 0) == 0;
+    float range = f->range > 0.0f ? f->range : p->matrix_std;
+    st_map_fresh(p->spec,
+                 &(st_fresh_opts){.law = f->law,
+                                  .std = last ? range : p->matrix_std,
+                                  .range = range,
+                                  .over = over ? p->matrix_std : 0.0f,
+                                  .seed = f->seed,
+                                  .name = x.name},
+                 &x.theta, x.bias);
 }
 
 static st_status fresh_piece(void *ctx, int64_t i, st_err *e)
@@ -68,18 +114,33 @@ static st_status fresh_piece(void *ctx, int64_t i, st_err *e)
     fresh_fill f = *(const fresh_fill *)ctx;
     (void)e;
     f.want = i;
-    st_model_params(f.m, fresh_param, &f);
+    st_model_params(f.m, fresh_find, &f);
+    const st_param *p = &f.found;
+    if (f.law != ST_FRESH_DENSE && p->matrix) {
+        fresh_by_law(&f);
+        return ST_OK;
+    }
+    st_normal_fill(f.flat + p->offset, st_numel(p->w), p->init_mean, p->init_std, f.seed,
+                   st_hash_name(p->name));
     return ST_OK;
+}
+
+st_status st_fresh_weights_by(const st_model *m, st_fresh_law law, uint64_t seed, float *flat,
+                              st_err *e)
+{
+    int64_t n = 0;
+    st_model_params(m, fresh_count, &n);
+    json_t *config = st_model_config(m);
+    fresh_fill f = {.m = m, .law = law, .seed = seed, .flat = flat};
+    f.range = (float)json_number_value(json_object_get(config, "initializer_range"));
+    json_decref(config);
+    return st_spread(
+        &(st_spread_args){
+            .what = "init", .unit = "tensors", .n = n, .work = fresh_piece, .ctx = &f},
+        e);
 }
 
 st_status st_fresh_weights(const st_model *m, uint64_t seed, float *flat, st_err *e)
 {
-    int64_t n = 0;
-    st_model_params(m, fresh_count, &n);
-    return st_spread(&(st_spread_args){.what = "init",
-                                       .unit = "tensors",
-                                       .n = n,
-                                       .work = fresh_piece,
-                                       .ctx = &(fresh_fill){.m = m, .seed = seed, .flat = flat}},
-                     e);
+    return st_fresh_weights_by(m, ST_FRESH_DENSE, seed, flat, e);
 }

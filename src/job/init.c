@@ -16,7 +16,7 @@ static st_status init_write(st_model *m, const st_bpe *tokenizer, const char *ou
         ST_FAIL(e, ST_ENOMEM, "out of memory: %.1f GiB for the weights",
                 (double)n * 4.0 / 1073741824.0);
     }
-    st_status s = st_fresh_weights(m, o->seed, flat, e);
+    st_status s = st_fresh_weights_by(m, o->law, o->seed, flat, e);
     if (!s) s = st_folder_save(out, o->replace, m, flat, o->dtype, tokenizer, e);
     free(flat);
     return s;

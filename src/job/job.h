@@ -85,6 +85,11 @@ extern const char *const st_fresh_names[];
  * with another map differs only where the map does. flat: host F32, st_model_elements, zeroed
  * (padding stays). ST_EINTR after Ctrl-C. */
 st_status st_fresh_weights(const st_model *m, uint64_t seed, float *flat, st_err *e);
+/* The same by another law (st_fresh_law): structured matrices and their biases as fly's or the
+ * fork's layers start, and mlp.c_proj, even if dense, without GPT-2's scaling by depth, which those
+ * programs' own MLP does not get. */
+st_status st_fresh_weights_by(const st_model *m, st_fresh_law law, uint64_t seed, float *flat,
+                              st_err *e);
 
 /* ---- config (settings.c, config.c): YAML + overrides -> checked settings -------------------- */
 
@@ -108,7 +113,8 @@ typedef struct {
         int64_t n_layer, n_head, n_embd, n_inner, n_positions, vocab_size;
         int64_t scale_attn_by_inverse_layer_idx, tie_word_embeddings;
         double layer_norm_epsilon, initializer_range;
-        json_t *map; /* {GLOB: SPEC} in order, or NULL */
+        int64_t structured_init; /* st_fresh_law */
+        json_t *map;             /* {GLOB: SPEC} in order, or NULL */
     } model;
     struct {
         int64_t steps, micro_batch, context, tokens_per_step, warmup, schedule, decay_steps;
@@ -282,6 +288,7 @@ typedef struct {
     const char *const *maps; /* "GLOB=SPEC", later ones win */
     int nmaps;
     uint64_t seed;
+    st_fresh_law law;      /* of the structured matrices' initial weights */
     st_dtype dtype;        /* of the stored weights */
     const char *tokenizer; /* folder or file of a tokenizer to be stored too; NULL: none */
     bool replace;          /* OUT may exist and is replaced */

@@ -17,6 +17,7 @@ static const char *const set_windows[] = {"spread", "random", NULL};
 static const char *const set_distances[] = {"relative", "mse", NULL};
 static const char *const set_states[] = {"block", "mlp", NULL};
 static const char *const set_inputs[] = {"own", "teacher", NULL};
+static const char *const set_laws[] = {"dense", "fly", "fork", NULL}; /* st_fresh_law */
 static const char *const set_gelus[] = {"gelu_new", "gelu", NULL};
 
 #define AT(field) offsetof(st_settings, field)
@@ -64,6 +65,9 @@ const set_row st_set_rows[] = {
      SET_NULL, "in layer norms"},
     {"model.initializer_range", SET_NUM, AT(model.initializer_range), NULL, 0, 100, NULL, SET_NULL,
      "standard deviation of initial weights"},
+    {"model.structured_init", SET_CHOICE, AT(model.structured_init), "dense", 0, 0, set_laws, 0,
+     "new structured matrices: dense: as large as the dense ones would be; fly, fork: as fly's or "
+     "the SS1 authors' layers start"},
     {"model.scale_attn_by_inverse_layer_idx", SET_FLAG, AT(model.scale_attn_by_inverse_layer_idx),
      NULL, 0, 0, NULL, SET_NULL, "divide the attention scores of block i by i + 1"},
     {"model.tie_word_embeddings", SET_FLAG, AT(model.tie_word_embeddings), NULL, 0, 0, NULL,

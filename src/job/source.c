@@ -192,7 +192,8 @@ st_status st_trainer_model(st_trainer *t, const st_train_opts *o, st_err *e)
     if (!s && o->model && weights)
         memcpy(t->flat, weights, (size_t)t->elements * sizeof *weights);
     else if (!s && fresh && !weights)
-        s = st_fresh_weights(t->model, (uint64_t)set->seed, t->flat, e);
+        s = st_fresh_weights_by(t->model, (st_fresh_law)set->model.structured_init,
+                                (uint64_t)set->seed, t->flat, e);
     if (t->flat == weights) weights = NULL;
     if (!s && !t->tokenizer && tokenizer) {
         t->tokenizer = t->own_tokenizer = tokenizer;

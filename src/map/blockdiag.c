@@ -139,6 +139,16 @@ static st_status blockdiag_project(const st_spec *s, st_tensor w, const st_theta
     return ST_OK;
 }
 
+/* fly's layer cuts the blocks out of a dense init of `in` inputs and scales them by sqrt(blocks).
+ */
+static void blockdiag_fresh(const st_spec *s, const st_fresh_opts *how, const st_theta *t,
+                            st_tensor bias)
+{
+    double p = (double)map_ceil(s->in, s->knob[BLOCKS]);
+    map_fresh_weight(how, "blocks", t->p[0], 1.0 / sqrt(p));
+    map_fresh_uniform(how, "bias", bias, 1.0 / sqrt((double)s->out));
+}
+
 static st_status blockdiag_fit(st_spec *s, int64_t params, st_err *e)
 {
     st_spec best = *s;
@@ -164,5 +174,6 @@ const st_map_type st_map_blockdiag = {
     .forward = blockdiag_forward,
     .backward = blockdiag_backward,
     .project = blockdiag_project,
+    .fresh = blockdiag_fresh,
     .fit = blockdiag_fit,
 };

@@ -41,6 +41,15 @@ st_status map_range(const st_spec *s, int knob, int64_t lo, int64_t hi, const ch
 /* W *= by, as the type does it (st_map_type.scale). */
 void map_scale(const st_spec *s, const st_theta *t, float by);
 
+/* Numbers of st_map_type.fresh: U(-bound, bound) and N(0, std^2) of the stream of `param`, nothing
+ * where t is absent; a bound that the model may go over (how->over); what a model gives the layers
+ * it knows, its range or what it goes over that with. A torch layer's own init of a matrix with f
+ * inputs, Kaiming-uniform with a = sqrt(5), is U(-1/sqrt(f), 1/sqrt(f)). */
+void map_fresh_uniform(const st_fresh_opts *how, const char *param, st_tensor t, double bound);
+void map_fresh_normal(const st_fresh_opts *how, const char *param, st_tensor t, float std);
+void map_fresh_weight(const st_fresh_opts *how, const char *param, st_tensor t, double bound);
+void map_fresh_linear(const st_fresh_opts *how, const char *param, st_tensor t);
+
 /* What every rows and rows_backward ends or begins with: y += position; its gradient. */
 void map_rows_position(st_stream *q, const st_embed_fwd_args *a);
 void map_rows_position_backward(st_stream *q, const st_embed_bwd_args *a);

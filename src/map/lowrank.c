@@ -175,6 +175,22 @@ static st_status lowrank_project(const st_spec *s, st_tensor w, const st_theta *
     return err;
 }
 
+/* fly: both factors as torch inits a linear layer of their inputs, the bias by the first's. The
+ * fork's layer is two linear layers, which its GPT-2 re-initialises: W has a deviation of
+ * range^2 sqrt(rank) only. */
+static void lowrank_fresh(const st_spec *s, const st_fresh_opts *how, const st_theta *t,
+                          st_tensor bias)
+{
+    if (how->law == ST_FRESH_FORK) {
+        map_fresh_linear(how, "u", t->p[0]);
+        map_fresh_linear(how, "v", t->p[1]);
+        return;
+    }
+    map_fresh_weight(how, "u", t->p[0], 1.0 / sqrt((double)s->knob[RANK]));
+    map_fresh_weight(how, "v", t->p[1], 1.0 / sqrt((double)s->in));
+    map_fresh_uniform(how, "bias", bias, 1.0 / sqrt((double)s->in));
+}
+
 static st_status lowrank_fit(st_spec *s, int64_t params, st_err *e)
 {
     int64_t each = s->in + s->out;
@@ -198,5 +214,6 @@ const st_map_type st_map_lowrank = {
     .rows = lowrank_rows,
     .rows_backward = lowrank_rows_backward,
     .project = lowrank_project,
+    .fresh = lowrank_fresh,
     .fit = lowrank_fit,
 };

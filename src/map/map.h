@@ -67,6 +67,23 @@ typedef struct {
     const char *name; /* the matrix's, NULL: none; "NAME.PARAMETER" is a random stream (fresh.c) */
 } st_project_opts;
 
+/* Whose numbers a new matrix starts with. DENSE: those that give W the deviation of a dense matrix
+ * there. FLY: the own ones of HazyResearch fly's layers (of SS1's released package, where the type
+ * comes from that). FORK: those of the SS1 authors' copy of fly, whose GPT-2 re-initialises what
+ * its layers are made of. */
+typedef enum { ST_FRESH_DENSE, ST_FRESH_FLY, ST_FRESH_FORK } st_fresh_law;
+
+typedef struct {
+    st_fresh_law law;
+    float std;   /* of a dense matrix's entries there */
+    float range; /* the model's initializer_range, without any scaling by depth */
+    /* Deviation that the model gives afterwards to every parameter called a weight (GPT-2 to those
+     * of attn.c_proj); 0: none. */
+    float over;
+    uint64_t seed;
+    const char *name; /* the matrix's: "NAME.PARAMETER" is a random stream */
+} st_fresh_opts;
+
 /* A knob that gives the weights their meaning (a hash constant) is stored even at its preset. */
 typedef enum { ST_KNOB_SHOWN, ST_KNOB_HIDDEN, ST_KNOB_STORED } st_knob_print;
 
@@ -146,6 +163,9 @@ typedef struct st_map_type {
      */
     st_status (*project)(const st_spec *s, st_tensor w, const st_theta *t,
                          const st_project_opts *how, st_err *e);
+    /* theta and bias (zeroed; or absent) of a new matrix (host, F32) by how->law, which is not
+     * ST_FRESH_DENSE. NULL: as params says under every law. */
+    void (*fresh)(const st_spec *s, const st_fresh_opts *how, const st_theta *t, st_tensor bias);
     /* Inits of this type alone; st_map_inits has those of every type. */
     st_map_init init[ST_INITS];
     /* W *= by, in place; NULL: the first parameter is multiplied. */
@@ -218,6 +238,9 @@ typedef struct {
 /* Sets theta (host, F32) from w (out, in) host F32, and *fit (may be NULL). */
 st_status st_map_start(const st_spec *s, const st_start *start, st_tensor w, const st_theta *t,
                        const st_project_opts *how, st_fit *fit, st_err *e);
+
+/* Fills theta and bias (may be absent; host, F32) of a new matrix. */
+void st_map_fresh(const st_spec *s, const st_fresh_opts *how, const st_theta *t, st_tensor bias);
 
 /* ---- st_linear: map + bias, with its gradients ---------------------------------------------- */
 

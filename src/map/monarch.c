@@ -295,6 +295,17 @@ static st_status monarch_project(const st_spec *s, st_tensor w, const st_theta *
     return map_monarch_weighted(s, &z, w.data, t, how, e);
 }
 
+/* fly's layer: each factor by its last side, the bias by its outputs; its parameters are not called
+ * weights, so that no model goes over them. */
+static void monarch_fresh(const st_spec *s, const st_fresh_opts *how, const st_theta *t,
+                          st_tensor bias)
+{
+    monarch_size z = monarch_sizes(s);
+    map_fresh_uniform(how, "l1", t->p[0], 1.0 / sqrt((double)z.p));
+    map_fresh_uniform(how, "l2", t->p[1], 1.0 / sqrt((double)z.q));
+    map_fresh_uniform(how, "bias", bias, 1.0 / sqrt((double)s->out));
+}
+
 /* fly's own sizes where they are near, else 4 blocks (fewer on tiny sides) of the width that fits.
  */
 static st_status monarch_fit(st_spec *s, int64_t params, st_err *e)
@@ -337,5 +348,6 @@ const st_map_type st_map_monarch = {
     .forward = monarch_forward,
     .backward = monarch_backward,
     .project = monarch_project,
+    .fresh = monarch_fresh,
     .fit = monarch_fit,
 };

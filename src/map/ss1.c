@@ -318,6 +318,16 @@ void st_ss1_constants(uint64_t seed, int version, int64_t r[4])
         r[i] = 2 * (1 + (int64_t)(draw[i] % (92387 / 2 - 2))) + 1;
 }
 
+/* fly: the released package's (October 2024) Xavier-uniform of the stored matrix. Fork: the layer
+ * of the revision that its configurations name, by the uncompressed inputs. Neither sets a bias. */
+static void ss1_fresh(const st_spec *s, const st_fresh_opts *how, const st_theta *t, st_tensor bias)
+{
+    double width = (double)ss1_sizes(s).width, bound = 1.0 / sqrt((double)s->in);
+    (void)bias;
+    if (how->law == ST_FRESH_FLY) bound = sqrt(6.0 / ((double)s->out + width));
+    map_fresh_weight(how, "weight", t->p[0], bound);
+}
+
 const st_map_type st_map_ss1 = {
     .name = "ss1",
     .summary = "the input folded onto itself, then a smaller matrix",
@@ -346,5 +356,6 @@ const st_map_type st_map_ss1 = {
     .forward = ss1_forward,
     .backward = ss1_backward,
     .project = ss1_project,
+    .fresh = ss1_fresh,
     .fit = ss1_fit,
 };

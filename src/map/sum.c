@@ -359,6 +359,30 @@ static st_status sum_project(const st_spec *s, st_tensor w, const st_theta *t,
     return ST_OK;
 }
 
+/* The parts as fly's layers of their kind (the fork has the same class), without biases; a gate of
+ * one linear layer, which the model re-initialises; a bias of its own. */
+static void sum_fresh(const st_spec *s, const st_fresh_opts *how, const st_theta *t, st_tensor bias)
+{
+    int first[ST_PARTS + 1];
+    sum_first(s, first);
+    for (int i = 0; i < ST_PARTS; i++) {
+        st_spec own = sum_part(s, i);
+        st_theta theta = sum_theta(s, t, i);
+        st_fresh_opts part = *how;
+        char name[160];
+        snprintf(name, sizeof name, "%.120s.%s", how->name ? how->name : "", own.type->name);
+        part.name = name;
+        part.law = ST_FRESH_FLY;
+        st_map_fresh(&own, &part, &theta, (st_tensor){0});
+    }
+    if (s->knob[GATE]) {
+        st_tensor b = t->p[first[ST_PARTS] + 1];
+        map_fresh_linear(how, "gate.weight", t->p[first[ST_PARTS]]);
+        memset(b.data, 0, st_bytes(b));
+    }
+    map_fresh_uniform(how, "bias", bias, 1.0 / sqrt((double)s->out));
+}
+
 /* Shares of the weights that the other part is offered, best balance first; what it leaves goes to
  * the rank. */
 static st_status sum_fit(st_spec *s, int64_t params, st_err *e)
@@ -397,5 +421,6 @@ const st_map_type st_map_sum = {
     .project = sum_project,
     .expand = sum_expand,
     .scale = sum_scale,
+    .fresh = sum_fresh,
     .fit = sum_fit,
 };

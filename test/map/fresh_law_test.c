@@ -1,0 +1,99 @@
+/* Initial weights by other programs' laws: distribution and size of every factor. */
+/* SPDX-License-Identifier: MIT */
+#include "lab.h"
+
+enum { BIAS = -1 };
+
+/* bound > 0: U(-bound, bound); std > 0: N(0, std^2); both 0: zeros. */
+static const struct {
+    const char *spec;
+    st_fresh_law law;
+    float over;
+    int param;
+    double bound, std;
+} rows[] = {
+    {"monarch:blocks=4", ST_FRESH_FLY, 0.0f, 0, 0.14434, 0},    /* 1/sqrt(48) */
+    {"monarch:blocks=4", ST_FRESH_FLY, 0.0f, 1, 0.17678, 0},    /* 1/sqrt(32) */
+    {"monarch:blocks=4", ST_FRESH_FLY, 0.0f, BIAS, 0.08839, 0}, /* 1/sqrt(128) */
+    {"monarch:blocks=4", ST_FRESH_FORK, 0.005f, 0, 0.14434, 0},
+    {"blockdiag:blocks=4", ST_FRESH_FLY, 0.0f, 0, 0.14434, 0},
+    {"blockdiag:blocks=4", ST_FRESH_FLY, 0.005f, 0, 0, 0.005},
+    {"blockdiag:blocks=4", ST_FRESH_FLY, 0.005f, BIAS, 0.08839, 0},
+    {"lowrank:rank=16", ST_FRESH_FLY, 0.0f, 0, 0.25, 0},
+    {"lowrank:rank=16", ST_FRESH_FLY, 0.0f, 1, 0.07217, 0}, /* 1/sqrt(192) */
+    {"lowrank:rank=16", ST_FRESH_FLY, 0.0f, BIAS, 0.07217, 0},
+    {"lowrank:rank=16", ST_FRESH_FORK, 0.0f, 0, 0, 0.03},
+    {"lowrank:rank=16", ST_FRESH_FORK, 0.005f, 1, 0, 0.005},
+    {"lowrank:rank=16", ST_FRESH_FORK, 0.0f, BIAS, 0, 0},
+    {"ss1:factor=4", ST_FRESH_FLY, 0.0f, 0, 0.18464, 0}, /* sqrt(6/(128 + 48)) */
+    {"ss1:factor=4", ST_FRESH_FORK, 0.0f, 0, 0.07217, 0},
+    {"ss1:factor=4", ST_FRESH_FORK, 0.005f, 0, 0, 0.005},
+    {"ss1:factor=4", ST_FRESH_FLY, 0.0f, BIAS, 0, 0},
+    {"lowrank:rank=16+blockdiag:blocks=4+gate", ST_FRESH_FORK, 0.0f, 0, 0.25, 0},
+    {"lowrank:rank=16+blockdiag:blocks=4+gate", ST_FRESH_FORK, 0.0f, 2, 0.14434, 0},
+    {"lowrank:rank=16+blockdiag:blocks=4+gate", ST_FRESH_FORK, 0.0f, 3, 0, 0.03},
+    {"lowrank:rank=16+blockdiag:blocks=4+gate", ST_FRESH_FORK, 0.0f, 4, 0, 0},
+    {"lowrank:rank=16+blockdiag:blocks=4+gate", ST_FRESH_FORK, 0.0f, BIAS, 0.08839, 0},
+    {"dense", ST_FRESH_FLY, 0.0f, 0, 0, 0.02},
+    {"dense", ST_FRESH_FLY, 0.0f, BIAS, 0, 0},
+};
+
+static void test_every_factor_has_its_law(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        lab l = lab_open("ref", rows[i].spec, 192, 128, 1);
+        st_fresh_opts how = {.law = rows[i].law,
+                             .std = 0.02f,
+                             .range = 0.03f,
+                             .over = rows[i].over,
+                             .seed = 5,
+                             .name = "h.0.mlp.c_fc"};
+        st_map_fresh(&l.s, &how, &l.t, l.bias);
+        st_tensor t = rows[i].param == BIAS ? l.bias : l.t.p[rows[i].param];
+        double most = 0, sum = 0, mean = 0, n = (double)st_numel(t);
+        for (int64_t j = 0; j < st_numel(t); j++) {
+            double v = (double)lab_f(t)[j];
+            most = fmax(most, fabs(v));
+            sum += v * v / n;
+            mean += v / n;
+        }
+        double std = rows[i].bound > 0 ? rows[i].bound / sqrt(3.0) : rows[i].std;
+        double noise = std * 4.0 / sqrt(n);
+        bool right = fabs(sqrt(sum) - std) <= noise && fabs(mean) <= noise;
+        if (rows[i].bound > 0)
+            right = right && most <= rows[i].bound * 1.0001 && most > rows[i].bound * 0.9;
+        else if (std > 0 && n > 1000)
+            right = right && most > 2.0 * std; /* a uniform one ends at sqrt(3) std */
+        if (!right) {
+            fail_msg("%s law %d parameter %d: deviation %.5f, mean %.5f, largest %.5f",
+                     rows[i].spec, (int)rows[i].law, rows[i].param, sqrt(sum), mean, most);
+        }
+        lab_close(&l);
+    }
+}
+
+/* The law "dense" is what params says, whatever else the type knows. */
+static void test_dense_is_params(void **state)
+{
+    (void)state;
+    lab l = lab_open("ref", "monarch:blocks=4", 192, 128, 1);
+    st_fresh_opts how = {.std = 0.02f, .range = 0.03f, .seed = 5, .name = "m"};
+    st_map_fresh(&l.s, &how, &l.t, l.bias);
+    st_param_shape p[ST_PARAMS];
+    l.s.type->params(&l.s, 0.02f, p);
+    float first[4];
+    st_normal_fill(first, 4, p[1].init_mean, p[1].init_std, 5, st_hash_name("m.l2"));
+    assert_memory_equal(first, l.t.p[1].data, sizeof first);
+    assert_true(fabsf(lab_f(l.bias)[7]) <= 0.0f);
+    lab_close(&l);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_every_factor_has_its_law),
+        cmocka_unit_test(test_dense_is_params),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
