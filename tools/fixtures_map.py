@@ -50,6 +50,28 @@ def monarch(t, x, out):
     return y[:, :out]
 
 
+def butterfly_layout(out, fan_in, size, factors, block):
+    """Which block x block tiles are on: a size x size grid of cells, each entry of the padded matrix
+    asked for its cell, each tile for its entries."""
+    cell = torch.eye(size, dtype=torch.bool)
+    for e in range(factors):
+        for i in range(size):
+            cell[i, i ^ 1 << e] = True
+    rows, cols = -(-out // block) * block, -(-fan_in // block) * block
+    entry = cell[torch.arange(rows) * size // rows][:, torch.arange(cols) * size // cols]
+    return entry.reshape(rows // block, block, cols // block, block).any(3).any(1)
+
+
+def butterfly(size, factors, block):
+    def run(t, x, out):
+        on = butterfly_layout(out, x.shape[1], size, factors, block)
+        w = torch.zeros(on.shape[0], on.shape[1], block, block)
+        w[on] = t["tiles"]  # by tile row, then tile column
+        w = w.transpose(1, 2).reshape(on.shape[0] * block, -1)
+        return (pad(x, w.shape[1]) @ w.T)[:, :out]
+    return run
+
+
 def kron(t, x, out):
     s = t.get("s", torch.ones(len(t["a"])))
     return x @ sum(s[f] * torch.kron(t["a"][f], t["b"][f]) for f in range(len(s)))
@@ -78,6 +100,12 @@ def gated(sparse):
     return run
 
 
+# Tiles of fly's GPT-2 layers, by its code: (outputs, inputs, size, factors, block, tiles).
+TILES = [(3072, 768, 16, 2, 32, 480), (768, 3072, 16, 2, 32, 480), (4096, 1024, 16, 2, 32, 768),
+         (3072, 768, 8, 2, 32, 864), (768, 768, 16, 2, 32, 128)]
+for *shape, tiles in TILES:
+    assert butterfly_layout(*shape).sum() == tiles
+
 CASES = [
     ("dense", 5, 7, dense, {"weight": (7, 5)}),
     ("lowrank:rank=3", 5, 7, lowrank, {"u": (7, 3), "v": (3, 5)}),
@@ -98,6 +126,14 @@ CASES = [
     ("lowrank:rank=2+monarch:blocks=2+gate", 8, 6, gated(monarch),
      {"lowrank.u": (6, 2), "lowrank.v": (2, 8), "monarch.l1": (2, 3, 4), "monarch.l2": (2, 3, 3),
       "gate.weight": (1, 8), "gate.bias": (1,)}),
+    ("butterfly:size=4,factors=1,block=1", 8, 12, butterfly(4, 1, 1), {"tiles": (48, 1, 1)}),
+    ("butterfly:size=8,factors=2,block=2", 16, 24, butterfly(8, 2, 2), {"tiles": (40, 2, 2)}),
+    ("butterfly:size=4,factors=1,block=2", 12, 8, butterfly(4, 1, 2), {"tiles": (12, 2, 2)}),
+    ("butterfly:size=4,factors=1,block=2", 16, 12, butterfly(4, 1, 2), {"tiles": (24, 2, 2)}),
+    ("butterfly:size=4,factors=1,block=3", 11, 22, butterfly(4, 1, 3), {"tiles": (16, 3, 3)}),
+    ("lowrank:rank=2+butterfly:size=4,factors=1,block=1+gate", 4, 8, gated(butterfly(4, 1, 1)),
+     {"lowrank.u": (8, 2), "lowrank.v": (2, 4), "butterfly.tiles": (16, 1, 1),
+      "gate.weight": (1, 4), "gate.bias": (1,)}),
 ]
 ROWS = 3
 

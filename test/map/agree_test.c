@@ -12,6 +12,8 @@ static const struct {
     {"blockdiag:blocks=3", 100, 200, 65},
     {"monarch:blocks=4", 192, 256, 96},
     {"monarch:blocks=4,inner=30", 130, 250, 70},
+    {"butterfly:size=8,factors=2,block=16", 192, 256, 96},
+    {"butterfly:size=16,factors=3,block=8", 250, 190, 70}, /* dilated and padded */
     {"kron:m1=96,n1=96", 96, 384, 130},
     {"kron:m1=96,n1=96,scalars=1", 384, 96, 130},
     {"kron:terms=2,m1=32,n1=64", 96, 192, 100},

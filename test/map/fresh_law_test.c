@@ -34,6 +34,9 @@ static const struct {
     {"lowrank:rank=16+blockdiag:blocks=4+gate", ST_FRESH_FORK, 0.0f, 3, 0, 0.03},
     {"lowrank:rank=16+blockdiag:blocks=4+gate", ST_FRESH_FORK, 0.0f, 4, 0, 0},
     {"lowrank:rank=16+blockdiag:blocks=4+gate", ST_FRESH_FORK, 0.0f, BIAS, 0.08839, 0},
+    {"butterfly:size=4,factors=1", ST_FRESH_FLY, 0.0f, 0, 0.10206, 0}, /* 1/sqrt(96) */
+    {"butterfly:size=4,factors=1", ST_FRESH_FLY, 0.005f, 0, 0, 0.005},
+    {"butterfly:size=4,factors=1", ST_FRESH_FLY, 0.0f, BIAS, 0.07217, 0}, /* 1/sqrt(192) */
     {"dense", ST_FRESH_FLY, 0.0f, 0, 0, 0.02},
     {"dense", ST_FRESH_FLY, 0.0f, BIAS, 0, 0},
 };

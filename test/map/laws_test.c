@@ -24,6 +24,13 @@ static const struct law_case {
     {"monarch:blocks=2,inner=3", 8, 10, 3},
     {"monarch:blocks=3,inner=2", 9, 9, 2}, /* q < b: some blocks of W are zero */
     {"monarch:blocks=1", 4, 3, 2},
+    {"butterfly:size=4,factors=1,block=1", 8, 12, 3},
+    {"butterfly:size=4,factors=2,block=2", 8, 16, 3}, /* cells are tiles: all on */
+    {"butterfly:size=4,factors=1,block=2", 12, 8, 3}, /* cells of 2 x 3: dilated */
+    {"butterfly:size=8,factors=2,block=1", 16, 8, 2},
+    {"butterfly:size=8,factors=1,block=2", 16, 24, 3}, /* rows of tiles of two widths */
+    {"butterfly:size=4,factors=1,block=3", 11, 22, 2}, /* both sides padded */
+    {"butterfly:size=2,factors=1,block=1", 2, 4, 2},   /* dense */
     {"kron:terms=1,m1=3,n1=2", 6, 8, 3},
     {"kron:terms=1,m1=6,n1=4", 6, 8, 3}, /* m2 = 1 */
     {"kron:terms=1,m1=4,n1=6", 8, 6, 3}, /* n2 = 1 */
@@ -49,6 +56,7 @@ static const struct law_case {
     {"lowrank:rank=2+dense", 5, 4, 3},
     {"lowrank:rank=2+blockdiag:blocks=3+gate", 7, 8, 3},
     {"ss1:factor=2,bk=2+lowrank:rank=1+gate", 9, 6, 3},
+    {"lowrank:rank=1+butterfly:size=4,factors=1,block=1+gate", 8, 4, 3},
 };
 enum { CASES = sizeof cases / sizeof *cases };
 static const char *const devices[] = {"ref", "cpu"};

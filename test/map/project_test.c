@@ -219,6 +219,8 @@ static void test_fresh_weights_have_the_asked_deviation(void **state)
                                        "monarch:blocks=4",
                                        "monarch:blocks=4,inner=10",
                                        "monarch:blocks=5",
+                                       "butterfly",
+                                       "butterfly:size=8,factors=1,block=8",
                                        "kron:terms=1,m1=6,n1=4",
                                        "kron:terms=3,m1=12,n1=8,scalars=1",
                                        "ss1:factor=4",

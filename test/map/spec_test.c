@@ -14,6 +14,9 @@ static void test_printing_and_parsing_are_inverse(void **state)
         {"monarch:blocks=4", "monarch:blocks=4", "monarch:blocks=4"},
         {"monarch:blocks=4,inner=192", "monarch:blocks=4", "monarch:blocks=4"},
         {"monarch:inner=100,blocks=4", "monarch:blocks=4,inner=100", "monarch:blocks=4,inner=100"},
+        {"butterfly", "butterfly:size=16,factors=2", "butterfly:size=16,factors=2"},
+        {"butterfly:size=16,factors=3,block=16", "butterfly:size=16,factors=3,block=16",
+         "butterfly:size=16,factors=3,block=16"},
         {"kron:m1=768,n1=768", "kron:terms=1,m1=768,n1=768", "kron:terms=1,m1=768,n1=768"},
         {"kron:terms=2,m1=256,n1=1024,scalars=1", "kron:terms=2,m1=256,n1=1024,scalars=1",
          "kron:terms=2,m1=256,n1=1024,scalars=1"},
@@ -83,6 +86,15 @@ static void test_wrong_text_is_refused_with_help(void **state)
         {"lowrank:rank=0", 8, 12, "1..8"},
         {"lowrank:rank=9223372036854775807", 8, 12, "1..8"},
         {"blockdiag:blocks=-1", 8, 12, "1..8"},
+        {"butterfly:size=64", 768, 24, "legal here: 2, 4, 8, 16, 32; "}, /* 24 is padded to 32 */
+        {"butterfly:size=3", 768, 96, "legal here: 2, 4, 8, 16, 32; "},
+        {"butterfly:size=64", 768, 96, "divides both 768 and 96"},
+        {"butterfly:size=4,block=3", 9, 9, "another block"},
+        {"butterfly:size=2048,block=1", 2048, 2048, "1024"},
+        {"butterfly:size=8,factors=4", 768, 96, "1..3"},
+        {"butterfly:size=8,factors=0", 768, 96, "1..3"},
+        {"butterfly:block=0", 768, 96, "1..4096"},
+        {"butterfly:block=5000", 768, 96, "1..4096"},
         {"kron:m1=5,n1=4", 12, 8, "1, 2, 3, 4, 6, 12"},
         {"kron:m1=4,n1=3", 12, 8, "1, 2, 4, 8"},
         {"kron:m1=0,n1=4", 12, 8, "legal"},
@@ -239,6 +251,13 @@ static void test_totals_of_the_literature(void **state)
     assert_int_equal(total(1024, 24, "monarch:blocks=4", "monarch:blocks=4") / 10000, 21641);
     assert_int_equal(total(768, 12, "blockdiag:blocks=4", "blockdiag:blocks=4"), 81972480);
     assert_int_equal(weights("lowrank:rank=76", 768, 3072), 76 * 3840);
+    assert_int_equal(weights("butterfly", 768, 3072), 480 * 1024);
+    assert_int_equal(weights("butterfly", 3072, 768), 480 * 1024);
+    assert_int_equal(weights("butterfly", 1024, 4096), 768 * 1024);
+    assert_int_equal(weights("butterfly:size=8", 768, 3072), 864 * 1024);
+    assert_int_equal(weights("butterfly", 768, 768), 128 * 1024);
+    assert_int_equal(weights("butterfly:block=16", 768, 3072), 3072 * 768 * 3 / 16);
+    assert_int_equal(weights("lowrank:rank=32+butterfly+gate", 768, 3072), 491520 + 122880 + 769);
     assert_int_equal(weights("lowrank:rank=32+blockdiag:blocks=4+gate", 768, 3072),
                      589824 + 122880 + 769);
 }

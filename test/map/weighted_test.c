@@ -15,6 +15,8 @@ static const struct {
     {"lowrank:rank=1", 5, 3, EXACT},
     {"blockdiag:blocks=3", 7, 8, LINEAR},
     {"blockdiag:blocks=4", 5, 9, LINEAR}, /* the last block has no inputs */
+    {"butterfly:size=4,factors=1,block=1", 8, 12, LINEAR},
+    {"butterfly:size=4,factors=1,block=3", 11, 22, LINEAR}, /* dilated and padded */
     {"monarch:blocks=2", 8, 12, ALTERNATING},
     {"monarch:blocks=3,inner=5", 10, 9, ALTERNATING},
     {"monarch:blocks=3,inner=2", 9, 9, ALTERNATING},

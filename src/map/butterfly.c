@@ -1,0 +1,402 @@
+/* Flat block butterfly (Pixelfly, Chen et al. 2022), as HazyResearch fly stores it. On a grid of
+ * size x size cells, cell (i, j) is on if i = j or i and j differ in exactly one of the lowest
+ * `factors` bits; sides are padded to a multiple of `block`, cut into the cells, and every block x
+ * block tile that has an entry of such a cell is on, whole. The tiles are stored one after the
+ * other, (tiles, block, block), by tile row, then by tile column.
+ *
+ * Neighbouring tile rows with the same columns make a band: one product per run of neighbouring
+ * columns, of the tiles side by side (a permutation of the weights, small beside the product).
+ * Projection: the tiles of W; weighted by inputs, the regression of a band's outputs on its own
+ * inputs. Both exact. */
+/* SPDX-License-Identifier: MIT */
+#include "map/butterfly.h"
+#include "map/weighted.h"
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { SIZE, FACTORS, BLOCK, BLOCK_MOST = 4096 };
+
+/* "2, 4, 8": sizes that the sides allow. */
+static st_status butterfly_sizes(const st_spec *s, st_err *e)
+{
+    char list[80] = "";
+    size_t n = 0;
+    int64_t block = s->knob[BLOCK], in = map_ceil(s->in, block) * block,
+            out = map_ceil(s->out, block) * block;
+    for (int64_t c = 2; c <= BUTTERFLY_CELLS && in % c == 0 && out % c == 0; c *= 2)
+        n += (size_t)snprintf(list + n, sizeof list - n, "%s%lld", n ? ", " : "", (long long)c);
+    ST_FAIL(e, ST_ESHAPE,
+            "butterfly: size=%lld must be a power of two that divides both %lld and %lld (%lld -> "
+            "%lld in tiles of block=%lld); legal here: %s%s",
+            (long long)s->knob[SIZE], (long long)in, (long long)out, (long long)s->in,
+            (long long)s->out, (long long)block, n ? list : "none, another block may do",
+            n ? "; with another block also others" : "");
+}
+
+static st_status butterfly_check(st_spec *s, st_err *e)
+{
+    int64_t size = s->knob[SIZE], bits = 0;
+    ST_TRY(map_range(s, BLOCK, 1, BLOCK_MOST, "the largest tile", e));
+    butterfly_size z = map_butterfly_size(s);
+    bool power = size >= 2 && size <= BUTTERFLY_CELLS && (size & (size - 1)) == 0;
+    if (!power || z.rows * z.block % size || z.cols * z.block % size) return butterfly_sizes(s, e);
+    while (1ll << (bits + 1) <= size)
+        bits++;
+    return map_range(s, FACTORS, 1, bits, "the logarithm of size", e);
+}
+
+static int butterfly_params(const st_spec *s, float std, st_param_shape out[ST_PARAMS])
+{
+    butterfly_size z = map_butterfly_size(s);
+    int64_t tiles = map_butterfly_tiles(&z);
+    /* zero outside the tiles: E[W^2] = std^2 needs the more in them */
+    float each = std * sqrtf((float)z.rows * (float)z.cols / (float)tiles);
+    out[0] = map_param("tiles", tiles, z.block, z.block, each);
+    return 1;
+}
+
+static int64_t butterfly_kept(const st_spec *s)
+{
+    (void)s;
+    return 0;
+}
+
+/* Each band's tiles as a matrix (rows block, wide block), or back, added. */
+static void butterfly_pack(st_stream *q, const butterfly_size *z, st_tensor tiles, st_tensor flat,
+                           bool back)
+{
+    int64_t square = z->block * z->block;
+    butterfly_band b = {0};
+    for (bool more = map_butterfly_next(z, &b); more;) {
+        int64_t first = b.tile, rows = 0, wide = b.wide;
+        for (; more && b.wide == wide; more = map_butterfly_next(z, &b))
+            rows += b.rows;
+        int64_t n = rows * wide * square;
+        st_tensor a = st_slice(tiles, first * square, n), c = st_slice(flat, first * square, n);
+        st_stream_ops(q)->permute(q, &(st_permute_args){.rows = rows,
+                                                        .p = back ? z->block : wide,
+                                                        .q = back ? wide : z->block,
+                                                        .inner = z->block,
+                                                        .x = back ? c : a,
+                                                        .y = back ? a : c,
+                                                        .accumulate = back});
+    }
+}
+
+static st_tensor butterfly_flat(st_stream *q, const butterfly_size *z, const st_theta *t,
+                                st_arena *tmp)
+{
+    st_tensor flat = st_take1(tmp, t->p[0].dtype, st_numel(t->p[0]));
+    butterfly_pack(q, z, t->p[0], flat, false);
+    return flat;
+}
+
+/* A band's sides in entries, clipped to what there is, and its product's operands. */
+typedef struct {
+    int64_t row, rows, wide; /* outputs [row, row + rows); inputs, padded */
+    st_tensor w;             /* (rows, wide), from here on */
+} butterfly_part;
+
+static butterfly_part butterfly_cut(const st_spec *s, const butterfly_band *b, st_tensor flat)
+{
+    int64_t block = s->knob[BLOCK];
+    butterfly_part p = {.row = b->row * block, .wide = b->wide * block};
+    p.rows = map_min(b->rows * block, s->out - p.row);
+    p.w = map_from(flat, b->tile * block * block);
+    return p;
+}
+
+/* The run's inputs [from, from + count) that exist. */
+static int64_t butterfly_inputs(const st_spec *s, const butterfly_run *r, int64_t *from)
+{
+    *from = r->first * s->knob[BLOCK];
+    return map_min(r->count * s->knob[BLOCK], s->in - *from);
+}
+
+/* A band's inputs: where they lie in x (one product a run), or side by side in scratch (one
+ * product, rounded once), which is worth its copy where a band has many outputs. */
+typedef struct {
+    st_tensor x;
+    bool apart; /* x is the whole input: one product a run */
+} butterfly_operand;
+
+static butterfly_operand butterfly_gather(st_stream *q, const st_spec *s, const butterfly_size *z,
+                                          const butterfly_band *b, st_tensor x, st_arena *tmp)
+{
+    int64_t n = x.dim[0], wide = b->wide * z->block, runs = 0, from;
+    for (butterfly_run r = {0}; map_butterfly_run(z, b, &r);)
+        runs++;
+    bool thin = x.dtype == ST_F32 && (runs - 1) * b->rows < b->wide;
+    if (runs == 1 || thin) return (butterfly_operand){x, true};
+    st_tensor g = st_take2(tmp, x.dtype, n, wide);
+    for (butterfly_run r = {0}; map_butterfly_run(z, b, &r);) {
+        int64_t count = butterfly_inputs(s, &r, &from);
+        st_stream_ops(q)->copy(q, &(st_copy_args){.rows = n,
+                                                  .cols = count,
+                                                  .pad = r.count * z->block,
+                                                  .ldx = s->in,
+                                                  .ldy = wide,
+                                                  .x = map_from(x, from),
+                                                  .y = map_from(g, r.at * z->block)});
+    }
+    return (butterfly_operand){g, false};
+}
+
+static void butterfly_band_forward(st_stream *q, const st_spec *s, const butterfly_size *z,
+                                   const butterfly_band *b, const butterfly_part *p,
+                                   butterfly_operand a, st_tensor bias, st_tensor y)
+{
+    st_gemm_args g = {.m = a.x.dim[0],
+                      .n = p->rows,
+                      .k = p->wide,
+                      .tb = 1,
+                      .ldb = p->wide,
+                      .ldc = s->out,
+                      .a = a.x,
+                      .b = p->w,
+                      .c = map_from(y, p->row)};
+    if (bias.data) g.bias = st_slice(bias, p->row, p->rows);
+    if (!a.apart) {
+        st_stream_ops(q)->gemm(q, &g);
+        return;
+    }
+    int64_t from;
+    g.lda = s->in;
+    for (butterfly_run r = {0}; map_butterfly_run(z, b, &r);) {
+        g.k = butterfly_inputs(s, &r, &from);
+        g.a = map_from(a.x, from);
+        g.b = map_from(p->w, r.at * z->block);
+        st_stream_ops(q)->gemm(q, &g);
+        g.beta = 1.0f;
+        g.bias = (st_tensor){0};
+    }
+}
+
+static void butterfly_forward(st_stream *q, const st_spec *s, const st_theta *t, st_tensor x,
+                              st_tensor bias, st_tensor y, st_tensor kept, st_arena *tmp)
+{
+    (void)kept;
+    butterfly_size z = map_butterfly_size(s);
+    st_tensor flat = butterfly_flat(q, &z, t, tmp);
+    for (butterfly_band b = {0}; map_butterfly_next(&z, &b);) {
+        butterfly_part p = butterfly_cut(s, &b, flat);
+        size_t mark = st_arena_mark(tmp);
+        butterfly_operand a = butterfly_gather(q, s, &z, &b, x, tmp);
+        butterfly_band_forward(q, s, &z, &b, &p, a, bias, y);
+        st_arena_rewind(tmp, mark);
+    }
+}
+
+/* dW of a band, (rows, wide) of `into`, set; a run's missing inputs are left alone. */
+static void butterfly_band_grad(st_stream *q, const st_spec *s, const butterfly_size *z,
+                                const butterfly_band *b, const butterfly_part *p,
+                                butterfly_operand x, st_tensor dy, st_tensor into)
+{
+    st_gemm_args g = {.m = p->rows,
+                      .n = p->wide,
+                      .k = x.x.dim[0],
+                      .ta = 1,
+                      .lda = s->out,
+                      .ldc = p->wide,
+                      .a = map_from(dy, p->row),
+                      .b = x.x,
+                      .c = into};
+    if (!x.apart) {
+        st_stream_ops(q)->gemm(q, &g);
+        return;
+    }
+    int64_t from;
+    g.ldb = s->in;
+    for (butterfly_run r = {0}; map_butterfly_run(z, b, &r);) {
+        g.n = butterfly_inputs(s, &r, &from);
+        g.b = map_from(x.x, from);
+        g.c = map_from(into, r.at * z->block);
+        st_stream_ops(q)->gemm(q, &g);
+    }
+}
+
+/* dx of a band, added to `sum` (n, in). */
+static void butterfly_band_back(st_stream *q, const st_spec *s, const butterfly_size *z,
+                                const butterfly_band *b, const butterfly_part *p, st_tensor dy,
+                                st_tensor sum)
+{
+    int64_t from;
+    for (butterfly_run r = {0}; map_butterfly_run(z, b, &r);) {
+        int64_t count = butterfly_inputs(s, &r, &from);
+        st_stream_ops(q)->gemm(q, &(st_gemm_args){.m = dy.dim[0],
+                                                  .n = count,
+                                                  .k = p->rows,
+                                                  .lda = s->out,
+                                                  .ldb = p->wide,
+                                                  .ldc = s->in,
+                                                  .a = map_from(dy, p->row),
+                                                  .b = map_from(p->w, r.at * z->block),
+                                                  .c = map_from(sum, from),
+                                                  .beta = 1.0f});
+    }
+}
+
+static void butterfly_backward(st_stream *q, const st_spec *s, const st_theta *t, st_tensor x,
+                               st_tensor kept, st_tensor dy, st_tensor dx, const st_theta *dt,
+                               st_arena *tmp)
+{
+    (void)kept;
+    const st_ops *op = st_stream_ops(q);
+    butterfly_size z = map_butterfly_size(s);
+    bool learn = dt && dt->p[0].data;
+    st_tensor sum = dx, dflat = {0}, flat = butterfly_flat(q, &z, t, tmp);
+    if (dx.data && dx.dtype != ST_F32) sum = st_take2(tmp, ST_F32, x.dim[0], s->in);
+    if (dx.data) op->fill(q, &(st_fill_args){.x = sum, .value = 0.0f});
+    if (learn) dflat = st_take1(tmp, ST_F32, st_numel(t->p[0]));
+    if (learn && (z.rows * z.block != s->out || z.cols * z.block != s->in))
+        op->fill(q, &(st_fill_args){.x = dflat, .value = 0.0f});
+    for (butterfly_band b = {0}; map_butterfly_next(&z, &b);) {
+        butterfly_part p = butterfly_cut(s, &b, flat);
+        size_t mark = st_arena_mark(tmp);
+        if (learn) {
+            st_tensor own = map_from(dflat, b.tile * z.block * z.block);
+            butterfly_operand a = butterfly_gather(q, s, &z, &b, x, tmp);
+            butterfly_band_grad(q, s, &z, &b, &p, a, dy, own);
+        }
+        if (dx.data) butterfly_band_back(q, s, &z, &b, &p, dy, sum);
+        st_arena_rewind(tmp, mark);
+    }
+    if (learn) butterfly_pack(q, &z, dt->p[0], dflat, true);
+    if (dx.data && sum.data != dx.data)
+        op->copy(q, &(st_copy_args){.rows = x.dim[0], .cols = s->in, .x = sum, .y = dx});
+}
+
+/* Tile `tile` is where its band's entry (row, col) of tiles is in W; visits every stored row. */
+static void butterfly_copy(const st_spec *s, const float *w, float *tiles)
+{
+    butterfly_size z = map_butterfly_size(s);
+    int64_t block = z.block;
+    for (butterfly_band b = {0}; map_butterfly_next(&z, &b);) {
+        for (butterfly_run r = {0}; map_butterfly_run(&z, &b, &r);) {
+            for (int64_t i = 0; i < b.rows * r.count * block; i++) {
+                int64_t o = i % block, c = i / block % r.count, row = i / block / r.count;
+                int64_t tile = b.tile + row * b.wide + r.at + c;
+                int64_t at = (b.row + row) * block + o, first = (r.first + c) * block;
+                int64_t cols = map_min(block, s->in - first);
+                if (at >= s->out || cols < 1) continue;
+                memcpy(tiles + (tile * block + o) * block, w + at * s->in + first,
+                       (size_t)cols * sizeof *w);
+            }
+        }
+    }
+}
+
+/* One band's outputs on its own inputs, then into the tiles. */
+static st_status butterfly_regress(const st_spec *s, const butterfly_size *z,
+                                   const butterfly_band *b, map_regress_args *a, int64_t *bucket,
+                                   float *tiles, st_err *e)
+{
+    int64_t block = z->block, from;
+    for (int64_t i = 0; i < s->in; i++)
+        bucket[i] = -1;
+    for (butterfly_run r = {0}; map_butterfly_run(z, b, &r);) {
+        int64_t count = butterfly_inputs(s, &r, &from);
+        for (int64_t i = 0; i < count; i++)
+            bucket[from + i] = r.at * block + i;
+    }
+    a->first = b->row * block;
+    a->rows = map_min(b->rows * block, s->out - a->first);
+    a->width = b->wide * block;
+    a->theta = st_calloc(a->rows * a->width, sizeof *a->theta);
+    if (!a->theta) ST_FAIL(e, ST_ENOMEM, "butterfly: out of memory");
+    st_status err = map_regress(a, e);
+    for (int64_t i = 0; i < a->rows * b->wide && !err; i++) {
+        int64_t c = i % b->wide, o = i / b->wide, tile = b->tile + o / block * b->wide + c;
+        memcpy(tiles + (tile * block + o % block) * block, a->theta + o * a->width + c * block,
+               (size_t)block * sizeof *tiles);
+    }
+    free(a->theta);
+    return err;
+}
+
+static st_status butterfly_project(const st_spec *s, st_tensor w, const st_theta *t,
+                                   const st_project_opts *how, st_err *e)
+{
+    memset(t->p[0].data, 0, st_bytes(t->p[0]));
+    if (!how || !how->in_cov) {
+        butterfly_copy(s, w.data, t->p[0].data);
+        return ST_OK;
+    }
+    butterfly_size z = map_butterfly_size(s);
+    map_cov k = {0};
+    int64_t *bucket = st_calloc(s->in, sizeof *bucket);
+    map_regress_args a = {.k = &k, .w = w.data, .bucket = bucket};
+    st_status err = ST_OK;
+    if (!bucket) err = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "butterfly: out of memory");
+    if (!err) err = map_cov_open(&k, how, s->in, e);
+    for (butterfly_band b = {0}; !err && map_butterfly_next(&z, &b);)
+        err = butterfly_regress(s, &z, &b, &a, bucket, t->p[0].data, e);
+    map_cov_close(&k);
+    free(bucket);
+    return err;
+}
+
+/* fly's layer takes the tiles from a dense init of the padded inputs, each tile row scaled by
+ * sqrt(columns / columns on); its bias is torch's. */
+static void butterfly_fresh(const st_spec *s, const st_fresh_opts *how, const st_theta *t,
+                            st_tensor bias)
+{
+    butterfly_size z = map_butterfly_size(s);
+    int64_t square = z.block * z.block;
+    double inputs = (double)(z.cols * z.block);
+    map_fresh_weight(how, "tiles", t->p[0], 1.0);
+    map_fresh_uniform(how, "bias", bias, 1.0 / sqrt(inputs));
+    if (how->over > 0.0f) return;
+    for (butterfly_band b = {0}; map_butterfly_next(&z, &b);) {
+        float *from = (float *)t->p[0].data + b.tile * square;
+        float bound = (float)(1.0 / sqrt((double)(b.wide * z.block)));
+        for (int64_t i = 0; i < b.rows * b.wide * square; i++)
+            from[i] *= bound;
+    }
+}
+
+/* The block given or fly's 32, smaller where that has no size. */
+static st_status butterfly_fit(st_spec *s, int64_t params, st_err *e)
+{
+    st_spec best = *s;
+    bool found = false;
+    for (int64_t block = 32; block >= 1 && !found; block /= 2) {
+        for (int64_t size = 2; size <= BUTTERFLY_CELLS; size *= 2) {
+            for (int64_t f = 1; 1ll << f <= size; f++) {
+                st_spec try = *s;
+                try.knob[SIZE] = size;
+                try.knob[FACTORS] = f;
+                try.knob[BLOCK] = block;
+                if (butterfly_check(&try, NULL)) continue;
+                if (!found || map_misfit(&try, params) < map_misfit(&best, params)) best = try;
+                found = true;
+            }
+        }
+        found = found && map_misfit(&best, params) <= MAP_FIT_TOLERANCE;
+    }
+    *s = best;
+    if (!found) return map_unfit(s, params, st_spec_check(s, NULL) ? NULL : s, e);
+    return ST_OK;
+}
+
+const st_map_type st_map_butterfly = {
+    .name = "butterfly",
+    .summary = "the tiles of a flat block butterfly (Pixelfly)",
+    .equation = "W's tiles that meet a cell (i, j) of size x size with i = j or i xor j = 2^e, "
+                "e < factors; y = W x",
+    .source = "Chen et al. 2022 (arXiv 2112.00029), HazyResearch fly",
+    .knob = {{"size", "cells a side, a power of two that divides both padded sides", 16,
+              ST_KNOB_SHOWN},
+             {"factors", "butterfly factors summed, 1..log2 size", 2, ST_KNOB_SHOWN},
+             {"block", "side of a tile, 1..4096", 32, ST_KNOB_HIDDEN}},
+    .check = butterfly_check,
+    .params = butterfly_params,
+    .kept = butterfly_kept,
+    .forward = butterfly_forward,
+    .backward = butterfly_backward,
+    .project = butterfly_project,
+    .fresh = butterfly_fresh,
+    .fit = butterfly_fit,
+};

@@ -1,0 +1,97 @@
+/* Which tiles of a flat block butterfly are on. Everything is derived from the cells, so that the
+ * work does not depend on the sides. */
+/* SPDX-License-Identifier: MIT */
+#include "map/butterfly.h"
+#include <string.h>
+
+enum { SIZE, FACTORS, BLOCK };
+
+butterfly_size map_butterfly_size(const st_spec *s)
+{
+    butterfly_size z = {.cells = s->knob[SIZE], .factors = s->knob[FACTORS]};
+    z.block = s->knob[BLOCK];
+    z.rows = map_ceil(s->out, z.block);
+    z.cols = map_ceil(s->in, z.block);
+    return z;
+}
+
+/* Cells that tile row `row` meets: [*from, *to]. */
+static void pattern_cells(const butterfly_size *z, int64_t row, int64_t *from, int64_t *to)
+{
+    int64_t high = z->rows * z->block / z->cells;
+    *from = row * z->block / high;
+    *to = (row * z->block + z->block - 1) / high;
+}
+
+/* Cell (i, j) is on if i = j or i and j differ in one of the lowest `factors` bits. */
+static void pattern_on(const butterfly_size *z, int64_t from, int64_t to, uint64_t *on)
+{
+    memset(on, 0, BUTTERFLY_CELLS / 8);
+    for (int64_t i = from; i <= to; i++) {
+        on[i / 64] |= 1ull << i % 64;
+        for (int64_t f = 0; f < z->factors; f++) {
+            int64_t j = i ^ (int64_t)1 << f;
+            on[j / 64] |= 1ull << j % 64;
+        }
+    }
+}
+
+/* First tile row after `row` that meets other cells. */
+static int64_t pattern_until(const butterfly_size *z, int64_t from, int64_t to)
+{
+    int64_t high = z->rows * z->block / z->cells;
+    int64_t last = map_min(((from + 1) * high - 1) / z->block, ((to + 1) * high) / z->block - 1);
+    return last + 1;
+}
+
+static bool pattern_cell(const butterfly_band *b, int64_t j)
+{
+    return b->on[j / 64] >> j % 64 & 1;
+}
+
+bool map_butterfly_run(const butterfly_size *z, const butterfly_band *b, butterfly_run *r)
+{
+    int64_t width = z->cols * z->block / z->cells, j = r->cell;
+    bool begun = false;
+    r->at += r->count;
+    for (; j < z->cells; j++) {
+        if (!pattern_cell(b, j)) continue;
+        int64_t first = j * width / z->block, end = ((j + 1) * width - 1) / z->block + 1;
+        if (begun && first > r->first + r->count) break;
+        if (!begun) r->first = first;
+        begun = true;
+        r->count = end - r->first;
+    }
+    r->cell = j;
+    return begun;
+}
+
+bool map_butterfly_next(const butterfly_size *z, butterfly_band *b)
+{
+    int64_t row = b->row + b->rows, from, to;
+    b->tile += b->rows * b->wide;
+    if (row >= z->rows) return false;
+    uint64_t more[BUTTERFLY_CELLS / 64];
+    pattern_cells(z, row, &from, &to);
+    pattern_on(z, from, to, b->on);
+    b->row = row;
+    b->rows = pattern_until(z, from, to) - row;
+    while (row + b->rows < z->rows) { /* neighbours with the same columns */
+        pattern_cells(z, row + b->rows, &from, &to);
+        pattern_on(z, from, to, more);
+        if (memcmp(more, b->on, sizeof more) != 0) break;
+        b->rows = pattern_until(z, from, to) - row;
+    }
+    b->wide = 0;
+    for (butterfly_run r = {0}; map_butterfly_run(z, b, &r);)
+        b->wide += r.count;
+    return true;
+}
+
+int64_t map_butterfly_tiles(const butterfly_size *z)
+{
+    int64_t n = 0;
+    for (butterfly_band b = {0}; map_butterfly_next(z, &b);)
+        n += b.rows * b.wide;
+    return n;
+}
