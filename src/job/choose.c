@@ -17,6 +17,7 @@ typedef struct {
     const char **names; /* of all matrices, NULL-terminated; for suggestions */
     int64_t count;
     json_t *table; /* name -> canonical spec of what is replaced */
+    json_t *left;  /* reason -> [names] of what '*' does not mean */
     st_err *e;
     st_status status;
 } choose_walk;
@@ -27,11 +28,58 @@ bool st_glob_match(const char *glob, const char *name)
 }
 
 /* A tied lm_head is an embedding too: only its exact name means it. */
+static bool choose_is_table(const choose_walk *w, const char *name)
+{
+    return strcmp(name, "wte") == 0 || (w->tied && strcmp(name, "lm_head") == 0);
+}
+
 static bool choose_match(const choose_walk *w, const char *glob, const char *name)
 {
-    bool exact = strcmp(name, "wte") == 0 || (w->tied && strcmp(name, "lm_head") == 0);
-    if (exact) return strcmp(glob, name) == 0;
+    if (choose_is_table(w, name)) return strcmp(glob, name) == 0;
     return st_glob_match(glob, name);
+}
+
+static void choose_leave(choose_walk *w, const char *name, const char *why)
+{
+    json_t *names = json_object_get(w->left, why);
+    if (!names) json_object_set_new(w->left, why, names = json_array());
+    json_array_append_new(names, json_string(name));
+}
+
+/* '*' means all matrices that can become what it asks for; the others stay and are named. */
+static bool choose_left(choose_walk *w, const char *map, const char *name, st_status s,
+                        const st_err *why)
+{
+    if (s != ST_ESHAPE || strncmp(map, "*=", 2) != 0) return false;
+    choose_leave(w, name, why->msg);
+    return true;
+}
+
+/* The embedding, where a '*' asks for something that is no expansion. */
+static void choose_table(choose_walk *w, const char *name, bool skipped)
+{
+    for (int i = 0; i < w->nmaps && !skipped; i++) {
+        if (strncmp(w->maps[i], "*=", 2) != 0 || strcmp(w->maps[i] + 2, "dense") == 0) continue;
+        choose_leave(w, name, "'*' does not mean embeddings; their exact names do");
+        return;
+    }
+}
+
+static void choose_say_left(const choose_walk *w)
+{
+    const char *why;
+    json_t *names;
+    json_object_foreach(w->left, why, names)
+    {
+        size_t n = json_array_size(names);
+        st_log(ST_LOG_WARN, "left as %s: %s%s%s%s (%s)", n == 1 ? "it is" : "they are",
+               json_string_value(json_array_get(names, 0)),
+               n > 2   ? ", ..., "
+               : n > 1 ? ", "
+                       : "",
+               n > 1 ? json_string_value(json_array_get(names, n - 1)) : "",
+               n > 2 ? " and others like them" : "", why);
+    }
 }
 
 static void choose_matrix(void *ctx, const char *name, const st_spec *spec)
@@ -54,12 +102,15 @@ static void choose_matrix(void *ctx, const char *name, const st_spec *spec)
         if (!st_glob_match(w->skip[i], name)) continue;
         skipped = w->used[w->nmaps + i] = true;
     }
+    if (!found && choose_is_table(w, name)) choose_table(w, name, skipped);
     if (!found || skipped) return;
     st_spec to;
+    st_err why = {0};
     char text[ST_SPEC_TEXT];
-    w->status = st_spec_parse(&to, strchr(found, '=') + 1, spec->in, spec->out, w->e);
-    if (w->status) {
-        st_err_prefix(w->e, "map %s: %s", found, name);
+    st_status s = st_spec_parse(&to, strchr(found, '=') + 1, spec->in, spec->out, &why);
+    if (s && choose_left(w, found, name, s, &why)) return;
+    if (s) {
+        w->status = st_fail(w->e, s, __FILE__, __LINE__, "map %s: %s: %s", found, name, why.msg);
         return;
     }
     st_spec_print(&to, text);
@@ -84,6 +135,21 @@ static st_status choose_unused(const choose_walk *w, st_err *e)
                 w->tied && map && st_glob_match(glob, "lm_head")
                     ? "; a tied lm_head is replaced by its exact name only"
                     : "");
+    }
+    return ST_OK;
+}
+
+/* A '*' that nothing can become. */
+static st_status choose_none(const choose_walk *w, st_err *e)
+{
+    const char *why;
+    json_t *names;
+    if (json_object_size(w->table) > 0) return ST_OK;
+    json_object_foreach(w->left, why, names)
+    {
+        const char *name = json_string_value(json_array_get(names, 0));
+        if (choose_is_table(w, name)) continue;
+        ST_FAIL(e, ST_ESHAPE, "no matrix can be replaced; %s: %s", name, why);
     }
     return ST_OK;
 }
@@ -137,20 +203,24 @@ st_status st_model_remap(const st_model *m, const char *const *maps, int nmaps,
                      .used = st_calloc(nmaps + nskip + 1, sizeof *w.used),
                      .names = st_calloc(matrices + 1, sizeof *w.names),
                      .table = json_object(),
+                     .left = json_object(),
                      .e = e};
     st_status s = ST_OK;
-    if (!w.used || !w.names || !w.table) {
+    if (!w.used || !w.names || !w.table || !w.left) {
         s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "model: out of memory");
     }
     if (!s) st_model_matrices(m, choose_matrix, &w);
     if (!s) s = w.status;
     if (!s) s = choose_unused(&w, e);
+    if (!s) s = choose_none(&w, e);
+    if (!s) choose_say_left(&w);
     if (!s) s = choose_config(m, w.table, config, e);
     if (s && *config) {
         json_decref(*config);
         *config = NULL;
     }
     json_decref(w.table);
+    json_decref(w.left);
     free(w.used);
     free(w.names);
     return s;

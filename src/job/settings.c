@@ -36,7 +36,8 @@ const set_row st_set_rows[] = {
     {"seed", SET_INT, AT(seed), "1337", 0, BIG, NULL, 0,
      "of initial weights, data order and dropout"},
     {"init", SET_TEXT, AT(init), "scratch", 0, 0, NULL, 0,
-     "scratch, or a model to start from, folder or file (then model.* is its own)"},
+     "scratch, or a model to start from, folder or file (then model.* is its own, but for maps, "
+     "onto which it is projected)"},
 
     {"data.dir", SET_TEXT, AT(data.dir), NULL, 0, 0, NULL, SET_NULL | SET_FREE,
      "folder with train.bin and val.bin; `data=DIR` is short for this"},

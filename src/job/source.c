@@ -22,6 +22,23 @@ static st_status source_preset(const st_settings *set, json_t *maps, st_err *e)
     return s;
 }
 
+/* All of the model.*map* keys, {GLOB: SPEC}, later ones win. */
+static st_status source_maps(const st_settings *set, json_t *maps, st_err *e)
+{
+    const char *glob;
+    json_t *spec;
+    ST_TRY(source_preset(set, maps, e));
+    if (set->model.mlp_map) json_object_set_new(maps, "h.*.mlp.*", json_string(set->model.mlp_map));
+    if (set->model.attn_map)
+        json_object_set_new(maps, "h.*.attn.*", json_string(set->model.attn_map));
+    json_object_foreach(set->model.map, glob, spec)
+    {
+        json_object_del(maps, glob); /* it goes to the end */
+        json_object_set(maps, glob, spec);
+    }
+    return ST_OK;
+}
+
 /* config.json of a new model: the preset with the model.* keys that are set. */
 static st_status source_config(const st_settings *set, const st_bpe *tokenizer, json_t **out,
                                st_err *e)
@@ -33,17 +50,7 @@ static st_status source_config(const st_settings *set, const st_bpe *tokenizer, 
         json_object_set_new(*out, "bos_token_id", json_integer(st_bpe_eos(tokenizer)));
     }
     json_t *maps = json_object();
-    const char *glob;
-    json_t *spec;
-    st_status s = source_preset(set, maps, e);
-    if (set->model.mlp_map) json_object_set_new(maps, "h.*.mlp.*", json_string(set->model.mlp_map));
-    if (set->model.attn_map)
-        json_object_set_new(maps, "h.*.attn.*", json_string(set->model.attn_map));
-    json_object_foreach(set->model.map, glob, spec)
-    {
-        json_object_del(maps, glob); /* later ones win: it goes to the end */
-        json_object_set(maps, glob, spec);
-    }
+    st_status s = source_maps(set, maps, e);
     if (json_object_size(maps) > 0)
         json_object_set_new(*out, "strut", json_pack("{s:i, s:O}", "format", 1, "maps", maps));
     json_decref(maps);
@@ -58,7 +65,7 @@ static st_status source_config(const st_settings *set, const st_bpe *tokenizer, 
     return s;
 }
 
-/* With a model to start from, model.* may say what that model is, but not change it. */
+/* With a model to start from, model.* may say what that model is, but change its maps only. */
 static st_status source_same(const st_settings *set, const st_model *m, st_err *e)
 {
     char place[256];
@@ -67,19 +74,14 @@ static st_status source_same(const st_settings *set, const st_model *m, st_err *
     for (int i = 0; !s && i < st_set_count(); i++) {
         const set_row *r = &st_set_rows[i];
         if (strncmp(r->key, "model.", 6) != 0 || !(r->flags & SET_NULL)) continue;
+        if (strstr(r->key, ".map")) continue; /* these do: source_remap */
         json_t *want = st_set_value(set, r), *is = json_object_get(config, r->key + 6);
-        bool map = strstr(r->key, ".map") != NULL;
         bool same = json_is_null(want) || (json_is_number(want) && json_is_number(is)
                                                ? json_number_value(want) == json_number_value(is)
                                                : json_equal(want, is));
         char *a = json_dumps(want, JSON_ENCODE_ANY),
              *b = is ? json_dumps(is, JSON_ENCODE_ANY) : NULL;
-        if (!same && map) {
-            s = st_fail(
-                e, ST_EARG, __FILE__, __LINE__,
-                "%s: the matrices of init=%s are what they are; `strut decompose` changes them",
-                st_set_place(set, r->key, place, sizeof place), set->init);
-        } else if (!same) {
+        if (!same) {
             s = st_fail(e, ST_EARG, __FILE__, __LINE__,
                         "%s: found %s, but the model in init=%s has %s; leave the key out",
                         st_set_place(set, r->key, place, sizeof place), a ? a : "?", set->init,
@@ -168,6 +170,15 @@ static st_status source_flat(st_trainer *t, float *ready, st_err *e)
             (double)t->elements * 4.0 / 1048576.0);
 }
 
+static st_status source_remap(st_trainer *t, st_model **m, float **flat, st_err *e)
+{
+    json_t *maps = json_object();
+    st_status s = source_maps(t->set, maps, e);
+    if (!s) s = st_source_remap(t, maps, m, flat, e);
+    json_decref(maps);
+    return s;
+}
+
 /* Model and weights: the caller's, a new one, or a folder's; from the checkpoint when resuming. */
 st_status st_trainer_model(st_trainer *t, const st_train_opts *o, st_err *e)
 {
@@ -184,6 +195,7 @@ st_status st_trainer_model(st_trainer *t, const st_train_opts *o, st_err *e)
         s = st_folder_read(set->init, &saved, &weights, &tokenizer, e);
     if (!s && !o->model && scratch) s = source_scratch(t, &fresh, e);
     if (!s && !o->model && !scratch) s = source_same(set, saved, e);
+    if (!s && !o->model && !scratch) s = source_remap(t, &saved, &weights, e);
     const st_model *run = o->model ? o->model : fresh ? fresh : saved;
     if (!s && t->resume && run != saved) s = source_resumed(t, run, saved, e);
     if (!s) s = source_adopt(t, run, e);

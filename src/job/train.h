@@ -131,6 +131,11 @@ typedef struct st_trainer {
 
 /* Model, initial weights and tokenizer (source.c). */
 st_status st_trainer_model(st_trainer *t, const st_train_opts *o, st_err *e);
+/* Makes *m (with its weights *flat) the model that `maps`, {GLOB: SPEC}, asks for, the nearest
+ * matrix for every one that changes, and logs what each kind of change keeps; both are replaced. In
+ * a resumed run they must ask for what is there (source_maps.c). */
+st_status st_source_remap(const st_trainer *t, const json_t *maps, st_model **m, float **flat,
+                          st_err *e);
 st_status st_trainer_open(st_trainer *t, const st_train_opts *o, st_err *e);
 void st_trainer_close(st_trainer *t);
 /* Weights as host F32 into t->flat. ST_EARG naming the tensor if one is not finite. */
