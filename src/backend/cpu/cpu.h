@@ -6,18 +6,19 @@
 
 #include "backend/stream.h"
 
-enum { ST_CPU_AVX2 = 1, ST_CPU_AVX512 = 2 };
+enum { ST_CPU_AVX2 = 1, ST_CPU_AVX512 = 2, ST_CPU_AVX512_BF16 = 4 };
 
 /* What this machine has, less the names listed in $ST_CPU_FORBID ("avx512,avx2"). */
 unsigned st_cpu_features(void);
-const char *st_cpu_feature_names(unsigned features); /* "avx512", "avx2", "baseline" */
+const char *st_cpu_feature_names(unsigned features); /* "avx512", ..., "baseline" */
 
 typedef void st_cpu_gemm(st_stream *q, const st_gemm_args *g);
 
 typedef struct {
-    st_cpu_gemm *own; /* our kernels: any shape and dtype */
-    bool blas_lost;   /* the library took kernels of another age: ours are faster */
-    st_arena scratch; /* `threads` pieces of ST_CPU_SCRATCH bytes */
+    st_cpu_gemm *own;  /* our kernels: any shape and dtype */
+    st_cpu_gemm *half; /* those for bf16 operands; NULL: `own` */
+    bool blas_lost;    /* the library took kernels of another age: ours are faster */
+    st_arena scratch;  /* `threads` pieces of ST_CPU_SCRATCH bytes */
 } st_cpu;
 
 /* Scratch of one thread, for packed panels and blocks of scores. */
@@ -26,6 +27,7 @@ typedef struct {
 void st_cpu_base_fill(st_ops *t, st_cpu *cpu);
 void st_cpu_avx2_fill(st_ops *t, st_cpu *cpu);
 void st_cpu_avx512_fill(st_ops *t, st_cpu *cpu);
+void st_cpu_avx512bf16_fill(st_cpu *cpu); /* products only */
 
 /* Products: the library for large float32 ones, our kernels for the rest (gemm_lib.c). */
 void st_cpu_lib_gemm(st_stream *q, const st_gemm_args *g);

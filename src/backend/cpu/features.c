@@ -26,7 +26,12 @@ static unsigned features_machine(void)
     bool ymm = (saved & 0x6) == 0x6, zmm = (saved & 0xe6) == 0xe6;
     if (ymm && fma && f16c && (b >> 5 & 1)) found |= ST_CPU_AVX2;
     unsigned want = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31; /* F, DQ, BW, VL */
-    if ((found & ST_CPU_AVX2) && zmm && (b & want) == want) found |= ST_CPU_AVX512;
+    unsigned leaves = a;
+    if (!(found & ST_CPU_AVX2) || !zmm || (b & want) != want) return found;
+    found |= ST_CPU_AVX512;
+    if (leaves >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 5 & 1)) {
+        found |= ST_CPU_AVX512_BF16;
+    }
     return found;
 }
 #else
@@ -40,8 +45,9 @@ static const struct {
     const char *name;
     unsigned bits; /* forbidding one forbids what stands on it */
 } features[] = {
-    {"avx2", ST_CPU_AVX2 | ST_CPU_AVX512},
-    {"avx512", ST_CPU_AVX512},
+    {"avx2", ST_CPU_AVX2 | ST_CPU_AVX512 | ST_CPU_AVX512_BF16},
+    {"avx512", ST_CPU_AVX512 | ST_CPU_AVX512_BF16},
+    {"avx512bf16", ST_CPU_AVX512_BF16},
 };
 
 unsigned st_cpu_features(void)
@@ -61,6 +67,7 @@ unsigned st_cpu_features(void)
 
 const char *st_cpu_feature_names(unsigned found)
 {
+    if (found & ST_CPU_AVX512_BF16) return "avx512 with bf16";
     if (found & ST_CPU_AVX512) return "avx512";
     return found & ST_CPU_AVX2 ? "avx2" : "baseline";
 }

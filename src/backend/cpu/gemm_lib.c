@@ -51,7 +51,8 @@ static bool lib_wanted(const st_stream *q, const st_gemm_args *g)
 void st_cpu_lib_gemm(st_stream *q, const st_gemm_args *g)
 {
     if (!lib_wanted(q, g)) {
-        ((const st_cpu *)q->device_state)->own(q, g);
+        const st_cpu *cpu = q->device_state;
+        (g->a.dtype == ST_BF16 && cpu->half ? cpu->half : cpu->own)(q, g);
         return;
     }
     st_gemm_layout l = st_gemm_resolve(g);

@@ -280,7 +280,7 @@ typedef struct {
     st_stream *cpu, *dry;
 } parity_config;
 
-enum { CONFIGS = 5 };
+enum { PEELS = 4, CONFIGS = PEELS + 2 };
 
 static st_stream *parity_open(const char *device, const parity_config *k)
 {
@@ -313,9 +313,9 @@ static void parity_config_close(parity_config *k)
  * 2, as what is shared among threads does not depend on the peel. */
 static int parity_configs(parity_config k[CONFIGS])
 {
-    static const char *const peels[] = {"none", "avx512", "avx512,avx2"};
+    static const char *const peels[PEELS] = {"none", "avx512bf16", "avx512", "avx512,avx2"};
     int count = 0;
-    for (int peel = 0; peel < 3; peel++) {
+    for (int peel = 0; peel < PEELS; peel++) {
         for (int threads = peel ? 2 : 1; threads <= (peel ? 2 : 3); threads++) {
             k[count] = parity_config_open(peels[peel], threads);
             bool seen = false;

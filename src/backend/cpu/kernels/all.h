@@ -8,6 +8,10 @@
 #include "backend/cpu/kernels/rows.h"
 #include "backend/cpu/kernels/thin.h"
 
+#include "backend/cpu/kernels/gemm_common.h"
+
+#include "backend/cpu/kernels/gemm_float.h"
+
 #include "backend/cpu/kernels/gemm.h"
 
 #include "backend/cpu/kernels/norm.h"

@@ -82,9 +82,9 @@ static void attend_product(attend_space s, gemm_view x, gemm_view y, int64_t m, 
 {
     for (int64_t z = 0; z < k; z += ATTEND_KEYS) {
         int64_t depth = at_most(k - z, ATTEND_KEYS);
-        gemm_pack(s.left, gemm_at(x, 0, z), TILE_ROWS, m, depth);
-        gemm_pack(s.right, gemm_transposed(gemm_at(y, z, 0)), TILE_COLS, n, depth);
-        gemm_block(m, n, depth, s.left, s.right, (gemm_sink){c, ldc, NULL, z ? 1.0f : beta});
+        gemm_pack_a(s.left, gemm_at(x, 0, z), m, depth);
+        gemm_pack_b(s.right, gemm_transposed(gemm_at(y, z, 0)), n, depth);
+        gemm_block(m, n, depth, s.left, s.right, (gemm_sink){c, ldc, NULL, z ? 1.0f : beta, NULL});
     }
 }
 

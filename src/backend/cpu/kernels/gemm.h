@@ -1,198 +1,47 @@
 /* Products of any shape, layout and dtype: C = beta C + op(A) op(B) + bias.
  *
- * Blocks of op(B) (PACK_K x PACK_N) and op(A) (PACK_M x PACK_K) are widened and copied into panels,
- * TILE_ROWS rows or TILE_COLS columns wide, which a register tile walks (Goto & van de Geijn 2008).
- * Every thread computes its own part of C alone; when C is small and k long, threads take parts of
- * k instead and the sums are added in order. Products of few rows do not pack: rows.h. */
+ * Blocks of op(B) (PACK_K x PACK_N) and op(A) (PACK_M x PACK_K) are copied into panels of cells
+ * (gemm_float.h: widened; gemm_pairs.h: bf16), TILE_ROWS rows or TILE_COLS columns wide, which a
+ * register tile walks (Goto & van de Geijn 2008). Every thread computes its own part of C alone;
+ * when C is small and k long, threads take parts of k instead and the sums are added in order.
+ * Products of few rows do not pack: rows.h. */
 /* SPDX-License-Identifier: MIT */
 
-enum { TILE_COLS = 2 * LANES };
-enum {
-    PACK_M = 192 / TILE_ROWS * TILE_ROWS,
-    PACK_K = 256, /* a panel of B and one of A fit the first cache level */
-    PACK_N = 512,
-    PACK_A = PACK_M * PACK_K + LANES,     /* floats; see gemm_pack_rows */
-    SUMS_M = 480 / TILE_ROWS * TILE_ROWS, /* rows of the block of sums kept for a bf16 C */
-};
+enum { SUMS_M = 480 / TILE_ROWS * TILE_ROWS }; /* rows of the block of sums kept for a bf16 C */
 
 /* One thread's panels, carved from its scratch. */
 typedef struct {
-    float *a, *b, *sums;
+    gemm_cell *a, *b;
+    float *sums;
 } gemm_space;
 
-_Static_assert(TILE_ROWS <= LANES && PACK_M % TILE_ROWS == 0, "gemm_pack_rows spills at most once");
-_Static_assert((PACK_A + PACK_K * PACK_N + SUMS_M * PACK_N) * sizeof(float) <= ST_CPU_SCRATCH,
-               "panels fit the scratch");
+enum {
+    SPACE_A = (PACK_M * PACK_K + PACK_SPILL) * sizeof(gemm_cell),
+    SPACE_B = (PACK_N * PACK_K + PACK_SPILL) * sizeof(gemm_cell),
+    SPACE_SUMS = SUMS_M * PACK_N * sizeof(float),
+};
+
+_Static_assert(PACK_M % TILE_ROWS == 0 && PACK_N % TILE_COLS == 0, "whole panels");
+_Static_assert(SPACE_A % ST_ALIGN == 0 && SPACE_B % ST_ALIGN == 0, "aligned panels");
+_Static_assert(SPACE_A + SPACE_B + SPACE_SUMS <= ST_CPU_SCRATCH, "panels fit the scratch");
 
 static gemm_space gemm_space_of(const st_stream *q, int part)
 {
-    float *base = (float *)(void *)st_cpu_scratch(q, part);
-    return (gemm_space){.a = base, .b = base + PACK_A, .sums = base + PACK_A + PACK_K * PACK_N};
-}
-
-/* A matrix to pack: element (i, j) is data[i*rows + j*cols]. */
-typedef struct {
-    const void *data;
-    st_dtype dtype;
-    int64_t rows, cols;
-} gemm_view;
-
-static inline gemm_view gemm_at(gemm_view v, int64_t i, int64_t j)
-{
-    int64_t size = (int64_t)st_dtype_size(v.dtype);
-    v.data = (const char *)v.data + (i * v.rows + j * v.cols) * size;
-    return v;
-}
-
-static inline float gemm_get(gemm_view v, int64_t i)
-{
-    return v.dtype == ST_F32 ? ((const float *)v.data)[i]
-                             : st_bf16_to_f32(((const uint16_t *)v.data)[i]);
-}
-
-/* ---- packing -------------------------------------------------------------------------------- */
-
-/* dst[j * wide + i] = element (i, j) of `v` for i < wide, j < n, where the elements of a row are
- * neighbours: LANES x LANES at a time. What a vector holds beyond `wide` spills into the next
- * column and is overwritten by it; after the last one there is room for it. */
-static void gemm_pack_rows(float *dst, gemm_view v, int wide, int64_t n)
-{
-    int64_t j = 0;
-    for (; j + LANES <= n; j += LANES) {
-        for (int i0 = 0; i0 < wide; i0 += LANES) {
-            vec block[LANES];
-#pragma GCC unroll 16
-            for (int i = 0; i < LANES; i++) {
-                int64_t row = i0 + i < wide ? i0 + i : wide - 1;
-                block[i] = vec_read(v.data, v.dtype, row * v.rows + j);
-            }
-            vec_transpose(block);
-#pragma GCC unroll 16
-            for (int i = 0; i < LANES; i++)
-                vec_store(dst + (j + i) * wide + i0, block[i]);
-        }
-    }
-    for (; j < n; j++) {
-        for (int i = 0; i < wide; i++)
-            dst[j * wide + i] = gemm_get(v, i * v.rows + j);
-    }
-}
-
-/* One panel of any layout; rows from `have` on are zero. */
-static void gemm_pack_panel(float *dst, gemm_view v, int wide, int64_t have, int64_t n)
-{
-    if (v.cols == 1 && have == wide) {
-        gemm_pack_rows(dst, v, wide, n);
-        return;
-    }
-    if (v.rows == 1 && have == wide) { /* runs of `wide` neighbours */
-        for (int64_t j = 0; j < n; j++) {
-            const float *from = floats_in(v.data, v.dtype, j * v.cols, wide, dst + j * wide);
-            if (v.dtype == ST_F32) memcpy(dst + j * wide, from, (size_t)wide * sizeof *dst);
-        }
-        return;
-    }
-    for (int64_t j = 0; j < n; j++) {
-        for (int i = 0; i < wide; i++) {
-            dst[j * wide + i] = i < have ? gemm_get(v, i * v.rows + j * v.cols) : 0.0f;
-        }
-    }
-}
-
-/* Panels of `wide` rows of an m x n matrix, one after the other. */
-static void gemm_pack(float *dst, gemm_view v, int wide, int64_t m, int64_t n)
-{
-    for (int64_t i = 0; i < m; i += wide) {
-        gemm_pack_panel(dst + i * n, gemm_at(v, i, 0), wide, at_most(m - i, wide), n);
-    }
-}
-
-static inline gemm_view gemm_transposed(gemm_view v)
-{
-    return (gemm_view){v.data, v.dtype, v.cols, v.rows};
-}
-
-/* ---- the register tile ---------------------------------------------------------------------- */
-
-/* What happens to C where a block of sums arrives: C = beta C + sums + bias (or no bias). */
-typedef struct {
-    float *c;
-    int64_t ldc;
-    const float *bias;
-    float beta;
-} gemm_sink;
-
-static inline vec gemm_merge(vec sum, const float *c, const float *bias, float beta)
-{
-    if (bias) sum += vec_load(bias);
-    if (beta != 0) sum += beta * vec_load(c);
-    return sum;
-}
-
-/* Rows of sums that do not fill the tile's width. */
-static void gemm_store_edge(const float *sums, int64_t rows, int64_t cols, gemm_sink to)
-{
-    for (int64_t i = 0; i < rows; i++) {
-        float *c = to.c + i * to.ldc;
-        for (int64_t j = 0; j < cols; j++) {
-            float sum = sums[i * TILE_COLS + j] + (to.bias ? to.bias[j] : 0.0f);
-            c[j] = to.beta != 0 ? sum + to.beta * c[j] : sum;
-        }
-    }
-}
-
-/* One tile: `a` (k, TILE_ROWS) and `b` (k, TILE_COLS) are panels. All loops over the sums must be
- * unrolled, or gcc keeps the array in memory. */
-static void gemm_tile(int64_t k, const float *restrict a, const float *restrict b, int64_t rows,
-                      int64_t cols, gemm_sink to)
-{
-    vec sum[TILE_ROWS][2];
-    for (int64_t i = 0; i < rows; i++)
-        __builtin_prefetch(to.c + i * to.ldc, 1);
-#pragma GCC unroll 16
-    for (int i = 0; i < TILE_ROWS; i++)
-        sum[i][0] = sum[i][1] = (vec){0};
-    for (int64_t x = 0; x < k; x++) {
-        vec b0 = vec_load(b + x * TILE_COLS), b1 = vec_load(b + x * TILE_COLS + LANES);
-#pragma GCC unroll 16
-        for (int i = 0; i < TILE_ROWS; i++) {
-            vec ai = vec_set(a[x * TILE_ROWS + i]);
-            sum[i][0] += ai * b0;
-            sum[i][1] += ai * b1;
-        }
-    }
-    if (cols == TILE_COLS) {
-#pragma GCC unroll 16
-        for (int i = 0; i < TILE_ROWS; i++) {
-            if (i >= rows) break;
-            float *c = to.c + i * to.ldc;
-            const float *bias = to.bias ? to.bias + LANES : NULL;
-            vec_store(c, gemm_merge(sum[i][0], c, to.bias, to.beta));
-            vec_store(c + LANES, gemm_merge(sum[i][1], c + LANES, bias, to.beta));
-        }
-        return;
-    }
-    float edge[TILE_ROWS * TILE_COLS];
-#pragma GCC unroll 16
-    for (int i = 0; i < TILE_ROWS; i++) {
-        vec_store(edge + i * TILE_COLS, sum[i][0]);
-        vec_store(edge + i * TILE_COLS + LANES, sum[i][1]);
-    }
-    gemm_store_edge(edge, rows, cols, to);
+    void *base = st_cpu_scratch(q, part);
+    return (gemm_space){.a = base,
+                        .b = (void *)((char *)base + SPACE_A),
+                        .sums = (void *)((char *)base + SPACE_A + SPACE_B)};
 }
 
 /* All tiles of a block of packed panels. */
-static void gemm_block(int64_t m, int64_t n, int64_t k, const float *a, const float *b,
+static void gemm_block(int64_t m, int64_t n, int64_t k, const gemm_cell *a, const gemm_cell *b,
                        gemm_sink to)
 {
+    int64_t depth = gemm_depth(k);
     for (int64_t j = 0; j < n; j += TILE_COLS) {
         for (int64_t i = 0; i < m; i += TILE_ROWS) {
-            gemm_sink tile = {.c = to.c + i * to.ldc + j,
-                              .ldc = to.ldc,
-                              .bias = to.bias ? to.bias + j : NULL,
-                              .beta = to.beta};
-            gemm_tile(k, a + i * k, b + j * k, at_most(m - i, TILE_ROWS), at_most(n - j, TILE_COLS),
-                      tile);
+            gemm_tile(k, a + i * depth, b + j * depth, at_most(m - i, TILE_ROWS),
+                      at_most(n - j, TILE_COLS), gemm_sink_at(to, i, j));
         }
     }
 }
@@ -221,13 +70,11 @@ static void gemm_sums(const gemm_part *p, int64_t i0, int64_t j0, int64_t m, int
 {
     for (int64_t x = 0; x < st_or(p->k, 1); x += PACK_K) { /* once even if the sum is empty */
         int64_t k = at_most(p->k - x, PACK_K);
-        gemm_pack(space.b, gemm_transposed(gemm_at(p->b, x, j0)), TILE_COLS, n, k);
+        gemm_pack_b(space.b, gemm_transposed(gemm_at(p->b, x, j0)), n, k);
         for (int64_t i = 0; i < m; i += PACK_M) {
             int64_t rows = at_most(m - i, PACK_M);
-            gemm_sink part = to;
-            part.c += i * to.ldc;
-            gemm_pack(space.a, gemm_at(p->a, i0 + i, x), TILE_ROWS, rows, k);
-            gemm_block(rows, n, k, space.a, space.b, part);
+            gemm_pack_a(space.a, gemm_at(p->a, i0 + i, x), rows, k);
+            gemm_block(rows, n, k, space.a, space.b, gemm_sink_at(to, i, 0));
         }
         to.beta = 1;
         to.bias = NULL;
@@ -290,10 +137,13 @@ static void gemm_compute(const gemm_part *p, gemm_space space)
             if (p->c.dtype == ST_F32) {
                 float *c = (float *)p->c.data + p->at + i * p->ldc + j;
                 if (by_row) gemm_begin(p, i, j, m, n);
-                gemm_sink to = {c, p->ldc, add, by_row ? 1 : p->beta};
+                gemm_sink to = {c, p->ldc, add, by_row ? 1 : p->beta, NULL};
                 gemm_sums(p, i, j, m, n, space, to);
+            } else if (p->k <= PACK_K && !by_row) {
+                uint16_t *c = (uint16_t *)p->c.data + p->at + i * p->ldc + j;
+                gemm_sums(p, i, j, m, n, space, (gemm_sink){NULL, p->ldc, add, p->beta, c});
             } else {
-                gemm_sums(p, i, j, m, n, space, (gemm_sink){space.sums, PACK_N, add, 0});
+                gemm_sums(p, i, j, m, n, space, (gemm_sink){space.sums, PACK_N, add, 0, NULL});
                 if (by_row) gemm_add_bias(p, i, j, m, n, space.sums);
                 gemm_round(p, i, j, m, n, space.sums);
             }
@@ -345,7 +195,7 @@ static void gemm_split_k(st_stream *q, const st_gemm_args *g, const st_gemm_layo
             p.a = gemm_at(p.a, 0, x.lo);
             p.b = gemm_at(p.b, x.lo, 0);
             gemm_space space = gemm_space_of(q, t);
-            gemm_sums(&p, 0, 0, g->m, g->n, space, (gemm_sink){space.sums, PACK_N, NULL, 0});
+            gemm_sums(&p, 0, 0, g->m, g->n, space, (gemm_sink){space.sums, PACK_N, NULL, 0, NULL});
         }
         float *sums = gemm_space_of(q, 0).sums;
         for (int64_t i = 0; i < g->m; i++) {

@@ -5,6 +5,9 @@
 #include <assert.h>
 #include <math.h>
 #include <string.h>
+#ifdef __AVX512BF16__
+#include <immintrin.h>
+#endif
 
 typedef float vec __attribute__((vector_size(4 * LANES)));
 typedef uint32_t vec_u32 __attribute__((vector_size(4 * LANES)));
@@ -121,6 +124,19 @@ static void narrow(uint16_t *dst, const float *src, int64_t n)
         uint32_t even = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16, nan = (u >> 16) | 0x40u;
         dst[i] = (uint16_t)((u & 0x7fffffffu) > 0x7f800000u ? nan : even);
     }
+}
+
+/* LANES numbers, rounded to bfloat16. */
+static inline void vec_narrow(uint16_t *p, vec v)
+{
+#ifdef __AVX512BF16__
+    __m256bh h = _mm512_cvtneps_pbh((__m512)v);
+    memcpy(p, &h, sizeof h);
+#else
+    float wide[LANES];
+    vec_store(wide, v);
+    narrow(p, wide, LANES);
+#endif
 }
 
 /* `n` elements from element `i` on, to read: in place, or widened into `buf`. */

@@ -208,9 +208,7 @@ static inline void fold_store(const st_tensor *t, int64_t i, vec v)
         vec_store((float *)t->data + i, v);
         return;
     }
-    float wide[LANES];
-    vec_store(wide, v);
-    narrow((uint16_t *)t->data + i, wide, LANES);
+    vec_narrow((uint16_t *)t->data + i, v);
 }
 
 /* One block of z from whole vectors of x: a shift only says which. */

@@ -1,0 +1,164 @@
+/* The product's panels and register tile for bfloat16 operands where the processor multiplies pairs
+ * of them (VDPBF16PS: sum += a0 b0 + a1 b1 in float32; numbers below 2^-126 count as zero). A panel
+ * holds, for every two steps of k, one pair per row or column; an odd k ends with a zero. */
+/* SPDX-License-Identifier: MIT */
+
+typedef uint16_t gemm_cell;
+
+enum { TILE_COLS = 2 * LANES };
+enum {
+    PACK_M = 192 / TILE_ROWS * TILE_ROWS,
+    PACK_K = 1024, /* panels stream from the second cache level; C is touched once if k fits */
+    PACK_N = 512,
+    PACK_SPILL = 2 * LANES, /* see pairs_rows */
+};
+
+_Static_assert(TILE_ROWS <= LANES && LANES == 16, "pairs_rows spills at most once");
+
+static inline int64_t gemm_depth(int64_t k)
+{
+    return (k + 1) / 2 * 2;
+}
+
+static inline uint16_t pairs_get(gemm_view v, int64_t i, int64_t j)
+{
+    return ((const uint16_t *)v.data)[i * v.rows + j * v.cols];
+}
+
+/* Pairs [j, n / 2) of a panel, one by one; rows from `have` on repeat the last. */
+static void pairs_slow(gemm_cell *dst, gemm_view v, int wide, int64_t have, int64_t j, int64_t n)
+{
+    for (; 2 * j < n; j++) {
+        for (int i = 0; i < wide; i++) {
+            int64_t row = at_most(i, have - 1);
+            dst[2 * (j * wide + i)] = pairs_get(v, row, 2 * j);
+            dst[2 * (j * wide + i) + 1] = 2 * j + 1 < n ? pairs_get(v, row, 2 * j + 1) : 0;
+        }
+    }
+}
+
+/* Rows whose elements are neighbours: LANES x LANES pairs are transposed at a time. What a vector
+ * holds beyond `wide` spills into the next pairs and is overwritten by them; after the last there
+ * is room for it. */
+static void pairs_rows(gemm_cell *dst, gemm_view v, int wide, int64_t have, int64_t n)
+{
+    int64_t j = 0;
+    for (; 2 * (j + LANES) <= n; j += LANES) {
+        for (int i0 = 0; i0 < wide; i0 += LANES) {
+            vec block[LANES];
+#pragma GCC unroll 16
+            for (int i = 0; i < LANES; i++) {
+                const uint16_t *row = (const uint16_t *)v.data + at_most(i0 + i, have - 1) * v.rows;
+                memcpy(&block[i], row + 2 * j, sizeof block[i]);
+            }
+            vec_transpose(block);
+#pragma GCC unroll 16
+            for (int i = 0; i < LANES; i++)
+                memcpy(dst + 2 * ((j + i) * wide + i0), &block[i], sizeof block[i]);
+        }
+    }
+    pairs_slow(dst, v, wide, have, j, n);
+}
+
+/* Columns whose elements are neighbours: two of them are interleaved. */
+static void pairs_columns(gemm_cell *dst, gemm_view v, int wide, int64_t have, int64_t n)
+{
+    const __m512i low =
+        _mm512_add_epi32(_mm512_set1_epi32(0x200000), /* element i of both */
+                         _mm512_mullo_epi32(_mm512_set1_epi32(0x10001),
+                                            _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11,
+                                                              12, 13, 14, 15)));
+    const __m512i high = _mm512_add_epi16(low, _mm512_set1_epi16(LANES));
+    __mmask32 load = have < 32 ? (1u << have) - 1 : ~0u;
+    __mmask16 store = wide < LANES ? (__mmask16)((1u << wide) - 1) : 0xffff;
+    int64_t j = 0;
+    for (; 2 * j + 1 < n; j++) {
+        const uint16_t *from = (const uint16_t *)v.data + 2 * j * v.cols;
+        __m512i a = _mm512_maskz_loadu_epi16(load, from);
+        __m512i b = _mm512_maskz_loadu_epi16(load, from + v.cols);
+        gemm_cell *to = dst + 2 * j * wide;
+        _mm512_mask_storeu_epi32(to, store, _mm512_permutex2var_epi16(a, low, b));
+        if (wide > LANES) {
+            _mm512_storeu_si512(to + 2 * LANES, _mm512_permutex2var_epi16(a, high, b));
+        }
+    }
+    pairs_slow(dst, v, wide, have, j, n);
+}
+
+/* A stretch of k at a time, so that a cache line serves all panels that it reaches. */
+static void pairs_pack_columns(gemm_cell *dst, gemm_view v, int wide, int64_t m, int64_t k)
+{
+    enum { STRETCH = 32 };
+    for (int64_t x = 0; x < k; x += STRETCH) {
+        for (int64_t i = 0; i < m; i += wide) {
+            pairs_columns(dst + i * gemm_depth(k) + x * wide, gemm_at(v, i, x), wide,
+                          at_most(m - i, wide), at_most(k - x, STRETCH));
+        }
+    }
+}
+
+static void pairs_pack(gemm_cell *dst, gemm_view v, int wide, int64_t m, int64_t k)
+{
+    if (v.rows == 1 && v.cols != 1) {
+        pairs_pack_columns(dst, v, wide, m, k);
+        return;
+    }
+    for (int64_t i = 0; i < m; i += wide) {
+        gemm_cell *panel = dst + i * gemm_depth(k);
+        gemm_view part = gemm_at(v, i, 0);
+        if (v.cols == 1)
+            pairs_rows(panel, part, wide, at_most(m - i, wide), k);
+        else
+            pairs_slow(panel, part, wide, at_most(m - i, wide), 0, k);
+    }
+}
+
+static void gemm_pack_a(gemm_cell *dst, gemm_view v, int64_t m, int64_t k)
+{
+    pairs_pack(dst, v, TILE_ROWS, m, k);
+}
+
+/* Of op(B) transposed: (n, k). */
+static void gemm_pack_b(gemm_cell *dst, gemm_view v, int64_t n, int64_t k)
+{
+    pairs_pack(dst, v, TILE_COLS, n, k);
+}
+
+/* One tile. All loops over the sums must be unrolled, or gcc keeps the array in memory. */
+static void gemm_tile(int64_t k, const gemm_cell *restrict a, const gemm_cell *restrict b,
+                      int64_t rows, int64_t cols, gemm_sink to)
+{
+    __m512 sum[TILE_ROWS][2];
+    gemm_prefetch(to, rows);
+#pragma GCC unroll 16
+    for (int i = 0; i < TILE_ROWS; i++)
+        sum[i][0] = sum[i][1] = _mm512_setzero_ps();
+    for (int64_t x = 0; x < k; x += 2) {
+        __m512bh b0 = (__m512bh)_mm512_loadu_si512(b + x * TILE_COLS);
+        __m512bh b1 = (__m512bh)_mm512_loadu_si512(b + x * TILE_COLS + 2 * LANES);
+#pragma GCC unroll 16
+        for (int i = 0; i < TILE_ROWS; i++) {
+            int pair;
+            memcpy(&pair, a + x * TILE_ROWS + 2 * i, sizeof pair);
+            __m512bh ai = (__m512bh)_mm512_set1_epi32(pair);
+            sum[i][0] = _mm512_dpbf16_ps(sum[i][0], ai, b0);
+            sum[i][1] = _mm512_dpbf16_ps(sum[i][1], ai, b1);
+        }
+    }
+    if (cols == TILE_COLS) {
+#pragma GCC unroll 16
+        for (int i = 0; i < TILE_ROWS; i++) {
+            if (i >= rows) break;
+            gemm_put((vec)sum[i][0], to, i, 0);
+            gemm_put((vec)sum[i][1], to, i, LANES);
+        }
+        return;
+    }
+    float edge[TILE_ROWS * TILE_COLS];
+#pragma GCC unroll 16
+    for (int i = 0; i < TILE_ROWS; i++) {
+        vec_store(edge + i * TILE_COLS, (vec)sum[i][0]);
+        vec_store(edge + i * TILE_COLS + LANES, (vec)sum[i][1]);
+    }
+    gemm_put_edge(edge, TILE_COLS, rows, cols, to);
+}
