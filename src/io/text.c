@@ -3,6 +3,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "io/text.h"
 #include "io/bpe.h"
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -44,7 +45,11 @@ static st_status docs_measure(st_docs *d, st_err *e)
     st_status s;
     while (!(s = st_walk_next(walk, &path, e)) && path) {
         struct stat st;
-        if (!stat(path, &st) && S_ISREG(st.st_mode)) d->total += st.st_size;
+        if (stat(path, &st)) {
+            s = st_fail(e, ST_EIO, __FILE__, __LINE__, "%s: %s", path, strerror(errno));
+            break;
+        }
+        if (S_ISREG(st.st_mode)) d->total += st.st_size;
     }
     st_walk_close(walk);
     return s;

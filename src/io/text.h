@@ -1,4 +1,4 @@
-/* The inside of st_docs: which files (walk.c), which bytes of them (unpack.c). */
+/* The inside of st_docs and st_gallery: which files (walk.c), which bytes of them (unpack.c). */
 /* SPDX-License-Identifier: MIT */
 #ifndef ST_IO_TEXT_H
 #define ST_IO_TEXT_H
@@ -9,12 +9,13 @@
  * ---------------------------------------------------------------------- */
 
 /* The files of the given paths; folders are entered, their entries sorted by name (bytes). Hidden
- * entries, devices and a folder that contains itself by a link are left out. No more than the names
- * of the folders on the way are in memory. */
+ * entries, devices and a folder that contains itself by a link are left out; links to nothing are
+ * not, opening them says why. No more than the names of the folders on the way are in memory. */
 typedef struct st_walk st_walk;
 st_status st_walk_open(st_walk **out, const char *const *paths, int n, st_err *e);
 /* Next file, valid until the next call; NULL at the end. */
 st_status st_walk_next(st_walk *w, const char **path, st_err *e);
+bool st_walk_named(const st_walk *w); /* was the last one given itself, not found in a folder? */
 void st_walk_close(st_walk *w);
 
 /* ---- unpack.c: the streams inside a file

@@ -111,7 +111,11 @@ st_status st_walk_next(st_walk *w, const char **path, st_err *e)
             top ? st_path_join(top->path, top->name[top->next++]) : strdup(w->path[w->next++]);
         if (!w->current) ST_FAIL(e, ST_ENOMEM, "out of memory for a file name");
         struct stat st;
-        if (stat(w->current, &st)) ST_FAIL(e, ST_EIO, "%s: %s", w->current, strerror(errno));
+        if (stat(w->current, &st)) {
+            if (!top) ST_FAIL(e, ST_EIO, "%s: %s", w->current, strerror(errno));
+            *path = w->current;
+            return ST_OK;
+        }
         if (S_ISDIR(st.st_mode)) {
             ST_TRY(walk_enter(w, w->current, &st, e));
         } else if (!top || S_ISREG(st.st_mode)) {
@@ -121,6 +125,11 @@ st_status st_walk_next(st_walk *w, const char **path, st_err *e)
             st_log(ST_LOG_WARN, "%s: not a plain file, left out", w->current);
         }
     }
+}
+
+bool st_walk_named(const st_walk *w)
+{
+    return w->depth == 0;
 }
 
 void st_walk_close(st_walk *w)
