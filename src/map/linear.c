@@ -28,6 +28,16 @@ void st_linear_backward(st_stream *q, const st_linear *l, st_tensor x, st_tensor
     st_arena_rewind(tmp, mark);
 }
 
+bool st_linear_part(const st_linear *l, int64_t first, int64_t n, st_linear *part)
+{
+    *part = (st_linear){.spec = l->spec};
+    if (l->spec.type != &st_map_dense) return false;
+    part->spec.out = n;
+    part->w.p[0] = st_rows(l->w.p[0], first, n);
+    if (l->bias.data) part->bias = st_slice(l->bias, first, n);
+    return true;
+}
+
 void st_linear_rows(st_stream *q, const st_linear *l, const st_embed_fwd_args *a, st_arena *tmp)
 {
     size_t mark = st_arena_mark(tmp);

@@ -254,6 +254,9 @@ typedef struct {
 int64_t st_linear_kept(const st_linear *l);
 void st_linear_forward(st_stream *q, const st_linear *l, st_tensor x, st_tensor y, st_tensor kept,
                        st_arena *tmp);
+/* Outputs [first, first + n) of `l` as a linear of their own, without gradients: views. False where
+ * the type's weights do not come apart so; *part is then unspecified. */
+bool st_linear_part(const st_linear *l, int64_t first, int64_t n, st_linear *part);
 /* y = W[ids] + position (st_map_type.rows), and its gradients; st_spec_rows must have passed. */
 void st_linear_rows(st_stream *q, const st_linear *l, const st_embed_fwd_args *a, st_arena *tmp);
 void st_linear_rows_backward(st_stream *q, const st_linear *l, const st_embed_bwd_args *a,

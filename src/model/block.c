@@ -168,6 +168,26 @@ static st_mlp block_mlp(const st_block *b)
     return (st_mlp){&b->mlp_in, &b->mlp_out, b->gelu};
 }
 
+/* From attention's outputs k->att on: y of x, row by row. */
+static void block_rest(st_stream *q, const st_block *b, const st_pass *p, st_tensor x, st_tensor y,
+                       st_block_acts *k, st_arena *tmp)
+{
+    const st_ops *op = st_stream_ops(q);
+    st_dtype t = x.dtype;
+    int64_t n = x.dim[0];
+
+    k->x2 = st_take2(tmp, t, n, b->width);
+    k->attn_out = block_kept(&b->attn_out, p, t, n, tmp);
+    st_matrix_forward(q, &b->attn_out, k->att, k->x2, k->attn_out, tmp);
+    block_residual(q, b, p, ST_SITE_ATTN_OUT, x, k->x2);
+    block_norm(q, b, &b->ln_2, k->x2, &k->ln_2, &k->mean_2, &k->rstd_2, tmp);
+
+    st_mlp mlp = block_mlp(b);
+    st_mlp_forward(q, &mlp, p->train, k->ln_2, y, &k->inner, tmp);
+    if (k->mlp.data) op->copy(q, &(st_copy_args){.x = y, .y = k->mlp});
+    block_residual(q, b, p, ST_SITE_MLP_OUT, k->x2, y);
+}
+
 void st_block_forward(st_stream *q, const st_block *b, const st_pass *p, st_tensor x, st_tensor y,
                       st_block_acts *k, st_arena *tmp)
 {
@@ -189,17 +209,52 @@ void st_block_forward(st_stream *q, const st_block *b, const st_pass *p, st_tens
     at.o = k->att;
     at.lse = k->lse;
     op->attend_fwd(q, &at);
+    block_rest(q, b, p, x, y, k, tmp);
+}
 
-    k->x2 = st_take2(tmp, t, n, b->width);
-    k->attn_out = block_kept(&b->attn_out, p, t, n, tmp);
-    st_matrix_forward(q, &b->attn_out, k->att, k->x2, k->attn_out, tmp);
-    block_residual(q, b, p, ST_SITE_ATTN_OUT, x, k->x2);
-    block_norm(q, b, &b->ln_2, k->x2, &k->ln_2, &k->mean_2, &k->rstd_2, tmp);
+/* The first row of each batch item. */
+static st_tensor block_first_rows(st_stream *q, const st_pass *p, st_tensor x, st_arena *tmp)
+{
+    st_tensor y = st_take2(tmp, x.dtype, p->batch, x.dim[1]);
+    st_stream_ops(q)->copy(
+        q, &(st_copy_args){
+               .rows = p->batch, .cols = x.dim[1], .ldx = p->len * x.dim[1], .x = x, .y = y});
+    return y;
+}
 
-    st_mlp mlp = block_mlp(b);
-    st_mlp_forward(q, &mlp, p->train, k->ln_2, y, &k->inner, tmp);
-    if (k->mlp.data) op->copy(q, &(st_copy_args){.x = y, .y = k->mlp});
-    block_residual(q, b, p, ST_SITE_MLP_OUT, k->x2, y);
+void st_block_first(st_stream *q, const st_block *b, const st_pass *p, st_tensor x, st_tensor y,
+                    st_arena *tmp)
+{
+    st_block_acts k = {0};
+    st_matrix query = b->attn_in, keys = b->attn_in; /* the outputs [q], and [k v] */
+    st_tensor none = {0};
+    int64_t n = x.dim[0], w = b->width;
+    assert(!p->train && !p->kv && !b->causal);
+
+    block_norm(q, b, &b->ln_1, x, &k.ln_1, &k.mean_1, &k.rstd_1, tmp);
+    bool whole = b->attn_in.tap->fn || !st_linear_part(&b->attn_in.l, 0, w, &query.l) ||
+                 !st_linear_part(&b->attn_in.l, w, 2 * w, &keys.l);
+    int64_t row = whole ? 3 * w : 2 * w;
+    k.qkv = st_take2(tmp, x.dtype, n, row);
+    st_matrix_forward(q, whole ? &b->attn_in : &keys, k.ln_1, k.qkv, none, tmp);
+    st_tensor first = k.qkv;
+    if (!whole) {
+        first = st_take2(tmp, x.dtype, p->batch, w);
+        st_matrix_forward(q, &query, block_first_rows(q, p, k.ln_1, tmp), first, none, tmp);
+    }
+
+    k.att = st_take2(tmp, x.dtype, p->batch, w);
+    st_attend_fwd_args at = block_attend(b, p, k.qkv);
+    at.q = first;
+    at.q_len = 1;
+    at.q_step = whole ? p->len * row : w;
+    at.k = block_from(k.qkv, row - 2 * w);
+    at.v = block_from(k.qkv, row - w);
+    at.k_stride = at.v_stride = row;
+    at.k_step = at.v_step = p->len * row;
+    at.o = k.att;
+    st_stream_ops(q)->attend_fwd(q, &at);
+    block_rest(q, b, p, block_first_rows(q, p, x, tmp), y, &k, tmp);
 }
 
 void st_block_backward(st_stream *q, const st_block *b, const st_pass *p, const st_block_acts *k,

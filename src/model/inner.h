@@ -17,13 +17,25 @@ typedef struct st_model_type {
     st_status (*open)(st_model *m, const json_t *config, st_err *e);
     void (*close)(st_model *m);           /* m->net may be absent or half made */
     json_t *(*config)(const st_model *m); /* its keys, without "strut"; NULL when out of memory */
-    void (*bound)(st_model *m);           /* after st_model_bind: views shared between parameters */
+    void (*bound)(st_model *m); /* after st_model_bind: views shared between parameters; or NULL */
+    /* Language models: */
     st_lm_shape (*lm)(const st_model *m);
     void (*forward)(st_model *m, st_stream *q, const st_lm_args *a, st_arena *tmp);
     void (*grad)(st_model *m, st_stream *q, const st_lm_args *a, st_arena *tmp);
+    /* Classifiers of images: */
+    st_vision_shape (*vision)(const st_model *m);
+    void (*classify)(st_model *m, st_stream *q, const st_vision_args *a, st_arena *tmp);
 } st_model_type;
 
-extern const st_model_type st_model_gpt2;
+extern const st_model_type st_model_gpt2, st_model_t2tvit;
+
+/* Runs `run` on a dry stream like `q` with counting arenas and `m` bound to weights of dtype t
+ * (and, if `grad`, gradients) on one: the peak of `tmp`, SIZE_MAX where it fits no machine, and the
+ * cost. (plan.c) */
+typedef void st_plan_fn(st_model *m, st_stream *dry, const void *args, st_arena *mem,
+                        st_arena *tmp);
+st_status st_plan_run(st_model *m, const st_stream *q, st_dtype t, bool grad, st_plan_fn *run,
+                      const void *args, size_t *bytes, st_cost *cost, st_err *e);
 
 typedef struct {
     st_param p;
@@ -64,6 +76,13 @@ st_status st_builder_open(st_builder *b, st_model *m, const json_t *config, st_e
 st_status st_builder_close(st_builder *b);
 void st_add_tensor(st_builder *b, const char *name, int ndim, const int64_t *dim, float std,
                    unsigned flags, st_tensor *w, st_tensor *dw);
+/* The tensor added last starts otherwise than with normal numbers. */
+void st_add_fill(st_builder *b, st_param_fill *fill);
+/* Positions 0, 1, ... of (1, n, width): sin and cos of position / 10000^(2 floor(j/2) / width),
+ * even and odd j (Vaswani et al. 2017). */
+st_param_fill st_fill_sinusoid;
+/* (m, n): orthonormal rows (columns, if m > n) times sqrt(m). */
+st_param_fill st_fill_orthogonal;
 /* "NAME.weight" = 1 and "NAME.bias" = 0, (width). */
 void st_add_norm(st_builder *b, const char *name, int64_t width, st_norm *n);
 /* Announces the matrix `name` and sets x->l.spec to what the configuration wants there. */
@@ -119,6 +138,10 @@ uint64_t st_drop_seed(uint64_t seed, int64_t layer, st_drop_site site);
  * backward when training. */
 void st_block_forward(st_stream *q, const st_block *b, const st_pass *p, st_tensor x, st_tensor y,
                       st_block_acts *k, st_arena *tmp);
+/* The same for the first token of each batch item alone, which sees all of them: y (batch, width).
+ * Inference, no cache, not causal. */
+void st_block_first(st_stream *q, const st_block *b, const st_pass *p, st_tensor x, st_tensor y,
+                    st_arena *tmp);
 /* d (rows, width): gradient of y on entry, of x on return. */
 void st_block_backward(st_stream *q, const st_block *b, const st_pass *p, const st_block_acts *k,
                        st_tensor d, st_arena *tmp);
@@ -135,5 +158,18 @@ typedef struct {
 
 st_status st_gpt2_config_read(st_gpt2_config *c, const json_t *config, st_err *e);
 json_t *st_gpt2_config_json(const st_gpt2_config *c); /* NULL when out of memory */
+
+/* ---- T2T-ViT's config.json (t2tvit_config.c) ------------------------------------------------ */
+
+typedef struct {
+    int64_t size, channels, classes, width, layers, heads, inner; /* pixels; blocks' MLPs' width */
+    int64_t token_dim, features; /* of the token modules: width; random features (performer) */
+    bool performer, qkv_bias;
+    double qk_scale; /* of the blocks' scores; 0: 1 / sqrt(head width) */
+    double eps, init;
+} st_t2tvit_config;
+
+st_status st_t2tvit_config_read(st_t2tvit_config *c, const json_t *config, st_err *e);
+json_t *st_t2tvit_config_json(const st_t2tvit_config *c); /* NULL when out of memory */
 
 #endif

@@ -20,27 +20,33 @@ enum {
     ST_P_FLIP = 32    /* Hugging Face stores this dense matrix as (in, out) (Conv1D) */
 };
 
-/* One stored tensor. Names are Hugging Face's without "transformer.": "wte.weight",
- * "h.0.attn.c_attn.weight", "h.0.attn.c_attn.bias"; a structured matrix has one per factor:
- * "h.0.mlp.c_fc.u". */
-typedef struct {
+/* Fresh values of a parameter, host F32, from stream (seed, hash of its name). */
+typedef struct st_param st_param;
+typedef void st_param_fill(const st_param *p, uint64_t seed, float *out);
+
+/* One stored tensor. Names of GPT-2's are Hugging Face's without "transformer.": "wte.weight",
+ * "h.0.attn.c_attn.weight", "h.0.attn.c_attn.bias"; of T2T-ViT's the authors'. A structured matrix
+ * has one per factor: "h.0.mlp.c_fc.u". */
+struct st_param {
     const char *name;
     const char *matrix;  /* "h.0.mlp.c_fc" for a matrix's factors and bias, else NULL */
     const st_spec *spec; /* of that matrix, else NULL */
     int64_t offset;      /* element in the flat blocks */
     st_tensor w;         /* bound view (data NULL before binding); dense (out, in) */
     float init_mean, init_std;
-    float matrix_std; /* of the entries of the whole matrix, where this is a factor or a bias */
+    st_param_fill *fill; /* NULL: normal numbers with these two */
+    float matrix_std;    /* of the entries of the whole matrix, where this is a factor or a bias */
     unsigned flags;
-} st_param;
+};
 
 typedef void st_param_fn(void *ctx, const st_param *p);
 
-/* Builds a model from a config.json object: GPT-2's keys as Hugging Face writes them, plus our key
- * "strut": {"format": 1, "maps": {GLOB: SPEC, ...}} (fnmatch globs on matrix names, later ones win;
- * one that matches no matrix is ST_EARG with the nearest name; wte is matched by its exact name
- * only, and so is a tied lm_head, which is then untied). Unknown "strut" keys are errors,
- * unknown Hugging Face keys are not. `config` is not kept. */
+/* Builds a model from a config.json object: GPT-2's keys as Hugging Face writes them, or those of
+ * "model_type": "t2t_vit" (doc/FORMATS; unknown ones are errors there), plus our key "strut":
+ * {"format": 1, "maps": {GLOB: SPEC, ...}} (fnmatch globs on matrix names, later ones win; one that
+ * matches no matrix is ST_EARG with the nearest name; wte is matched by its exact name only, and so
+ * is a tied lm_head, which is then untied). Unknown "strut" keys are errors, unknown Hugging Face
+ * keys are not. `config` is not kept. */
 st_status st_model_open(st_model **out, const json_t *config, st_err *e);
 void st_model_close(st_model *m);
 /* A new config.json object that opens the same model: every matrix named with its canonical spec
@@ -65,7 +71,7 @@ void st_model_matrices(const st_model *m, st_matrix_fn *visit, void *ctx);
 
 typedef struct {
     int64_t parameters;           /* tied tensors once */
-    int64_t embedding_parameters; /* wte + wpe (the tied head is wte) */
+    int64_t embedding_parameters; /* wte + wpe (the tied head is wte); positions, class token */
 } st_model_count;
 st_model_count st_model_counts(const st_model *m);
 
@@ -77,6 +83,7 @@ typedef struct {
     float drop_embed, drop_attn, drop_resid;
     st_gelu_kind gelu;
 } st_lm_shape;
+/* Zeros for a model that is none (st_model_is_vision). */
 st_lm_shape st_model_lm(const st_model *m);
 
 /* ---- ways to attend (attention.c): exact, and in less than O(N^2) ---------------------------- */
@@ -218,18 +225,45 @@ typedef struct {
     st_tensor in, out;    /* kept by the maps */
 } st_mlp_acts;
 
-/* x, y (rows, width). Takes from `tmp` and does not rewind: the caller does, after backward if
- * `train`. */
+/* x, y (rows, width); y may be x's memory unless training. Takes from `tmp` and does not rewind:
+ * the caller does, after backward if `train`. */
 void st_mlp_forward(st_stream *q, const st_mlp *m, bool train, st_tensor x, st_tensor y,
                     st_mlp_acts *k, st_arena *tmp);
 /* dx set; gradients of the matrices and biases added to. */
 void st_mlp_backward(st_stream *q, const st_mlp *m, const st_mlp_acts *k, st_tensor dy,
                      st_tensor dx, st_arena *tmp);
 
+/* ---- classifiers of images (vision.c) ------------------------------------------------------- */
+
+/* Such a model has no tokens of text: st_model_lm says zeros, the functions on st_lm_args may not
+ * be called, but for st_model_plan, which refuses it; of a language model the same holds here. */
+bool st_model_is_vision(const st_model *m);
+
+typedef struct {
+    int64_t size, channels, classes; /* pixels to a side; colours; classes */
+    int64_t width, layers, heads, inner;
+    int64_t tokens[3]; /* in the first and second token module, and in the blocks */
+    bool performer;    /* random features in the token modules, else softmax */
+} st_vision_shape;
+st_vision_shape st_model_vision_shape(const st_model *m);
+
+typedef struct {
+    int64_t batch;
+    st_tensor pixels; /* (batch, channels, size, size), normalised, F32 or the weights' dtype */
+    st_tensor logits; /* (batch, classes) F32, set */
+} st_vision_args;
+
+/* Inference. Scratch from `tmp` (rewound). */
+void st_model_vision_forward(st_model *m, st_stream *q, const st_vision_args *a, st_arena *tmp);
+/* Scratch bytes and cost of one call, by dry run of the same code, as st_model_plan; absent pixels
+ * and logits are taken as present. The bytes never fall as the batch grows. */
+st_status st_model_vision_plan(st_model *m, const st_stream *q, st_dtype t, const st_vision_args *a,
+                               size_t *bytes, st_cost *cost, st_err *e);
+
 /* ---- symmetries (symmetry.c): other weights, the same function ------------------------------ */
 
-/* All of them change `flat` (host, F32, the model's layout) in place and need dense matrices where
- * they reach: ST_EARG naming one that is not, and nothing is changed. */
+/* Of language models. All of them change `flat` (host, F32, the model's layout) in place and need
+ * dense matrices where they reach: ST_EARG naming one that is not, and nothing is changed. */
 
 /* Gain and bias of ln_1 and ln_2 go into c_attn and c_fc: b += W beta, W = W diag(gamma), gamma =
  * 1, beta = 0. ln_f stays: what follows it may be the embedding and has no bias. */

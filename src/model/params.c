@@ -176,6 +176,11 @@ void st_add_tensor(st_builder *b, const char *name, int ndim, const int64_t *dim
     builder_add(b, -1, name, ndim, dim, 0.0f, std, flags, w, dw);
 }
 
+void st_add_fill(st_builder *b, st_param_fill *fill)
+{
+    if (!b->status) b->m->entry[b->m->entries - 1].p.fill = fill;
+}
+
 void st_add_norm(st_builder *b, const char *name, int64_t width, st_norm *n)
 {
     char full[PARAM_NAME];

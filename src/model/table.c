@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const st_model_type *const model_types[] = {&st_model_gpt2, NULL};
+static const st_model_type *const model_types[] = {&st_model_gpt2, &st_model_t2tvit, NULL};
 
 st_status st_model_open(st_model **out, const json_t *config, st_err *e)
 {
@@ -19,7 +19,8 @@ st_status st_model_open(st_model **out, const json_t *config, st_err *e)
         if (strcmp(t->name, name) == 0 || (t->alias && strcmp(t->alias, name) == 0)) type = t;
     }
     if (!type) {
-        ST_FAIL(e, ST_EUNSUPPORTED, "config.json: model_type is '%.80s', expected gpt2", name);
+        ST_FAIL(e, ST_EUNSUPPORTED, "config.json: model_type is '%.80s', expected gpt2 or t2t_vit",
+                name);
     }
     st_model *m = st_calloc(1, sizeof *m);
     if (!m) ST_FAIL(e, ST_ENOMEM, "model: out of memory");
@@ -94,7 +95,7 @@ void st_model_bind(st_model *m, st_tensor weights, st_tensor grads)
         entry->p.w.data = entry->w->data;
         if (weights.data) entry->p.w.dtype = weights.dtype;
     }
-    m->type->bound(m);
+    if (m->type->bound) m->type->bound(m);
 }
 
 /* Bias and factors of a matrix are entries in a row; a backward takes all factors or none. */
@@ -112,7 +113,7 @@ void st_model_freeze(st_model *m, st_param_test *frozen, void *ctx)
         for (int64_t j = i; all && j < end; j++)
             *m->entry[j].dw = (st_tensor){0};
     }
-    m->type->bound(m);
+    if (m->type->bound) m->type->bound(m);
 }
 
 void st_model_matrices(const st_model *m, st_matrix_fn *visit, void *ctx)
@@ -134,7 +135,7 @@ st_model_count st_model_counts(const st_model *m)
 
 st_lm_shape st_model_lm(const st_model *m)
 {
-    return m->type->lm(m);
+    return m->type->lm ? m->type->lm(m) : (st_lm_shape){0};
 }
 
 void st_kv_take(st_kv *kv, const st_model *m, st_dtype t, int64_t batch, int64_t capacity,
@@ -160,81 +161,4 @@ void st_model_grad(st_model *m, st_stream *q, const st_lm_args *a, st_arena *tmp
 void st_model_tap(st_model *m, st_tap_fn *fn, void *ctx)
 {
     m->tap = (st_tap){fn, ctx};
-}
-
-/* Gives absent inputs addresses on a counting arena, so that the call takes its usual path. */
-static void plan_args(st_lm_args *a, st_kv *kv, st_teach *teach, const st_model *m, st_dtype t,
-                      bool grad, st_arena *mem)
-{
-    int64_t rows = a->batch * a->len;
-    if (!a->ids.data) a->ids = st_take1(mem, ST_I32, rows);
-    if (grad && !a->targets.data) a->targets = st_take1(mem, ST_I32, rows);
-    if (grad && !a->loss.data) a->loss = st_take1(mem, ST_F32, rows);
-    if (grad && a->teach) {
-        *teach = *a->teach;
-        teach->kl = teach->hidden = teach->embed = st_take1(mem, ST_F32, rows);
-        a->teach = teach;
-    }
-    if (!a->kv) return;
-    *kv = *a->kv; /* the run moves `used` on */
-    if (!kv->k.data) st_kv_take(kv, m, t, kv->batch, kv->capacity, mem);
-    kv->used = a->kv->used;
-    a->kv = kv;
-}
-
-static st_status plan_check(const st_model *m, const st_lm_args *a, st_err *e)
-{
-    st_lm_shape lm = m->type->lm(m);
-    int64_t start = a->kv ? a->kv->used : 0;
-    if (a->len < 1 || a->len > lm.context - start) {
-        ST_FAIL(e, ST_EARG,
-                "%lld tokens from position %lld on do not fit the model's context of "
-                "%lld",
-                (long long)a->len, (long long)start, (long long)lm.context);
-    }
-    if (a->batch < 1 || a->batch > INT32_MAX / a->len) {
-        ST_FAIL(e, ST_EARG, "batch is %lld, expected 1 to %lld at %lld tokens each",
-                (long long)a->batch, (long long)(INT32_MAX / a->len), (long long)a->len);
-    }
-    return ST_OK;
-}
-
-st_status st_model_plan(st_model *m, const st_stream *q, st_dtype t, const st_lm_args *a, bool grad,
-                        size_t *bytes, st_cost *cost, st_err *e)
-{
-    st_stream *dry = NULL;
-    st_arena mem = {0}, tmp = {0};
-    st_tensor weights = m->weights, grads = m->grads;
-    st_tap tap = m->tap;
-    st_lm_args args = *a;
-    st_kv kv;
-    st_teach teach;
-    ST_TRY(plan_check(m, a, e));
-    st_status s = st_stream_dry(&dry, q, e);
-    if (!s) s = st_device_arena(dry, 0, &mem, e);
-    if (!s) s = st_device_arena(dry, 0, &tmp, e);
-    if (s) goto out;
-    plan_args(&args, &kv, &teach, m, t, grad, &mem);
-    st_model_bind(m, st_take1(&mem, t, m->elements),
-                  grad ? st_take1(&mem, ST_F32, m->elements) : (st_tensor){0});
-    m->tap.fn = NULL;
-    (grad ? m->type->grad : m->type->forward)(m, dry, &args, &tmp);
-    m->tap = tap;
-    st_model_bind(m, weights, grads);
-    s = st_stream_sync(dry, e);
-    if (!s && (tmp.peak == SIZE_MAX || mem.peak == SIZE_MAX)) {
-        s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__,
-                    "%lld sequences of %lld tokens need more memory than can be addressed; try a "
-                    "smaller batch or model",
-                    (long long)a->batch, (long long)a->len);
-    }
-    if (bytes) *bytes = tmp.peak;
-    if (cost) *cost = st_stream_cost(dry);
-out:
-    if (dry) {
-        st_device_arena_close(dry, &tmp);
-        st_device_arena_close(dry, &mem);
-    }
-    st_stream_close(dry);
-    return s;
 }

@@ -1,0 +1,52 @@
+/* Classifiers of images: what is the same for all of them. */
+/* SPDX-License-Identifier: MIT */
+#include "model/inner.h"
+#include <assert.h>
+
+bool st_model_is_vision(const st_model *m)
+{
+    return m->type->vision != NULL;
+}
+
+st_vision_shape st_model_vision_shape(const st_model *m)
+{
+    return m->type->vision ? m->type->vision(m) : (st_vision_shape){0};
+}
+
+void st_model_vision_forward(st_model *m, st_stream *q, const st_vision_args *a, st_arena *tmp)
+{
+    assert(st_numel(a->logits) == a->batch * m->type->vision(m).classes);
+    m->type->classify(m, q, a, tmp);
+}
+
+static void vision_plan(st_model *m, st_stream *dry, const void *args, st_arena *mem, st_arena *tmp)
+{
+    const st_vision_args *given = args;
+    st_vision_args a = *given;
+    st_vision_shape v = m->type->vision(m);
+    if (!a.pixels.data) a.pixels = st_take1(mem, ST_F32, a.batch * v.channels * v.size * v.size);
+    if (!a.logits.data) a.logits = st_take2(mem, ST_F32, a.batch, v.classes);
+    m->type->classify(m, dry, &a, tmp);
+}
+
+st_status st_model_vision_plan(st_model *m, const st_stream *q, st_dtype t, const st_vision_args *a,
+                               size_t *bytes, st_cost *cost, st_err *e)
+{
+    size_t need = 0;
+    if (!m->type->vision) {
+        ST_FAIL(e, ST_EARG, "the model is a language model: it reads no images");
+    }
+    st_vision_shape v = m->type->vision(m);
+    int64_t pixels = v.channels * v.size * v.size;
+    if (a->batch < 1 || a->batch > INT32_MAX / pixels) {
+        ST_FAIL(e, ST_EARG, "batch is %lld, expected 1 to %lld images of %lld x %lld pixels",
+                (long long)a->batch, (long long)(INT32_MAX / pixels), (long long)v.size,
+                (long long)v.size);
+    }
+    ST_TRY(st_plan_run(m, q, t, false, vision_plan, a, &need, cost, e));
+    if (bytes) *bytes = need;
+    if (need != SIZE_MAX) return ST_OK;
+    ST_FAIL(e, ST_ENOMEM,
+            "%lld images need more memory than can be addressed; try a smaller batch or model",
+            (long long)a->batch);
+}
