@@ -15,6 +15,14 @@ static void info_line(const char *name, const char *text)
     if (text[0]) printf("%-14s %s\n", name, text);
 }
 
+/* What follows a layer's number in "h.3.mlp.c_fc", "blocks.3.mlp.fc1"; NULL: no layer's. *before:
+ * what precedes it. */
+static const char *info_part(const char *name, size_t *before)
+{
+    *before = strncmp(name, "h.", 2) == 0 ? 2 : strncmp(name, "blocks.", 7) == 0 ? 7 : 0;
+    return *before ? strchr(name + *before, '.') : NULL;
+}
+
 /* Names with the same spec in one line: "h.*" for every layer. */
 static void info_maps(const json_t *maps)
 {
@@ -25,16 +33,17 @@ static void info_maps(const json_t *maps)
     {
         int64_t same = 0;
         bool first = true;
-        const char *part = strncmp(name, "h.", 2) == 0 ? strchr(name + 2, '.') : NULL;
+        size_t before, skip;
+        const char *part = info_part(name, &before);
         json_object_foreach((json_t *)(uintptr_t)maps, other, again)
         {
-            const char *tail = strncmp(other, "h.", 2) == 0 ? strchr(other + 2, '.') : NULL;
+            const char *tail = info_part(other, &skip);
             if (!part || !tail || strcmp(part, tail) != 0 || !json_equal(spec, again)) continue;
             if (same++ == 0) first = strcmp(other, name) == 0;
         }
         if (!first) continue;
         if (same > 1)
-            cmd_grid_add(&g, "h.*%s (%lld)", part, (long long)same);
+            cmd_grid_add(&g, "%.*s*%s (%lld)", (int)before, name, part, (long long)same);
         else
             cmd_grid_add(&g, "%s", name);
         cmd_grid_add(&g, "%s", json_string_value(spec));
@@ -43,13 +52,27 @@ static void info_maps(const json_t *maps)
     cmd_grid_print(&g, stdout);
 }
 
-static void info_model(const json_t *r)
+static void info_shape(const json_t *r)
 {
+    if (json_object_get(r, "classes")) {
+        printf("%-14s %lld layers, %lld heads, width %s, inner %s, %s token modules; %lld pixels, "
+               "%lld tokens, %s classes\n",
+               "shape", (long long)cmd_get_int(r, "layers"), (long long)cmd_get_int(r, "heads"),
+               cmd_count(cmd_get_int(r, "width")).s, cmd_count(cmd_get_int(r, "inner")).s,
+               cmd_get_str(r, "token_modules"), (long long)cmd_get_int(r, "image_size"),
+               (long long)cmd_get_int(r, "tokens"), cmd_count(cmd_get_int(r, "classes")).s);
+        return;
+    }
     printf("%-14s %lld layers, %lld heads, width %s, inner %s, context %s, %s tokens%s\n", "shape",
            (long long)cmd_get_int(r, "layers"), (long long)cmd_get_int(r, "heads"),
            cmd_count(cmd_get_int(r, "width")).s, cmd_count(cmd_get_int(r, "inner")).s,
            cmd_count(cmd_get_int(r, "context")).s, cmd_count(cmd_get_int(r, "vocab")).s,
            json_is_true(json_object_get(r, "tied")) ? ", tied head" : "");
+}
+
+static void info_model(const json_t *r)
+{
+    info_shape(r);
     int64_t n = cmd_get_int(r, "parameters"), embed = cmd_get_int(r, "embedding_parameters");
     printf("%-14s %s, %s without embeddings\n", "parameters", cmd_count(n).s,
            cmd_count(n - embed).s);
@@ -57,11 +80,17 @@ static void info_model(const json_t *r)
         info_line("form", cmd_get_str(r, "form"));
         printf("%-14s %s of %s\n", "weights", cmd_bytes(cmd_get_int(r, "bytes")).s,
                cmd_get_str(r, "dtype"));
-        info_line("tokenizer", json_is_true(json_object_get(r, "tokenizer")) ? "yes" : "none");
+        if (!json_object_get(r, "classes"))
+            info_line("tokenizer", json_is_true(json_object_get(r, "tokenizer")) ? "yes" : "none");
     }
-    printf("%-14s %s per token over a full context, %s of them in matrices\n", "multiply-adds",
-           cmd_count(cmd_get_int(r, "macs_per_token")).s,
-           cmd_count(cmd_get_int(r, "weight_macs_per_token")).s);
+    if (json_object_get(r, "classes")) {
+        printf("%-14s %s per image\n", "multiply-adds",
+               cmd_count(cmd_get_int(r, "macs_per_image")).s);
+    } else {
+        printf("%-14s %s per token over a full context, %s of them in matrices\n", "multiply-adds",
+               cmd_count(cmd_get_int(r, "macs_per_token")).s,
+               cmd_count(cmd_get_int(r, "weight_macs_per_token")).s);
+    }
     info_maps(json_object_get(r, "maps"));
 }
 

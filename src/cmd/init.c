@@ -63,6 +63,12 @@ static st_status init_run(const cmd_args *a, json_t **result, st_err *e)
 
 static void init_show(const json_t *r)
 {
+    if (json_object_get(r, "classes")) {
+        printf("%s: %s parameters, %s multiply-adds per image\n", cmd_get_str(r, "out"),
+               cmd_count(cmd_get_int(r, "parameters")).s,
+               cmd_si(cmd_get_num(r, "macs_per_image")).s);
+        return;
+    }
     printf("%s: %s parameters (%s of them embeddings), %s multiply-adds per token\n",
            cmd_get_str(r, "out"), cmd_count(cmd_get_int(r, "parameters")).s,
            cmd_count(cmd_get_int(r, "embedding_parameters")).s,

@@ -224,6 +224,18 @@ static st_status decompose_result(const st_model *from, const st_model *to, cons
     return ST_OK;
 }
 
+/* What only a language model has: a text, and blocks whose channels are known to be permutable. */
+static st_status decompose_suits(const st_decompose_opts *o, const st_model *m, const char *in,
+                                 st_err *e)
+{
+    const char *job = o->weights        ? "decompose with calibration"
+                      : o->permute      ? "decompose with an order of units"
+                      : o->group_hidden ? "decompose with grouped units"
+                      : o->fold_norms   ? "decompose with folded norms"
+                                        : NULL;
+    return job ? st_need_language(m, in, job, e) : ST_OK;
+}
+
 /* The text that `given` names, as ids in *o. */
 static st_status decompose_text(const st_decompose_opts *given, const st_model *m,
                                 const st_bpe *tokenizer, st_decompose_opts *o, st_ids *ids,
@@ -254,6 +266,7 @@ st_status st_decompose(const char *in, const char *out, const st_decompose_opts 
     double start = st_now();
     st_status s = decompose_room(out, given->replace, e);
     if (!s) s = st_folder_read_as(in, &given->how, &from, &flat, &tokenizer, e);
+    if (!s) s = decompose_suits(given, from, in, e);
     if (!s) s = decompose_text(given, from, tokenizer, &o, &ids, e);
     if (!s) s = decompose_weights(from, flat, &o, &to, &to_flat, &matrices, &changes, e);
     if (!s) s = st_folder_save(out, o.replace, to, to_flat, o.dtype, tokenizer, e);

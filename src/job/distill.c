@@ -77,6 +77,7 @@ st_status st_distill_open(st_trainer *t, st_err *e)
     float *flat = NULL;
     if (!set->distill.teacher) return ST_OK;
     st_status s = st_folder_read(set->distill.teacher, &m, &flat, &none, e);
+    if (!s) s = st_need_language(m, set->distill.teacher, "distillation", e);
     if (s && e) st_err_prefix(e, "%s", st_set_place(set, "distill.teacher", place, sizeof place));
     st_bpe_close(none);
     t->teach = (st_teach){.teacher = m,

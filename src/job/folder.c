@@ -149,11 +149,21 @@ void st_folder_note(st_folder *f, const char *fmt, ...)
     if (f->notes < ST_FOLDER_NOTES && (f->note[f->notes] = strdup(text))) f->notes++;
 }
 
+const char *st_folder_type(const st_folder *f)
+{
+    const char *type = json_string_value(json_object_get(f->config, "model_type"));
+    return type ? type : "gpt2";
+}
+
 /* What `how` asks for, in f->config. */
 static st_status folder_adjust(st_folder *f)
 {
     static const char *const kinds[][2] = {{"tanh", "gelu_new"}, {"erf", "gelu"}};
     const char *gelu = f->how ? f->how->gelu : NULL;
+    bool vision = strcmp(st_folder_type(f), "t2t_vit") == 0;
+    if (vision && gelu) {
+        ST_FAIL(f->e, ST_EARG, "%s: is a T2T-ViT, whose GELU is erf; leave --gelu out", f->path);
+    }
     json_t *config = json_copy(f->config); /* it may be part of a file's extra */
     if (!config) ST_FAIL(f->e, ST_ENOMEM, "%s: out of memory", f->path);
     json_decref(f->config);
@@ -166,7 +176,8 @@ static st_status folder_adjust(st_folder *f)
     }
     if (!known) ST_FAIL(f->e, ST_EARG, "gelu: \"%s\" is neither tanh nor erf", gelu);
     int64_t heads = f->how ? f->how->heads : 0, has = heads;
-    ST_TRY(st_json_int(config, "n_head", 1, INT32_MAX, &has, "config.json", f->e));
+    ST_TRY(st_json_int(config, vision ? "num_heads" : "n_head", 1, INT32_MAX, &has, "config.json",
+                       f->e));
     if (has == heads || !heads) return ST_OK;
     ST_FAIL(f->e, ST_EARG, "%s: has %lld heads by its config.json, --heads says %lld; leave it out",
             f->path, (long long)has, (long long)heads);
@@ -232,7 +243,8 @@ st_status st_folder_tokenizer(const st_folder *f, st_bpe **out)
         some |= path && st_path_exists(path);
         free(path);
     }
-    if (!some) return ST_OK;
+    if (asked) ST_TRY(st_need_language(f->model, f->path, "--tokenizer", f->e));
+    if (!some || st_model_is_vision(f->model)) return ST_OK;
     ST_TRY(st_bpe_open(out, asked ? asked : f->dir, f->e));
     int64_t ids = st_bpe_size(*out), vocab = st_model_lm(f->model).vocab;
     if (ids <= vocab) return ST_OK;

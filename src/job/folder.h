@@ -56,6 +56,9 @@ const char *st_folder_form(const st_folder *f);
 /* "F32", or "mixed". */
 const char *st_folder_dtype(const st_folder *f);
 
+/* "gpt2", "t2t_vit": the model_type of f->config. */
+const char *st_folder_type(const st_folder *f);
+
 /* Finds the files of f->path and opens them; f->config, if there is a config.json. */
 st_status st_folder_files(st_folder *f);
 /* f->row, from the shards' names. */

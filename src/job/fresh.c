@@ -1,45 +1,92 @@
-/* Models with fresh weights: GPT-2's four published sizes by name (Radford et al. 2019), any other
- * from its config.json. */
+/* Models with fresh weights: GPT-2's four published sizes (Radford et al. 2019) and T2T-ViT's (Yuan
+ * et al. 2021) by name, any other from its config.json. */
 /* SPDX-License-Identifier: MIT */
 #include "job/job.h"
 #include "job/spread.h"
+#include <ctype.h>
 #include <fnmatch.h>
 #include <stdlib.h>
 #include <string.h>
 
-const char *const st_fresh_names[] = {"gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl", NULL};
+const char *const st_fresh_names[] = {"gpt2",         "gpt2-medium",  "gpt2-large",  "gpt2-xl",
+                                      "t2t-vit-7",    "t2t-vit-10",   "t2t-vit-12",  "t2t-vit-14",
+                                      "t2t-vit-19",   "t2t-vit-24",   "t2t-vit-t-7", "t2t-vit-t-14",
+                                      "t2t-vit-t-19", "t2t-vit-t-24", NULL};
 
 static const struct {
-    int layers, heads, width;
-} fresh_size[] = {{12, 12, 768}, {24, 16, 1024}, {36, 20, 1280}, {48, 25, 1600}};
+    int layers, heads, width, inner;
+} fresh_size[] = {{12, 12, 768, 0},   {24, 16, 1024, 0},  {36, 20, 1280, 0}, {48, 25, 1600, 0},
+                  {7, 4, 256, 512},   {10, 4, 256, 512},  {12, 4, 256, 512}, {14, 6, 384, 1152},
+                  {19, 7, 448, 1344}, {24, 8, 512, 1536}, {7, 4, 256, 512},  {14, 6, 384, 1152},
+                  {19, 7, 448, 1344}, {24, 8, 512, 1536}};
 
-enum { CONFIG_BYTES = 1 << 20 };
+enum { CONFIG_BYTES = 1 << 20, FRESH_NAME = 32 };
+
+static json_t *fresh_gpt2(int i)
+{
+    return json_pack("{s:s, s:[s], s:i, s:i, s:i, s:i, s:i, s:n, s:s, s:f, s:f, s:f, s:f, s:f, "
+                     "s:b, s:b, s:i, "
+                     "s:i}",
+                     "model_type", "gpt2", "architectures", "GPT2LMHeadModel", "vocab_size", 50257,
+                     "n_positions", 1024, "n_embd", fresh_size[i].width, "n_layer",
+                     fresh_size[i].layers, "n_head", fresh_size[i].heads, "n_inner",
+                     "activation_function", "gelu_new", "layer_norm_epsilon", 1e-5,
+                     "initializer_range", 0.02, "embd_pdrop", 0.1, "attn_pdrop", 0.1, "resid_pdrop",
+                     0.1, "scale_attn_by_inverse_layer_idx", 0, "tie_word_embeddings", 1,
+                     "bos_token_id", 50256, "eos_token_id", 50256);
+}
+
+static json_t *fresh_t2t(int i)
+{
+    bool transformer = strncmp(st_fresh_names[i], "t2t-vit-t-", 10) == 0;
+    return json_pack("{s:s, s:s, s:i, s:i, s:i, s:i}", "model_type", "t2t_vit", "tokens_type",
+                     transformer ? "transformer" : "performer", "embed_dim", fresh_size[i].width,
+                     "depth", fresh_size[i].layers, "num_heads", fresh_size[i].heads, "mlp_dim",
+                     fresh_size[i].inner);
+}
+
+/* The name as we write it: the authors' t2t_vit_t_14, the t2t_vit_14_t of others. */
+static void fresh_name(const char *name, char out[FRESH_NAME])
+{
+    size_t n = 0;
+    for (; name[n] && n < FRESH_NAME - 3; n++)
+        out[n] = name[n] == '_' ? '-' : (char)tolower((unsigned char)name[n]);
+    out[n] = '\0';
+    if (strncmp(out, "t2t-vit-", 8) != 0 || n < 11 || strcmp(out + n - 2, "-t") != 0) return;
+    memmove(out + 10, out + 8, n - 10);
+    memcpy(out + 8, "t-", 2);
+}
+
+int st_fresh_find(const char *name)
+{
+    char ours[FRESH_NAME];
+    fresh_name(name, ours);
+    for (int i = 0; st_fresh_names[i]; i++) {
+        bool same = strcmp(name, st_fresh_names[i]) == 0;
+        if (same || (strncmp(ours, "t2t-", 4) == 0 && strcmp(ours, st_fresh_names[i]) == 0))
+            return i;
+    }
+    return -1;
+}
 
 st_status st_fresh_config(json_t **out, const char *name, st_err *e)
 {
     *out = NULL;
-    for (int i = 0; st_fresh_names[i]; i++) {
-        if (strcmp(name, st_fresh_names[i]) != 0) continue;
-        *out = json_pack("{s:s, s:[s], s:i, s:i, s:i, s:i, s:i, s:n, s:s, s:f, s:f, s:f, s:f, s:f, "
-                         "s:b, s:b, s:i, "
-                         "s:i}",
-                         "model_type", "gpt2", "architectures", "GPT2LMHeadModel", "vocab_size",
-                         50257, "n_positions", 1024, "n_embd", fresh_size[i].width, "n_layer",
-                         fresh_size[i].layers, "n_head", fresh_size[i].heads, "n_inner",
-                         "activation_function", "gelu_new", "layer_norm_epsilon", 1e-5,
-                         "initializer_range", 0.02, "embd_pdrop", 0.1, "attn_pdrop", 0.1,
-                         "resid_pdrop", 0.1, "scale_attn_by_inverse_layer_idx", 0,
-                         "tie_word_embeddings", 1, "bos_token_id", 50256, "eos_token_id", 50256);
+    int i = st_fresh_find(name);
+    if (i >= 0) {
+        *out = strncmp(st_fresh_names[i], "gpt2", 4) == 0 ? fresh_gpt2(i) : fresh_t2t(i);
         if (!*out) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", name);
         return ST_OK;
     }
     size_t n = strlen(name);
     if (n > 5 && strcmp(name + n - 5, ".json") == 0)
         return st_json_load(out, name, CONFIG_BYTES, e);
-    const char *near = st_nearest(name, st_fresh_names);
+    char ours[FRESH_NAME];
+    fresh_name(name, ours);
+    const char *near = st_nearest(ours, st_fresh_names);
     ST_FAIL(e, ST_EARG,
-            "%s: unknown model%s%s%s; known are gpt2, gpt2-medium, gpt2-large, gpt2-xl, and the "
-            "config.json of a GPT-2",
+            "%s: unknown model%s%s%s; known are gpt2, gpt2-medium, gpt2-large, gpt2-xl, t2t-vit-7, "
+            "-10, -12, -14, -19, -24, t2t-vit-t-7, -t-14, -t-19, -t-24, and a model's config.json",
             name, near ? " (did you mean " : "", near ? near : "", near ? "?)" : "");
 }
 
@@ -118,6 +165,10 @@ static st_status fresh_piece(void *ctx, int64_t i, st_err *e)
     const st_param *p = &f.found;
     if (f.law != ST_FRESH_DENSE && p->matrix) {
         fresh_by_law(&f);
+        return ST_OK;
+    }
+    if (p->fill) {
+        p->fill(p, f.seed, f.flat + p->offset);
         return ST_OK;
     }
     st_normal_fill(f.flat + p->offset, st_numel(p->w), p->init_mean, p->init_std, f.seed,

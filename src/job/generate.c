@@ -256,6 +256,7 @@ st_status st_generate(const char *model, const st_generate_opts *o, json_t **res
 {
     st_loaded l = {0};
     st_status s = st_loaded_open_as(&l, model, &o->how, o->device ? o->device : "cpu", o->dtype, e);
+    if (!s) s = st_need_language(l.model, model, "generate", e);
     if (!s) s = st_generate_ids(l.model, l.stream, l.tokenizer, o, result, e);
     if (!s) {
         json_object_set_new(*result, "model", json_string(model));

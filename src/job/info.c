@@ -329,10 +329,7 @@ static st_status info_name(const char *name, json_t *r, st_err *e)
 
 static bool info_is_name(const char *path)
 {
-    for (int i = 0; st_fresh_names[i]; i++) {
-        if (strcmp(path, st_fresh_names[i]) == 0) return true;
-    }
-    return false;
+    return st_fresh_find(path) >= 0;
 }
 
 /* A GPT-2's config.json, a tokenizer.json or vocab.json. */

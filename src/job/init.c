@@ -6,6 +6,7 @@
 static st_status init_write(st_model *m, const st_bpe *tokenizer, const char *out,
                             const st_init_opts *o, st_err *e)
 {
+    if (tokenizer) ST_TRY(st_need_language(m, out, "a tokenizer", e));
     if (tokenizer && st_bpe_size(tokenizer) > st_model_lm(m).vocab) {
         ST_FAIL(e, ST_ESHAPE, "%s: the tokenizer has %lld tokens, the model's vocabulary %lld",
                 o->tokenizer, (long long)st_bpe_size(tokenizer), (long long)st_model_lm(m).vocab);

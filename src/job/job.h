@@ -59,6 +59,11 @@ st_status st_folder_read(const char *path, st_model **model, float **flat, st_bp
 st_status st_folder_look(const char *path, const st_read_how *how, st_model **model, json_t **about,
                          st_err *e);
 
+/* ST_EARG, saying what `path` is, unless the model reads text (or images), as `job` ("perplexity")
+ * needs. (needs.c) */
+st_status st_need_language(const st_model *m, const char *path, const char *job, st_err *e);
+st_status st_need_vision(const st_model *m, const char *path, const char *job, st_err *e);
+
 /* ---- convert (convert.c, convert_formats.c) ------------------------------------------------- */
 
 typedef struct {
@@ -77,10 +82,12 @@ st_status st_convert_model(const char *in, const char *out, const st_convert_opt
 /* ---- fresh models (fresh.c) ----------------------------------------------------------------- */
 
 /* A config.json object for "gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl" (GPT-2's four sizes,
- * Hugging Face's keys), or the content of a config.json file. New reference. */
+ * Hugging Face's keys), "t2t-vit-14", "t2t-vit-t-14" ... (T2T-ViT's; also as t2t_vit_t_14), or the
+ * content of a config.json file. New reference. */
 st_status st_fresh_config(json_t **out, const char *name, st_err *e);
 /* Names that st_fresh_config knows, NULL-terminated. */
 extern const char *const st_fresh_names[];
+int st_fresh_find(const char *name); /* the index of its own name for a name, or -1 */
 /* Initial weights: every parameter from its own stream (seed, hash of its name), so that a model
  * with another map differs only where the map does. flat: host F32, st_model_elements, zeroed
  * (padding stays). ST_EINTR after Ctrl-C. */
@@ -441,7 +448,9 @@ st_status st_generate_ids(st_model *m, st_stream *q, const st_bpe *tokenizer,
 st_status st_info(const char *path, json_t **result, st_err *e);
 /* parameters, embedding_parameters, macs_per_token (one forward over a full context, attention
  * included, on `device`'s paths), weight_macs_per_token (without attention), layers, heads, width,
- * inner, context, vocab, tied, maps {name: spec}. */
+ * inner, context, vocab, tied, maps {name: spec}. Of a classifier of images: parameters,
+ * embedding_parameters, macs_per_image, layers, heads, width, inner, image_size, tokens, classes,
+ * token_modules ("performer" or "transformer"), maps. */
 st_status st_model_facts(st_model *m, const char *device, json_t **result, st_err *e);
 /* {maps: [{name, summary, equation, source, knobs: [{name, help, required, default}]}]}, of one
  * type or (NULL) all. */

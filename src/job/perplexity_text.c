@@ -127,8 +127,11 @@ st_status st_perplexity(const char *model, const char *text, const st_perplexity
     ST_TRY(text_check(text, e));
     st_loaded l = {0};
     ST_TRY(st_loaded_open_as(&l, model, &o->how, o->device ? o->device : "cpu", o->dtype, e));
-    st_status s = strcmp(text, "all") == 0 ? text_all(&l, &p, o, result, e)
-                                           : text_measure(&l, text, &p, o, result, e);
+    st_status s = st_need_language(l.model, model, "perplexity", e);
+    if (!s) {
+        s = strcmp(text, "all") == 0 ? text_all(&l, &p, o, result, e)
+                                     : text_measure(&l, text, &p, o, result, e);
+    }
     if (!s) {
         st_gelu_kind gelu = st_model_lm(l.model).gelu;
         json_object_set_new(*result, "model", json_string(model));

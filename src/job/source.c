@@ -194,6 +194,7 @@ st_status st_trainer_model(st_trainer *t, const st_train_opts *o, st_err *e)
     else if (!o->model && !scratch)
         s = st_folder_read(set->init, &saved, &weights, &tokenizer, e);
     if (!s && !o->model && scratch) s = source_scratch(t, &fresh, e);
+    if (!s && saved) s = st_need_language(saved, t->resume ? t->resume : set->init, "train", e);
     if (!s && !o->model && !scratch) s = source_same(set, saved, e);
     if (!s && !o->model && !scratch) s = source_remap(t, &saved, &weights, e);
     const st_model *run = o->model ? o->model : fresh ? fresh : saved;
