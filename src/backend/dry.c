@@ -219,6 +219,11 @@ static void dry_adamw(st_stream *q, const st_adamw_args *a)
     dry_add(q, 0, w + dry_all(a->grad) + 2 * dry_all(a->m) + 2 * dry_all(a->v));
 }
 
+static void dry_average(st_stream *q, const st_average_args *a)
+{
+    dry_add(q, 0, dry_all(a->x) + 2 * dry_all(a->mean));
+}
+
 const st_ops st_dry_ops = {
     .name = "dry",
 #define ST_OP(op, required) .op = dry_##op,

@@ -237,6 +237,13 @@ typedef struct {
     int64_t step;
 } st_adamw_args;
 
+/* Exponential moving average of a flat range: mean += rate (x - mean), rate in [0, 1]. x, mean F32.
+ */
+typedef struct {
+    st_tensor x, mean;
+    float rate;
+} st_average_args;
+
 /* ---- random numbers inside operations, the same on every backend ---------------------------- */
 
 /* Number i of stream (seed, stream): word i%4 of Philox block i/4. */

@@ -1,4 +1,4 @@
-/* Sums of products and AdamW. */
+/* Sums of products, AdamW and averages of weights. */
 /* SPDX-License-Identifier: MIT */
 #include "backend/ref/ref.h"
 #include <math.h>
@@ -40,5 +40,15 @@ void st_ref_adamw(st_stream *q, const st_adamw_args *a)
         ref_store(&a->v, i, v);
         ref_store(w, i, x);
         if (a->master.data) ref_store(&a->w, i, (double)(float)x);
+    }
+}
+
+void st_ref_average(st_stream *q, const st_average_args *a)
+{
+    (void)q;
+    int64_t n = st_numel(a->x);
+    for (int64_t i = 0; i < n; i++) {
+        double mean = (double)ref_load(&a->mean, i);
+        ref_store(&a->mean, i, mean + (double)a->rate * ((double)ref_load(&a->x, i) - mean));
     }
 }

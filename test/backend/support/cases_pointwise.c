@@ -269,3 +269,15 @@ bool cases_adamw(parity_case *c)
     v->lo = 0.001, v->hi = 0.5; /* second moments are positive */
     return true;
 }
+
+bool cases_average(parity_case *c)
+{
+    st_average_args *a = (void *)c->args;
+    static const float rate[] = {0.1f, 0.001f, 1, 0, 0.0001f};
+    if (c->variant >= 35) return false;
+    int64_t n = pointwise_count(c);
+    a->rate = rate[c->variant % 5];
+    parity_in(c, &a->x, ST_F32, n, 1);
+    parity_update(c, &a->mean, ST_F32, n, 1, 3 * PARITY_EPS);
+    return true;
+}

@@ -1,5 +1,5 @@
-/* Sums of products, and AdamW. Sums are taken over a fixed number of stretches whatever the number
- * of threads, each in float32 lanes by blocks and in double between blocks. */
+/* Sums of products, AdamW, averages of weights. Sums are taken over a fixed number of stretches
+ * whatever the number of threads, each in float32 lanes by blocks and in double between blocks. */
 /* SPDX-License-Identifier: MIT */
 
 enum { OPTIM_STRETCHES = 256 };
@@ -85,5 +85,21 @@ static void kernel_adamw(st_stream *q, const st_adamw_args *a)
             memcpy((float *)a->w.data + i, x, (size_t)n * sizeof *x);
         else
             block_done(&a->w, i, n, x);
+    }
+}
+
+static void kernel_average(st_stream *q, const st_average_args *a)
+{
+    int64_t count = st_numel(a->x);
+    int parts = st_parts(q, count);
+    float rate = a->rate;
+#pragma omp parallel for num_threads(parts) schedule(static)
+    for (int64_t i = 0; i < count; i += BLOCK) {
+        int64_t n = at_most(count - i, BLOCK);
+        const float *x = (const float *)a->x.data + i;
+        float *mean = (float *)a->mean.data + i;
+#pragma omp simd
+        for (int64_t j = 0; j < n; j++)
+            mean[j] += rate * (x[j] - mean[j]);
     }
 }
