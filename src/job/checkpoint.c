@@ -1,8 +1,9 @@
-/* Checkpoints: OUT/ckpt/{last,best,step-N}, each a model folder (weights in float32, the master
- * copy) with two more files: state.safetensors  AdamW's moments "m.NAME" and "v.NAME", float32, in
- * the parameters' shapes state.json         format 1: step, data cursor, best validation, and the
- * settings of the run A checkpoint appears whole or not at all, and is checked whole before
- * anything of it is used. */
+/* Checkpoints: OUT/ckpt/{last,best,step-N}, each a model folder (weights in float32: the master
+ * copy, or with train.ema their average) with two more files. state.safetensors: AdamW's moments
+ * "m.NAME" and "v.NAME" and, beside an average, the weights in training "w.NAME", float32, in the
+ * parameters' shapes. state.json, format 1: step, data cursor, best validation, and the settings of
+ * the run. A checkpoint appears whole or not at all, and is checked whole before anything of it is
+ * used. */
 /* SPDX-License-Identifier: MIT */
 #include "job/train.h"
 #include <dirent.h>
@@ -76,6 +77,11 @@ static void ckpt_items_v(void *ctx, const st_param *p)
     ckpt_item(ctx, p, 'v');
 }
 
+static void ckpt_items_w(void *ctx, const st_param *p)
+{
+    ckpt_item(ctx, p, 'w');
+}
+
 static void ckpt_list_close(struct ckpt_list *l)
 {
     free(l->item);
@@ -83,13 +89,14 @@ static void ckpt_list_close(struct ckpt_list *l)
     free(l->names);
 }
 
-static st_status ckpt_list_open(struct ckpt_list *l, st_trainer *t, st_err *e)
+/* `weights`: those in training too. */
+static st_status ckpt_list_open(struct ckpt_list *l, st_trainer *t, bool weights, st_err *e)
 {
     *l = (struct ckpt_list){.t = t};
     st_model_params(t->model, ckpt_measure, l);
-    l->item = st_calloc(2 * l->n, sizeof *l->item);
-    l->offset = st_calloc(2 * l->n, sizeof *l->offset);
-    l->names = st_calloc(2 * (int64_t)l->bytes, 1);
+    l->item = st_calloc(3 * l->n, sizeof *l->item);
+    l->offset = st_calloc(3 * l->n, sizeof *l->offset);
+    l->names = st_calloc(3 * (int64_t)l->bytes, 1);
     if (!l->item || !l->offset || !l->names) {
         ckpt_list_close(l);
         ST_FAIL(e, ST_ENOMEM, "checkpoint: out of memory");
@@ -97,6 +104,7 @@ static st_status ckpt_list_open(struct ckpt_list *l, st_trainer *t, st_err *e)
     l->n = 0;
     st_model_params(t->model, ckpt_items_m, l);
     st_model_params(t->model, ckpt_items_v, l);
+    if (weights) st_model_params(t->model, ckpt_items_w, l);
     return ST_OK;
 }
 
@@ -106,7 +114,9 @@ static st_tensor ckpt_moment(const struct ckpt_list *l, int64_t i)
     int64_t n = 1;
     for (int d = 0; d < item->ndim; d++)
         n *= item->dim[d];
-    return st_slice(item->name[0] == 'm' ? l->t->m : l->t->v, l->offset[i], n);
+    st_tensor w = l->t->master.data ? l->t->master : l->t->w;
+    st_tensor from = item->name[0] == 'm' ? l->t->m : item->name[0] == 'v' ? l->t->v : w;
+    return st_slice(from, l->offset[i], n);
 }
 
 static st_status ckpt_fill(void *ctx, int64_t i, void *data, size_t bytes, st_err *e)
@@ -143,39 +153,63 @@ static st_status ckpt_check_item(const st_store_item *want, const st_stored *is,
     return ST_OK;
 }
 
-/* Reads one moment to the device through `flat`, whose weights are there already. */
+/* Reads one tensor to the device through `flat`, whose weights are there already. */
 static st_status ckpt_read_moment(struct ckpt_list *l, int64_t i, const st_stored *is,
                                   const char *path, st_err *e)
 {
     const st_store_item *want = &l->item[i];
     st_tensor to = ckpt_moment(l, i);
     float *x = l->t->flat;
-    bool first = want->name[0] == 'm';
+    bool square = want->name[0] == 'v';
     int64_t n = st_numel(to), at = 0;
     ST_TRY(st_stored_read(is, st_view1(x, ST_F32, n), e));
-    while (at < n && isfinite(x[at]) && (first || x[at] >= 0.0f))
+    while (at < n && isfinite(x[at]) && (!square || x[at] >= 0.0f))
         at++;
     if (at < n) {
         ST_FAIL(e, ST_EFORMAT, "%s: %s has %g at position %lld, expected %s", path, want->name,
-                (double)x[at], (long long)at, first ? "finite numbers" : "numbers from 0 on");
+                (double)x[at], (long long)at, square ? "numbers from 0 on" : "finite numbers");
     }
     st_upload(l->t->q, to, x);
     return ST_OK;
 }
 
-static st_status ckpt_moments(struct ckpt_list *l, const char *path, st_err *e)
+struct ckpt_has {
+    const st_weights *file;
+    bool weights;
+};
+
+static void ckpt_has_weights(void *ctx, const st_param *p)
 {
+    struct ckpt_has *h = ctx;
+    char name[256];
+    snprintf(name, sizeof name, "w.%s", p->name);
+    h->weights = h->weights || st_weights_find(h->file, name);
+}
+
+/* Moments and, where the checkpoint's model is an average, the weights in training. */
+static st_status ckpt_tensors(st_trainer *t, const char *path, st_err *e)
+{
+    struct ckpt_has has = {0};
+    struct ckpt_list l = {0};
     st_weights *f = NULL;
     ST_TRY(st_weights_open(&f, path, e));
-    st_status s = ST_OK;
-    for (int64_t i = 0; !s && i < l->n; i++)
-        s = ckpt_check_item(&l->item[i], st_weights_find(f, l->item[i].name), path, e);
-    if (!s && st_weights_count(f) != l->n) {
+    has.file = f;
+    st_model_params(t->model, ckpt_has_weights, &has);
+    st_status s = ckpt_list_open(&l, t, has.weights, e);
+    for (int64_t i = 0; !s && i < l.n; i++)
+        s = ckpt_check_item(&l.item[i], st_weights_find(f, l.item[i].name), path, e);
+    if (!s && st_weights_count(f) != l.n) {
         s = st_fail(e, ST_EFORMAT, __FILE__, __LINE__, "%s: has %lld tensors, expected %lld", path,
-                    (long long)st_weights_count(f), (long long)l->n);
+                    (long long)st_weights_count(f), (long long)l.n);
     }
-    for (int64_t i = 0; !s && i < l->n; i++)
-        s = ckpt_read_moment(l, i, st_weights_find(f, l->item[i].name), path, e);
+    int64_t averaged = t->state.averaged;
+    st_ema_start(t); /* what was read as the model is the average */
+    t->state.averaged = has.weights ? averaged : 0;
+    for (int64_t i = 0; !s && i < l.n; i++)
+        s = ckpt_read_moment(&l, i, st_weights_find(f, l.item[i].name), path, e);
+    if (!s && has.weights && t->master.data)
+        st_stream_ops(t->q)->copy(t->q, &(st_copy_args){.x = t->master, .y = t->w});
+    if (l.item) ckpt_list_close(&l);
     st_weights_close(f);
     return s;
 }
@@ -190,10 +224,11 @@ static json_t *ckpt_number_or_null(double x)
 static json_t *ckpt_state(const st_trainer *t)
 {
     const st_train_state *s = &t->state;
-    return json_pack("{s:i, s:s, s:I, s:I, s:{s:I, s:I}, s:o, s:o, s:o, s:I, s:f, s:o}", "format",
-                     CKPT_FORMAT, "strut", ST_VERSION, "step", (json_int_t)s->step, "evaluated",
-                     (json_int_t)s->evaluated, "data", "drawn", (json_int_t)s->drawn, "tokens",
-                     (json_int_t)t->train.shard.n, "loss", ckpt_number_or_null(s->loss), "val_loss",
+    return json_pack("{s:i, s:s, s:I, s:I, s:I, s:{s:I, s:I}, s:o, s:o, s:o, s:I, s:f, s:o}",
+                     "format", CKPT_FORMAT, "strut", ST_VERSION, "step", (json_int_t)s->step,
+                     "evaluated", (json_int_t)s->evaluated, "averaged", (json_int_t)s->averaged,
+                     "data", "drawn", (json_int_t)s->drawn, "tokens", (json_int_t)t->train.shard.n,
+                     "loss", ckpt_number_or_null(s->loss), "val_loss",
                      ckpt_number_or_null(s->val_loss), "best_loss",
                      ckpt_number_or_null(s->best_loss), "best_step", (json_int_t)s->best_step,
                      "seconds", s->seconds, "settings", st_settings_json(t->set));
@@ -216,6 +251,7 @@ static st_status ckpt_read_state(st_trainer *t, const json_t *j, const char *wha
     }
     ST_TRY(st_json_int(j, "step", 0, big, &s.step, what, e));
     ST_TRY(st_json_int(j, "evaluated", -1, s.step, &s.evaluated, what, e));
+    ST_TRY(st_json_int(j, "averaged", 0, s.step, &s.averaged, what, e));
     ST_TRY(st_json_int(j, "best_step", -1, s.step, &s.best_step, what, e));
     ST_TRY(st_json_int(data, "drawn", 0, big, &s.drawn, what, e));
     ST_TRY(st_json_int(data, "tokens", 1, big, &tokens, what, e));
@@ -236,28 +272,25 @@ static st_status ckpt_read_state(st_trainer *t, const json_t *j, const char *wha
 
 st_status st_ckpt_load(st_trainer *t, st_err *e)
 {
-    struct ckpt_list l;
     json_t *j = NULL;
     char *state = st_path_join(t->resume, "state.json");
-    char *moments = st_path_join(t->resume, "state.safetensors");
-    st_status s = state && moments
-                      ? ckpt_list_open(&l, t, e)
-                      : st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "%s: out of memory", t->resume);
-    if (!s) {
-        s = st_ckpt_json(t->resume, &j, e);
-        if (!s) s = ckpt_read_state(t, j, state, e);
-        if (!s) s = ckpt_moments(&l, moments, e);
-        ckpt_list_close(&l);
-    }
+    char *tensors = st_path_join(t->resume, "state.safetensors");
+    st_status s = ST_OK;
+    if (!state || !tensors)
+        s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "%s: out of memory", t->resume);
+    if (!s) s = st_ckpt_json(t->resume, &j, e);
+    if (!s) s = ckpt_read_state(t, j, state, e);
+    if (!s) s = ckpt_tensors(t, tensors, e);
     if (!s) s = st_stream_sync(t->q, e);
     if (!s) {
-        t->saved = t->logged = t->state.step;
+        t->saved = t->state.step;
+        t->logged_tokens = st_epoch_tokens(t);
         t->logged_seconds = t->state.seconds;
         st_log(ST_LOG_INFO, "going on from %s, step %lld", t->resume, (long long)t->state.step);
     }
     json_decref(j);
     free(state);
-    free(moments);
+    free(tensors);
     return s;
 }
 
@@ -269,7 +302,7 @@ static st_status ckpt_write(st_trainer *t, const char *dir, st_err *e)
     char *moments = st_path_join(dir, "state.safetensors"), *path = st_path_join(dir, "state.json");
     json_t *state = ckpt_state(t);
     st_status s = moments && path && state
-                      ? ckpt_list_open(&l, t, e)
+                      ? ckpt_list_open(&l, t, t->ema.data != NULL, e)
                       : st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "%s: out of memory", dir);
     if (!s) {
         s = st_folder_write(dir, t->model, t->flat, ST_F32, t->tokenizer, e);

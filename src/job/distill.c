@@ -85,12 +85,9 @@ st_status st_distill_open(st_trainer *t, st_err *e)
                           .relative = set->distill.distance == 0,
                           .mlp = set->distill.states == 1,
                           .by_block = set->distill.inputs == 1};
-    double tokens = (double)(t->rows * t->context * t->accumulate);
-    t->teach.kl_scale = (float)(set->distill.kl / tokens);
-    t->teach.hidden_scale = (float)(set->distill.hidden / tokens);
-    t->teach.embed_scale = (float)(set->distill.embedding / tokens);
     if (!s) s = distill_fits(t, m, e);
     if (!s) s = distill_memory(t, flat, e);
+    t->teach = st_distill_teach(t, t->rows, (double)(t->rows * t->context * t->accumulate));
     free(flat);
     return s;
 }
@@ -101,18 +98,31 @@ void st_distill_close(st_trainer *t)
     t->teach = (st_teach){0};
 }
 
-float st_distill_ce(const st_trainer *t, int64_t tokens)
+float st_distill_ce(const st_trainer *t, double tokens)
 {
     float each = 1.0f / (float)tokens;
     return t->teach.teacher ? (float)t->set->distill.ce * each : each;
 }
 
-void st_distill_sums(st_trainer *t)
+st_teach st_distill_teach(const st_trainer *t, int64_t rows, double tokens)
+{
+    st_teach k = t->teach;
+    int64_t n = rows * t->context;
+    k.kl_scale = (float)(t->set->distill.kl / tokens);
+    k.hidden_scale = (float)(t->set->distill.hidden / tokens);
+    k.embed_scale = (float)(t->set->distill.embedding / tokens);
+    k.kl = st_slice(k.kl, 0, n);
+    k.hidden = st_slice(k.hidden, 0, n);
+    k.embed = st_slice(k.embed, 0, n);
+    return k;
+}
+
+void st_distill_sums(st_trainer *t, int64_t rows)
 {
     const st_teach *k = &t->teach;
-    if (k->kl_scale > 0) t->part[PART_KL] += st_trainer_sum(t, k->kl);
-    if (k->hidden_scale > 0) t->part[PART_HIDDEN] += st_trainer_sum(t, k->hidden);
-    if (k->embed_scale > 0) t->part[PART_EMBEDDING] += st_trainer_sum(t, k->embed);
+    if (k->kl_scale > 0) t->part[PART_KL] += st_trainer_sum(t, k->kl, rows);
+    if (k->hidden_scale > 0) t->part[PART_HIDDEN] += st_trainer_sum(t, k->hidden, rows);
+    if (k->embed_scale > 0) t->part[PART_EMBEDDING] += st_trainer_sum(t, k->embed, rows);
 }
 
 double st_distill_loss(const st_trainer *t)

@@ -101,6 +101,7 @@ st_status st_fresh_weights_by(const st_model *m, st_fresh_law law, uint64_t seed
 /* ---- config (settings.c, config.c): YAML + overrides -> checked settings -------------------- */
 
 typedef enum { ST_LR_COSINE, ST_LR_LINEAR, ST_LR_CONSTANT } st_lr_schedule;
+typedef enum { ST_LAST_WRAP, ST_LAST_DROP, ST_LAST_SHORT, ST_LAST_MICRO } st_last;
 typedef enum { ST_ORDER_RANDOM, ST_ORDER_SHUFFLE, ST_ORDER_SEQUENTIAL } st_order;
 
 /* "null" of a whole number, flag or choice; a number's null is NAN, a text's NULL. */
@@ -114,6 +115,7 @@ typedef struct {
     struct {
         char *dir, *train, *val;
         int64_t order; /* st_order */
+        int64_t last;  /* st_last */
     } data;
     struct {
         char *preset, *activation_function, *map_preset, *mlp_map, *attn_map;
@@ -125,7 +127,8 @@ typedef struct {
     } model;
     struct {
         int64_t steps, micro_batch, context, tokens_per_step, warmup, schedule, decay_steps;
-        int64_t decay_embeddings;
+        int64_t decay_embeddings, ema_warmup;
+        double epochs, warmup_epochs, ema;
         double lr, min_lr, weight_decay, beta1, beta2, eps, clip, dropout;
         json_t *groups; /* {NAME: {lr, decay, schedule, freeze}} in order, or NULL */
     } train;
@@ -187,8 +190,9 @@ typedef struct {
  * A resumed run gives the bits of an uninterrupted one. ST_EINTR after Ctrl-C: `last` is saved.
  * *result (new reference; also set, as far as known, on ST_EINTR) has: out, step, steps,
  * parameters, tokens, tokens_per_step, loss, val_loss, val_perplexity, best {step, val_loss},
- * seconds, tokens_per_second, memory {weights, gradients, optimizer, activations, teacher, staging,
- * total}, curve {step [], loss [], lr [], grad_norm [], tokens_per_second [], and with a teacher ce
+ * seconds, tokens_per_second, memory {weights, gradients, optimizer, average, activations, teacher,
+ * staging, total}, curve {step [], loss [], lr [], grad_norm [], tokens_per_second [], and with a
+ * teacher ce
  * [], kl [], hidden [], embedding []}, validation {step [], loss []}. A dry run's has: parameters,
  * frozen, tokens_per_step, steps, memory, and groups [{name, shape, lr, decay, schedule, frozen}],
  * one row a parameter (lr: the highest; schedule false: at every step). */

@@ -9,9 +9,10 @@
 #include <string.h>
 
 static const char *const set_devices[] = {"cpu", "ref", NULL};
-/* Positions are the values of st_dtype, st_order and st_lr_schedule. */
+/* Positions are the values of st_dtype, st_order, st_last and st_lr_schedule. */
 static const char *const set_dtypes[] = {"float32", "bfloat16", NULL};
 static const char *const set_orders[] = {"random", "shuffle", "sequential", NULL};
+static const char *const set_lasts[] = {"wrap", "drop", "short", "micro", NULL};
 static const char *const set_schedules[] = {"cosine", "linear", "constant", NULL};
 static const char *const set_windows[] = {"spread", "random", NULL};
 static const char *const set_distances[] = {"relative", "mse", NULL};
@@ -48,6 +49,10 @@ const set_row st_set_rows[] = {
     {"data.order", SET_CHOICE, AT(data.order), "random", 0, 0, set_orders, 0,
      "random: windows from anywhere, with replacement (nanoGPT); shuffle: every window once an "
      "epoch (fly); sequential"},
+    {"data.last", SET_CHOICE, AT(data.last), "wrap", 0, 0, set_lasts, 0,
+     "last step of an epoch: wrap: goes on into the next; drop: left out if it is not full; short: "
+     "has fewer rows; micro: likewise, and its micro-batches count alike, as PyTorch Lightning "
+     "accumulates (fly)"},
 
     {"model.preset", SET_TEXT, AT(model.preset), "gpt2", 0, 0, NULL, 0,
      "gpt2, gpt2-medium, gpt2-large, gpt2-xl or a config.json: what the keys below start from"},
@@ -82,8 +87,11 @@ const set_row st_set_rows[] = {
     {"model.attn.map", SET_TEXT, AT(model.attn_map), NULL, 0, 0, NULL, SET_NULL,
      "spec of every attention matrix; short for {h.*.attn.*: SPEC}"},
 
-    {"train.steps", SET_INT, AT(train.steps), "1000", 0, 1e12, NULL, SET_FREE,
-     "optimiser steps in all"},
+    {"train.steps", SET_INT, AT(train.steps), NULL, 0, 1e12, NULL, SET_NULL | SET_FREE,
+     "optimiser steps in all; null: those of train.epochs, or 1000"},
+    {"train.epochs", SET_NUM, AT(train.epochs), NULL, 0, 1e9, NULL, SET_NULL | SET_FREE,
+     "passes over the training windows; with train.steps too the run ends where the first of them "
+     "does"},
     {"train.micro_batch", SET_INT, AT(train.micro_batch), "4", 1, 1 << 20, NULL, 0,
      "sequences computed at once; bounds the memory"},
     {"train.context", SET_INT, AT(train.context), NULL, 1, 1 << 24, NULL, SET_NULL,
@@ -95,6 +103,8 @@ const set_row st_set_rows[] = {
      "last learning rate; null: lr / 10 for cosine, 0 for linear"},
     {"train.warmup", SET_INT, AT(train.warmup), "100", 0, 1e12, NULL, 0,
      "steps over which the learning rate rises from 0"},
+    {"train.warmup_epochs", SET_NUM, AT(train.warmup_epochs), NULL, 0, 1e9, NULL, SET_NULL,
+     "the same in epochs, in place of train.warmup"},
     {"train.schedule", SET_CHOICE, AT(train.schedule), "cosine", 0, 0, set_schedules, 0,
      "how it falls after that"},
     {"train.decay_steps", SET_INT, AT(train.decay_steps), NULL, 0, 1e12, NULL, SET_NULL,
@@ -114,6 +124,11 @@ const set_row st_set_rows[] = {
      "largest global gradient norm; 0: no limit"},
     {"train.dropout", SET_NUM, AT(train.dropout), NULL, 0, 0.99, NULL, SET_NULL,
      "embedding, attention and residual dropout; null: as the model's config.json says"},
+    {"train.ema", SET_NUM, AT(train.ema), "0", 0, 0.99999999, NULL, 0,
+     "decay d of an average of the weights, a += (1 - d)(w - a) once a step, that is validated and "
+     "stored as the model; 0: none"},
+    {"train.ema_warmup", SET_FLAG, AT(train.ema_warmup), "false", 0, 0, NULL, 0,
+     "d is at most (1 + t) / (10 + t) in step t"},
 
     {"distill.teacher", SET_TEXT, AT(distill.teacher), NULL, 0, 0, NULL, SET_NULL,
      "model whose outputs are learnt too; `distill=MODEL` is short for this; null: none"},

@@ -22,23 +22,25 @@ static uint64_t train_seed(const st_trainer *t, int64_t micro)
     return b.v[0] | (uint64_t)b.v[1] << 32;
 }
 
-static st_lm_args train_args(const st_trainer *t)
+/* The first `rows` rows of the micro-batch on the host, brought to the device. */
+static st_lm_args train_upload(st_trainer *t, int64_t rows)
 {
-    return (st_lm_args){
-        .batch = t->rows, .len = t->context, .ids = t->ids, .targets = t->targets, .loss = t->loss};
+    st_lm_args a = {.batch = rows,
+                    .len = t->context,
+                    .ids = st_rows(t->ids, 0, rows),
+                    .targets = st_rows(t->targets, 0, rows),
+                    .loss = st_slice(t->loss, 0, rows * t->context)};
+    st_upload(t->q, a.ids, t->host_ids);
+    st_upload(t->q, a.targets, t->host_targets);
+    return a;
 }
 
-static void train_upload(st_trainer *t)
-{
-    st_upload(t->q, t->ids, t->host_ids);
-    st_upload(t->q, t->targets, t->host_targets);
-}
-
-double st_trainer_sum(st_trainer *t, st_tensor x)
+double st_trainer_sum(st_trainer *t, st_tensor x, int64_t rows)
 {
     double sum = 0;
-    st_download(t->q, t->host_loss, x);
-    for (int64_t i = 0; i < t->rows * t->context; i++)
+    int64_t n = rows * t->context;
+    st_download(t->q, t->host_loss, st_slice(x, 0, n));
+    for (int64_t i = 0; i < n; i++)
         sum += (double)t->host_loss[i];
     return sum;
 }
@@ -60,31 +62,44 @@ static void train_norm(st_trainer *t)
     }
 }
 
+/* Adds the gradients of micro-batch `micro`, `rows` rows of the step's `all`. */
+static void train_micro(st_trainer *t, int64_t micro, int64_t rows, int64_t all)
+{
+    bool alike = t->set->data.last == ST_LAST_MICRO; /* micro-batches, not tokens */
+    double tokens = (double)((alike ? t->accumulate * rows : all) * t->context);
+    st_batch_next(&t->train, rows, t->host_ids, t->host_targets);
+    st_lm_args a = train_upload(t, rows);
+    a.grad_scale = st_distill_ce(t, tokens);
+    a.seed = train_seed(t, micro);
+    st_teach teach;
+    if (t->teach.teacher) {
+        teach = st_distill_teach(t, rows, tokens);
+        a.teach = &teach;
+    }
+    st_model_grad(t->model, t->q, &a, &t->scratch);
+    t->part[PART_CE] += st_trainer_sum(t, t->loss, rows);
+    st_distill_sums(t, rows);
+}
+
 /* Gradients of one optimiser step; *loss is the mean over its tokens. Ctrl-C puts the cursor back:
  * the step was never taken. */
 static st_status train_gradients(st_trainer *t, double *loss, st_err *e)
 {
-    int64_t tokens = t->rows * t->context * t->accumulate, drawn = t->train.drawn;
+    int64_t drawn = t->train.drawn, all = st_epoch_rows(t);
     const st_ops *op = st_stream_ops(t->q);
     op->fill(t->q, &(st_fill_args){.x = t->grad});
     memset(t->part, 0, sizeof t->part);
-    for (int64_t micro = 0; micro < t->accumulate; micro++) {
+    for (int64_t micro = 0, done = 0; done < all; micro++) {
         if (st_interrupted()) {
             t->train.drawn = drawn;
             return ST_EINTR;
         }
-        st_batch_next(&t->train, t->rows, t->host_ids, t->host_targets);
-        train_upload(t);
-        st_lm_args a = train_args(t);
-        a.grad_scale = st_distill_ce(t, tokens);
-        a.seed = train_seed(t, micro);
-        if (t->teach.teacher) a.teach = &t->teach;
-        st_model_grad(t->model, t->q, &a, &t->scratch);
-        t->part[PART_CE] += st_trainer_sum(t, t->loss);
-        st_distill_sums(t);
+        int64_t rows = all - done < t->rows ? all - done : t->rows;
+        train_micro(t, micro, rows, all);
+        done += rows;
     }
     for (int i = 0; i < ST_PARTS_OF_LOSS; i++)
-        t->part[i] /= (double)tokens;
+        t->part[i] /= (double)(all * t->context);
     float square = 0;
     train_norm(t);
     st_download(t->q, &square, t->norm);
@@ -151,17 +166,21 @@ static st_status train_validate(st_trainer *t, st_err *e)
     if (want > 0 && (draw || want <= total / t->rows)) total = want * t->rows;
     double sum = 0;
     t->val.drawn = (int64_t)((uint64_t)t->state.step * (uint64_t)total & (UINT64_MAX >> 8));
+    st_ema_bind(t, true);
     for (int64_t first = 0; first < total; first += t->rows) {
-        if (st_interrupted()) return ST_EINTR;
+        if (st_interrupted()) {
+            st_ema_bind(t, false);
+            return ST_EINTR;
+        }
         if (draw)
             st_batch_next(&t->val, t->rows, t->host_ids, t->host_targets);
         else
             st_batch_spread(&t->val, first, t->rows, total, t->host_ids, t->host_targets);
-        train_upload(t);
-        st_lm_args a = train_args(t);
+        st_lm_args a = train_upload(t, t->rows);
         st_model_forward(t->model, t->q, &a, &t->scratch);
-        sum += st_trainer_sum(t, t->loss);
+        sum += st_trainer_sum(t, t->loss, t->rows);
     }
+    st_ema_bind(t, false);
     ST_TRY(st_stream_sync(t->q, e));
     t->state.val_loss = sum / (double)(total * t->context);
     t->state.evaluated = t->state.step;
@@ -190,9 +209,8 @@ static st_status train_between(st_trainer *t, st_err *e)
 {
     const st_settings *s = t->set;
     st_train_state *now = &t->state;
-    bool best = false, end = now->step == s->train.steps;
-    if (t->has_val && now->evaluated < now->step &&
-        train_due(now->step, s->eval.every, s->train.steps)) {
+    bool best = false, end = now->step == t->steps;
+    if (t->has_val && now->evaluated < now->step && train_due(now->step, s->eval.every, t->steps)) {
         ST_TRY(train_validate(t, e));
         best = now->step > 0 && now->val_loss < now->best_loss &&
                !(now->val_loss >= s->ckpt.best_below); /* NAN: no bound */
@@ -201,7 +219,7 @@ static st_status train_between(st_trainer *t, st_err *e)
             now->best_step = now->step;
         }
     }
-    bool due = train_due(now->step, s->ckpt.every, s->train.steps) || end;
+    bool due = train_due(now->step, s->ckpt.every, t->steps) || end;
     if (!t->out || now->step == 0) return ST_OK;
     best = best && s->ckpt.best;
     if (!best && (!due || t->saved == now->step)) return ST_OK;
@@ -210,9 +228,9 @@ static st_status train_between(st_trainer *t, st_err *e)
 
 static st_status train_log(st_trainer *t, double lr, st_err *e)
 {
-    int64_t step = t->state.step, per = t->rows * t->context * t->accumulate;
+    int64_t step = t->state.step, tokens = st_epoch_tokens(t);
     double since = t->state.seconds - t->logged_seconds;
-    double speed = since > 0 ? (double)((step - t->logged) * per) / since : 0;
+    double speed = since > 0 ? (double)(tokens - t->logged_tokens) / since : 0;
     char detail[TRAIN_LINE], parts[TRAIN_LINE / 2] = "";
     if (t->teach.teacher) {
         snprintf(parts, sizeof parts, " (ce %.4f, kl %.4f, hidden %.4f)", t->part[PART_CE],
@@ -222,13 +240,13 @@ static st_status train_log(st_trainer *t, double lr, st_err *e)
              parts, lr, t->grad_norm, speed);
     st_report(&(st_progress){.what = "train",
                              .done = step,
-                             .total = t->set->train.steps,
+                             .total = t->steps,
                              .unit = "steps",
                              .detail = detail,
-                             .last = step == t->set->train.steps});
-    if (step != 1 && !train_due(step, t->set->log.every, t->set->train.steps)) return ST_OK;
+                             .last = step == t->steps});
+    if (step != 1 && !train_due(step, t->set->log.every, t->steps)) return ST_OK;
     st_metric row = {.step = step,
-                     .tokens = step * per,
+                     .tokens = tokens,
                      .loss = t->state.loss,
                      .lr = lr,
                      .grad_norm = t->grad_norm,
@@ -236,7 +254,7 @@ static st_status train_log(st_trainer *t, double lr, st_err *e)
                      .seconds = t->state.seconds,
                      .val_loss = (double)NAN};
     memcpy(row.part, t->part, sizeof row.part);
-    t->logged = step;
+    t->logged_tokens = tokens;
     t->logged_seconds = t->state.seconds;
     return st_metrics_add(&t->metrics, &row, e);
 }
@@ -247,9 +265,10 @@ static st_status train_step(st_trainer *t, st_err *e)
     ST_TRY(train_gradients(t, &loss, e));
     if (!isfinite(loss) || !isfinite(t->grad_norm)) return train_stop_nan(t, loss, lr, e);
     train_update(t);
+    t->state.step++;
+    st_ema_update(t);
     ST_TRY(st_stream_sync(t->q, e));
     t->state.loss = loss;
-    t->state.step++;
     t->state.drawn = t->train.drawn;
     t->state.seconds += st_now() - start;
     return train_log(t, lr, e);
@@ -265,14 +284,14 @@ static st_status train_interrupted(st_trainer *t, st_err *e)
     ST_FAIL(
         e, ST_EINTR,
         "interrupted; %s/ckpt/last holds step %lld of %lld: run the same command again to go on",
-        t->out, step, (long long)t->set->train.steps);
+        t->out, step, (long long)t->steps);
 }
 
 static st_status train_loop(st_trainer *t, st_err *e)
 {
     for (;;) {
         st_status s = st_interrupted() ? ST_EINTR : train_between(t, e);
-        if (!s && t->state.step >= t->set->train.steps) return ST_OK;
+        if (!s && t->state.step >= t->steps) return ST_OK;
         if (!s) s = train_step(t, e);
         if (s == ST_EINTR) return train_interrupted(t, e);
         if (s) return s;
@@ -290,15 +309,15 @@ static json_t *train_result(const st_trainer *t)
 {
     const st_train_state *s = &t->state;
     int64_t per = t->rows * t->context * t->accumulate;
-    json_t *r =
-        json_pack("{s:o, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:f, s:o, s:o}", "out",
-                  t->out ? json_string(t->out) : json_null(), "step", (json_int_t)s->step, "steps",
-                  (json_int_t)t->set->train.steps, "parameters", (json_int_t)t->parameters,
-                  "tokens", (json_int_t)(s->step * per), "tokens_per_step", (json_int_t)per, "loss",
-                  train_real(s->loss), "val_loss", train_real(s->val_loss), "val_perplexity",
-                  train_real(exp(s->val_loss)), "seconds", s->seconds, "tokens_per_second",
-                  train_real(s->seconds > 0 ? (double)(s->step * per) / s->seconds : (double)NAN),
-                  "memory", st_trainer_memory(t));
+    json_t *r = json_pack(
+        "{s:o, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:f, s:o, s:o}", "out",
+        t->out ? json_string(t->out) : json_null(), "step", (json_int_t)s->step, "steps",
+        (json_int_t)t->steps, "parameters", (json_int_t)t->parameters, "tokens",
+        (json_int_t)st_epoch_tokens(t), "tokens_per_step", (json_int_t)per, "loss",
+        train_real(s->loss), "val_loss", train_real(s->val_loss), "val_perplexity",
+        train_real(exp(s->val_loss)), "seconds", s->seconds, "tokens_per_second",
+        train_real(s->seconds > 0 ? (double)st_epoch_tokens(t) / s->seconds : (double)NAN),
+        "memory", st_trainer_memory(t));
     if (!r) return NULL;
     if (s->best_step >= 0) {
         json_object_set_new(
@@ -314,7 +333,7 @@ static json_t *train_plan(const st_trainer *t)
     return json_pack("{s:o, s:I, s:I, s:I, s:I, s:o, s:o}", "init", json_string(t->set->init),
                      "parameters", (json_int_t)t->parameters, "frozen", (json_int_t)t->frozen,
                      "tokens_per_step", (json_int_t)(t->rows * t->context * t->accumulate), "steps",
-                     (json_int_t)t->set->train.steps, "memory", st_trainer_memory(t), "groups",
+                     (json_int_t)t->steps, "memory", st_trainer_memory(t), "groups",
                      st_groups_json(t));
 }
 
@@ -323,7 +342,7 @@ st_status st_train_run(const st_train_opts *o, json_t **result, st_err *e)
     st_trainer t;
     *result = NULL;
     st_status s = st_trainer_open(&t, o, e);
-    if (!s && t.state.step >= o->set->train.steps && t.resume) {
+    if (!s && t.state.step >= t.steps && t.resume) {
         st_log(ST_LOG_WARN, "%s is complete at step %lld; a larger train.steps goes on with it",
                t.out, (long long)t.state.step);
     }

@@ -87,6 +87,7 @@ typedef struct {
 typedef struct {
     int64_t step, evaluated; /* steps done; last validated step, -1: none */
     int64_t drawn;           /* data cursor */
+    int64_t averaged;        /* steps that the average of the weights has seen */
     int64_t best_step;       /* -1: none */
     double best_loss, val_loss, loss, seconds;
 } st_train_state;
@@ -104,8 +105,9 @@ typedef struct st_trainer {
 
     st_stream *q;
     st_dtype dtype;
-    st_arena weight_block, grad_block, optim_block, batch_block, teacher_block, scratch;
+    st_arena weight_block, grad_block, optim_block, ema_block, batch_block, teacher_block, scratch;
     st_tensor w, master, grad, m, v; /* master absent in float32 */
+    st_tensor ema;                   /* average of the weights, F32; absent without train.ema */
     st_tensor ids, targets, loss, norm;
     int32_t *host_ids, *host_targets;
     float *host_loss;
@@ -113,16 +115,18 @@ typedef struct st_trainer {
     int64_t ranges, frozen; /* frozen: parameters that are not trained */
 
     int64_t context, rows, accumulate, warmup, decay_steps;
+    int64_t steps;     /* of the whole run */
+    int64_t per_epoch; /* steps; without epochs as many as its windows would make */
     double min_lr;
     st_batch train, val;
     bool has_val;
 
-    st_teach teach;                /* teacher NULL: none; scales are those of a token */
+    st_teach teach;                /* teacher NULL: none; its tensors are of t->rows rows */
     double part[ST_PARTS_OF_LOSS]; /* of the last step */
 
     st_train_state state;
-    int64_t saved;  /* step of the newest `last` on disk, -1: none */
-    int64_t logged; /* step of the last row of metrics */
+    int64_t saved;         /* step of the newest `last` on disk, -1: none */
+    int64_t logged_tokens; /* of the last row of metrics */
     double logged_seconds, grad_norm, began;
     st_metrics metrics;
 } st_trainer;
@@ -138,11 +142,12 @@ st_status st_source_remap(const st_trainer *t, const json_t *maps, st_model **m,
                           st_err *e);
 st_status st_trainer_open(st_trainer *t, const st_train_opts *o, st_err *e);
 void st_trainer_close(st_trainer *t);
-/* Weights as host F32 into t->flat. ST_EARG naming the tensor if one is not finite. */
+/* The model's weights (their average, where there is one) as host F32 into t->flat. ST_EARG naming
+ * the tensor if one is not finite. */
 st_status st_trainer_weights(st_trainer *t, st_err *e);
 json_t *st_trainer_memory(const st_trainer *t);
-/* Sum of a number per token of the micro-batch on the device. */
-double st_trainer_sum(st_trainer *t, st_tensor x);
+/* Sum of a number per token of a micro-batch of `rows` rows on the device. */
+double st_trainer_sum(st_trainer *t, st_tensor x, int64_t rows);
 
 /* ---- groups.c: which parameter gets which learning rate and decay ---------------------------- */
 
@@ -156,16 +161,40 @@ double st_group_lr(const st_trainer *t, const st_group *g);
 /* [{name, shape, lr, decay, schedule, frozen}] in the model's order. New reference. */
 json_t *st_groups_json(const st_trainer *t);
 
+/* ---- epoch.c: epochs of the training shard, and how long the run is ---------------------------
+ */
+
+/* Steps of an epoch, steps in all and warm-up; after the data. Refuses rules for the end of epochs
+ * where there are none. */
+st_status st_epoch_open(st_trainer *t, st_err *e);
+/* Rows of the step to come; first moves the cursor past those that are left out. */
+int64_t st_epoch_rows(st_trainer *t);
+/* Epochs and tokens of the steps done. */
+double st_epoch_done(const st_trainer *t);
+int64_t st_epoch_tokens(const st_trainer *t);
+
+/* ---- ema.c: the average of the weights ------------------------------------------------------- */
+
+/* The average begins as the weights are now. */
+void st_ema_start(st_trainer *t);
+/* After the update of step state.step (counted from 1). */
+void st_ema_update(st_trainer *t);
+/* Binds the model to the average (`on`) or back to the weights that are trained; without an average
+ * nothing happens. */
+void st_ema_bind(st_trainer *t, bool on);
+
 /* ---- distill.c: a teacher ------------------------------------------------------------------- */
 
 /* Loads distill.teacher, if there is one, and checks that it can teach this model; after the sizes
  * and before the memory. */
 st_status st_distill_open(st_trainer *t, st_err *e);
 void st_distill_close(st_trainer *t);
-/* Scale of each token's cross entropy in a step of `tokens` tokens. */
-float st_distill_ce(const st_trainer *t, int64_t tokens);
+/* Scale of each token's cross entropy where the objective is a mean over `tokens` tokens. */
+float st_distill_ce(const st_trainer *t, double tokens);
+/* The teacher for a micro-batch of `rows` rows of such an objective. */
+st_teach st_distill_teach(const st_trainer *t, int64_t rows, double tokens);
 /* Adds the sums of a micro-batch's parts but the cross entropy to t->part. */
-void st_distill_sums(st_trainer *t);
+void st_distill_sums(st_trainer *t, int64_t rows);
 /* The loss that the parts (means over tokens) come to. */
 double st_distill_loss(const st_trainer *t);
 

@@ -34,8 +34,6 @@ static st_status trainer_sizes(st_trainer *t, st_err *e)
                 (long long)t->rows, (long long)t->context, (long long)per,
                 (long long)((t->accumulate + (t->accumulate == 0 || want % per * 2 >= per)) * per));
     }
-    t->warmup = set->train.warmup;
-    t->decay_steps = set->train.decay_steps == ST_UNSET ? set->train.steps : set->train.decay_steps;
     bool line = set->train.schedule == ST_LR_LINEAR;
     t->min_lr = isnan(set->train.min_lr) ? (line ? 0.0 : set->train.lr / 10.0) : set->train.min_lr;
     return ST_OK;
@@ -72,23 +70,46 @@ static st_status trainer_batch(st_trainer *t, st_err *e)
     return ST_OK;
 }
 
-static st_status trainer_memory(st_trainer *t, st_err *e)
+/* Scratch of a micro-batch in training and in validation; the last one of an epoch may be short. */
+static st_status trainer_scratch(st_trainer *t, size_t *grad, size_t *eval, st_err *e)
 {
     st_lm_args a = trainer_args(t);
-    size_t grad = 0, eval = 0, n = (size_t)t->elements, slack = 8 * ST_ALIGN;
-    bool half = t->dtype != ST_F32;
+    int64_t rest = st_batch_windows(&t->train) % t->rows;
+    size_t less = 0;
     if (t->teach.teacher) a.teach = &t->teach;
-    ST_TRY(st_model_plan(t->model, t->q, t->dtype, &a, true, &grad, NULL, e));
-    ST_TRY(st_model_plan(t->model, t->q, t->dtype, &a, false, &eval, NULL, e));
+    ST_TRY(st_model_plan(t->model, t->q, t->dtype, &a, false, eval, NULL, e));
+    ST_TRY(st_model_plan(t->model, t->q, t->dtype, &a, true, grad, NULL, e));
+    if (t->set->data.last < ST_LAST_SHORT || !rest) return ST_OK;
+    a.batch = rest;
+    a.ids = st_rows(a.ids, 0, rest);
+    a.targets = st_rows(a.targets, 0, rest);
+    a.loss = st_slice(a.loss, 0, rest * t->context);
+    st_teach teach;
+    if (t->teach.teacher) {
+        teach = st_distill_teach(t, rest, 1.0);
+        a.teach = &teach;
+    }
+    ST_TRY(st_model_plan(t->model, t->q, t->dtype, &a, true, &less, NULL, e));
+    if (less > *grad) *grad = less;
+    return ST_OK;
+}
+
+static st_status trainer_memory(st_trainer *t, st_err *e)
+{
+    size_t grad = 0, eval = 0, n = (size_t)t->elements, slack = 8 * ST_ALIGN;
+    bool half = t->dtype != ST_F32, ema = t->set->train.ema > 0;
+    ST_TRY(trainer_scratch(t, &grad, &eval, e));
     ST_TRY(st_device_arena(t->q, n * st_dtype_size(t->dtype) + slack, &t->weight_block, e));
     ST_TRY(st_device_arena(t->q, n * 4 + slack, &t->grad_block, e));
     ST_TRY(st_device_arena(t->q, n * (half ? 12 : 8) + slack, &t->optim_block, e));
+    if (ema) ST_TRY(st_device_arena(t->q, n * 4 + slack, &t->ema_block, e));
     ST_TRY(st_device_arena(t->q, grad > eval ? grad : eval, &t->scratch, e));
     t->w = st_take1(&t->weight_block, t->dtype, t->elements);
     t->grad = st_take1(&t->grad_block, ST_F32, t->elements);
     t->m = st_take1(&t->optim_block, ST_F32, t->elements);
     t->v = st_take1(&t->optim_block, ST_F32, t->elements);
     if (half) t->master = st_take1(&t->optim_block, ST_F32, t->elements);
+    if (ema) t->ema = st_take1(&t->ema_block, ST_F32, t->elements);
     const st_ops *op = st_stream_ops(t->q);
     op->fill(t->q, &(st_fill_args){.x = t->m});
     op->fill(t->q, &(st_fill_args){.x = t->v});
@@ -96,6 +117,7 @@ static st_status trainer_memory(st_trainer *t, st_err *e)
     if (half) op->copy(t->q, &(st_copy_args){.x = t->master, .y = t->w});
     st_model_bind(t->model, t->w, t->grad);
     st_groups_freeze(t);
+    st_ema_start(t);
     return st_stream_sync(t->q, e);
 }
 
@@ -104,27 +126,29 @@ json_t *st_trainer_memory(const st_trainer *t)
     json_int_t weights = (json_int_t)st_bytes(t->w), grads = (json_int_t)st_bytes(t->grad),
                optim = (json_int_t)(st_bytes(t->m) + st_bytes(t->v)),
                acts = (json_int_t)t->scratch.cap + (json_int_t)t->batch_block.cap,
-               staging = t->elements * 4, teacher = (json_int_t)t->teacher_block.cap;
+               staging = t->elements * 4, teacher = (json_int_t)t->teacher_block.cap, ema = 0;
     if (t->master.data) optim += (json_int_t)st_bytes(t->master);
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "weights", weights, "gradients", grads,
-                     "optimizer", optim, "activations", acts, "teacher", teacher, "staging",
-                     staging, "total", weights + grads + optim + acts + teacher + staging);
+    if (t->ema.data) ema = (json_int_t)st_bytes(t->ema);
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "weights", weights, "gradients",
+                     grads, "optimizer", optim, "average", ema, "activations", acts, "teacher",
+                     teacher, "staging", staging, "total",
+                     weights + grads + optim + ema + acts + teacher + staging);
 }
 
 static void trainer_say(const st_trainer *t)
 {
     const double mib = 1048576.0;
     json_t *j = st_trainer_memory(t);
-    static const char *const key[] = {"weights", "gradients", "optimizer", "activations",
-                                      "teacher", "staging",   "total"};
-    double x[7];
-    for (int i = 0; i < 7; i++)
+    static const char *const key[] = {"weights",     "gradients", "optimizer", "average",
+                                      "activations", "teacher",   "staging",   "total"};
+    double x[8];
+    for (int i = 0; i < 8; i++)
         x[i] = (double)json_integer_value(json_object_get(j, key[i])) / mib;
     json_decref(j);
     st_log(ST_LOG_INFO,
-           "memory: weights %.1f, gradients %.1f, optimizer %.1f, activations %.1f, teacher %.1f, "
-           "staging %.1f; together %.1f MiB",
-           x[0], x[1], x[2], x[3], x[4], x[5], x[6]);
+           "memory: weights %.1f, gradients %.1f, optimizer %.1f, average %.1f, activations %.1f, "
+           "teacher %.1f, staging %.1f; together %.1f MiB",
+           x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7]);
     st_log(
         ST_LOG_INFO,
         "%lld parameters, %s on %s; %lld tokens per step = micro_batch %lld x context %lld x %lld "
@@ -164,6 +188,7 @@ static st_status trainer_data(st_trainer *t, st_err *e)
 {
     const st_settings *set = t->set;
     ST_TRY(trainer_shard(t, &t->train, "data.train", set->data.train, e));
+    ST_TRY(st_epoch_open(t, e));
     if (set->eval.every == 0) return ST_OK;
     if (!set->data.val && !set->data.dir) {
         char place[256];
@@ -190,11 +215,12 @@ static char *trainer_yaml(const st_trainer *t)
                   : asprintf(&text,
                              "# `strut train %s/config.yaml` goes on with this run. The null below "
                              "stand for:\n#   train.context %lld, train.tokens_per_step %lld, "
-                             "train.min_lr %g, train.decay_steps %lld;\n#   model.*: see "
-                             "ckpt/last/config.json\n%s",
+                             "train.min_lr %g, train.decay_steps %lld, train.steps %lld (%lld an "
+                             "epoch);\n#   model.*: see ckpt/last/config.json\n%s",
                              t->out, (long long)t->context,
                              (long long)(t->rows * t->context * t->accumulate), t->min_lr,
-                             (long long)t->decay_steps, yaml);
+                             (long long)t->decay_steps, (long long)t->steps,
+                             (long long)t->per_epoch, yaml);
     free(yaml);
     return n < 0 ? NULL : text;
 }
@@ -213,8 +239,8 @@ static st_status trainer_record(st_trainer *t, st_err *e)
     }
     if (!s) {
         s = st_metrics_open(&t->metrics, t->out, t->teach.teacher != NULL, t->state.step,
-                            t->state.evaluated, trainer_rows(set->train.steps, set->log.every),
-                            trainer_rows(set->train.steps, set->eval.every), e);
+                            t->state.evaluated, trainer_rows(t->steps, set->log.every),
+                            trainer_rows(t->steps, set->eval.every), e);
     }
     return s;
 }
@@ -254,9 +280,9 @@ void st_trainer_close(st_trainer *t)
     st_metrics_close(&t->metrics);
     st_batch_close(&t->train);
     st_batch_close(&t->val);
-    st_arena *block[] = {&t->weight_block, &t->grad_block,    &t->optim_block,
+    st_arena *block[] = {&t->weight_block, &t->grad_block,    &t->optim_block, &t->ema_block,
                          &t->batch_block,  &t->teacher_block, &t->scratch};
-    for (int i = 0; t->q && i < 6; i++)
+    for (int i = 0; t->q && i < 7; i++)
         st_device_arena_close(t->q, block[i]);
     st_stream_close(t->q);
     st_model_close(t->model);
@@ -287,7 +313,7 @@ static void trainer_finite(void *ctx, const st_param *p)
 
 st_status st_trainer_weights(st_trainer *t, st_err *e)
 {
-    st_download(t->q, t->flat, t->master.data ? t->master : t->w);
+    st_download(t->q, t->flat, t->ema.data ? t->ema : t->master.data ? t->master : t->w);
     ST_TRY(st_stream_sync(t->q, e));
     struct trainer_finite f = {.flat = t->flat};
     st_model_params(t->model, trainer_finite, &f);
