@@ -70,9 +70,6 @@ static void test_init(void **state)
               runs_file("second", "ckpt/last/model.safetensors"));
     snprintf(more, sizeof more, "init=%s model.n_layer=3", runs_file("first", "ckpt/last"));
     refused("third", more, ST_EARG, "model.n_layer: found 3");
-    snprintf(more, sizeof more, "init=%s model.mlp.map=lowrank:rank=2",
-             runs_file("first", "ckpt/last"));
-    refused("third", more, ST_EARG, "strut decompose");
 }
 
 /* ---- going on or not
