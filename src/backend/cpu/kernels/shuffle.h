@@ -171,11 +171,47 @@ static void kernel_permute(st_stream *q, const st_permute_args *a)
 
 /* ---- SS1's fold ----------------------------------------------------------------------------- */
 
+/* Shifts are multiples of 8 wherever the block is: vectors of 8 need no other shuffle. */
+#if LANES == 4
+enum { PIECE = 4 };
+#else
+enum { PIECE = 8 };
+#endif
+typedef float piece __attribute__((vector_size(4 * PIECE)));
+typedef uint32_t piece_u32 __attribute__((vector_size(4 * PIECE)));
+typedef uint16_t piece_u16 __attribute__((vector_size(2 * PIECE)));
+
+static inline piece piece_read(const void *p, st_dtype t, int64_t i)
+{
+    piece v;
+    piece_u16 h;
+    if (t == ST_F32) {
+        memcpy(&v, (const float *)p + i, sizeof v);
+        return v;
+    }
+    memcpy(&h, (const uint16_t *)p + i, sizeof h);
+    return (piece)(__builtin_convertvector(h, piece_u32) << 16);
+}
+
+/* Rounded as narrow does it. */
+static inline void piece_write(void *p, st_dtype t, int64_t i, piece v)
+{
+    if (t == ST_F32) {
+        memcpy((float *)p + i, &v, sizeof v);
+        return;
+    }
+    piece_u32 u = (piece_u32)v;
+    piece_u32 even = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16, nan = (u >> 16) | 0x40u;
+    piece_u32 is = (piece_u32)((u & 0x7fffffffu) > 0x7f800000u);
+    piece_u16 h = __builtin_convertvector((is & nan) | (~is & even), piece_u16);
+    memcpy((uint16_t *)p + i, &h, sizeof h);
+}
+
 /* The hash of every (fold, super-block, slice), drawn once per call: rows share it. */
 typedef struct {
     const st_fold_fwd_args *a;
     const st_fold_term *terms; /* NULL: too many for the scratch, drawn again and again */
-    bool whole;                /* shifts and blocks are whole vectors */
+    bool whole;                /* shifts and blocks are whole pieces */
 } fold_plan;
 
 static inline int64_t fold_index(const st_fold_fwd_args *a, int64_t h, int64_t k, int64_t l)
@@ -186,7 +222,7 @@ static inline int64_t fold_index(const st_fold_fwd_args *a, int64_t h, int64_t k
 static fold_plan fold_open(st_stream *q, const st_fold_fwd_args *a)
 {
     int64_t count = a->folds * a->supers * a->factor;
-    fold_plan p = {.a = a, .whole = a->block % LANES == 0 && a->vec % LANES == 0};
+    fold_plan p = {.a = a, .whole = a->block % PIECE == 0 && a->vec % PIECE == 0};
     if ((size_t)count > ST_CPU_SCRATCH / sizeof(st_fold_term)) return p;
     st_fold_term *terms = (st_fold_term *)(void *)st_cpu_scratch(q, 0);
     for (int64_t i = 0; i < count; i++) {
@@ -202,29 +238,29 @@ static inline st_fold_term fold_term(const fold_plan *p, int64_t h, int64_t k, i
     return p->terms ? p->terms[fold_index(p->a, h, k, l)] : st_fold_hash(p->a, h, k, l);
 }
 
-static inline void fold_store(const st_tensor *t, int64_t i, vec v)
-{
-    if (t->dtype == ST_F32) {
-        vec_store((float *)t->data + i, v);
-        return;
-    }
-    vec_narrow((uint16_t *)t->data + i, v);
-}
-
-/* One block of z from whole vectors of x: a shift only says which. */
-static inline void fold_fwd_vectors(const fold_plan *p, int64_t r, int64_t h, int64_t k)
+/* One block of z from whole pieces of x: a shift only says which. */
+__attribute__((always_inline)) static inline void
+fold_fwd_pieces(const fold_plan *p, int64_t r, int64_t h, int64_t k, const st_dtype t)
 {
     const st_fold_fwd_args *a = p->a;
     int64_t block = a->block, to = ((r * a->folds + h) * a->supers + k) * block;
     int64_t from = r * a->cols + k * a->factor * block;
-    for (int64_t j = 0; j < block; j += LANES) {
-        vec sum = {0};
+    for (int64_t j0 = 0; j0 < block; j0 += 4 * PIECE) {
+        piece sum[4] = {{0}};
+        int64_t wide = at_most(block - j0, 4 * PIECE);
         for (int64_t l = 0; l < a->factor; l++) {
-            st_fold_term t = fold_term(p, h, k, l);
-            int64_t at = j + t.shift < block ? j + t.shift : j + t.shift - block;
-            sum += t.sign * vec_read(a->x.data, a->x.dtype, from + l * block + at);
+            st_fold_term term = fold_term(p, h, k, l);
+            int64_t at = j0 + term.shift, x = from + l * block;
+#pragma GCC unroll 4
+            for (int64_t i = 0; i < 4; i++, at += PIECE) {
+                if (at >= block) at -= block;
+                if (i * PIECE < wide) sum[i] += term.sign * piece_read(a->x.data, t, x + at);
+            }
         }
-        fold_store(&a->z, to + j, sum);
+#pragma GCC unroll 4
+        for (int64_t i = 0; i < 4; i++) {
+            if (i * PIECE < wide) piece_write(a->z.data, t, to + j0 + i * PIECE, sum[i]);
+        }
     }
 }
 
@@ -255,29 +291,40 @@ static void kernel_fold_fwd(st_stream *q, const st_fold_fwd_args *a)
     for (int64_t r = 0; r < a->rows; r++) {
         for (int64_t h = 0; h < a->folds; h++) {
             for (int64_t k = 0; k < a->supers; k++) {
-                if (k < inside)
-                    fold_fwd_vectors(&p, r, h, k);
-                else
+                if (k >= inside)
                     fold_fwd_numbers(&p, r, h, k);
+                else if (a->x.dtype == ST_F32)
+                    fold_fwd_pieces(&p, r, h, k, ST_F32);
+                else
+                    fold_fwd_pieces(&p, r, h, k, ST_BF16);
             }
         }
     }
 }
 
 /* dx of slice (k, l): z's blocks of all folds, shifted back. */
-static inline void fold_bwd_vectors(const fold_plan *p, int64_t r, int64_t k, int64_t l)
+__attribute__((always_inline)) static inline void
+fold_bwd_pieces(const fold_plan *p, int64_t r, int64_t k, int64_t l, const st_dtype t)
 {
     const st_fold_bwd_args *a = p->a;
     int64_t block = a->block, to = r * a->cols + (k * a->factor + l) * block;
-    for (int64_t j = 0; j < block; j += LANES) {
-        vec sum = {0};
+    for (int64_t j0 = 0; j0 < block; j0 += 4 * PIECE) {
+        piece sum[4] = {{0}};
+        int64_t wide = at_most(block - j0, 4 * PIECE);
         for (int64_t h = 0; h < a->folds; h++) {
-            st_fold_term t = fold_term(p, h, k, l);
-            int64_t at = j >= t.shift ? j - t.shift : j - t.shift + block;
+            st_fold_term term = fold_term(p, h, k, l);
+            int64_t at = j0 >= term.shift ? j0 - term.shift : j0 - term.shift + block;
             int64_t from = ((r * a->folds + h) * a->supers + k) * block;
-            sum += t.sign * vec_read(a->dz.data, a->dz.dtype, from + at);
+#pragma GCC unroll 4
+            for (int64_t i = 0; i < 4; i++, at += PIECE) {
+                if (at >= block) at -= block;
+                if (i * PIECE < wide) sum[i] += term.sign * piece_read(a->dz.data, t, from + at);
+            }
         }
-        fold_store(&a->dx, to + j, sum);
+#pragma GCC unroll 4
+        for (int64_t i = 0; i < 4; i++) {
+            if (i * PIECE < wide) piece_write(a->dx.data, t, to + j0 + i * PIECE, sum[i]);
+        }
     }
 }
 
@@ -307,10 +354,12 @@ static void kernel_fold_bwd(st_stream *q, const st_fold_bwd_args *a)
     for (int64_t r = 0; r < a->rows; r++) {
         for (int64_t k = 0; k < a->supers; k++) {
             for (int64_t l = 0; l < a->factor; l++) {
-                if (k < inside)
-                    fold_bwd_vectors(&p, r, k, l);
-                else
+                if (k >= inside)
                     fold_bwd_numbers(&p, r, k, l);
+                else if (a->dx.dtype == ST_F32)
+                    fold_bwd_pieces(&p, r, k, l, ST_F32);
+                else
+                    fold_bwd_pieces(&p, r, k, l, ST_BF16);
             }
         }
     }
