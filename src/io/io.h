@@ -362,6 +362,8 @@ typedef struct st_node {
     st_node_kind kind;
     char *text;
     bool quoted;
+    bool done; /* it was an interpolation; its text is not one any more */
+    bool word; /* plain text of a command line: a string, even where YAML reads more into it */
     int64_t n;
     char **key;
     struct st_node **item;
@@ -379,6 +381,68 @@ const st_node *st_node_get(const st_node *map, const char *key); /* or NULL */
  * changed then. */
 st_status st_node_set(st_node *root, const char *path, const char *value, const char *where,
                       st_err *e);
+
+/* What a plain scalar means, by OmegaConf's reading of YAML 1.1. */
+typedef enum {
+    ST_SCALAR_NULL,
+    ST_SCALAR_FLAG,
+    ST_SCALAR_INT,
+    ST_SCALAR_NUM,
+    ST_SCALAR_TEXT
+} st_scalar_kind;
+typedef struct {
+    st_scalar_kind kind;
+    bool flag;
+    int64_t i;
+    double x; /* of ST_SCALAR_INT too */
+} st_scalar;
+st_scalar st_node_scalar(const st_node *n);
+json_t *st_node_json(const st_node *n); /* new reference; infinities are strings */
+char *st_node_yaml(const st_node *n);   /* new memory, NULL when out of memory */
+
+/* ---- configs composed from many files (configs.c, defaults.c, override.c, compose.c) -------- */
+
+/* A search path: folders, the first that has a file wins, then (`builtin`) the tree configs/ that
+ * the program was built with. doc/FORMATS has the grammar: Hydra's, without running anything. */
+typedef struct st_configs st_configs;
+st_status st_configs_open(st_configs **out, const char *const *dir, int dirs, bool builtin,
+                          st_err *e);
+void st_configs_close(st_configs *c);
+/* The options of a group ("experiment/wt103"), sorted, NULL-terminated; "": of the root. NULL when
+ * out of memory. */
+char **st_configs_options(const st_configs *c, const char *group);
+void st_configs_options_free(char **name);
+
+/* A section whose own value is short for one of its keys (`data=DIR` for data.dir), even if there
+ * is a group of that name, unless the group has such an option. */
+typedef struct {
+    const char *section, *key;
+} st_short;
+typedef struct {
+    const char *name; /* the primary config, by its name in the search path, */
+    const char *file; /* or a file anywhere, whose folder then comes first in the search path */
+    const char *const *override; /* words of a command line */
+    int n;
+    bool open; /* keys need not be there to be set: whoever reads the tree knows them */
+    bool raw;  /* interpolations are left as they are */
+    const st_short *shorts; /* ended by a NULL section; may be NULL */
+} st_compose_how;
+/* One tree whose nodes know the file they are from. `info` (may be NULL) gets {"search_path":
+ * [folder ...], "defaults": [{config, package, file, parent} ...]}, a new reference. ST_EARG and
+ * ST_EFORMAT name the place and the nearest that there is. A sweep is ST_EARG. */
+st_status st_compose(st_node **out, json_t **info, st_configs *c, const st_compose_how *how,
+                     st_err *e);
+
+/* Splits sweeps: jobs in order, the last override changes fastest; each has every word once, a
+ * swept one with one of its values. At most 10,000 jobs. */
+typedef struct {
+    char ***job; /* of each job its words, NULL-terminated */
+    int64_t jobs;
+    bool *swept; /* of each word */
+    int words;
+} st_sweep;
+st_status st_sweep_open(st_sweep *s, const char *const *word, int n, st_err *e);
+void st_sweep_close(st_sweep *s);
 
 /* ---- tables (csv.c over libcsv) ------------------------------------------------------------- */
 

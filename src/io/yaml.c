@@ -3,12 +3,10 @@
  * tags, duplicate keys and further documents are refused. Scalars stay text; types are the
  * caller's. */
 /* SPDX-License-Identifier: MIT */
-#include "io/io.h"
+#include "io/node.h"
 #include <stdlib.h>
 #include <string.h>
 #include <yaml.h>
-
-enum { YAML_LEVELS = 64, YAML_MAX_BYTES = 1 << 20 };
 
 typedef struct {
     yaml_parser_t parser;
@@ -85,38 +83,6 @@ static st_status yaml_check_event(const yaml_reader *r, const yaml_event_t *ev)
     }
     if (tag) return yaml_refuse(r, ev->start_mark, "tags (!name) are not supported; quote it");
     return ST_OK;
-}
-
-/* Room for one more in an array of n that has grown by doubling from 1. */
-static bool yaml_room(void *array, int64_t n, size_t size)
-{
-    if (n & (n - 1)) return true; /* n = 0 and powers of two are full */
-    void *old, *p;
-    memcpy(&old, array, sizeof old);
-    p = realloc(old, (size_t)(n ? 2 * n : 1) * size);
-    if (!p) return false;
-    memcpy(array, &p, sizeof p);
-    return true;
-}
-
-/* Adds an item, and to a map its key (taken over, also on failure). */
-static bool node_add(st_node *n, char *key, char *key_where, st_node *item)
-{
-    bool map = n->kind == ST_NODE_MAP;
-    if (!item || (map && (!key || !key_where)) || !yaml_room(&n->item, n->n, sizeof *n->item) ||
-        (map && (!yaml_room(&n->key, n->n, sizeof *n->key) ||
-                 !yaml_room(&n->key_where, n->n, sizeof *n->key_where)))) {
-        free(key);
-        free(key_where);
-        st_node_free(item);
-        return false;
-    }
-    if (map) {
-        n->key[n->n] = key;
-        n->key_where[n->n] = key_where;
-    }
-    n->item[n->n++] = item;
-    return true;
 }
 
 static st_status yaml_node(yaml_reader *r, yaml_event_t *ev, int level, st_node **out);
@@ -248,8 +214,8 @@ static st_status yaml_stream(yaml_reader *r, st_node **out)
     }
 }
 
-static st_status yaml_parse(st_node **out, const char *text, size_t n, const char *name, bool fixed,
-                            st_err *e)
+st_status node_parse(st_node **out, const char *text, size_t n, const char *name, bool fixed,
+                     st_err *e)
 {
     *out = NULL;
     yaml_reader r = {.name = name, .fixed = fixed, .e = e};
@@ -281,7 +247,7 @@ static st_status yaml_parse(st_node **out, const char *text, size_t n, const cha
 
 st_status st_yaml_parse(st_node **out, const char *text, size_t n, const char *name, st_err *e)
 {
-    return yaml_parse(out, text, n, name, false, e);
+    return node_parse(out, text, n, name, false, e);
 }
 
 st_status st_yaml_load(st_node **out, const char *path, st_err *e)
@@ -290,139 +256,7 @@ st_status st_yaml_load(st_node **out, const char *path, st_err *e)
     size_t n;
     *out = NULL;
     ST_TRY(st_read_file(path, YAML_MAX_BYTES, &text, &n, e));
-    st_status s = yaml_parse(out, text, n, path, false, e);
+    st_status s = node_parse(out, text, n, path, false, e);
     free(text);
     return s;
-}
-
-void st_node_free(st_node *n)
-{
-    if (!n) return;
-    for (int64_t i = 0; i < n->n; i++) {
-        st_node_free(n->item[i]);
-        if (n->kind != ST_NODE_MAP) continue;
-        free(n->key[i]);
-        free(n->key_where[i]);
-    }
-    free(n->item);
-    free(n->key);
-    free(n->key_where);
-    free(n->text);
-    free(n->where);
-    free(n);
-}
-
-/* Index of the key text[0..n) in a map, or -1. */
-static int64_t node_index(const st_node *map, const char *text, size_t n)
-{
-    if (map->kind != ST_NODE_MAP) return -1;
-    for (int64_t i = 0; i < map->n; i++) {
-        if (strncmp(map->key[i], text, n) == 0 && map->key[i][n] == '\0') return i;
-    }
-    return -1;
-}
-
-const st_node *st_node_get(const st_node *map, const char *key)
-{
-    int64_t i = node_index(map, key, strlen(key));
-    return i < 0 ? NULL : map->item[i];
-}
-
-static bool node_is_null(const st_node *n)
-{
-    return n->kind == ST_NODE_SCALAR && !n->quoted &&
-           (!*n->text || strcmp(n->text, "~") == 0 || strcasecmp(n->text, "null") == 0);
-}
-
-/* Turns a null into an empty map. */
-static void node_open(st_node *n)
-{
-    if (!node_is_null(n)) return;
-    free(n->text);
-    n->text = NULL;
-    n->kind = ST_NODE_MAP;
-}
-
-/* Puts `item` (taken over) under the key text[0..n) of a map. */
-static st_status node_put(st_node *map, const char *text, size_t n, st_node *item,
-                          const char *where, st_err *e)
-{
-    int64_t i = node_index(map, text, n);
-    if (i < 0) {
-        if (node_add(map, strndup(text, n), strdup(where), item)) return ST_OK;
-        ST_FAIL(e, ST_ENOMEM, "%s: out of memory", where);
-    }
-    char *place = strdup(where);
-    if (place) {
-        free(map->key_where[i]);
-        map->key_where[i] = place;
-    }
-    st_node_free(map->item[i]);
-    map->item[i] = item;
-    return ST_OK;
-}
-
-static st_node *node_new_map(const char *where)
-{
-    st_node *n = st_calloc(1, sizeof *n);
-    if (!n) return NULL;
-    n->kind = ST_NODE_MAP;
-    n->where = strdup(where);
-    if (n->where) return n;
-    free(n);
-    return NULL;
-}
-
-/* That a path can be set: no empty part, not too deep, and nothing but maps on its way. */
-static st_status node_check_path(const st_node *root, const char *path, const char *where,
-                                 st_err *e)
-{
-    int level = 0;
-    const st_node *at = root;
-    for (const char *p = path;; p += strcspn(p, ".") + 1) {
-        size_t n = strcspn(p, ".");
-        if (n == 0) {
-            ST_FAIL(e, ST_EARG, "%s: %.100s: an empty name in the key, expected group.key", where,
-                    path);
-        }
-        if (++level > YAML_LEVELS) {
-            ST_FAIL(e, ST_EARG, "%s: %.100s...: more than %d levels", where, path, YAML_LEVELS);
-        }
-        if (at && at->kind != ST_NODE_MAP && !node_is_null(at)) {
-            ST_FAIL(e, ST_EARG, "%s: %.100s: %.*s is a %s (%s) and has no keys", where, path,
-                    (int)(p == path ? 0 : p - path - 1), path,
-                    at->kind == ST_NODE_LIST ? "list" : "value", at->where);
-        }
-        int64_t i = at ? node_index(at, p, n) : -1;
-        at = i < 0 ? NULL : at->item[i];
-        if (!p[n]) return ST_OK;
-    }
-}
-
-st_status st_node_set(st_node *root, const char *path, const char *value, const char *where,
-                      st_err *e)
-{
-    ST_TRY(node_check_path(root, path, where, e));
-    st_node *item;
-    st_status s = yaml_parse(&item, value, strlen(value), where, true, e);
-    if (s) {
-        st_err_prefix(e, "%.100s=%.100s", path, value);
-        return s;
-    }
-    const char *p = path;
-    for (size_t n; p[n = strcspn(p, ".")]; p += n + 1) {
-        node_open(root);
-        int64_t i = node_index(root, p, n);
-        if (i < 0) {
-            st_node *map = node_new_map(where);
-            if (!map || node_put(root, p, n, map, where, NULL)) {
-                st_node_free(item);
-                ST_FAIL(e, ST_ENOMEM, "%s: out of memory", where);
-            }
-            i = root->n - 1;
-        }
-        root = root->item[i];
-    }
-    node_open(root);
-    return node_put(root, p, strlen(p), item, where, e);
 }
