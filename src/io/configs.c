@@ -1,0 +1,394 @@
+/* Config files by name ("group/option"), looked for in folders and in the tree the program was
+ * built with. A name never leaves its folder. */
+/* SPDX-License-Identifier: MIT */
+#include "io/configs.h"
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+enum { GROUP_LEVELS = 4, GROUP_ENTRIES = 4096 };
+
+bool configs_legal(const char *name)
+{
+    if (!*name || strlen(name) >= CONFIG_NAME) return false;
+    for (const char *p = name;; p++) {
+        size_t n = strcspn(p, "/");
+        if (n == 0 || p[0] == '.') return false;
+        for (size_t i = 0; i < n; i++)
+            if ((unsigned char)p[i] < 32 || p[i] == '\\' || p[i] == 127) return false;
+        p += n;
+        if (!*p) return true;
+    }
+}
+
+/* "DIR/NAME.yaml" (an ending that is there stays), or "DIR/NAME" for a group. */
+static void configs_path(const char *dir, const char *name, bool group, char *out, size_t n)
+{
+    size_t length = strlen(name);
+    bool ended = length > 5 && !strcmp(name + length - 5, ".yaml");
+    snprintf(out, n, "%s%s%s%s", strcmp(dir, ".") ? dir : "", strcmp(dir, ".") ? "/" : "", name,
+             group || ended ? "" : ".yaml");
+}
+
+static const config_builtin *configs_builtin(const char *name, bool group)
+{
+    char path[CONFIG_NAME + 16];
+    configs_path(".", name, group, path, sizeof path);
+    size_t n = strlen(path);
+    for (const config_builtin *b = config_builtins; b->path; b++) {
+        if (group ? !strncmp(b->path, path, n) && b->path[n] == '/' : !strcmp(b->path, path))
+            return b;
+    }
+    return NULL;
+}
+
+/* Is there a .yaml below a folder? A folder without is no group: `data=data/` means the data. */
+static bool configs_has_yaml(const char *path, int level, int *budget)
+{
+    DIR *d = opendir(path);
+    bool found = false;
+    if (!d) return false;
+    for (struct dirent *i; !found && --*budget > 0 && (i = readdir(d));) {
+        size_t n = strlen(i->d_name);
+        char *below = i->d_name[0] == '.' ? NULL : st_path_join(path, i->d_name);
+        if (!below) continue;
+        if (n > 5 && !strcmp(i->d_name + n - 5, ".yaml"))
+            found = true;
+        else if (level < GROUP_LEVELS && st_path_is_dir(below))
+            found = configs_has_yaml(below, level + 1, budget);
+        free(below);
+    }
+    closedir(d);
+    return found;
+}
+
+bool configs_is_group(const st_configs *c, const char *name)
+{
+    char path[4096];
+    if (!configs_legal(name)) return false;
+    for (int i = 0; i < c->dirs; i++) {
+        if (!c->dir[i]) continue;
+        int budget = GROUP_ENTRIES;
+        configs_path(c->dir[i], name, true, path, sizeof path);
+        if (configs_has_yaml(path, 0, &budget)) return true;
+    }
+    return c->builtin && configs_builtin(name, true);
+}
+
+static bool configs_is_regular(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISREG(st.st_mode);
+}
+
+bool configs_is_file(const st_configs *c, const char *name)
+{
+    char path[4096];
+    if (!configs_legal(name)) return false;
+    for (int i = 0; i < c->dirs; i++) {
+        if (!c->dir[i]) continue;
+        configs_path(c->dir[i], name, false, path, sizeof path);
+        if (configs_is_regular(path)) return true;
+    }
+    return c->builtin && configs_builtin(name, false);
+}
+
+/* ---- reading -------------------------------------------------------------------------------- */
+
+static void config_free(config_file *f)
+{
+    if (!f) return;
+    st_node_free(f->root);
+    st_node_free(f->defaults);
+    free(f->name);
+    free(f->place);
+    free(f->package);
+    free(f);
+}
+
+/* "# @package NAME" among the first lines, which may be empty or of this kind only. */
+static st_status config_header(config_file *f, const char *text, st_err *e)
+{
+    for (const char *p = text; *p;) {
+        size_t n = strcspn(p, "\n");
+        char line[160], key[80], value[80], more[2];
+        const char *from = p + strspn(p, " \t\r");
+        snprintf(line, sizeof line, "%.*s", (int)(from > p + n ? 0 : (size_t)(p + n - from)), from);
+        p += n + (p[n] == '\n');
+        size_t hash = strspn(line, "#");
+        char *at = line + hash + strspn(line + hash, " \t");
+        if (!line[0]) continue;
+        if (!hash || *at != '@') return ST_OK;
+        if (sscanf(at, "%79s %79s %1s", key, value, more) != 2)
+            ST_FAIL(e, ST_EFORMAT, "%s: the header \"%.60s\", expected # @package NAME", f->place,
+                    line);
+        if (strcmp(key, "@package") != 0) continue;
+        free(f->package);
+        f->package = strdup(value);
+        if (!f->package) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", f->place);
+    }
+    return ST_OK;
+}
+
+static st_status config_read(st_configs *c, config_file *f, const char *text, size_t n, st_err *e)
+{
+    if (memchr(text, '\0', n)) ST_FAIL(e, ST_EFORMAT, "%s: not a text file", f->place);
+    ST_TRY(config_header(f, text, e));
+    ST_TRY(st_yaml_parse(&f->root, text, n, f->place, e));
+    if (node_is_null(f->root)) {
+        st_node *map = node_new(ST_NODE_MAP, NULL, f->root->where);
+        if (!map) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", f->place);
+        node_become(f->root, map);
+    }
+    if (f->root->kind != ST_NODE_MAP)
+        ST_FAIL(e, ST_EFORMAT, "%s: expected keys and values (train: ...)", f->root->where);
+    c->nodes += node_size(f->root);
+    if (c->nodes > CONFIG_NODES)
+        ST_FAIL(e, ST_EFORMAT, "%s: with it there are more than %d values", f->place, CONFIG_NODES);
+    int64_t i = node_index(f->root, "defaults", 8);
+    if (i < 0) return ST_OK;
+    f->defaults = node_copy(f->root->item[i], NULL);
+    if (!f->defaults) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", f->place);
+    node_remove(f->root, i);
+    if (node_is_null(f->defaults)) {
+        st_node_free(f->defaults);
+        f->defaults = NULL;
+    } else if (f->defaults->kind != ST_NODE_LIST) {
+        ST_FAIL(e, ST_EFORMAT, "%s: defaults must be a list of configs (- group: option)",
+                f->defaults->where);
+    }
+    return ST_OK;
+}
+
+static st_status config_load(st_configs *c, config_file *f, const char *path, st_err *e)
+{
+    char *text = NULL;
+    size_t n = 0;
+    ST_TRY(st_read_file(path, YAML_MAX_BYTES, &text, &n, e));
+    st_status s = config_read(c, f, text, n, e);
+    free(text);
+    return s;
+}
+
+/* A new entry that `c` owns. */
+static st_status config_new(st_configs *c, const char *name, const char *place, config_file **out,
+                            st_err *e)
+{
+    if (c->files >= CONFIG_FILES)
+        ST_FAIL(e, ST_EFORMAT, "%s: more than %d config files", place, CONFIG_FILES);
+    config_file *f = st_calloc(1, sizeof *f);
+    if (f) {
+        f->name = strdup(name);
+        f->place = strdup(place);
+    }
+    if (!f || !f->name || !f->place) {
+        config_free(f);
+        ST_FAIL(e, ST_ENOMEM, "%s: out of memory", place);
+    }
+    c->file[c->files++] = *out = f;
+    return ST_OK;
+}
+
+/* What could not be read is not remembered. */
+static st_status config_done(st_configs *c, st_status s)
+{
+    if (s) config_free(c->file[--c->files]);
+    return s;
+}
+
+st_status configs_get(st_configs *c, const char *name, const config_file **out, st_err *e)
+{
+    char path[4096];
+    config_file *f;
+    for (int64_t i = 0; i < c->files; i++) {
+        *out = c->file[i];
+        if (!strcmp((*out)->name, name)) return ST_OK;
+    }
+    for (int i = 0; i < c->dirs && configs_legal(name); i++) {
+        if (!c->dir[i]) continue;
+        configs_path(c->dir[i], name, false, path, sizeof path);
+        if (!configs_is_regular(path)) continue;
+        ST_TRY(config_new(c, name, path, &f, e));
+        *out = f;
+        return config_done(c, config_load(c, f, path, e));
+    }
+    const config_builtin *b =
+        c->builtin && configs_legal(name) ? configs_builtin(name, false) : NULL;
+    snprintf(path, sizeof path, "built-in:%s", b ? b->path : name);
+    ST_TRY(config_new(c, name, path, &f, e));
+    *out = f;
+    if (b) return config_done(c, config_read(c, f, b->text, b->n, e));
+    f->missing = true;
+    return ST_OK;
+}
+
+static void configs_forget(st_configs *c)
+{
+    while (c->files)
+        config_free(c->file[--c->files]);
+    c->nodes = 0;
+}
+
+/* The folder of `path` takes the first place of the search path. */
+st_status configs_open_file(st_configs *c, const char *path, const config_file **out, st_err *e)
+{
+    const char *slash = strrchr(path, '/');
+    size_t n = slash ? (size_t)(slash - path) : 0;
+    config_file *f;
+    configs_forget(c);
+    free(c->dir[0]);
+    c->dir[0] = slash ? strndup(n ? path : "/", n ? n : 1) : strdup(".");
+    if (!c->dir[0]) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", path);
+    ST_TRY(config_new(c, "", path, &f, e));
+    *out = f;
+    return config_done(c, config_load(c, f, path, e));
+}
+
+st_status configs_open_none(st_configs *c, const config_file **out, st_err *e)
+{
+    config_file *f;
+    configs_forget(c);
+    ST_TRY(config_new(c, "", "command line", &f, e));
+    *out = f;
+    return config_done(c, config_read(c, f, "", 0, e));
+}
+
+/* ---- the search path ------------------------------------------------------------------------ */
+
+st_status st_configs_open(st_configs **out, const char *const *dir, int dirs, bool builtin,
+                          st_err *e)
+{
+    st_configs *c = st_calloc(1, sizeof *c);
+    *out = c;
+    if (c) c->dir = st_calloc(dirs + 1, sizeof *c->dir);
+    if (c) c->file = st_calloc(CONFIG_FILES, sizeof *c->file);
+    bool ok = c && c->dir && c->file;
+    if (ok) c->dirs = 1; /* the first place is of a primary config that is a file */
+    for (int i = 0; ok && i < dirs; i++) {
+        c->dir[c->dirs++] = strdup(dir[i]);
+        ok = c->dir[c->dirs - 1] != NULL;
+    }
+    if (!ok) {
+        st_configs_close(c);
+        *out = NULL;
+        ST_FAIL(e, ST_ENOMEM, "configs: out of memory");
+    }
+    c->builtin = builtin;
+    return ST_OK;
+}
+
+void st_configs_close(st_configs *c)
+{
+    if (!c) return;
+    for (int i = 0; c->dir && i < c->dirs; i++)
+        free(c->dir[i]);
+    if (c->file) configs_forget(c);
+    free(c->dir);
+    free(c->file);
+    free(c);
+}
+
+/* ---- options of a group --------------------------------------------------------------------- */
+
+static int options_by_name(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+typedef struct {
+    char **name;
+    int64_t n;
+    bool full;
+} options;
+
+static void options_add(options *o, const char *name, size_t n)
+{
+    if (o->n >= GROUP_ENTRIES || !(o->name[o->n] = strndup(name, n)))
+        o->full = true;
+    else
+        o->n++;
+}
+
+static void options_of_dir(options *o, const char *path)
+{
+    DIR *d = opendir(path);
+    if (!d) return;
+    for (struct dirent *i; !o->full && (i = readdir(d));) {
+        size_t n = strlen(i->d_name);
+        if (n > 5 && i->d_name[0] != '.' && !strcmp(i->d_name + n - 5, ".yaml"))
+            options_add(o, i->d_name, n - 5);
+    }
+    closedir(d);
+}
+
+static void options_of_builtins(options *o, const char *group)
+{
+    size_t n = strlen(group);
+    for (const config_builtin *b = config_builtins; b->path && !o->full; b++) {
+        const char *rest = n ? b->path + n + 1 : b->path;
+        if (n && (strncmp(b->path, group, n) != 0 || b->path[n] != '/')) continue;
+        if (!strchr(rest, '/')) options_add(o, rest, strlen(rest) - 5);
+    }
+}
+
+char **st_configs_options(const st_configs *c, const char *group)
+{
+    options o = {.name = st_calloc(GROUP_ENTRIES + 1, sizeof *o.name)};
+    char path[4096];
+    if (!o.name) return NULL;
+    bool root = !*group, legal = root || configs_legal(group);
+    for (int i = 0; i < c->dirs && legal; i++) {
+        if (!c->dir[i]) continue;
+        configs_path(c->dir[i], root ? "." : group, true, path, sizeof path);
+        options_of_dir(&o, path);
+    }
+    if (c->builtin && legal) options_of_builtins(&o, group);
+    qsort(o.name, (size_t)o.n, sizeof *o.name, options_by_name);
+    int64_t n = 0;
+    for (int64_t i = 0; i < o.n; i++) {
+        if (n && !strcmp(o.name[n - 1], o.name[i]))
+            free(o.name[i]);
+        else
+            o.name[n++] = o.name[i];
+    }
+    memset(o.name + n, 0, (size_t)(GROUP_ENTRIES + 1 - n) * sizeof *o.name);
+    return o.name;
+}
+
+void st_configs_options_free(char **name)
+{
+    for (int64_t i = 0; name && name[i]; i++)
+        free(name[i]);
+    free(name);
+}
+
+st_status configs_no_option(const st_configs *c, const char *group, const char *option,
+                            const char *where, st_err *e)
+{
+    char folder[CONFIG_NAME * 2], list[256] = "";
+    const char *slash = strrchr(option, '/'), *leaf = slash ? slash + 1 : option;
+    snprintf(folder, sizeof folder, "%s%s%.*s", group, *group && slash ? "/" : "",
+             (int)(slash ? slash - option : 0), option);
+    if (!configs_legal(option) || (*folder && !configs_legal(folder)))
+        ST_FAIL(e, ST_EARG, "%s: %.60s=%.80s: not the name of a config (no \"..\", no \"/\" first)",
+                where, group, option);
+    char **name = st_configs_options(c, folder);
+    if (!name) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", where);
+    const char *near = st_nearest(leaf, (const char *const *)(void *)name);
+    for (int64_t i = 0; name[i] && strlen(list) + strlen(name[i]) + 8 < sizeof list; i++) {
+        size_t n = strlen(list);
+        snprintf(list + n, sizeof list - n, "%s%s%s", i ? ", " : "", name[i],
+                 name[i + 1] && n + strlen(name[i]) + strlen(name[i + 1]) + 12 >= sizeof list
+                     ? ", ..."
+                     : "");
+    }
+    st_status s = st_fail(
+        e, ST_EARG, __FILE__, __LINE__, "%s: no config %.100s%s%.100s%s%s%s%s%s%s", where, group,
+        *group ? "/" : "", option, near ? "; did you mean " : "", near ? near : "", near ? "?" : "",
+        *list ? "; there are: " : "; nothing of that group is on the search path (--info shows it)",
+        list, "");
+    st_configs_options_free(name);
+    return s;
+}
