@@ -44,6 +44,14 @@ static const cmd_option *args_short(const cmd_command *c, char letter)
     return NULL;
 }
 
+/* "-cn": the option with these two letters. */
+static const cmd_option *args_pair(const cmd_command *c, const char *letters)
+{
+    for (const cmd_option *o = c->option; o && o->name; o++)
+        if (o->pair && strcmp(o->pair, letters) == 0) return o;
+    return NULL;
+}
+
 static void args_unknown(const cmd_command *c, const char *name, size_t n, st_err *e)
 {
     const char *names[ARGS_NAMES];
@@ -128,14 +136,22 @@ static bool args_option(cmd_args *a, char **argv, int argc, int *i, st_err *e)
         }
         value = eq ? eq + 1 : NULL;
     } else {
-        o = args_short(a->command, arg[1]);
+        const cmd_option *pair = args_pair(a->command, arg + 1);
+        o = pair ? pair : args_short(a->command, arg[1]);
         if (!o) {
             st_fail(e, ST_EARG, __FILE__, __LINE__, "unknown option -%c", arg[1]);
             return false;
         }
-        value = arg[2] ? arg + 2 : NULL;
+        value = arg[2] && !pair ? arg + 2 : NULL;
     }
-    if (o->kind == CMD_FLAG) {
+    if (o->kind == CMD_FLAG && o->choice) {
+        bool next = !value && *i + 1 < argc && args_is_choice(o->choice, argv[*i + 1]);
+        if (next) value = argv[++*i];
+        if (!value) {
+            args_set(a, o, "");
+            return true;
+        }
+    } else if (o->kind == CMD_FLAG) {
         if (value) {
             st_fail(e, ST_EARG, __FILE__, __LINE__, "--%s takes no value (found \"%s\")", o->name,
                     value);

@@ -17,13 +17,15 @@ typedef enum { CMD_FLAG, CMD_TEXT, CMD_INT, CMD_NUM } cmd_kind;
 typedef struct {
     const char *name; /* "map": --map; NULL ends the list */
     char letter;      /* 'o': -o; 0: none */
+    const char *pair; /* "cn": -cn, as Hydra has it; NULL: none */
     cmd_kind kind;
     bool many;          /* may be given more than once (cmd_many); else the last one counts */
     const char *value;  /* what stands in the help: "GLOB=SPEC" */
     const char *help;   /* one or two lines */
     const char *preset; /* value when not given, shown in the help; NULL: none */
     double lo, hi;      /* CMD_INT, CMD_NUM: legal range; both 0: any */
-    const char *choice; /* CMD_TEXT: the legal values, "f32|bf16"; NULL: any */
+    const char *choice; /* CMD_TEXT: the legal values, "f32|bf16"; NULL: any. CMD_FLAG: words that
+                         * may follow it */
 } cmd_option;
 
 struct cmd_given {

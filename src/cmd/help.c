@@ -47,8 +47,11 @@ static void help_wrap(FILE *f, const char *text, int at, int indent)
 static void help_option(FILE *f, const cmd_option *o)
 {
     char left[64], text[512];
-    char letter[6] = "    ";
-    if (o->letter) snprintf(letter, sizeof letter, "-%c, ", o->letter);
+    char letter[8] = "    ";
+    if (o->pair)
+        snprintf(letter, sizeof letter, "-%s, ", o->pair);
+    else if (o->letter)
+        snprintf(letter, sizeof letter, "-%c, ", o->letter);
     snprintf(left, sizeof left, "  %s--%s%s%s", letter, o->name, o->value ? " " : "",
              o->value ? o->value : "");
     snprintf(text, sizeof text, "%s%s%s%s%s%s%s", o->help, o->choice ? ": " : "",

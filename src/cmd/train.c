@@ -8,8 +8,31 @@
 static const cmd_option train_options[] = {
     {.name = "keys", .kind = CMD_FLAG, .help = "list every key of a configuration, and stop"},
     {.name = "cfg",
+     .letter = 'c',
      .kind = CMD_FLAG,
-     .help = "print the configuration as it would be used, and stop"},
+     .choice = "job",
+     .help = "print every setting as it would be used, or with \"job\" the composed config as it "
+             "is written, and stop"},
+    {.name = "resolve", .kind = CMD_FLAG, .help = "with --cfg job: values for interpolations"},
+    {.name = "info",
+     .kind = CMD_FLAG,
+     .help = "print the search path and the files that make up the config, and stop"},
+    {.name = "config-name",
+     .pair = "cn",
+     .kind = CMD_TEXT,
+     .value = "NAME",
+     .help = "primary config of the search path; not given: train"},
+    {.name = "config-path",
+     .pair = "cp",
+     .kind = CMD_TEXT,
+     .value = "DIR",
+     .help = "folder searched instead of ./configs"},
+    {.name = "config-dir",
+     .pair = "cd",
+     .kind = CMD_TEXT,
+     .many = true,
+     .value = "DIR",
+     .help = "folder searched before ./configs and the configs built into the program"},
     {.name = "dry-run",
      .kind = CMD_FLAG,
      .help = "load model and data, print each parameter's learning rate and decay and the memory, "
@@ -17,51 +40,115 @@ static const cmd_option train_options[] = {
     {0},
 };
 
-/* The words that are overrides (they have a '=') into `out`; the one that is not is the file. */
-static st_status train_words(const cmd_args *a, const char **path, const char **out, int *n,
-                             st_err *e)
+/* What is asked for; `word` and `dir` are what it points into. */
+typedef struct {
+    st_config_how how;
+    const char **word, **dir;
+} train_config;
+
+static void train_config_free(train_config *c)
 {
-    *path = NULL;
-    *n = 0;
+    free(c->word);
+    free(c->dir);
+}
+
+/* The words that are overrides (they have a '=', or a '~' or '+' first); the one that is not is the
+ * file. */
+static st_status train_words(const cmd_args *a, train_config *c, st_err *e)
+{
     for (int i = 0; i < a->words; i++) {
-        if (strchr(a->word[i], '=')) {
-            out[(*n)++] = a->word[i];
-        } else if (*path) {
+        const char *w = a->word[i];
+        if (strchr(w, '=') || *w == '~' || *w == '+') {
+            c->word[c->how.n++] = w;
+        } else if (c->how.file) {
             ST_FAIL(e, ST_EARG,
-                    "%s: a second configuration file, after %s; overrides are key=value",
-                    a->word[i], *path);
+                    "%s: a second configuration file, after %s; overrides are key=value", w,
+                    c->how.file);
         } else {
-            *path = a->word[i];
+            c->how.file = w;
         }
     }
+    c->how.override = c->word;
     return ST_OK;
+}
+
+static st_status train_config_read(const cmd_args *a, train_config *c, st_err *e)
+{
+    int n = 0;
+    const char **more = cmd_many(a, "config-dir", &n), *path = cmd_text(a, "config-path");
+    *c = (train_config){.word = st_calloc(a->words + 1, sizeof *c->word),
+                        .dir = st_calloc(n + 2, sizeof *c->dir)};
+    st_status s = more && c->word && c->dir ? train_words(a, c, e) : ST_ENOMEM;
+    if (s == ST_ENOMEM) st_fail(e, s, __FILE__, __LINE__, "out of memory");
+    for (int i = 0; !s && i < n; i++)
+        c->dir[c->how.dirs++] = more[i];
+    if (!s && (path || st_path_is_dir("configs"))) c->dir[c->how.dirs++] = path ? path : "configs";
+    for (int i = 0; !s && i < c->how.dirs; i++)
+        if (!st_path_is_dir(c->dir[i]))
+            s = st_fail(e, ST_EARG, __FILE__, __LINE__, "%s: no folder of configs", c->dir[i]);
+    c->how.dir = c->dir;
+    c->how.name = cmd_text(a, "config-name");
+    if (!s && c->how.file && c->how.name)
+        s = st_fail(e, ST_EARG, __FILE__, __LINE__,
+                    "%s and --config-name %s: two primary configs, expected one", c->how.file,
+                    c->how.name);
+    if (!c->how.file && !c->how.name) c->how.name = "train";
+    free(more);
+    if (s) train_config_free(c);
+    return s;
+}
+
+/* --info, --cfg: what would be used. */
+static st_status train_print(const cmd_args *a, const st_config_how *how, json_t **result,
+                             st_err *e)
+{
+    st_settings set;
+    char *yaml;
+    if (cmd_has(a, "cfg") && *cmd_text(a, "cfg")) {
+        yaml = st_config_text(how, cmd_has(a, "resolve"), e);
+        if (!yaml) return e->code;
+        *result = json_pack("{s:s}", "yaml", yaml);
+        free(yaml);
+        return *result ? ST_OK : ST_ENOMEM;
+    }
+    json_t *info = NULL;
+    ST_TRY(st_settings_compose(&set, how, &info, e));
+    if (cmd_has(a, "info")) {
+        *result = info;
+    } else {
+        json_decref(info);
+        yaml = st_settings_yaml(&set);
+        *result =
+            yaml ? json_pack("{s:s, s:o}", "yaml", yaml, "settings", st_settings_json(&set)) : NULL;
+        free(yaml);
+    }
+    st_settings_close(&set);
+    if (!*result) ST_FAIL(e, ST_ENOMEM, "out of memory");
+    return ST_OK;
+}
+
+static st_status train_one(const cmd_args *a, const st_config_how *how, json_t **result, st_err *e)
+{
+    st_settings set;
+    ST_TRY(st_settings_compose(&set, how, NULL, e));
+    if (a->threads) set.threads = a->threads;
+    st_status s =
+        st_train_run(&(st_train_opts){.set = &set, .dry = cmd_has(a, "dry-run")}, result, e);
+    st_settings_close(&set);
+    return s;
 }
 
 static st_status train_run(const cmd_args *a, json_t **result, st_err *e)
 {
+    train_config c;
     if (cmd_has(a, "keys")) {
         *result = json_pack("{s:o}", "keys", st_settings_keys());
         return *result ? ST_OK : ST_ENOMEM;
     }
-    const char *path, ** override = st_calloc(a->words + 1, sizeof *override);
-    int n;
-    st_settings set;
-    if (!override) ST_FAIL(e, ST_ENOMEM, "out of memory");
-    st_status s = train_words(a, &path, override, &n, e);
-    if (!s) s = st_settings_load(&set, path, override, n, e);
-    free(override);
-    if (s) return s;
-    if (cmd_has(a, "cfg")) {
-        char *yaml = st_settings_yaml(&set);
-        *result =
-            yaml ? json_pack("{s:s, s:o}", "yaml", yaml, "settings", st_settings_json(&set)) : NULL;
-        if (!*result) s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "out of memory");
-        free(yaml);
-    } else {
-        if (a->threads) set.threads = a->threads;
-        s = st_train_run(&(st_train_opts){.set = &set, .dry = cmd_has(a, "dry-run")}, result, e);
-    }
-    st_settings_close(&set);
+    ST_TRY(train_config_read(a, &c, e));
+    bool print = cmd_has(a, "cfg") || cmd_has(a, "info");
+    st_status s = print ? train_print(a, &c.how, result, e) : train_one(a, &c.how, result, e);
+    train_config_free(&c);
     return s;
 }
 
@@ -155,9 +242,33 @@ static void train_show_plan(const json_t *r)
            cmd_bytes(cmd_get_int(json_object_get(r, "memory"), "total")).s);
 }
 
+static void train_show_info(const json_t *r)
+{
+    cmd_grid g = {.head = "<config|<package|<file|<named by"};
+    size_t i;
+    const json_t *d;
+    puts("search path, the first that has a file wins:");
+    json_array_foreach(json_object_get(r, "search_path"), i, d)
+        printf("  %s\n", json_string_value(d));
+    puts("\nmerged in this order:");
+    json_array_foreach(json_object_get(r, "defaults"), i, d)
+    {
+        const char *package = cmd_get_str(d, "package"), *config = cmd_get_str(d, "config");
+        cmd_grid_add(&g, "%s", *config ? config : "(the file)");
+        cmd_grid_add(&g, "%s", *package ? package : "_global_");
+        cmd_grid_add(&g, "%s", cmd_get_str(d, "file"));
+        cmd_grid_add(&g, "%s", cmd_get_str(d, "parent"));
+    }
+    cmd_grid_print(&g, stdout);
+}
+
 static void train_show(const json_t *r)
 {
     const json_t *best = json_object_get(r, "best");
+    if (json_object_get(r, "search_path")) {
+        train_show_info(r);
+        return;
+    }
     if (json_object_get(r, "keys")) {
         train_show_keys(json_object_get(r, "keys"));
         return;
@@ -192,13 +303,15 @@ extern const cmd_command cmd_train;
 const cmd_command cmd_train = {
     .name = "train",
     .summary = "train a model, or go on training it",
-    .usage = "[CONFIG.yaml] [KEY=VALUE ...]\n--keys",
+    .usage = "[CONFIG.yaml] [KEY=VALUE ...]\nexperiment=NAME [GROUP=OPTION ...] [KEY=VALUE ...]\n"
+             "--keys",
     .detail = "Trains as the configuration says, from fresh weights or from a model folder "
               "(init=FOLDER), "
               "and writes OUT/ckpt/last, OUT/ckpt/best, OUT/metrics.jsonl, OUT/metrics.csv and "
               "OUT/config.yaml. The same command again goes on from the last checkpoint with the "
               "bits of an uninterrupted run; Ctrl-C saves first.",
     .example = "strut train configs/small.yaml data=data/ out=runs/dense\n"
+               "strut train experiment=wt103/gpt2-ssl model.mlp.map=ss1:factor=8 name=ssl8\n"
                "strut train configs/heal.yaml init=small/ data=data/ train.steps=2000\n"
                "strut train configs/heal.yaml init=small/ data=data/ distill=dense/\n"
                "strut train configs/krony/81m.yaml init=krony/ data=data/owt --dry-run\n"

@@ -11,10 +11,8 @@
 enum { KEY_TEXT = 256 };
 
 /* Sections whose own value is short for one of their keys: `data=DIR`, `model=gpt2-medium`. */
-static const struct {
-    const char *section, *key;
-} config_short[] = {{"data", "dir"}, {"model", "preset"}, {"distill", "teacher"}};
-enum { SHORTS = sizeof config_short / sizeof config_short[0] };
+static const st_short config_shorts[] = {
+    {"data", "dir"}, {"model", "preset"}, {"distill", "teacher"}, {0}};
 
 /* ---- one value ------------------------------------------------------------------------------ */
 
@@ -35,8 +33,7 @@ static bool config_flag(const char *text, int64_t *out)
     return false;
 }
 
-/* "found X": what stands there, for messages. */
-static const char *config_found(const st_node *v, char *text, size_t n)
+const char *config_found(const st_node *v, char *text, size_t n)
 {
     if (v->kind == ST_NODE_LIST)
         snprintf(text, n, "a list");
@@ -253,63 +250,6 @@ static st_status config_groups(const set_row *r, const st_node *v, json_t **out,
 
 /* ---- keys ----------------------------------------------------------------------------------- */
 
-static const char *config_leaf(const char *key)
-{
-    const char *dot = strrchr(key, '.');
-    return dot ? dot + 1 : key;
-}
-
-/* Length of the common end of two keys. */
-static size_t config_tail(const char *a, const char *b)
-{
-    size_t n = strlen(a), m = strlen(b), k = 0;
-    while (k < n && k < m && a[n - 1 - k] == b[m - 1 - k])
-        k++;
-    return k;
-}
-
-/* The legal key that was probably meant: the same last name elsewhere ("optim.lr" -> "train.lr"),
- * else the nearest spelling of the whole, else of the last name. */
-static const char *config_near(const char *key)
-{
-    const char *whole[128], *leaf[128], *same = NULL;
-    int n = st_set_count();
-    for (int i = 0; i < n; i++) {
-        whole[i] = st_set_rows[i].key;
-        leaf[i] = config_leaf(whole[i]);
-        if (strcmp(leaf[i], config_leaf(key)) != 0) continue;
-        if (!same || config_tail(whole[i], key) > config_tail(same, key)) same = whole[i];
-    }
-    whole[n] = leaf[n] = NULL;
-    const char *near = same ? same : st_nearest(key, whole);
-    if (near) return near;
-    near = st_nearest(config_leaf(key), leaf);
-    for (int i = 0; near && i < n; i++)
-        if (leaf[i] == near) return whole[i];
-    return NULL;
-}
-
-static bool config_is_section(const char *key)
-{
-    size_t n = strlen(key);
-    for (int i = 0; i < st_set_count(); i++)
-        if (strncmp(st_set_rows[i].key, key, n) == 0 && st_set_rows[i].key[n] == '.') return true;
-    return false;
-}
-
-/* `where` is the place of the key. */
-static st_status config_unknown(const char *key, const st_node *v, const char *where, st_err *e)
-{
-    char found[96];
-    if (config_is_section(key)) {
-        ST_FAIL(e, ST_EARG, "%s: %s: found %s, expected a section with keys (strut train --keys)",
-                v->where, key, config_found(v, found, sizeof found));
-    }
-    const char *near = config_near(key);
-    ST_FAIL(e, ST_EARG, "%s: unknown key %s%s%s%s; all keys: strut train --keys", where, key,
-            near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
-}
-
 static st_status config_note(st_settings *s, int row, const char *where, st_err *e)
 {
     char *copy = strdup(where);
@@ -329,9 +269,12 @@ static st_status config_apply(st_settings *s, const st_node *node, const char *p
         if (n >= (int)sizeof key)
             ST_FAIL(e, ST_EARG, "%s: unknown key %.60s...; all keys: strut train --keys", v->where,
                     key);
-        for (int j = 0; j < SHORTS && v->kind == ST_NODE_SCALAR && !config_is_null(v); j++)
-            if (strcmp(key, config_short[j].section) == 0)
-                snprintf(key, sizeof key, "%s.%s", config_short[j].section, config_short[j].key);
+        if (strncmp(node->key[i], "__", 2) == 0) continue; /* for interpolations to refer to */
+        const st_short *as = config_shorts;
+        while (as->section && strcmp(key, as->section) != 0)
+            as++;
+        if (as->section && v->kind == ST_NODE_SCALAR && !config_is_null(v))
+            snprintf(key, sizeof key, "%s.%s", as->section, as->key);
         int row = st_set_find(key);
         if (row >= 0) {
             ST_TRY(config_value(s, &st_set_rows[row], v, e));
@@ -371,16 +314,6 @@ st_status st_settings_set(st_settings *s, const char *key, const char *value, st
     if (!st) st = config_note(s, row, where, e);
     free(v.text);
     return st;
-}
-
-static st_status config_split(st_settings *s, const char *text, st_err *e)
-{
-    const char *eq = strchr(text, '=');
-    char key[KEY_TEXT];
-    if (!eq || eq == text || (size_t)(eq - text) >= sizeof key)
-        ST_FAIL(e, ST_EARG, "%.80s: not an override; expected key=value, e.g. train.lr=1e-3", text);
-    snprintf(key, sizeof key, "%.*s", (int)(eq - text), text);
-    return config_override(s, key, eq + 1, e);
 }
 
 /* ---- the whole ------------------------------------------------------------------------------ */
@@ -444,25 +377,78 @@ st_status st_settings_open(st_settings *s, st_err *e)
     return st;
 }
 
+/* The tree that `how` composes, applied to settings that hold the defaults. */
+static st_status config_compose(st_settings *s, const st_config_how *how, st_node **root,
+                                json_t **info, st_err *e)
+{
+    st_configs *c;
+    *root = NULL;
+    ST_TRY(st_configs_open(&c, how->dir, how->dirs, true, e));
+    st_status st = st_compose(root, info, c,
+                              &(st_compose_how){.name = how->name,
+                                                .file = how->file,
+                                                .override = how->override,
+                                                .n = how->n,
+                                                .open = true,
+                                                .shorts = config_shorts},
+                              e);
+    st_configs_close(c);
+    return st ? st : config_apply(s, *root, "", e);
+}
+
+st_status st_settings_compose(st_settings *s, const st_config_how *how, json_t **info, st_err *e)
+{
+    st_node *root;
+    const char *primary = how->file ? how->file : how->name;
+    if (info) *info = NULL;
+    ST_TRY(st_settings_open(s, e));
+    st_status st = config_compose(s, how, &root, info, e);
+    if (!st) st = config_check(s, e);
+    if (!st) st = config_names(s, primary, e);
+    st_node_free(root);
+    if (!st) return ST_OK;
+    st_settings_close(s);
+    if (info) {
+        json_decref(*info);
+        *info = NULL;
+    }
+    return st;
+}
+
 st_status st_settings_load(st_settings *s, const char *path, const char *const *overrides, int n,
                            st_err *e)
 {
+    st_config_how how = {.file = path, .override = overrides, .n = n};
+    return st_settings_compose(s, &how, NULL, e);
+}
+
+char *st_config_text(const st_config_how *how, bool resolve, st_err *e)
+{
+    st_configs *c;
     st_node *root = NULL;
-    ST_TRY(st_settings_open(s, e));
-    st_status st = ST_OK;
-    if (path) st = st_yaml_load(&root, path, e);
-    if (!st && root && root->kind == ST_NODE_MAP)
-        st = config_apply(s, root, "", e);
-    else if (!st && root && !config_is_null(root))
-        st = st_fail(e, ST_EARG, __FILE__, __LINE__, "%s: expected keys and values (train: ...)",
-                     root->where);
-    for (int i = 0; !st && i < n; i++)
-        st = config_split(s, overrides[i], e);
-    if (!st) st = config_check(s, e);
-    if (!st) st = config_names(s, path, e);
+    char *text = NULL;
+    if (st_configs_open(&c, how->dir, how->dirs, true, e)) return NULL;
+    st_compose_how compose = {.name = how->name,
+                              .file = how->file,
+                              .override = how->override,
+                              .n = how->n,
+                              .open = true,
+                              .raw = !resolve,
+                              .shorts = config_shorts};
+    if (!st_compose(&root, NULL, c, &compose, e) && !(text = st_node_yaml(root)))
+        st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "config: out of memory");
     st_node_free(root);
-    if (st) st_settings_close(s);
-    return st;
+    st_configs_close(c);
+    return text;
+}
+
+char **st_config_options(const st_config_how *how, const char *group)
+{
+    st_configs *c;
+    if (st_configs_open(&c, how->dir, how->dirs, true, NULL)) return NULL;
+    char **name = st_configs_options(c, group);
+    st_configs_close(c);
+    return name;
 }
 
 void st_settings_close(st_settings *s)

@@ -153,10 +153,27 @@ typedef struct {
 
 /* All defaults; for programs that fill the struct themselves. Close with st_settings_close. */
 st_status st_settings_open(st_settings *s, st_err *e);
-/* Reads `path` (NULL: nothing but defaults), applies `n` overrides "train.lr=1e-3" in order, checks
- * every key, type and range. Errors name FILE:LINE:COLUMN, what was found and what is legal. */
+/* Reads `path` (NULL: nothing but defaults) and what its defaults list names, applies `n` overrides
+ * "train.lr=1e-3" in order, checks every key, type and range. Errors name FILE:LINE:COLUMN, what
+ * was found and what is legal. */
 st_status st_settings_load(st_settings *s, const char *path, const char *const *overrides, int n,
                            st_err *e);
+/* A config of many files: the primary one, a search path (then the configs built into the program),
+ * and the words of a command line (doc/FORMATS, CONFIGS). */
+typedef struct {
+    const char *file, *name; /* a file, or a name in the search path; neither: nothing */
+    const char *const *dir;  /* the search path, first wins */
+    int dirs;
+    const char *const *override; /* "train.lr=1e-3", "experiment=wt103/gpt2" ... */
+    int n;
+} st_config_how;
+/* Composes and checks. `info` (may be NULL): the search path and the files that took part. */
+st_status st_settings_compose(st_settings *s, const st_config_how *how, json_t **info, st_err *e);
+/* The composed config as YAML (malloc), with or without its interpolations; NULL with `e`. */
+char *st_config_text(const st_config_how *how, bool resolve, st_err *e);
+/* The options of a group ("experiment/ssl_bench_mlp"), sorted, NULL-terminated (free with
+ * st_configs_options_free); NULL when out of memory. */
+char **st_config_options(const st_config_how *how, const char *group);
 /* Sets one key from a program: any text is a value as it is (no YAML quoting), "null" is null; maps
  * are written as in an override. */
 st_status st_settings_set(st_settings *s, const char *key, const char *value, st_err *e);

@@ -50,4 +50,13 @@ json_t *st_set_value(const st_settings *s, const set_row *r);
  * is not free to change; NULL if there is none. */
 const char *st_set_changed(const st_settings *s, const json_t *before);
 
+/* ---- unknown.c ------------------------------------------------------------------------------ */
+
+bool config_is_section(const char *key);
+/* ST_EARG for a key that is not in the table, with the one that was meant; `where` is the key's
+ * place. */
+st_status config_unknown(const char *key, const st_node *v, const char *where, st_err *e);
+/* "found X": what stands there, for messages; in `text`. */
+const char *config_found(const st_node *v, char *text, size_t n);
+
 #endif

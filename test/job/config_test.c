@@ -145,7 +145,9 @@ static const struct {
     {"train: {mlp: {map: dense}}\n", "", {"train.mlp.map", "did you mean model.mlp.map?"}},
     {NULL, "train.lrr=1", {"command line", "unknown key train.lrr", "did you mean train.lr?"}},
     {NULL, "train.lr.x=1", {"command line", "train.lr: found a section"}},
-    {NULL, "+train.lr=1", {"+train.lr", "did you mean train.lr?"}},
+    {NULL, "train.lr=2|+train.lr=1", {"+train.lr", "has a value", "++"}},
+    {NULL, "optimizer.lr=1", {"unknown key optimizer.lr; did you mean train.lr?"}},
+    {NULL, "model._target_=a.B", {"model._target_", "no class is made"}},
     {NULL, "hydra.run.dir=x", {"unknown key hydra.run.dir"}},
     /* types */
     {"train:\n  lr: fast\n", "", {"run.yaml:2:7", "train.lr: found fast", "a number"}},
@@ -169,7 +171,8 @@ static const struct {
     {"model: {map: dense}\n", "", {"model.map: found dense", "{GLOB: SPEC}"}},
     {"model: {map: {h.*: [dense]}}\n", "", {"model.map.h.*: found a list"}},
     {"model: {map: {h.*: }}\n", "", {"model.map.h.*: found null"}},
-    {NULL, "model.map={h.*: kron:terms=1,m1=4}", {"model.map.m1=4: found null", "in quotes"}},
+    {NULL, "model.map={h.*: kron:terms=1,a}", {"without ':'"}},
+    {NULL, "model.map={h.*: null}", {"model.map.h.*: found null", "in quotes"}},
     {"train: {lr: null}\n", "", {"train.lr: found null"}},
     /* ranges */
     {"train:\n  steps: -1\n", "", {"run.yaml:2:10", "train.steps: found -1", "0 to"}},
