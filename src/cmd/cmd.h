@@ -88,6 +88,10 @@ const char **cmd_many(const cmd_args *a, const char *name, int *n);
          .value = "KIND",                                                                          \
          .help = "GELU of the MODEL; not given: as its config.json says, else tanh",               \
          .choice = "tanh|erf"},                                                                    \
+        {.name = "dict",                                                                           \
+         .kind = CMD_TEXT,                                                                         \
+         .value = "KEY",                                                                           \
+         .help = "key of a PyTorch file that its weights are under, such as state_dict"},          \
     {                                                                                              \
         .name = "tokenizer", .kind = CMD_TEXT, .value = "PATH",                                    \
         .help = "folder or file of the MODEL's tokenizer; not given: the one beside its weights"   \

@@ -16,6 +16,12 @@ static const cmd_option convert_options[] = {
      .help = "of the stored weights; not given: as they are in MODEL",
      .choice = "f32|f16|bf16|float32|float16|bfloat16"},
     CMD_READ_OPTIONS,
+    {.name = "image-size",
+     .kind = CMD_INT,
+     .value = "PIXELS",
+     .lo = 16,
+     .hi = 8192,
+     .help = "of a T2T-ViT: interpolate its positions for images of that size"},
     {.name = "shard-size",
      .kind = CMD_TEXT,
      .value = "SIZE",
@@ -55,9 +61,9 @@ static st_status convert_run(const cmd_args *a, json_t **result, st_err *e)
     st_convert_opts o = {.to = cmd_text(a, "to"),
                          .dtype = cmd_text(a, "dtype"),
                          .how = cmd_read_how(a),
+                         .image_size = cmd_int(a, "image-size"),
                          .replace = cmd_has(a, "force")};
     ST_TRY(convert_size(cmd_text(a, "shard-size"), &o.shard_bytes, e));
-    if (!o.to) ST_FAIL(e, ST_EARG, "which format? --to FORMAT (see: strut help convert)");
     return st_convert_model(a->word[0], a->word[1], &o, result, e);
 }
 

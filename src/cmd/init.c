@@ -34,6 +34,18 @@ static const cmd_option init_options[] = {
      .kind = CMD_TEXT,
      .value = "DIR",
      .help = "store this tokenizer with the model"},
+    {.name = "image-size",
+     .kind = CMD_INT,
+     .value = "PIXELS",
+     .lo = 16,
+     .hi = 8192,
+     .help = "of a T2T-ViT: a multiple of 16; not given: 224"},
+    {.name = "classes",
+     .kind = CMD_INT,
+     .value = "N",
+     .lo = 1,
+     .hi = 1 << 24,
+     .help = "of a T2T-ViT; not given: 1000"},
     {.name = "force", .letter = 'f', .kind = CMD_FLAG, .help = "replace OUT if it exists"},
     {0},
 };
@@ -55,6 +67,8 @@ static st_status init_run(const cmd_args *a, json_t **result, st_err *e)
                       .law = init_law(cmd_text(a, "structured-init")),
                       .dtype = cmd_dtype(a, "dtype"),
                       .tokenizer = cmd_text(a, "tokenizer"),
+                      .image_size = cmd_int(a, "image-size"),
+                      .classes = cmd_int(a, "classes"),
                       .replace = cmd_has(a, "force")};
     st_status s = st_init_model(a->word[0], a->word[1], &o, result, e);
     free(maps);

@@ -60,9 +60,8 @@ static const char *weights_guess(const st_weights_look *l)
         return "it is a web page, not what it links to: download the file itself";
     }
     if (memcmp(h + 257, "ustar", 5) == 0) {
-        return "it is a tar archive, which PyTorch's .pth.tar files are not in spite of their "
-               "name: "
-               "unpack it first";
+        return "it is a tar archive, while PyTorch's .pth.tar files are what torch.save writes, in "
+               "spite of their name: if the weights are in it, unpack it first";
     }
     if (memcmp(h, "\x1f\x8b", 2) == 0 || memcmp(h, "\x28\xb5\x2f\xfd", 4) == 0 ||
         memcmp(h,

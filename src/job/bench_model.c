@@ -83,7 +83,7 @@ static st_status model_add(model_bench *b, json_t *config, const char *name, st_
     if (b->n == CASES) s = st_fail(e, ST_EARG, __FILE__, __LINE__, "more than %d models", CASES);
     if (!s) s = st_model_open(&b->c[b->n].m, config, e);
     json_decref(config);
-    if (!s) s = st_need_language(b->c[b->n].m, name, "bench model", e);
+    if (!s) s = st_need_language(b->c[b->n].m, b->o->models[0], "bench model", e);
     if (s) return s;
     b->c[b->n].b = b;
     snprintf(b->c[b->n++].name, sizeof b->c[0].name, "%s", name);

@@ -21,6 +21,7 @@ void st_convert_note(st_conversion *c, const char *fmt, ...)
 
 static st_status convert_find(const char *name, const st_convert_format **out, st_err *e)
 {
+    if (!*name) ST_FAIL(e, ST_EARG, "which format? --to FORMAT (see: strut help convert)");
     const char *names[32] = {0};
     char list[256] = "";
     size_t n = 0;
@@ -33,6 +34,23 @@ static st_status convert_find(const char *name, const st_convert_format **out, s
     const char *near = st_nearest(name, names);
     ST_FAIL(e, ST_EARG, "--to %.40s: unknown format%s%s%s; the choice is: %s", name,
             near ? " (did you mean " : "", near ? near : "", near ? "?)" : "", list);
+}
+
+/* The format that a name of OUT asks for; "": none. */
+static const char *convert_by_name(const char *out)
+{
+    static const char *const ends[][2] = {{"/", "strut"},
+                                          {".pth.tar", "pt"},
+                                          {".pth", "pt"},
+                                          {".pt", "pt"},
+                                          {".safetensors", "safetensors"},
+                                          {".gguf", "gguf"}};
+    size_t n = strlen(out);
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
+        size_t m = strlen(ends[i][0]);
+        if (n > m && strcmp(out + n - m, ends[i][0]) == 0) return ends[i][1];
+    }
+    return "";
 }
 
 /* Fails before minutes of work where OUT could not be written. */
@@ -111,7 +129,9 @@ static void convert_structured(void *ctx, const char *name, const st_spec *spec)
 static st_status convert_expand(st_conversion *c, bool table)
 {
     static const char *const all[] = {"wte=dense", "*=dense"};
-    st_decompose_opts o = {.maps = all, .nmaps = table ? 1 : 2, .what = "expand"};
+    bool vision = st_model_is_vision(c->model); /* which has no wte */
+    st_decompose_opts o = {
+        .maps = all + vision, .nmaps = table || vision ? 1 : 2, .what = "expand"};
     struct convert_walk w = {.names = c->dense, .table = table};
     st_model *to = NULL;
     float *flat = NULL;
@@ -133,6 +153,36 @@ static st_status convert_expand(st_conversion *c, bool table)
     return ST_OK;
 }
 
+/* ---- images ----------------------------------------------------------------------------------
+ */
+
+/* What a classifier needs: a format that holds it, positions for the size that is wanted. */
+static st_status convert_images(st_conversion *c, const st_convert_format *f,
+                                const st_convert_opts *o)
+{
+    if (o->image_size) ST_TRY(st_need_vision(c->model, c->in, "--image-size", c->e));
+    if (!st_model_is_vision(c->model)) return ST_OK;
+    if (!f->images) {
+        ST_FAIL(c->e, ST_EUNSUPPORTED,
+                "%s holds language models; strut, dense, pt and safetensors hold a T2T-ViT",
+                f->name);
+    }
+    double off = st_positions_off(c->model, c->flat);
+    int64_t size = st_model_vision_shape(c->model).size;
+    if (off > 1e-3) {
+        st_convert_note(c,
+                        "the stored positions are %.3g from T2T-ViT's sinusoid at most: trained or "
+                        "interpolated ones, which are kept",
+                        off);
+    }
+    if (!o->image_size || o->image_size == size) return ST_OK;
+    st_convert_note(c, "positions interpolated from %lld to %lld pixels", (long long)size,
+                    (long long)o->image_size);
+    st_status s = st_positions_resize(&c->model, &c->flat, o->image_size, c->e);
+    if (s) st_err_prefix(c->e, "--image-size %lld", (long long)o->image_size);
+    return s;
+}
+
 /* ---- writing -------------------------------------------------------------------------------- */
 
 static st_status convert_write(st_conversion *c, const st_convert_format *f, bool replace)
@@ -152,6 +202,7 @@ static st_status convert_run(st_conversion *c, const st_convert_format *f, const
 {
     ST_TRY(convert_room(f, c->out, o->replace, c->e));
     ST_TRY(convert_read(c, o, form));
+    ST_TRY(convert_images(c, f, o));
     if (f->dense || f->table) ST_TRY(convert_expand(c, !f->dense));
     c->config = st_model_config(c->model);
     if (!c->config) ST_FAIL(c->e, ST_ENOMEM, "out of memory");
@@ -167,7 +218,7 @@ st_status st_convert_model(const char *in, const char *out, const st_convert_opt
     const char *form = "";
     double start = st_now();
     *result = NULL;
-    ST_TRY(convert_find(o->to ? o->to : "", &f, e));
+    ST_TRY(convert_find(o->to ? o->to : convert_by_name(out), &f, e));
     st_conversion c = {.in = in,
                        .out = out,
                        .shard_bytes = o->shard_bytes,

@@ -25,6 +25,7 @@ typedef struct {
     bool dense;  /* structured matrices are expanded */
     bool table;  /* of them the embedding, where the others stay */
     bool words;  /* the tokenizer has a place */
+    bool images; /* holds T2T-ViT */
     /* ST_EUNSUPPORTED, with the reason, where the format cannot hold the model; may be NULL */
     st_status (*fits)(st_conversion *c);
     /* Writes into the folder `path`, or the file. */

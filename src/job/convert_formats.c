@@ -1,6 +1,7 @@
 /* The formats that convert writes: what each can hold, and how it is written. */
 /* SPDX-License-Identifier: MIT */
 #include "job/convert.h"
+#include <math.h>
 #include <stdlib.h>
 
 /* ---- folders -------------------------------------------------------------------------------- */
@@ -24,6 +25,7 @@ static st_status formats_strut(st_conversion *c, const char *path)
 
 static st_status formats_hf(st_conversion *c, const char *path)
 {
+    if (st_model_is_vision(c->model)) return formats_folder(c, path, false);
     ST_TRY(formats_folder(c, path, false));
     return st_convert_card(c, path, false);
 }
@@ -61,14 +63,14 @@ static st_status formats_safetensors(st_conversion *c, const char *path)
     return s;
 }
 
-/* A PyTorch archive: the state dict alone, or under "model" with `extra` (taken over) beside it. */
-static st_status formats_torch(st_conversion *c, const char *path, const st_export_style *style,
-                               json_t *extra)
+/* A PyTorch archive: the state dict alone, or under `key` with `extra` (taken over) beside it. */
+static st_status formats_torch(st_conversion *c, const char *path, const char *key,
+                               const st_export_style *style, json_t *extra)
 {
     st_export x;
     st_status s = formats_open(c, &x, style);
     if (!s) {
-        st_torch_how how = {.key = extra ? "model" : NULL, .extra = extra, .same = x.same};
+        st_torch_how how = {.key = key, .extra = extra, .same = x.same};
         s = st_torch_write(path, x.item, x.n, &how, st_export_fill, &x, c->e);
         st_export_close(&x);
     }
@@ -76,9 +78,23 @@ static st_status formats_torch(st_conversion *c, const char *path, const st_expo
     return s;
 }
 
+/* Is a T2T-ViT's config.json more than its tensors show? */
+static bool formats_hidden(const st_conversion *c)
+{
+    st_vision_shape v = st_model_vision_shape(c->model);
+    const json_t *eps = json_object_get(c->config, "layer_norm_eps");
+    return json_object_get(c->config, "strut") || v.heads * 64 != v.width ||
+           !json_is_null(json_object_get(c->config, "qk_scale")) ||
+           fabs(json_number_value(eps) - 1e-5) > 1e-12;
+}
+
 static st_status formats_pt(st_conversion *c, const char *path)
 {
-    return formats_torch(c, path, &st_export_hf, json_pack("{s:O}", "config", c->config));
+    if (st_model_is_vision(c->model)) { /* as its authors publish it */
+        json_t *extra = formats_hidden(c) ? json_pack("{s:O}", "config", c->config) : NULL;
+        return formats_torch(c, path, "state_dict_ema", &st_export_hf, extra);
+    }
+    return formats_torch(c, path, "model", &st_export_hf, json_pack("{s:O}", "config", c->config));
 }
 
 static st_status formats_nanogpt(st_conversion *c, const char *path)
@@ -90,12 +106,12 @@ static st_status formats_nanogpt(st_conversion *c, const char *path)
         "block_size", (json_int_t)lm.context, "bias", 1, "vocab_size", (json_int_t)lm.vocab,
         "dropout", (double)lm.drop_resid, "iter_num", 0, "best_val_loss", 1e9, "config");
     if (!extra) ST_FAIL(c->e, ST_ENOMEM, "out of memory");
-    return formats_torch(c, path, &st_export_nanogpt, extra);
+    return formats_torch(c, path, "model", &st_export_nanogpt, extra);
 }
 
 static st_status formats_krony(st_conversion *c, const char *path)
 {
-    return formats_torch(c, path, &st_export_krony, NULL);
+    return formats_torch(c, path, NULL, &st_export_krony, NULL);
 }
 
 static st_status formats_llmc(st_conversion *c, const char *path)
@@ -136,12 +152,17 @@ static st_status formats_gguf(st_conversion *c, const char *path)
 }
 
 const st_convert_format st_convert_table[] = {
-    {.name = "strut", .folder = true, .words = true, .write = formats_strut},
+    {.name = "strut", .folder = true, .words = true, .images = true, .write = formats_strut},
     {.name = "hf", .folder = true, .dense = true, .words = true, .write = formats_hf},
-    {.name = "dense", .folder = true, .dense = true, .words = true, .write = formats_hf},
+    {.name = "dense",
+     .folder = true,
+     .dense = true,
+     .words = true,
+     .images = true,
+     .write = formats_hf},
     {.name = "hf-code", .folder = true, .words = true, .write = formats_code},
-    {.name = "pt", .write = formats_pt},
-    {.name = "safetensors", .write = formats_safetensors},
+    {.name = "pt", .images = true, .write = formats_pt},
+    {.name = "safetensors", .images = true, .write = formats_safetensors},
     {.name = "nanogpt", .dense = true, .fits = st_fits_nanogpt, .write = formats_nanogpt},
     {.name = "krony", .table = true, .fits = st_fits_krony, .write = formats_krony},
     {.name = "llmc", .dense = true, .fits = st_fits_llmc, .write = formats_llmc},

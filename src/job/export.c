@@ -48,6 +48,7 @@ struct export_walk {
     st_dtype dtype;
     const st_export_style *style;
     const st_param *wte;
+    bool bare; /* names as the model has them */
     int64_t wte_at;
     bool has_head;
 };
@@ -83,7 +84,11 @@ static void export_param(void *ctx, const st_param *p)
         k->wte_at = k->x->n;
     }
     if (strncmp(p->name, "lm_head.", 8) == 0) k->has_head = true;
-    k->style->name(p, k->x->names + k->x->n * ST_EXPORT_NAME);
+    char *name = k->x->names + k->x->n * ST_EXPORT_NAME;
+    if (k->bare)
+        snprintf(name, ST_EXPORT_NAME, "%.100s", p->name);
+    else
+        k->style->name(p, name);
     export_item(k, p);
 }
 
@@ -101,7 +106,8 @@ st_status st_export_open(st_export *x, const st_model *m, const float *flat, st_
         st_export_close(x);
         ST_FAIL(e, ST_ENOMEM, "out of memory");
     }
-    struct export_walk k = {.x = x, .flat = flat, .dtype = dtype, .style = style};
+    struct export_walk k = {
+        .x = x, .flat = flat, .dtype = dtype, .style = style, .bare = st_model_is_vision(m)};
     st_model_params(m, export_param, &k);
     if (style->head && !k.has_head && k.wte) {
         strcpy(x->names + x->n * ST_EXPORT_NAME, "lm_head.weight");

@@ -42,7 +42,8 @@ typedef struct {
     int64_t done, total; /* bytes, for them */
 } st_export;
 
-/* `flat` is a host F32 block in the model's layout and is used until closed. */
+/* A T2T-ViT's tensors keep their authors' names whatever the style says.
+ * `flat` is a host F32 block in the model's layout and is used until closed. */
 st_status st_export_open(st_export *x, const st_model *m, const float *flat, st_dtype dtype,
                          const st_export_style *style, st_err *e);
 void st_export_close(st_export *x);

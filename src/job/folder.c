@@ -216,7 +216,8 @@ st_status st_folder_open(st_folder *f, const char *path, const st_read_how *how,
 const char *st_folder_form(const st_folder *f)
 {
     const char *container = st_weights_form(f->shard[0]);
-    if (json_object_get(f->config, "strut") && !f->guessed) return "strut";
+    bool ours = st_model_is_vision(f->model) && !f->single; /* nobody else has such folders */
+    if ((ours || json_object_get(f->config, "strut")) && !f->guessed) return "strut";
     if (f->krony) return "krony";
     if (folder_is_tanh(f)) return container;
     if (json_object_get(f->extra, "model_args")) return "nanogpt";

@@ -65,6 +65,9 @@ st_status st_folder_files(st_folder *f);
 st_status st_folder_list(st_folder *f);
 /* f->config, where no config.json says it. */
 st_status st_folder_guess(st_folder *f);
+/* The same of a T2T-ViT, which the names show (folder_t2t.c). */
+bool st_folder_is_t2t(const st_folder *f);
+st_status st_folder_guess_t2t(st_folder *f);
 /* Every parameter has its tensor and every tensor its parameter; f->linear. */
 st_status st_folder_match(st_folder *f);
 /* The first row of that name, others of it follow; NULL: none. */

@@ -200,6 +200,7 @@ st_status st_folder_guess(st_folder *f)
     config_shape c;
     ST_TRY(config_stored(f));
     if (f->config) return ST_OK;
+    if (st_folder_is_t2t(f)) return st_folder_guess_t2t(f);
     f->guessed = true;
     ST_TRY(config_shapes(f, &c));
     f->no_bias = config_no_bias(f);

@@ -179,6 +179,24 @@ static st_status files_cached(st_folder *f)
     return files_folder(f, NULL);
 }
 
+/* A training run's file that has a T2T-ViT and its moving average: the latter, whose accuracy is
+ * what its authors report. */
+static st_status files_average(st_folder *f)
+{
+    static const char key[] = "state_dict_ema";
+    st_weights *average = NULL;
+    bool vision = st_weights_find(f->shard[0], "cls_token") ||
+                  st_weights_find(f->shard[0], "module.cls_token");
+    if (!vision || !json_is_object(json_object_get(st_weights_extra(f->shard[0]), key)))
+        return ST_OK;
+    ST_TRY(st_weights_open_dict(&average, f->path, key, f->e));
+    st_weights_close(f->shard[0]);
+    f->shard[0] = average;
+    st_folder_note(f, "has weights and their moving average (state_dict_ema), which is taken; "
+                      "--dict state_dict takes the other");
+    return ST_OK;
+}
+
 /* A file of weights with nothing beside it that says what they are. */
 static st_status files_single(st_folder *f, const char *name)
 {
@@ -193,9 +211,10 @@ static st_status files_single(st_folder *f, const char *name)
     f->file = strdup(f->path);
     f->shard_name[0] = strdup(name);
     if (!f->file || !f->shard_name[0]) ST_FAIL(f->e, ST_ENOMEM, "%s: out of memory", f->path);
-    ST_TRY(st_weights_open(&f->shard[0], f->path, f->e));
+    const char *dict = f->how ? f->how->dict : NULL;
+    ST_TRY(st_weights_open_dict(&f->shard[0], f->path, dict, f->e));
     f->shards = 1;
-    return ST_OK;
+    return dict ? ST_OK : files_average(f);
 }
 
 st_status st_folder_files(st_folder *f)

@@ -169,7 +169,9 @@ static st_status match_missing(const st_folder *f, const st_param *p)
     if (p->spec) st_spec_print(p->spec, spec);
     st_fail(f->e, ST_EFORMAT, __FILE__, __LINE__, "%s: no tensor %s%s%.100s, which %s%s%.100s%s",
             f->file, p->name, p->spec ? ", of the map " : "", spec,
-            f->guessed ? "a GPT-2 of this shape has" : "config.json asks for",
+            !f->guessed                    ? "config.json asks for"
+            : st_model_is_vision(f->model) ? "a T2T-ViT of this shape has"
+                                           : "a GPT-2 of this shape has",
             near ? "; the nearest there is " : "", near ? near : "",
             near         ? ""
             : f->guessed ? "; a structured model needs the config.json that names its maps"

@@ -3,7 +3,9 @@
  *   h.N.mlp.c_fc_0 (F, m1, n1), h.N.mlp.c_fc_1 (F, m2, n2)    c_fc.a, c_fc.b; c_proj likewise
  *   h.N.mlp.c_fc_bias, h.N.mlp.scalers_fc (F)                 c_fc.bias, c_fc.s
  * and, before March 2024, one pair of matrices a term, of the transposed product:
- *   h.N.mlp.c_fc_F_0 (n1, m1), h.N.mlp.c_fc_F_1 (n2, m2)      entry F of c_fc.a, c_fc.b */
+ *   h.N.mlp.c_fc_F_0 (n1, m1), h.N.mlp.c_fc_F_1 (n2, m2)      entry F of c_fc.a, c_fc.b
+ * and of a T2T-ViT that fly's converter has renamed
+ *   patch_embed.X, pos_embed.pe                               tokens_to_token.X, pos_embed */
 /* SPDX-License-Identifier: MIT */
 #include "job/folder.h"
 #include <stdlib.h>
@@ -74,12 +76,28 @@ static bool names_krony(const char *rest, const char **matrix, const char **fact
     return false;
 }
 
+/* fly's name of a T2T-ViT's tensor as its authors write it; NULL: it is none. */
+static const char *names_fly(const char *name, char **at)
+{
+    static const char theirs[] = "patch_embed.";
+    const char *rest = name + sizeof theirs - 1;
+    if (strcmp(name, "pos_embed.pe") == 0) return "pos_embed";
+    bool renamed = strncmp(name, theirs, sizeof theirs - 1) == 0 &&
+                   (strncmp(rest, "attention", 9) == 0 || strncmp(rest, "project.", 8) == 0);
+    if (!renamed) return NULL;
+    const char *ours = *at;
+    *at += sprintf(*at, "tokens_to_token.%s", rest) + 1;
+    return ours;
+}
+
 /* The row of one tensor; a name that has to be made is put at *at, which moves on. */
 static void names_row(st_folder *f, const st_stored *t, char **at)
 {
     const char *name = names_bare(t->name), *rest = names_in_block(name), *matrix, *factor;
     st_folder_row row = {.name = name, .stored = t, .piece = -1};
     if (names_is_mask(name)) return;
+    const char *original = names_fly(name, at);
+    if (original) row.name = original;
     if (rest && strncmp(rest, "mlp.", 4) == 0 &&
         names_krony(rest + 4, &matrix, &factor, &row.piece)) {
         row.name = *at;
@@ -108,7 +126,7 @@ static st_status names_bound(const st_folder *f)
         if (!__builtin_add_overflow(bytes, n, &bytes) && bytes / NAMES_SHARED <= held) continue;
         ST_FAIL(f->e, ST_EFORMAT,
                 "%s: its tensors have more than %d times the bytes of the file, so that many are "
-                "the same numbers; this is no GPT-2",
+                "the same numbers; this is no model that strut knows",
                 f->file, NAMES_SHARED);
     }
     return ST_OK;

@@ -80,6 +80,7 @@ static st_status save_config(const char *dir, const st_model *m, const st_folder
                              st_err *e)
 {
     json_t *config = st_model_config(m), *generation = json_object();
+    bool vision = st_model_is_vision(m);
     static const char *const keys[] = {"bos_token_id", "eos_token_id"};
     json_object_set_new(generation, "_from_model_config", json_true());
     for (int i = 0; i < 2; i++) {
@@ -96,6 +97,10 @@ static st_status save_config(const char *dir, const st_model *m, const st_folder
                                       "AutoModelForCausalLM", "modeling_strut.StrutForCausalLM"));
     }
     st_status s = save_json(dir, "config.json", config, e), t;
+    if (vision) {
+        json_decref(generation);
+        return s;
+    }
     t = save_json(dir, "generation_config.json", generation, s ? NULL : e);
     return s ? s : t;
 }

@@ -2,6 +2,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "job/job.h"
 #include <stdlib.h>
+#include <string.h>
 
 static st_status init_write(st_model *m, const st_bpe *tokenizer, const char *out,
                             const st_init_opts *o, st_err *e)
@@ -23,6 +24,19 @@ static st_status init_write(st_model *m, const st_bpe *tokenizer, const char *ou
     return s;
 }
 
+/* What the options say about images, into the config. */
+static st_status init_images(json_t *config, const char *source, const st_init_opts *o, st_err *e)
+{
+    const char *type = json_string_value(json_object_get(config, "model_type"));
+    if (!o->image_size && !o->classes) return ST_OK;
+    if (!type || strcmp(type, "t2t_vit") != 0) {
+        ST_FAIL(e, ST_EARG, "%s: is no T2T-ViT; --image-size and --classes are for those", source);
+    }
+    if (o->image_size) json_object_set_new(config, "img_size", json_integer(o->image_size));
+    if (o->classes) json_object_set_new(config, "num_classes", json_integer(o->classes));
+    return ST_OK;
+}
+
 /* The model `source` with the chosen maps; no weights. */
 static st_status init_open(st_model **out, const char *source, const st_init_opts *o, st_err *e)
 {
@@ -32,6 +46,7 @@ static st_status init_open(st_model **out, const char *source, const st_init_opt
     int n = 0;
     st_status s = st_preset_join(o->preset, o->maps, o->nmaps, &maps, &n, e);
     if (!s) s = st_fresh_config(&config, source, e);
+    if (!s) s = init_images(config, source, o, e);
     if (!s) s = st_model_open(&plain, config, e);
     json_decref(config);
     config = NULL;

@@ -15,6 +15,8 @@ typedef struct {
     int64_t heads;    /* attention heads; 0: as the file says, else width / 64 with a warning */
     const char *gelu; /* "tanh" or "erf" against any config.json; NULL: as it says, else tanh */
     const char *tokenizer; /* folder or file; NULL: the one beside the weights, if any */
+    const char *dict;      /* of a PyTorch file, "state_dict": the key its weights are under; NULL:
+                            * the first usual one; a T2T-ViT's moving average before others */
 } st_read_how;
 
 /* A model in memory on a device, ready for forward (and, after st_loaded_train, for training). */
@@ -71,6 +73,7 @@ typedef struct {
     const char *dtype;   /* "f32", "f16", "bf16" of what is written; NULL: as it is stored */
     st_read_how how;     /* what the source may leave open */
     int64_t shard_bytes; /* weights of folders in files of at most that much; 0: in one */
+    int64_t image_size;  /* pixels to a side; of a T2T-ViT, whose positions are interpolated; 0 */
     bool replace;        /* OUT may exist and is replaced */
 } st_convert_opts;
 /* Writes the model of path `in` as the file or folder `out`. What the format cannot hold is
@@ -78,6 +81,17 @@ typedef struct {
  * of matrices that were structured), tokenizer (stored?), notes (what was assumed), seconds. */
 st_status st_convert_model(const char *in, const char *out, const st_convert_opts *o,
                            json_t **result, st_err *e);
+
+/* ---- positions of an image's patches (positions.c) ------------------------------------------ */
+
+/* The largest difference of a T2T-ViT's stored positions from the sinusoid. */
+double st_positions_off(const st_model *m, const float *flat);
+/* from (old, old, width) -> to (new, new, width). */
+void st_positions_grid(const float *from, int64_t old, float *to, int64_t new, int64_t width);
+/* Replaces model and weights (host F32) by those for images of `size` pixels. On an error they
+ * stay.
+ */
+st_status st_positions_resize(st_model **m, float **flat, int64_t size, st_err *e);
 
 /* ---- fresh models (fresh.c) ----------------------------------------------------------------- */
 
@@ -316,10 +330,11 @@ typedef struct {
     const char *const *maps; /* "GLOB=SPEC", later ones win */
     int nmaps;
     uint64_t seed;
-    st_fresh_law law;      /* of the structured matrices' initial weights */
-    st_dtype dtype;        /* of the stored weights */
-    const char *tokenizer; /* folder or file of a tokenizer to be stored too; NULL: none */
-    bool replace;          /* OUT may exist and is replaced */
+    st_fresh_law law;            /* of the structured matrices' initial weights */
+    st_dtype dtype;              /* of the stored weights */
+    const char *tokenizer;       /* folder or file of a tokenizer to be stored too; NULL: none */
+    int64_t image_size, classes; /* of a T2T-ViT: pixels to a side, classes; 0: as it is */
+    bool replace;                /* OUT may exist and is replaced */
 } st_init_opts;
 /* Writes a model folder with fresh weights; `source` as st_fresh_config takes it. Result: out, seed
  * and what st_model_facts says. */

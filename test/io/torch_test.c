@@ -501,7 +501,7 @@ static void test_what_it_is(void **state)
         size_t n;
         const char *says;
     } rows[] = {
-        {tar, sizeof tar, "a tar archive, which PyTorch's .pth.tar files are not"},
+        {tar, sizeof tar, "a tar archive, while PyTorch's .pth.tar files are what torch.save"},
         {"\n <!DOCTYPE html><html>", 24, "a web page"},
         {"<HTML><body>Not found", 21, "a web page"},
         {"version https://git-lfs.github.com/spec/v1\noid", 46, "git lfs pull"},
