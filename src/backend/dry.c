@@ -76,10 +76,21 @@ static void dry_attend_bwd(st_stream *q, const st_attend_bwd_args *a)
 
 static void dry_favor(st_stream *q, const st_favor_args *a)
 {
-    int64_t per = a->batch * a->heads, len = per * a->head_dim, w = a->features * a->head_dim;
+    int64_t per = a->batch * a->heads, len = per * a->head_dim;
     int64_t bytes = dry_size(a->q, len * a->q_len) + dry_size(a->o, len * a->q_len);
     bytes += dry_size(a->k, len * a->kv_len) + dry_size(a->v, len * a->kv_len);
-    dry_add(q, 2 * per * w * (a->q_len + a->kv_len), bytes + dry_size(a->w, w));
+    /* features of a row, and its share of the sums or its output */
+    int64_t macs = per * (a->q_len + a->kv_len) * (st_favor_rows(a) + a->features) * a->head_dim;
+    if (a->window) {
+        st_attend_fwd_args near = st_favor_near(a);
+        macs += 2 * dry_attend_pairs(&near);
+    }
+    dry_add(q, macs, bytes + dry_size(a->w, st_favor_rows(a) * a->head_dim));
+}
+
+static void dry_directions(st_stream *q, const st_directions_args *a)
+{
+    dry_add(q, 0, dry_size(a->w, a->rows * a->cols));
 }
 
 static void dry_gelu_fwd(st_stream *q, const st_gelu_fwd_args *a)

@@ -65,18 +65,57 @@ typedef struct {
 } st_attend_fwd_args;
 typedef st_attend_fwd_args st_attend_bwd_args;
 
-/* Attention through positive random features (FAVOR+, Choromanski et al. 2021), linear in the
- * lengths:  phi_m(x) = exp(w_m.x' - |x'|^2 / 2) / sqrt(features), x' = sqrt(scale) x,
- *   o_i = phi(q_i).(sum_j phi(k_j) v_j^T) / (phi(q_i).sum_j phi(k_j) + eps).
+/* Positive features phi(x) of a row of x (head_dim); w (features, head_dim) float serves all heads.
+ *   EXP   exp(w_m.x' - |x'|^2 / 2) / sqrt(features), x' = sqrt(scale) x (Choromanski et al. 2021)
+ *   COSH  the same of w and of -w: w has features / 2 rows
+ *   RELU  max(0, w_m.x / head_dim^(1/4)) + 1e-3
+ *   ELU   x_m + 1 where x_m > 0, else e^x_m (Katharopoulos et al. 2020): features = head_dim, no w
+ */
+typedef enum { ST_FAVOR_EXP, ST_FAVOR_COSH, ST_FAVOR_RELU, ST_FAVOR_ELU } st_favor_map;
+
+/* Attention through positive features, linear in the lengths:
+ *   o_i = sum_j a_ij v_j / (sum_j a_ij + eps),  a_ij = phi(q_i).phi(k_j)
+ * over all keys; if causal, over keys j <= q_start + i. Where window > 0, keys inside the window of
+ * i (as in st_attend_fwd_args) have a_ij = exp(scale q_i.k_j) instead (Chen et al. 2021).
  * Exponents are shifted, and eps with them, so that neither large nor small ones overflow, vanish
- * or give a NaN. w (features, head_dim), the dtype of q, serves all heads; scale 0 means 1. The
- * rest as in st_attend_fwd_args; every query sees every key. */
+ * or give a NaN. shifted (not causal, no window): exponents of EXP and COSH lose a constant, which
+ * eps does not: of queries max_m w_m.x', of keys the largest w_m.x' of the head; lift is then added
+ * to each exp(). scale 0 means 1. work F32 (st_favor_work numbers, overwritten; absent if 0). The
+ * rest as in st_attend_fwd_args. */
 typedef struct {
-    int64_t batch, heads, head_dim, features, q_len, kv_len;
+    int64_t batch, heads, head_dim, features, q_len, kv_len, q_start, window;
     int64_t q_stride, k_stride, v_stride, o_stride, q_step, k_step, v_step, o_step;
-    st_tensor q, k, v, w, o;
-    float scale, eps;
+    st_tensor q, k, v, w, o, work;
+    float scale, eps, lift;
+    st_favor_map map;
+    int causal, shifted;
 } st_favor_args;
+
+/* Keys that are summed together, where not all are seen alike; 0: they are. */
+static inline int64_t st_favor_block(const st_favor_args *a)
+{
+    if (!a->window && !a->causal) return 0;
+    return a->window && a->window <= 64 ? 48 : 96;
+}
+static inline int64_t st_favor_work(const st_favor_args *a)
+{
+    int64_t block = st_favor_block(a), sides = a->causal ? 1 : 2;
+    if (block == 0) return 0;
+    int64_t blocks = (a->kv_len + block - 1) / block;
+    return a->batch * a->heads * sides * blocks * a->features * (a->head_dim + 2);
+}
+
+/* Random directions w (rows, cols) F32, the same on every device. Each `cols` rows are orthogonal,
+ * uniformly distributed (Haar); every row is as long as an independent normal vector of that size,
+ * or sqrt(cols) if `equal`. std > 0: independent N(0, std^2) numbers instead. From Philox streams
+ * of `seed` numbered by `stream`. */
+typedef struct {
+    int64_t rows, cols;
+    st_tensor w;
+    uint64_t seed, stream;
+    float std;
+    int equal;
+} st_directions_args;
 
 typedef enum { ST_GELU_TANH, ST_GELU_ERF } st_gelu_kind; /* HF "gelu_new", "gelu" */
 

@@ -69,6 +69,22 @@ static inline st_attend_fwd_args st_attend_resolve(const st_attend_fwd_args *giv
     return a;
 }
 
+/* The keys that query t may see: from st_attend_first to below st_attend_keys, which is no less. */
+static inline int64_t st_attend_keys(const st_attend_fwd_args *a, int64_t t)
+{
+    int64_t limit = a->kv_len, at = a->q_start + t;
+    if (a->causal) limit = at + 1;
+    if (a->window && !a->causal) limit = at + (a->window + 1) / 2;
+    return limit < a->kv_len ? limit : a->kv_len;
+}
+static inline int64_t st_attend_first(const st_attend_fwd_args *a, int64_t t)
+{
+    if (!a->window) return 0;
+    int64_t first = a->q_start + t - (a->causal ? a->window - 1 : a->window / 2);
+    int64_t end = st_attend_keys(a, t);
+    return first < 0 ? 0 : first < end ? first : end;
+}
+
 static inline st_favor_args st_favor_resolve(const st_favor_args *given)
 {
     st_favor_args a = *given;
@@ -85,20 +101,43 @@ static inline st_favor_args st_favor_resolve(const st_favor_args *given)
     return a;
 }
 
-/* The keys that query t may see: from st_attend_first to below st_attend_keys, which is no less. */
-static inline int64_t st_attend_keys(const st_attend_fwd_args *a, int64_t t)
+/* Rows of w. */
+static inline int64_t st_favor_rows(const st_favor_args *a)
 {
-    int64_t limit = a->kv_len, at = a->q_start + t;
-    if (a->causal) limit = at + 1;
-    if (a->window && !a->causal) limit = at + (a->window + 1) / 2;
-    return limit < a->kv_len ? limit : a->kv_len;
+    if (a->map == ST_FAVOR_ELU) return 0;
+    return a->map == ST_FAVOR_COSH ? a->features / 2 : a->features;
 }
-static inline int64_t st_attend_first(const st_attend_fwd_args *a, int64_t t)
+
+/* What phi.phi is divided by. */
+static inline int64_t st_favor_divisor(const st_favor_args *a)
 {
-    if (!a->window) return 0;
-    int64_t first = a->q_start + t - (a->causal ? a->window - 1 : a->window / 2);
-    int64_t end = st_attend_keys(a, t);
-    return first < 0 ? 0 : first < end ? first : end;
+    return a->map == ST_FAVOR_EXP || a->map == ST_FAVOR_COSH ? a->features : 1;
+}
+
+/* The exact part: attention within the window. Without a window its keys are the visible ones. */
+static inline st_attend_fwd_args st_favor_near(const st_favor_args *a)
+{
+    return (st_attend_fwd_args){.batch = a->batch,
+                                .heads = a->heads,
+                                .head_dim = a->head_dim,
+                                .q_len = a->q_len,
+                                .kv_len = a->kv_len,
+                                .q_start = a->q_start,
+                                .window = a->window,
+                                .q_stride = a->q_stride,
+                                .k_stride = a->k_stride,
+                                .v_stride = a->v_stride,
+                                .o_stride = a->o_stride,
+                                .q_step = a->q_step,
+                                .k_step = a->k_step,
+                                .v_step = a->v_step,
+                                .o_step = a->o_step,
+                                .q = a->q,
+                                .k = a->k,
+                                .v = a->v,
+                                .o = a->o,
+                                .scale = a->scale,
+                                .causal = a->causal};
 }
 
 /* Row count, columns and row distances of a copy. */

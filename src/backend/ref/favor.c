@@ -1,9 +1,10 @@
-/* Attention through positive random features, one (batch item, head) at a time. With the logits
- * a_im = w_m.x_i - |x_i|^2/2 of queries and b_jm of keys, and c_m = max_j b_jm, t_i = max_m (a_im +
- * c_m), factors cancel:
+/* Attention through positive features, one (batch item, head) at a time. a_im and b_jm are the logs
+ * of sqrt(divisor) times the features of query i and key j. Where all keys are seen alike, with c_m
+ * = max_j b_jm and t_i = max_m (a_im + c_m), factors cancel:
  *   s_m = sum_j e^(b_jm - c_m) (v_j, 1);  p_im = e^(a_im + c_m - t_i)
- *   o_i = sum_m p_im s_m[v] / (sum_m p_im s_m[1] + eps features e^(-t_i))
- * where the first sum of the denominator is at least 1. */
+ *   o_i = sum_m p_im s_m[v] / (sum_m p_im s_m[1] + eps divisor e^(-t_i))
+ * where the first sum of the denominator is at least 1. Else weights are made one by one:
+ *   log a_ij = log sum_m e^(a_im + b_jm) - log divisor, or scale q_i.k_j within the window. */
 /* SPDX-License-Identifier: MIT */
 #include "backend/ref/ref.h"
 #include <math.h>
@@ -11,40 +12,61 @@
 
 typedef struct {
     double *top, *total, *sum; /* (features), (features), (features, head_dim) */
-    double *logit;             /* (features), of one row */
+    double *query, *key;       /* logits: of a query; of all keys (kv_len, features) */
 } favor_sums;
 
-/* w.x - |x|^2/2 of the row of x that begins at x0; x scaled. */
-static void favor_logits(const st_favor_args *a, const st_tensor *x, int64_t x0, double *logit)
+/* Logits of the row of x that begins at x0, without lift. The largest of the parts that depend on
+ * w is returned. */
+static double favor_logits(const st_favor_args *a, const st_tensor *x, int64_t x0, double *logit)
 {
-    double root = sqrt((double)a->scale), half = 0;
-    for (int64_t c = 0; c < a->head_dim; c++) {
-        double v = (double)ref_load(x, x0 + c) * root;
-        half += v * v / 2;
-    }
+    double root = sqrt((double)a->scale), half = 0, most = -INFINITY;
+    int64_t rows = st_favor_rows(a);
+    if (a->map == ST_FAVOR_RELU) root = pow((double)a->head_dim, -0.25);
+    for (int64_t c = 0; c < a->head_dim; c++)
+        half += pow((double)ref_load(x, x0 + c) * root, 2) / 2;
     for (int64_t m = 0; m < a->features; m++) {
-        double dot = 0;
-        for (int64_t c = 0; c < a->head_dim; c++)
-            dot += (double)ref_load(&a->w, m * a->head_dim + c) * (double)ref_load(x, x0 + c);
-        logit[m] = dot * root - half;
+        double dot = 0, v = (double)ref_load(x, x0 + (rows ? 0 : m));
+        for (int64_t c = 0; c < a->head_dim && rows; c++) {
+            dot += (double)ref_load(&a->w, m % rows * a->head_dim + c) *
+                   (double)ref_load(x, x0 + c) * root;
+        }
+        if (m >= rows) dot = -dot;
+        most = fmax(most, dot);
+        if (a->map == ST_FAVOR_ELU)
+            logit[m] = v > 0 ? log1p(v) : v;
+        else
+            logit[m] = a->map == ST_FAVOR_RELU ? log(fmax(0, dot) + 1e-3) : dot - half;
+    }
+    return most;
+}
+
+static void favor_shift(const st_favor_args *a, double *logit, double by)
+{
+    for (int64_t m = 0; m < a->features && a->shifted; m++) {
+        logit[m] -= by;
+        if (a->lift > 0) logit[m] = log(exp(logit[m]) + (double)a->lift);
     }
 }
 
-static void favor_keys(const st_favor_args *a, favor_sums s, int64_t k0, int64_t v0)
+static void favor_keys(const st_favor_args *a, favor_sums s, int64_t k0)
 {
-    for (int64_t m = 0; m < a->features; m++)
+    double most = -INFINITY;
+    for (int64_t j = 0; j < a->kv_len; j++)
+        most = fmax(most, favor_logits(a, &a->k, k0 + j * a->k_stride, s.key + j * a->features));
+    for (int64_t j = 0; j < a->kv_len; j++)
+        favor_shift(a, s.key + j * a->features, most);
+}
+
+static void favor_sum(const st_favor_args *a, favor_sums s, int64_t v0)
+{
+    for (int64_t m = 0; m < a->features; m++) {
         s.top[m] = -INFINITY, s.total[m] = 0;
-    for (int64_t i = 0; i < a->features * a->head_dim; i++)
-        s.sum[i] = 0;
-    for (int64_t j = 0; j < a->kv_len; j++) {
-        favor_logits(a, &a->k, k0 + j * a->k_stride, s.logit);
-        for (int64_t m = 0; m < a->features; m++)
-            s.top[m] = fmax(s.top[m], s.logit[m]);
-    }
-    for (int64_t j = 0; j < a->kv_len; j++) {
-        favor_logits(a, &a->k, k0 + j * a->k_stride, s.logit);
-        for (int64_t m = 0; m < a->features; m++) {
-            double p = exp(s.logit[m] - s.top[m]);
+        for (int64_t j = 0; j < a->kv_len; j++)
+            s.top[m] = fmax(s.top[m], s.key[j * a->features + m]);
+        for (int64_t c = 0; c < a->head_dim; c++)
+            s.sum[m * a->head_dim + c] = 0;
+        for (int64_t j = 0; j < a->kv_len; j++) {
+            double p = exp(s.key[j * a->features + m] - s.top[m]);
             s.total[m] += p;
             for (int64_t c = 0; c < a->head_dim; c++) {
                 s.sum[m * a->head_dim + c] += p * (double)ref_load(&a->v, v0 + j * a->v_stride + c);
@@ -53,23 +75,68 @@ static void favor_keys(const st_favor_args *a, favor_sums s, int64_t k0, int64_t
     }
 }
 
-static void favor_query(const st_favor_args *a, favor_sums s, int64_t q0, int64_t o0)
+/* A query that sees all keys alike. */
+static void favor_query(const st_favor_args *a, favor_sums s, int64_t o0)
 {
     double top = -INFINITY, total = 0;
-    favor_logits(a, &a->q, q0, s.logit);
     for (int64_t m = 0; m < a->features; m++) {
-        s.logit[m] += s.top[m];
-        top = fmax(top, s.logit[m]);
+        s.query[m] += s.top[m];
+        top = fmax(top, s.query[m]);
     }
     for (int64_t m = 0; m < a->features; m++) {
-        s.logit[m] = exp(s.logit[m] - top);
-        total += s.logit[m] * s.total[m];
+        s.query[m] = exp(s.query[m] - top);
+        total += s.query[m] * s.total[m];
     }
-    if (a->eps > 0) total += (double)a->eps * (double)a->features * exp(-top);
+    if (a->eps > 0) total += (double)a->eps * (double)st_favor_divisor(a) * exp(-top);
     for (int64_t c = 0; c < a->head_dim; c++) {
         double o = 0;
         for (int64_t m = 0; m < a->features; m++)
-            o += s.logit[m] * s.sum[m * a->head_dim + c];
+            o += s.query[m] * s.sum[m * a->head_dim + c];
+        ref_store(&a->o, o0 + c, o / total);
+    }
+}
+
+/* log a_tj of the head comment. */
+static double favor_weight(const st_favor_args *a, favor_sums s, int64_t t, int64_t j, int64_t q0,
+                           int64_t k0)
+{
+    st_attend_fwd_args near = st_favor_near(a);
+    double top = -INFINITY, sum = 0, dot = 0;
+    if (a->window && j >= st_attend_first(&near, t) && j < st_attend_keys(&near, t)) {
+        for (int64_t c = 0; c < a->head_dim; c++) {
+            dot +=
+                (double)ref_load(&a->q, q0 + c) * (double)ref_load(&a->k, k0 + j * a->k_stride + c);
+        }
+        return (double)a->scale * dot;
+    }
+    const double *key = s.key + j * a->features;
+    for (int64_t m = 0; m < a->features; m++)
+        top = fmax(top, s.query[m] + key[m]);
+    for (int64_t m = 0; m < a->features; m++)
+        sum += exp(s.query[m] + key[m] - top);
+    return top + log(sum) - log((double)st_favor_divisor(a));
+}
+
+/* A query with keys of its own. */
+static void favor_query_near(const st_favor_args *a, favor_sums s, int64_t t, int64_t q0,
+                             int64_t k0, int64_t v0, int64_t o0)
+{
+    double top = -INFINITY, total = 0, *weight = s.sum;
+    int64_t keys = a->kv_len;
+    if (a->causal && a->q_start + t + 1 < keys) keys = a->q_start + t + 1;
+    for (int64_t j = 0; j < keys; j++) {
+        weight[j] = favor_weight(a, s, t, j, q0, k0);
+        top = fmax(top, weight[j]);
+    }
+    for (int64_t j = 0; j < keys; j++) {
+        weight[j] = exp(weight[j] - top);
+        total += weight[j];
+    }
+    if (a->eps > 0) total += (double)a->eps * exp(-top);
+    for (int64_t c = 0; c < a->head_dim; c++) {
+        double o = 0;
+        for (int64_t j = 0; j < keys; j++)
+            o += weight[j] * (double)ref_load(&a->v, v0 + j * a->v_stride + c);
         ref_store(&a->o, o0 + c, o / total);
     }
 }
@@ -77,20 +144,28 @@ static void favor_query(const st_favor_args *a, favor_sums s, int64_t q0, int64_
 void st_ref_favor(st_stream *q, const st_favor_args *given)
 {
     st_favor_args a = st_favor_resolve(given);
-    double *room = st_calloc(a.features * (a.head_dim + 3), sizeof *room);
+    int64_t size = a.features * (a.head_dim + 3) + a.kv_len * (a.features + 1);
+    double *room = st_calloc(size, sizeof *room);
     if (!room) {
         st_stream_latch(q, ST_ENOMEM, "favor", "no memory for the sums over keys");
         return;
     }
-    favor_sums s = {room, room + a.features, room + 3 * a.features, room + 2 * a.features};
-    for (int64_t i = 0; i < a.batch; i++) {
-        for (int64_t h = 0; h < a.heads; h++) {
-            int64_t head = h * a.head_dim;
-            favor_keys(&a, s, i * a.k_step + head, i * a.v_step + head);
-            for (int64_t t = 0; t < a.q_len; t++) {
-                favor_query(&a, s, i * a.q_step + t * a.q_stride + head,
-                            i * a.o_step + t * a.o_stride + head);
-            }
+    favor_sums s = {.top = room, .total = room + a.features, .query = room + 2 * a.features};
+    s.key = room + 3 * a.features;
+    s.sum = s.key + a.kv_len * a.features; /* or kv_len weights */
+    for (int64_t n = 0; n < a.batch * a.heads; n++) {
+        int64_t i = n / a.heads, head = n % a.heads * a.head_dim;
+        int64_t k0 = i * a.k_step + head, v0 = i * a.v_step + head;
+        favor_keys(&a, s, k0);
+        if (!st_favor_block(&a)) favor_sum(&a, s, v0);
+        for (int64_t t = 0; t < a.q_len; t++) {
+            int64_t q0 = i * a.q_step + t * a.q_stride + head;
+            int64_t o0 = i * a.o_step + t * a.o_stride + head;
+            favor_shift(&a, s.query, favor_logits(&a, &a.q, q0, s.query));
+            if (st_favor_block(&a))
+                favor_query_near(&a, s, t, q0, k0, v0, o0);
+            else
+                favor_query(&a, s, o0);
         }
     }
     free(room);

@@ -43,12 +43,46 @@ static int64_t vision_rows(parity_case *c, const st_favor_args *a, int64_t len, 
     return (a->batch - 1) * *step + (len - 1) * *stride + width;
 }
 
+bool cases_directions(parity_case *c)
+{
+    st_directions_args *a = (void *)c->args;
+    if (c->variant >= 12) return false;
+    a->rows = parity_dim(c, 1, 150);
+    a->cols = parity_dim(c, 2, 80);
+    a->seed = (uint64_t)c->variant;
+    a->stream = 7;
+    a->equal = (int)parity_pick(c, 3, 2);
+    a->std = parity_pick(c, 4, 3) ? 0 : 0.5f;
+    parity_out(c, &a->w, ST_F32, a->rows * a->cols, 0);
+    return true;
+}
+
+/* Other maps, masks and shifts. Without any the variant is as it was. */
+static void vision_favor_kind(parity_case *c, st_favor_args *a)
+{
+    a->map = (st_favor_map)parity_pick(c, 9, 4);
+    if (a->map == ST_FAVOR_ELU) a->features = a->head_dim;
+    if (a->map == ST_FAVOR_COSH) a->features += a->features % 2;
+    int how = (int)parity_pick(c, 10, 4);
+    a->causal = how % 2;
+    a->window = how / 2 ? parity_dim(c, 11, 200) : 0;
+    a->shifted = how == 0 && a->map <= ST_FAVOR_COSH;
+    a->lift = a->shifted && parity_pick(c, 12, 2) ? 1e-4f : 0;
+    if (how && a->kv_len > 200) a->kv_len = 200; /* ref is slow */
+    if (how && a->q_len > 200) a->q_len = 200;
+    if (a->causal) {
+        a->q_start = parity_pick(c, 13, 2) ? parity_pick(c, 14, 150) : 0;
+        a->kv_len = a->q_start + a->q_len;
+    }
+    if (how && a->features > 100) a->features = 50;
+}
+
 bool cases_favor(parity_case *c)
 {
     static const int len[] = {1, 2, 7, 33, 95, 97, 130, 193, 400};
     static const int dim[] = {1, 8, 20, 64, 130}, features[] = {1, 12, 32, 49, 193, 266};
     st_favor_args *a = (void *)c->args;
-    if (c->variant >= 36) return false;
+    if (c->variant >= 108) return false;
     a->batch = 1 + parity_pick(c, 1, 2);
     a->heads = 1 + parity_pick(c, 2, 2);
     a->head_dim = dim[parity_pick(c, 3, 5)];
@@ -58,8 +92,11 @@ bool cases_favor(parity_case *c)
     if (a->features > 100) a->head_dim = dim[parity_pick(c, 3, 3)]; /* ref is slow */
     a->eps = parity_pick(c, 7, 2) ? 1e-8f : 0;
     a->scale = parity_pick(c, 8, 2) ? 1 / sqrtf((float)a->head_dim) : 0;
+    if (c->variant >= 36) vision_favor_kind(c, a);
     /* exponents of hundreds, which no float32 holds, in every third case */
     double size = c->variant % 3 ? 1 : 12;
+    if (c->variant >= 36) size = parity_pick(c, 15, 2) ? 1 : 12;
+    if (c->variant >= 36 && size > 1) a->eps = 0; /* it would be all that is left */
     int64_t n[3];
     n[0] = vision_rows(c, a, a->q_len, &a->q_stride, &a->q_step);
     n[1] = vision_rows(c, a, a->kv_len, &a->k_stride, &a->k_step);
@@ -67,7 +104,9 @@ bool cases_favor(parity_case *c)
     parity_in(c, &a->q, c->dtype, n[0], size);
     parity_in(c, &a->k, c->dtype, n[1], size);
     parity_in(c, &a->v, c->dtype, n[2], 1);
-    parity_in(c, &a->w, c->dtype, a->features * a->head_dim, 1);
+    int64_t rows = a->map == ST_FAVOR_COSH ? a->features / 2 : a->features;
+    if (a->map != ST_FAVOR_ELU) parity_in(c, &a->w, c->dtype, rows * a->head_dim, 1);
+    if (st_favor_work(a)) parity_work(c, &a->work, st_favor_work(a));
     /* logits are sums of products of up to size^2 head_dim, of which e^x keeps the absolute error
      */
     double tol = 20 * PARITY_EPS * (4 + size * size * (double)a->head_dim);

@@ -81,6 +81,11 @@ void parity_update(parity_case *c, st_tensor *slot, st_dtype t, int64_t n, doubl
     o->tol = tol;
 }
 
+void parity_work(parity_case *c, st_tensor *slot, int64_t n)
+{
+    parity_declare(c, slot, ST_F32, n)->role = PARITY_WORK;
+}
+
 void parity_inplace(parity_case *c, st_tensor *slot, const st_tensor *of, double tol)
 {
     for (int i = 0; i < c->operands; i++) {
@@ -140,6 +145,12 @@ static void parity_draw(const parity_case *c, int i, int64_t at, int64_t len, ch
     if (o->shape.dtype != ST_I32) st_convert(to, o->shape.dtype, value, ST_F32, len);
 }
 
+/* Begins as NaN. */
+static bool parity_blank(const parity_operand *o)
+{
+    return o->role == PARITY_OUT || o->role == PARITY_WORK;
+}
+
 /* Operands as every run finds them. */
 static void parity_prepare(const parity_case *c)
 {
@@ -150,10 +161,10 @@ static void parity_prepare(const parity_case *c)
         int64_t n = o->shape.dim[0];
         memset(data - 64, CANARY, 64);
         if (c->seed % 2) memset(data + bytes, CANARY, 64);
-        for (size_t b = 0; o->role == PARITY_OUT && b < bytes; b += 2) {
+        for (size_t b = 0; parity_blank(o) && b < bytes; b += 2) {
             memcpy(data + b, "\xad\x7f", 2); /* NaN in both dtypes */
         }
-        for (int64_t at = 0; o->role != PARITY_OUT && at < n; at += 1024) {
+        for (int64_t at = 0; !parity_blank(o) && at < n; at += 1024) {
             parity_draw(c, i, at, n - at < 1024 ? n - at : 1024, data + (size_t)at * size);
         }
     }
@@ -230,7 +241,7 @@ static bool parity_compare(const parity_case *c, char *why, size_t room)
 {
     for (int i = 0; i < c->operands; i++) {
         const parity_operand *o = &c->operand[i];
-        if (o->role == PARITY_IN || o->shares >= 0) continue;
+        if (o->role == PARITY_IN || o->role == PARITY_WORK || o->shares >= 0) continue;
         const char *ref = parity_place(c, REF, i), *one = parity_place(c, ONE, i);
         if (memcmp(one, parity_place(c, TWO, i), st_bytes(o->shape)) != 0) {
             snprintf(why, room, "operand %d: two calls disagree", i);
@@ -260,7 +271,8 @@ static bool parity_dry_ok(const parity_case *c, const parity_op *op, st_stream *
         st_tensor t = o->shape;
         t.data = parity_slots(); /* inaccessible */
         memcpy(args + o->at, &t, sizeof t);
-        if (o->shares < 0) bytes += (int64_t)st_bytes(t) * (o->role == PARITY_UPDATE ? 2 : 1);
+        if (o->shares < 0 && o->role != PARITY_WORK)
+            bytes += (int64_t)st_bytes(t) * (o->role == PARITY_UPDATE ? 2 : 1);
     }
     op->call(dry, args);
     st_cost cost = st_stream_cost(dry);

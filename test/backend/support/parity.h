@@ -12,7 +12,7 @@
 
 enum { PARITY_OPERANDS = 14 };
 
-typedef enum { PARITY_IN, PARITY_OUT, PARITY_UPDATE } parity_role;
+typedef enum { PARITY_IN, PARITY_OUT, PARITY_UPDATE, PARITY_WORK } parity_role;
 
 typedef struct {
     size_t at;       /* where its st_tensor is in the argument struct */
@@ -47,6 +47,8 @@ void parity_ids(parity_case *c, st_tensor *slot, int64_t n, int64_t lo, int64_t 
 void parity_out(parity_case *c, st_tensor *slot, st_dtype t, int64_t n, double tol);
 /* Read and written. */
 void parity_update(parity_case *c, st_tensor *slot, st_dtype t, int64_t n, double std, double tol);
+/* Scratch, F32: filled with NaN and not compared. */
+void parity_work(parity_case *c, st_tensor *slot, int64_t n);
 /* Output `slot` in the memory of the declared input `of`. */
 void parity_inplace(parity_case *c, st_tensor *slot, const st_tensor *of, double tol);
 

@@ -23,6 +23,7 @@
 
 #include "backend/cpu/kernels/attention.h"
 #include "backend/cpu/kernels/favor.h"
+#include "backend/cpu/kernels/favor_near.h"
 #include "backend/cpu/kernels/shuffle.h"
 
 void KERNEL_FILL(st_ops *t, st_cpu *cpu)
