@@ -10,6 +10,10 @@ enum { ATTENTION_TYPES = 16 };
 const st_attention_type *const st_attention_types[] = {
     &st_attention_full,
     &st_attention_local,
+    &st_attention_performer,
+    &st_attention_sblocal,
+    &st_attention_linear,
+    &st_attention_linformer,
     NULL,
 };
 

@@ -54,14 +54,21 @@ static void presets_follow_the_length(void **state)
     (void)state;
     st_err e;
     st_attention m;
-    assert_ok(st_attention_parse(&m, "local", &e), &e);
-    st_attention_shape s = {.head_dim = 64, .q_len = 3136, .kv_len = 3136};
-    assert_ok(st_attention_check(&m, &s, &e), &e);
-    assert_int_equal(m.knob[0], 98);
-    assert_ok(st_attention_parse(&m, "local", &e), &e);
-    s.q_len = s.kv_len = 784;
-    assert_ok(st_attention_check(&m, &s, &e), &e);
-    assert_int_equal(m.knob[0], 24);
+    st_attention_shape s = {.head_dim = 64};
+    static const struct {
+        const char *name;
+        int64_t first[2], second[2];
+    } want[] = {{"local", {98}, {24}}, {"performer", {49}, {12}}, {"sblocal", {49, 24}, {12, 6}}};
+    for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
+        for (int stage = 0; stage < 2; stage++) {
+            const int64_t *knob = stage ? want[i].second : want[i].first;
+            s.q_len = s.kv_len = stage ? 784 : 3136;
+            assert_ok(st_attention_parse(&m, want[i].name, &e), &e);
+            assert_ok(st_attention_check(&m, &s, &e), &e);
+            assert_int_equal(m.knob[0], knob[0]);
+            if (knob[1]) assert_int_equal(m.knob[1], knob[1]);
+        }
+    }
 }
 
 /* ctx: the window, 0 for all. */

@@ -1,0 +1,84 @@
+/* Linformer: keys and values are mixed along the sequence by random matrices E, F (N, k) with
+ * entries N(0, 1/k), and attended to exactly: o = softmax(s q (E^T K)^T) (F^T V). The published
+ * network learns E and F; drawn ones, as here, keep no more than the expectation. O(N k). */
+/* SPDX-License-Identifier: MIT */
+#include "model/attention.h"
+#include <math.h>
+
+enum { ROWS, SEED, SHARE };
+
+static st_status linformer_check(st_attention *m, const st_attention_shape *s, st_err *e)
+{
+    (void)s;
+    ST_TRY(attention_range(m, ROWS, 1, 1 << 16, "mixed keys", e));
+    ST_TRY(attention_range(m, SEED, 0, INT64_MAX, "any number from 0 on", e));
+    return attention_range(m, SHARE, 0, 1, "values mixed by a matrix of their own, or the keys'",
+                           e);
+}
+
+/* The mixing matrix in the dtype of `like`: part `part` of the projection, or drawn. */
+static st_tensor linformer_matrix(st_stream *q, const st_attention *m, const st_attend_fwd_args *a,
+                                  int part, st_arena *tmp)
+{
+    int64_t rows = a->kv_len, k = m->knob[ROWS];
+    st_tensor e = st_take2(tmp, ST_F32, rows, k);
+    if (m->projection.data) {
+        e = st_slice(m->projection, part * rows * k, rows * k);
+    } else {
+        st_directions_args draw = {.rows = rows,
+                                   .cols = k,
+                                   .w = e,
+                                   .seed = (uint64_t)m->knob[SEED],
+                                   .stream = 2 * a->seed + (uint64_t)part,
+                                   .std = 1.0f / sqrtf((float)k)};
+        st_stream_ops(q)->directions(q, &draw);
+    }
+    if (a->q.dtype == ST_F32) return e;
+    st_tensor cast = st_take2(tmp, a->q.dtype, rows, k);
+    st_stream_ops(q)->copy(q, &(st_copy_args){.x = e, .y = cast});
+    return cast;
+}
+
+/* (batch, k, heads*head_dim) of x's rows, which are `stride` apart, items `step`. */
+static st_tensor linformer_mix(st_stream *q, const st_attention *m, const st_attend_fwd_args *a,
+                               st_tensor e, st_tensor x, int64_t stride, int64_t step,
+                               st_arena *tmp)
+{
+    int64_t width = a->heads * a->head_dim, k = m->knob[ROWS];
+    stride = stride ? stride : width;
+    st_gemm_args g = {.m = k, .n = width, .k = a->kv_len, .ta = 1, .batch = a->batch};
+    g.ldb = stride;
+    g.step_a = -1;
+    g.step_b = step ? step : a->kv_len * stride;
+    g.a = e;
+    g.b = x;
+    g.c = st_take2(tmp, x.dtype, a->batch * k, width);
+    st_stream_ops(q)->gemm(q, &g);
+    return g.c;
+}
+
+static void linformer_forward(st_stream *q, const st_attention *m, const st_attend_fwd_args *a,
+                              st_arena *tmp)
+{
+    st_attend_fwd_args mixed = *a;
+    st_tensor e = linformer_matrix(q, m, a, 0, tmp);
+    mixed.k = linformer_mix(q, m, a, e, a->k, a->k_stride, a->k_step, tmp);
+    if (!m->knob[SHARE]) e = linformer_matrix(q, m, a, 1, tmp);
+    mixed.v = linformer_mix(q, m, a, e, a->v, a->v_stride, a->v_step, tmp);
+    mixed.kv_len = m->knob[ROWS];
+    mixed.k_stride = mixed.v_stride = mixed.k_step = mixed.v_step = 0;
+    st_stream_ops(q)->attend_fwd(q, &mixed);
+}
+
+const st_attention_type st_attention_linformer = {
+    .name = "linformer",
+    .summary = "exact softmax over random mixtures of the keys",
+    .equation = "o_i = sum_c softmax_c(s q_i.(E^T K)_c) (F^T V)_c, E, F (N, k)",
+    .source = "Wang et al. 2020",
+    .acausal = "every mixed key contains later ones",
+    .knob = {{"k", "mixed keys", 256, ST_KNOB_SHOWN},
+             {"seed", "of the mixing matrices", 0, ST_KNOB_HIDDEN},
+             {"share", "1: values are mixed as keys are", 0, ST_KNOB_HIDDEN}},
+    .check = linformer_check,
+    .forward = linformer_forward,
+};
