@@ -242,6 +242,7 @@ bool st_model_is_vision(const st_model *m);
 typedef struct {
     int64_t size, channels, classes; /* pixels to a side; colours; classes */
     int64_t width, layers, heads, inner;
+    int64_t token_dim; /* width of the token modules' queries, keys and values: one head */
     int64_t tokens[3]; /* in the first and second token module, and in the blocks */
     bool performer;    /* random features in the token modules, else softmax */
 } st_vision_shape;
@@ -251,12 +252,16 @@ typedef struct {
     int64_t batch;
     st_tensor pixels; /* (batch, channels, size, size), normalised, F32 or the weights' dtype */
     st_tensor logits; /* (batch, classes) F32, set */
+    /* How the first and the second token module attend, where they do by softmax; zeros: exactly.
+     * Blocks always do. */
+    st_attention attention[2];
 } st_vision_args;
 
 /* Inference. Scratch from `tmp` (rewound). */
 void st_model_vision_forward(st_model *m, st_stream *q, const st_vision_args *a, st_arena *tmp);
 /* Scratch bytes and cost of one call, by dry run of the same code, as st_model_plan; absent pixels
- * and logits are taken as present. The bytes never fall as the batch grows. */
+ * and logits are taken as present. The bytes never fall as the batch grows. Refuses ways to attend
+ * that do not fit; a call that it allowed can be made. */
 st_status st_model_vision_plan(st_model *m, const st_stream *q, st_dtype t, const st_vision_args *a,
                                size_t *bytes, st_cost *cost, st_err *e);
 

@@ -161,6 +161,7 @@ static st_vision_shape t2t_vision(const st_model *m)
                              .layers = c->layers,
                              .heads = c->heads,
                              .inner = c->inner,
+                             .token_dim = c->token_dim,
                              .tokens = {t2t_len((const t2t *)m->net, 0),
                                         t2t_len((const t2t *)m->net, 1),
                                         t2t_len((const t2t *)m->net, 2) + 1},
@@ -201,7 +202,8 @@ static st_tensor t2t_unfold(const t2t *g, st_stream *q, int i, int64_t n, st_ten
 }
 
 /* o (rows, token_dim) from packed rows of n images with `len` tokens each. */
-static void t2t_attend(const t2t *g, st_stream *q, int i, int64_t n, st_tensor packed, st_tensor o)
+static void t2t_attend(const t2t *g, st_stream *q, int i, int64_t n, const st_attention *way,
+                       st_tensor packed, st_tensor o, st_arena *tmp)
 {
     const t2t_module *m = &g->module[i];
     int64_t d = g->c.token_dim, row = 3 * d, len = t2t_len(g, i);
@@ -227,27 +229,29 @@ static void t2t_attend(const t2t *g, st_stream *q, int i, int64_t n, st_tensor p
                                                     .eps = 1e-8f});
         return;
     }
-    st_stream_ops(q)->attend_fwd(q, &(st_attend_fwd_args){.batch = n,
-                                                          .heads = 1,
-                                                          .head_dim = d,
-                                                          .q_len = len,
-                                                          .kv_len = len,
-                                                          .q_stride = row,
-                                                          .k_stride = row,
-                                                          .v_stride = row,
-                                                          .q_step = len * row,
-                                                          .k_step = len * row,
-                                                          .v_step = len * row,
-                                                          .q = packed,
-                                                          .k = second,
-                                                          .v = v,
-                                                          .o = o,
-                                                          .scale = 1.0f / sqrtf((float)m->in)});
+    st_attend_fwd_args at = {.batch = n,
+                             .heads = 1,
+                             .head_dim = d,
+                             .q_len = len,
+                             .kv_len = len,
+                             .q_stride = row,
+                             .k_stride = row,
+                             .v_stride = row,
+                             .q_step = len * row,
+                             .k_step = len * row,
+                             .v_step = len * row,
+                             .q = packed,
+                             .k = second,
+                             .v = v,
+                             .o = o,
+                             .scale = 1.0f / sqrtf((float)m->in),
+                             .seed = (uint64_t)i};
+    st_attention_forward(q, way, &at, tmp);
 }
 
 /* y (rows, token_dim) = module i of x (rows, in), which is normalised. */
-static void t2t_module_forward(const t2t *g, st_stream *q, int i, int64_t n, st_tensor x,
-                               st_tensor y, st_arena *tmp)
+static void t2t_module_forward(const t2t *g, st_stream *q, int i, int64_t n,
+                               const st_attention *way, st_tensor x, st_tensor y, st_arena *tmp)
 {
     const st_ops *op = st_stream_ops(q);
     const t2t_module *m = &g->module[i];
@@ -256,7 +260,7 @@ static void t2t_module_forward(const t2t *g, st_stream *q, int i, int64_t n, st_
     st_tensor a = st_take2(tmp, x.dtype, rows, d);
 
     st_matrix_forward(q, &m->qkv, x, packed, none, tmp);
-    t2t_attend(g, q, i, n, packed, a);
+    t2t_attend(g, q, i, n, way, packed, a, tmp);
     st_matrix_forward(q, &m->proj, a, y, none, tmp);
     op->copy(q, &(st_copy_args){.rows = rows,
                                 .cols = d,
@@ -278,8 +282,8 @@ static void t2t_module_forward(const t2t *g, st_stream *q, int i, int64_t n, st_
 }
 
 /* The patches of n images: y (n * patches, width). */
-static void t2t_patches(const t2t *g, st_stream *q, int64_t n, st_tensor pixels, st_tensor y,
-                        st_arena *tmp)
+static void t2t_patches(const t2t *g, st_stream *q, int64_t n, const st_attention way[2],
+                        st_tensor pixels, st_tensor y, st_arena *tmp)
 {
     size_t mark = st_arena_mark(tmp);
     st_tensor z[2];
@@ -290,7 +294,7 @@ static void t2t_patches(const t2t *g, st_stream *q, int64_t n, st_tensor pixels,
         st_stream_tag(q, "tokens_to_token");
         st_tensor x = t2t_unfold(g, q, i, n, i ? z[i - 1] : pixels, y.dtype, tmp);
         if (i < 2)
-            t2t_module_forward(g, q, i, n, x, z[i], tmp);
+            t2t_module_forward(g, q, i, n, &way[i], x, z[i], tmp);
         else
             st_matrix_forward(q, &g->project, x, y, (st_tensor){0}, tmp);
         st_arena_rewind(tmp, stage);
@@ -319,7 +323,7 @@ static void t2t_tokens(const t2t *g, st_stream *q, const st_vision_args *a, st_t
     for (int64_t i = 0; i < a->batch; i += chunk) {
         int64_t n = a->batch - i < chunk ? a->batch - i : chunk;
         st_tensor part = st_rows(y, 0, n * patches);
-        t2t_patches(g, q, n, st_slice(a->pixels, i * image, n * image), part, tmp);
+        t2t_patches(g, q, n, a->attention, st_slice(a->pixels, i * image, n * image), part, tmp);
         for (int64_t k = i; k < i + n; k++) {
             op->copy(q, &(st_copy_args){.x = st_slice(g->pos, 0, item),
                                         .y = st_slice(x, k * item, item)});

@@ -19,6 +19,31 @@ void st_model_vision_forward(st_model *m, st_stream *q, const st_vision_args *a,
     m->type->classify(m, q, a, tmp);
 }
 
+static st_status vision_check(const st_vision_args *a, const st_vision_shape *v, st_err *e)
+{
+    int64_t pixels = v->channels * v->size * v->size;
+    if (a->batch < 1 || a->batch > INT32_MAX / pixels) {
+        ST_FAIL(e, ST_EARG, "batch is %lld, expected 1 to %lld images of %lld x %lld pixels",
+                (long long)a->batch, (long long)(INT32_MAX / pixels), (long long)v->size,
+                (long long)v->size);
+    }
+    for (int i = 0; i < 2; i++) {
+        st_attention way = a->attention[i];
+        st_attention_shape shape = {
+            .head_dim = v->token_dim, .q_len = v->tokens[i], .kv_len = v->tokens[i]};
+        if (way.type && v->performer) {
+            ST_FAIL(e, ST_EARG,
+                    "attention %s: the model's token modules attend by random features of their "
+                    "own; ways to attend are for those with softmax (T2T-ViT t-7 ... t-24)",
+                    way.type->name);
+        }
+        st_status s = st_attention_check(&way, &shape, e);
+        if (s) st_err_prefix(e, "token module %d", i + 1);
+        ST_TRY(s);
+    }
+    return ST_OK;
+}
+
 static void vision_plan(st_model *m, st_stream *dry, const void *args, st_arena *mem, st_arena *tmp)
 {
     const st_vision_args *given = args;
@@ -37,12 +62,7 @@ st_status st_model_vision_plan(st_model *m, const st_stream *q, st_dtype t, cons
         ST_FAIL(e, ST_EARG, "the model is a language model: it reads no images");
     }
     st_vision_shape v = m->type->vision(m);
-    int64_t pixels = v.channels * v.size * v.size;
-    if (a->batch < 1 || a->batch > INT32_MAX / pixels) {
-        ST_FAIL(e, ST_EARG, "batch is %lld, expected 1 to %lld images of %lld x %lld pixels",
-                (long long)a->batch, (long long)(INT32_MAX / pixels), (long long)v.size,
-                (long long)v.size);
-    }
+    ST_TRY(vision_check(a, &v, e));
     ST_TRY(st_plan_run(m, q, t, false, vision_plan, a, &need, cost, e));
     if (bytes) *bytes = need;
     if (need != SIZE_MAX) return ST_OK;

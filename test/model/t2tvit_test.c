@@ -154,43 +154,45 @@ static void test_last_block(void **state)
     json_decref(config);
 }
 
-/* Every matrix by a structured one that stands for the same: ss1 without folding is dense up to the
- * order of its weights, so block-diagonal with one block is taken. */
+/* Every matrix structured: both backends agree, and an expansion back to dense computes the same.
+ */
 static void test_structured(void **state)
 {
     (void)state;
-    stored s = stored_open("test/fixtures/t2t/expect.safetensors");
     st_err e = {0};
     for (int i = 0; i < 2; i++) {
-        t2t_rig dense, r;
+        t2t_rig r, plain;
         json_t *config = config_of(tiny[i].config);
-        t2t_open(&dense, config, "cpu", ST_F32);
         json_object_set_new(config, "strut",
                             config_of("{'format': 1, 'maps': {'*': 'lowrank:rank=3'}}"));
-        st_model *m = NULL;
-        assert_ok(st_model_open(&m, config, &e), &e);
-        json_t *again = st_model_config(m);
-        assert_int_equal(json_object_size(json_object_get(json_object_get(again, "strut"), "maps")),
-                         2 * 4 + 1 + 2 * 4 + 1);
-        t2t_open(&r, again, "cpu", ST_F32);
-        float *y = t2t_logits(&r, 2, NULL), *other;
-        r.v = st_model_vision_shape(r.m);
-        for (int64_t k = 0; k < 2 * r.v.classes; k++)
-            assert_true(isfinite(y[k]));
-        t2t_rig plain;
-        t2t_open(&plain, again, "ref", ST_F32);
-        other = t2t_logits(&plain, 2, NULL);
+        t2t_open(&r, config, "cpu", ST_F32);
+        t2t_open(&plain, config, "ref", ST_F32);
+        json_t *again = st_model_config(r.m), *strut = json_object_get(again, "strut");
+        assert_int_equal(json_object_size(json_object_get(strut, "maps")), 2 * 4 + 1 + 2 * 4 + 1);
+        json_decref(again);
+        float *y = t2t_logits(&r, 2, NULL), *other = t2t_logits(&plain, 2, NULL);
         assert_close("logits", y, other, 2 * r.v.classes, 1e-5);
         test_free(other);
+
+        static const char *const maps[] = {"*=dense"};
+        st_decompose_opts o = {.maps = maps, .nmaps = 1};
+        st_model *dense = NULL;
+        float *flat = NULL;
+        json_t *rows = NULL;
+        assert_ok(st_decompose_weights(r.m, r.flat.data, &o, &dense, &flat, &rows, &e), &e);
+        st_model_bind(dense, st_view1(flat, ST_F32, st_model_elements(dense)), (st_tensor){0});
+        st_model_close(plain.m);
+        plain.m = dense;
+        other = t2t_logits(&plain, 2, NULL);
+        assert_close("logits", y, other, 2 * r.v.classes, 1e-4);
+        test_free(other);
         test_free(y);
+        free(flat);
+        json_decref(rows);
+        json_decref(config);
         t2t_close(&plain);
         t2t_close(&r);
-        t2t_close(&dense);
-        st_model_close(m);
-        json_decref(again);
-        json_decref(config);
     }
-    stored_close(&s);
 }
 
 static void refused(const char *text, st_status code, const char *says)
@@ -262,6 +264,45 @@ static void test_kinds(void **state)
     json_decref(gpt2);
 }
 
+/* Ways to attend in the token modules: a window that sees all is exact, a small one is not, on one
+ * module as on the other; a model with random features of its own takes none. */
+static void test_attention(void **state)
+{
+    (void)state;
+    t2t_rig r;
+    st_err e = {0};
+    json_t *config = config_of(tiny[4].config);
+    t2t_open(&r, config, "cpu", ST_F32);
+    int64_t n = 2 * r.v.classes;
+    float *exact = t2t_logits(&r, 2, NULL);
+    st_vision_args a = {0};
+    assert_ok(st_attention_parse(&a.attention[0], "local:window=1000", &e), &e);
+    a.attention[1] = a.attention[0];
+    float *all = t2t_logits(&r, 2, &a);
+    assert_close("logits", all, exact, n, 1e-5);
+    for (int i = 0; i < 2; i++) {
+        st_vision_args near = {0};
+        assert_ok(st_attention_parse(&near.attention[i], "local:window=5", &e), &e);
+        float *y = t2t_logits(&r, 2, &near);
+        double most = 0;
+        for (int64_t k = 0; k < n; k++)
+            most = fmax(most, fabs((double)y[k] - (double)exact[k]));
+        assert_true(most > 1e-3 && most < 10);
+        test_free(y);
+    }
+    test_free(all);
+    test_free(exact);
+    t2t_close(&r);
+    json_decref(config);
+    config = config_of(tiny[1].config);
+    t2t_open(&r, config, "cpu", ST_F32);
+    a.batch = 1;
+    assert_st(st_model_vision_plan(r.m, r.q, ST_F32, &a, NULL, NULL, &e), ST_EARG, &e);
+    assert_says(&e, "random features of their own");
+    t2t_close(&r);
+    json_decref(config);
+}
+
 static void seek_param(void *ctx, const st_param *p)
 {
     st_param *want = ctx;
@@ -305,7 +346,7 @@ int main(void)
         cmocka_unit_test(test_small),      cmocka_unit_test(test_published),
         cmocka_unit_test(test_last_block), cmocka_unit_test(test_structured),
         cmocka_unit_test(test_config),     cmocka_unit_test(test_kinds),
-        cmocka_unit_test(test_fresh),
+        cmocka_unit_test(test_attention),  cmocka_unit_test(test_fresh),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
