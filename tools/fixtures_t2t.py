@@ -6,7 +6,7 @@ commit 0f63dc9; PyTorch 1.13.1, timm 0.6.13):
 
 Weights are not stored: number i of the tensor NAME is a hash of both (fill below; fill() in
 test/model/t2t.h computes the same), so that models of full size can be compared by their logits.
-  expect.safetensors   MODEL.logits (batch, classes) for every published size at 224 pixels, three
+  expect.safetensors   MODEL.logits (batch, classes) for every published size at 224 pixels, two
                        at 384, and small models ("tiny-...", TINY below)
   *.pth, *.pth.tar     small models as torch.save writes them, in every form that is in use
   grid.safetensors     positions of 2 x 2 and 3 x 3 tokens and their interpolations
@@ -37,7 +37,7 @@ FULL = {"t2t-vit-7": "t2t_vit_7", "t2t-vit-10": "t2t_vit_10", "t2t-vit-12": "t2t
         "t2t-vit-14": "t2t_vit_14", "t2t-vit-19": "t2t_vit_19", "t2t-vit-24": "t2t_vit_24",
         "t2t-vit-t-14": "t2t_vit_t_14", "t2t-vit-t-19": "t2t_vit_t_19",
         "t2t-vit-t-24": "t2t_vit_t_24"}
-LARGE = ["t2t-vit-7", "t2t-vit-t-7", "t2t-vit-t-14"]  # at 384 pixels, too
+LARGE = ["t2t-vit-7", "t2t-vit-t-7"]  # at 384 pixels, too
 
 
 # ---- numbers --------------------------------------------------------------------------------------

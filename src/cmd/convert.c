@@ -82,12 +82,13 @@ static void convert_show(const json_t *r)
 const cmd_command cmd_convert = {
     .name = "convert",
     .summary = "write a model in another format",
-    .usage = "MODEL OUT --to FORMAT [options]",
+    .usage = "MODEL OUT [--to FORMAT] [options]",
     .detail =
         "MODEL is anything strut reads: a model folder or checkpoint, a Hugging Face GPT-2 "
         "(safetensors or pytorch_model.bin, sharded or not), a nanoGPT or Krony-PT .pt, a "
-        "safetensors file, an llm.c .bin. Numbers are kept: converting there and back gives the "
-        "same file. FORMAT is one of\n"
+        "safetensors file, an llm.c .bin, a T2T-ViT .pth.tar. Numbers are kept: converting there "
+        "and back gives the same file. Without --to the name of OUT decides: strut if it ends in "
+        "/, pt if in .pt, .pth or .pth.tar, safetensors, gguf. FORMAT is one of\n"
         "strut: a model folder of strut, structured matrices as they are;\n"
         "hf (also: dense): a Hugging Face GPT-2, every matrix dense;\n"
         "hf-code: as strut, with modeling_strut.py for AutoModelForCausalLM and "
@@ -101,6 +102,7 @@ const cmd_command cmd_convert = {
     .example = "strut convert krony-trained/ gpt2-small/ --to hf\n"
                "strut convert ckpt.pt gpt2/ --to hf --heads 12\n"
                "strut convert small/ small-hf/ --to hf-code\n"
+               "strut convert 81.7_T2T_ViTt_14.pth.tar t2t-vit-t-14/\n"
                "strut convert gpt2/ gpt2.gguf --to gguf --dtype f16",
     .option = convert_options,
     .least = 2,

@@ -92,10 +92,12 @@ static void init_show(const json_t *r)
 const cmd_command cmd_init = {
     .name = "init",
     .summary = "make a model with fresh weights",
-    .usage = "gpt2|gpt2-medium|gpt2-large|gpt2-xl|FILE.json OUT [options]",
+    .usage = "gpt2|gpt2-medium|gpt2-large|gpt2-xl|t2t-vit-14|...|FILE.json OUT [options]",
     .detail =
-        "Writes the folder OUT with config.json and model.safetensors. FILE.json is the "
-        "config.json of any GPT-2, with or without our key \"strut\". Matrices are named wte, "
+        "Writes the folder OUT with config.json and model.safetensors. Names are GPT-2's sizes and "
+        "T2T-ViT's: t2t-vit-7, -10, -12, -14, -19, -24 with performer token modules, t2t-vit-t-7, "
+        "-t-14, -t-19, -t-24 with transformer ones. FILE.json is the "
+        "config.json of any of them, with or without our key \"strut\". Matrices are named wte, "
         "h.N.attn.c_attn, h.N.attn.c_proj, h.N.mlp.c_fc, h.N.mlp.c_proj and lm_head; the "
         "embedding wte, and a lm_head tied to it (which is then untied), are replaced by their "
         "exact names only, not by '*'. "
@@ -103,6 +105,7 @@ const cmd_command cmd_init = {
     .example = "strut init gpt2 out/gpt2\n"
                "strut init gpt2 out/krony --preset krony-81m\n"
                "strut init gpt2 out/small --map 'h.*.mlp.*=ss1:factor=4' --seed 1\n"
+               "strut init t2t-vit-t-14 out/t2t --image-size 384 --classes 10\n"
                "strut init my/config.json out/mine --tokenizer tok/ --dtype bf16",
     .option = init_options,
     .least = 2,

@@ -39,7 +39,7 @@ static const struct {
     {"t2t-vit-7", 4310222, true},      {"t2t-vit-10", 5889230, false},
     {"t2t-vit-12", 6941902, false},    {"t2t-vit-14", 21545550, false},
     {"t2t-vit-19", 39177422, false},   {"t2t-vit-24", 64105934, false},
-    {"t2t-vit-t-7", 4305742, true},    {"t2t-vit-t-14", 21541070, true},
+    {"t2t-vit-t-7", 4305742, true},    {"t2t-vit-t-14", 21541070, false},
     {"t2t-vit-t-19", 39172942, false}, {"t2t-vit-t-24", 64101454, false},
 };
 enum { FULL = sizeof full / sizeof *full };
