@@ -195,6 +195,37 @@ static void test_structured(void **state)
     }
 }
 
+static void enlarge(void *ctx, const st_param *p)
+{
+    t2t_rig *r = ctx;
+    int64_t n = st_numel(p->w);
+    if (!p->matrix || !(t2t_ends(p->matrix, "qkv") || t2t_ends(p->matrix, "kqv"))) return;
+    float *x = test_malloc((size_t)n * sizeof *x);
+    t2t_fill(p, x);
+    for (int64_t i = 0; i < n; i++)
+        x[i] *= 300.0f;
+    st_convert(p->w.data, r->flat.dtype, x, ST_F32, n);
+    test_free(x);
+}
+
+/* Queries and keys whose scores and exponents no float32 exponential holds: logits are numbers. */
+static void test_large(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 4; i++) {
+        t2t_rig r;
+        json_t *config = config_of(tiny[i % 2].config);
+        t2t_open(&r, config, "cpu", i < 2 ? ST_F32 : ST_BF16);
+        st_model_params(r.m, enlarge, &r);
+        float *y = t2t_logits(&r, 2, NULL);
+        for (int64_t k = 0; k < 2 * r.v.classes; k++)
+            assert_true(isfinite(y[k]));
+        test_free(y);
+        t2t_close(&r);
+        json_decref(config);
+    }
+}
+
 static void refused(const char *text, st_status code, const char *says)
 {
     st_model *m = NULL;
@@ -346,7 +377,8 @@ int main(void)
         cmocka_unit_test(test_small),      cmocka_unit_test(test_published),
         cmocka_unit_test(test_last_block), cmocka_unit_test(test_structured),
         cmocka_unit_test(test_config),     cmocka_unit_test(test_kinds),
-        cmocka_unit_test(test_attention),  cmocka_unit_test(test_fresh),
+        cmocka_unit_test(test_large),      cmocka_unit_test(test_attention),
+        cmocka_unit_test(test_fresh),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
