@@ -104,8 +104,8 @@ st_status entry_read(entry *d, const st_node *n, entry_pool *p, st_err *e)
 {
     *d = (entry){.kind = ENTRY_CONFIG, .where = n->where};
     if (n->kind == ST_NODE_SCALAR && !node_is_null(n)) {
-        if (!strcmp(n->text, "_self_")) d->kind = ENTRY_SELF;
         entry_words(d, n->text, p);
+        if (!strcmp(d->name, "_self_")) d->kind = ENTRY_SELF;
         if (d->override || (d->kind == ENTRY_SELF && d->package)) return entry_refuse(n, e);
     } else if (n->kind == ST_NODE_MAP && n->n == 1) {
         d->kind = ENTRY_GROUP;
