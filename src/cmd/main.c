@@ -57,6 +57,16 @@ static int main_help(int argc, char **argv)
 }
 
 /* Runs a parsed command and prints its result; returns the exit code. */
+static void main_show(const cmd_args *a, const json_t *result)
+{
+    if (a->json) {
+        json_dumpf(result, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(15));
+        putchar('\n');
+    } else if (a->command->show) {
+        a->command->show(result);
+    }
+}
+
 static int main_run(const cmd_args *a)
 {
     const cmd_command *c = a->command;
@@ -66,17 +76,15 @@ static int main_run(const cmd_args *a)
     st_status s = c->run(a, &result, &e);
     cmd_progress_clear();
     int code = 0;
+    if (s && s != ST_EINTR && result) main_show(a, result); /* what was done in spite of it */
     if (s == ST_EINTR) {
         cmd_error(c->name, e.msg[0] ? e.msg : "interrupted");
         code = 128 + (cmd_signal() ? cmd_signal() : SIGINT);
     } else if (s) {
         cmd_error(c->name, e.msg[0] ? e.msg : "failed");
         code = 1;
-    } else if (a->json) {
-        json_dumpf(result, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(15));
-        putchar('\n');
-    } else if (c->show) {
-        c->show(result);
+    } else {
+        main_show(a, result);
     }
     json_decref(result);
     int lost = main_flush(c->name);

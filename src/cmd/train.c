@@ -17,6 +17,10 @@ static const cmd_option train_options[] = {
     {.name = "info",
      .kind = CMD_FLAG,
      .help = "print the search path and the files that make up the config, and stop"},
+    {.name = "multirun",
+     .letter = 'm',
+     .kind = CMD_FLAG,
+     .help = "a run for each combination of values: KEY=A,B KEY=choice(A,B) KEY=range(0,3)"},
     {.name = "config-name",
      .pair = "cn",
      .kind = CMD_TEXT,
@@ -132,8 +136,8 @@ static st_status train_one(const cmd_args *a, const st_config_how *how, json_t *
     st_settings set;
     ST_TRY(st_settings_compose(&set, how, NULL, e));
     if (a->threads) set.threads = a->threads;
-    st_status s =
-        st_train_run(&(st_train_opts){.set = &set, .dry = cmd_has(a, "dry-run")}, result, e);
+    st_status s = st_train_run(
+        &(st_train_opts){.set = &set, .how = how, .dry = cmd_has(a, "dry-run")}, result, e);
     st_settings_close(&set);
     return s;
 }
@@ -147,7 +151,16 @@ static st_status train_run(const cmd_args *a, json_t **result, st_err *e)
     }
     ST_TRY(train_config_read(a, &c, e));
     bool print = cmd_has(a, "cfg") || cmd_has(a, "info");
-    st_status s = print ? train_print(a, &c.how, result, e) : train_one(a, &c.how, result, e);
+    st_status s;
+    if (cmd_has(a, "multirun") && print)
+        s = st_fail(e, ST_EARG, __FILE__, __LINE__,
+                    "--multirun with --cfg or --info: which of the runs? Give one value a key");
+    else if (cmd_has(a, "multirun"))
+        s = st_sweep_run(
+            &(st_sweep_opts){.how = c.how, .threads = a->threads, .dry = cmd_has(a, "dry-run")},
+            result, e);
+    else
+        s = print ? train_print(a, &c.how, result, e) : train_one(a, &c.how, result, e);
     train_config_free(&c);
     return s;
 }
@@ -262,8 +275,47 @@ static void train_show_info(const json_t *r)
     cmd_grid_print(&g, stdout);
 }
 
+static void train_cell(cmd_grid *g, const json_t *row, const char *key, const char *format)
+{
+    const json_t *v = json_object_get(row, key);
+    char text[40] = "";
+    if (json_is_number(v))
+        snprintf(text, sizeof text, format[0] == 'l' ? "%.4f" : "%.2f", json_number_value(v));
+    cmd_grid_add(g, "%s", text);
+}
+
+static void train_show_sweep(const json_t *r)
+{
+    cmd_grid g = {.head = "<overrides|val loss|perplexity|parameters|tokens/s|<state|<folder"};
+    size_t i, k;
+    const json_t *row, *word;
+    json_array_foreach(json_object_get(r, "jobs"), i, row)
+    {
+        char words[256] = "";
+        json_array_foreach(json_object_get(row, "overrides"), k, word)
+        {
+            size_t n = strlen(words);
+            snprintf(words + n, sizeof words - n, "%s%s", n ? " " : "", json_string_value(word));
+        }
+        cmd_grid_add(&g, "%s", words);
+        train_cell(&g, row, "val_loss", "loss");
+        train_cell(&g, row, "val_perplexity", "ppl");
+        bool known = json_object_get(row, "parameters") != NULL;
+        cmd_grid_add(&g, "%s", known ? cmd_count(cmd_get_int(row, "parameters")).s : "");
+        bool timed = json_object_get(row, "tokens_per_second") != NULL;
+        cmd_grid_add(&g, "%s", timed ? cmd_number(cmd_get_num(row, "tokens_per_second")).s : "");
+        cmd_grid_add(&g, "%s", cmd_get_str(row, "state"));
+        cmd_grid_add(&g, "%s", cmd_get_str(row, "out"));
+    }
+    cmd_grid_print(&g, stdout);
+}
+
 static void train_show(const json_t *r)
 {
+    if (json_object_get(r, "jobs")) {
+        train_show_sweep(r);
+        return;
+    }
     const json_t *best = json_object_get(r, "best");
     if (json_object_get(r, "search_path")) {
         train_show_info(r);
@@ -304,7 +356,7 @@ const cmd_command cmd_train = {
     .name = "train",
     .summary = "train a model, or go on training it",
     .usage = "[CONFIG.yaml] [KEY=VALUE ...]\nexperiment=NAME [GROUP=OPTION ...] [KEY=VALUE ...]\n"
-             "--keys",
+             "-m ... KEY=A,B [KEY=C,D ...]\n--keys",
     .detail = "Trains as the configuration says, from fresh weights or from a model folder "
               "(init=FOLDER), "
               "and writes OUT/ckpt/last, OUT/ckpt/best, OUT/metrics.jsonl, OUT/metrics.csv and "
@@ -312,6 +364,8 @@ const cmd_command cmd_train = {
               "bits of an uninterrupted run; Ctrl-C saves first.",
     .example = "strut train configs/small.yaml data=data/ out=runs/dense\n"
                "strut train experiment=wt103/gpt2-ssl model.mlp.map=ss1:factor=8 name=ssl8\n"
+               "strut train -m experiment=wt103/gpt2-ssl "
+               "'model.mlp.map=ss1:factor=2,ss1:factor=4,ss1:factor=8'\n"
                "strut train configs/heal.yaml init=small/ data=data/ train.steps=2000\n"
                "strut train configs/heal.yaml init=small/ data=data/ distill=dense/\n"
                "strut train configs/krony/81m.yaml init=krony/ data=data/owt --dry-run\n"

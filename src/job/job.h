@@ -188,6 +188,9 @@ char *st_config_text(const st_config_how *how, bool resolve, st_err *e);
 /* The options of a group ("experiment/ssl_bench_mlp"), sorted, NULL-terminated (free with
  * st_configs_options_free); NULL when out of memory. */
 char **st_config_options(const st_config_how *how, const char *group);
+/* The config.json of the model that the settings describe, if init is "scratch"; `tokenizer` (may
+ * be NULL) gives the vocabulary. *out is a new reference. */
+st_status st_settings_model(const st_settings *s, const st_bpe *tokenizer, json_t **out, st_err *e);
 /* Sets one key from a program: any text is a value as it is (no YAML quoting), "null" is null; maps
  * are written as in an override. */
 st_status st_settings_set(st_settings *s, const char *key, const char *value, st_err *e);
@@ -211,12 +214,14 @@ typedef struct {
      * trained ones (after an error: unspecified). NULL: as set->init and set->model say. */
     const st_model *model;
     float *flat;
-    const st_bpe *tokenizer; /* stored with checkpoints, may be NULL; used with `model` only */
-    bool dry;                /* only plan: nothing is trained or written */
+    const st_bpe *tokenizer;  /* stored with checkpoints, may be NULL; used with `model` only */
+    bool dry;                 /* only plan: nothing is trained or written */
+    const st_config_how *how; /* what `set` was composed of, for OUT/.hydra; may be NULL */
 } st_train_opts;
 
 /* Trains, or goes on with, the run in set->out (NULL: nothing is written to disk):
- *   OUT/config.yaml metrics.jsonl metrics.csv
+ *   OUT/config.yaml metrics.jsonl metrics.csv, and of a composed config
+ *   OUT/.hydra/config.yaml overrides.yaml
  *   OUT/ckpt/{last,best,step-N}/ each a model folder with state.safetensors and state.json
  * A resumed run gives the bits of an uninterrupted one. ST_EINTR after Ctrl-C: `last` is saved.
  * *result (new reference; also set, as far as known, on ST_EINTR) has: out, step, steps,
@@ -228,6 +233,21 @@ typedef struct {
  * frozen, tokens_per_step, steps, memory, and groups [{name, shape, lr, decay, schedule, frozen}],
  * one row a parameter (lr: the highest; schedule false: at every step). */
 st_status st_train_run(const st_train_opts *o, json_t **result, st_err *e);
+
+/* A run for each combination of the values in how.override (sweep.c), one after another: in
+ * multirun/NAME/, or in `out` where that is given, a folder called by the swept words. All are
+ * checked before the first is trained. Jobs that ended before with the same settings are kept as
+ * they are; one that fails does not end the others. */
+typedef struct {
+    st_config_how how;
+    int64_t threads; /* 0: as the settings say */
+    bool dry;
+} st_sweep_opts;
+/* *result (also set, as far as known, with an error): dir (null: each job has an `out` of its own),
+ * failed, jobs [{overrides [], out, state, error?, and of the run's result step, parameters,
+ * tokens_per_second, loss, val_loss, val_perplexity, best, seconds}]; state: done, kept (from
+ * before), planned (dry), failed. The error is that of the first job that failed, or ST_EINTR. */
+st_status st_sweep_run(const st_sweep_opts *o, json_t **result, st_err *e);
 
 /* ---- tokenizer and prepare (tokenizer.c, prepare.c) ----------------------------------------- */
 

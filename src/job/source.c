@@ -40,8 +40,8 @@ static st_status source_maps(const st_settings *set, json_t *maps, st_err *e)
 }
 
 /* config.json of a new model: the preset with the model.* keys that are set. */
-static st_status source_config(const st_settings *set, const st_bpe *tokenizer, json_t **out,
-                               st_err *e)
+st_status st_settings_model(const st_settings *set, const st_bpe *tokenizer, json_t **out,
+                            st_err *e)
 {
     ST_TRY(st_fresh_config(out, set->model.preset, e));
     if (tokenizer) {
@@ -131,7 +131,7 @@ static st_status source_scratch(st_trainer *t, st_model **m, st_err *e)
     json_t *config = NULL;
     ST_TRY(source_tokenizer(t->set->data.dir, &t->own_tokenizer, e));
     t->tokenizer = t->own_tokenizer;
-    st_status s = source_config(t->set, t->tokenizer, &config, e);
+    st_status s = st_settings_model(t->set, t->tokenizer, &config, e);
     if (!s) s = st_model_open(m, config, e);
     json_decref(config);
     return s;

@@ -94,7 +94,8 @@ typedef struct {
 
 typedef struct st_trainer {
     const st_settings *set;
-    const char *out; /* NULL: no files */
+    const st_config_how *how; /* NULL: not composed */
+    const char *out;          /* NULL: no files */
     st_model *model;
     bool own;                /* flat is ours to free */
     float *flat;             /* host F32 weights: where they come from and are staged */

@@ -225,6 +225,37 @@ static char *trainer_yaml(const st_trainer *t)
     return n < 0 ? NULL : text;
 }
 
+/* What the run was composed of, where Hydra's users look for it. */
+static st_status trainer_hydra(const st_trainer *t, st_err *e)
+{
+    if (!t->how) return ST_OK;
+    char *dir = st_path_join(t->out, ".hydra"), *text = NULL, *words = NULL;
+    char *config = dir ? st_path_join(dir, "config.yaml") : NULL;
+    char *overrides = dir ? st_path_join(dir, "overrides.yaml") : NULL;
+    size_t size = 0;
+    FILE *f = open_memstream(&words, &size);
+    for (int i = 0; f && i < t->how->n; i++) {
+        json_t *word = json_string(t->how->override[i]);
+        fputs("- ", f);
+        json_dumpf(word, f, JSON_ENCODE_ANY); /* YAML reads JSON strings */
+        fputc('\n', f);
+        json_decref(word);
+    }
+    bool told = f && fclose(f) == 0;
+    st_status s = config && overrides && told
+                      ? st_make_dirs(dir, e)
+                      : st_fail(e, ST_ENOMEM, __FILE__, __LINE__, ".hydra: out of memory");
+    if (!s && !(text = st_config_text(t->how, false, e))) s = ST_EFORMAT;
+    if (!s) s = st_write_file(config, text, strlen(text), e);
+    if (!s) s = st_write_file(overrides, words, strlen(words), e);
+    free(words);
+    free(text);
+    free(overrides);
+    free(config);
+    free(dir);
+    return s;
+}
+
 static st_status trainer_record(st_trainer *t, st_err *e)
 {
     const st_settings *set = t->set;
@@ -236,6 +267,7 @@ static st_status trainer_record(st_trainer *t, st_err *e)
                          : st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "config.yaml: out of memory");
         free(yaml);
         free(path);
+        if (!s) s = trainer_hydra(t, e);
     }
     if (!s) {
         s = st_metrics_open(&t->metrics, t->out, t->teach.teacher != NULL, t->state.step,
@@ -248,6 +280,7 @@ static st_status trainer_record(st_trainer *t, st_err *e)
 st_status st_trainer_open(st_trainer *t, const st_train_opts *o, st_err *e)
 {
     *t = (st_trainer){.set = o->set,
+                      .how = o->how,
                       .out = o->dry ? NULL : o->set->out,
                       .dtype = (st_dtype)o->set->dtype,
                       .saved = -1,

@@ -1,0 +1,119 @@
+#!/usr/bin/env bats
+# strut train with composed configs from the outside: experiments, search path, sweeps.
+# SPDX-License-Identifier: MIT
+
+bats_require_minimum_version 1.5.0
+
+setup() {
+    cd "$BATS_TEST_TMPDIR" || exit 1
+    printf "$(printf '\\%03o\\000' $(seq 0 31))" >block
+    for _ in $(seq 50); do cat block; done >train.bin
+    cp train.bin val.bin
+    cat >tiny.yaml <<'YAML'
+data: .
+model: {n_layer: 1, n_head: 2, n_embd: 16, n_positions: 16, vocab_size: 32}
+train: {steps: 8, micro_batch: 2, warmup: 2, lr: 1e-2, dropout: 0}
+eval: {every: 4, batches: 2}
+YAML
+}
+
+@test "experiments are there in any folder; --info says where they are from" {
+    run "$STRUT" train experiment=wt103/gpt2-ssl --info
+    [ "$status" -eq 0 ]
+    [[ "$output" == *"built-in:experiment/wt103/gpt2-ssl.yaml"* ]]
+    mkdir -p configs/mlp
+    echo 'map: ss1:factor=16' >configs/mlp/ssl.yaml
+    sed -i '1i # @package model.mlp' configs/mlp/ssl.yaml
+    run "$STRUT" train experiment=wt103/gpt2-ssl --info
+    [[ "$output" == *"configs/mlp/ssl.yaml"* ]]
+    run "$STRUT" train experiment=wt103/gpt2-ssl.yaml --cfg job --resolve
+    [[ "$output" == *'map: "ss1:factor=16"'* ]]
+    [[ "$output" == *"decay_steps: 22500"* ]]
+    run "$STRUT" train experiment=wt103/gpt2-ssl -c job
+    [[ "$output" == *'decay_steps: "${mul:'* ]]
+}
+
+@test "primary configs by name, from folders in their order" {
+    mkdir -p a/size b
+    echo 'defaults: [_self_, {size: one}]' >a/mine.yaml
+    printf '# @package _global_\nmodel: {n_layer: 7}\n' >a/size/one.yaml
+    echo 'name: other' >b/mine.yaml
+    run "$STRUT" train -cd a -cn mine --cfg
+    [[ "$output" == *"n_layer: 7"* ]]
+    run "$STRUT" train -cp b -cd a -cn mine --cfg
+    [[ "$output" == *"n_layer: 7"* ]]
+    run "$STRUT" train --config-dir b --config-dir a --config-name mine --cfg
+    [[ "$output" == *"name: other"* ]]
+    run "$STRUT" train -cd nowhere
+    [ "$status" -eq 1 ]
+    run "$STRUT" train -cd a -cn mime --cfg
+    [[ "$output" == *"did you mean mine?"* ]]
+    run "$STRUT" train -cd a -cn mine tiny.yaml --cfg
+    [[ "$output" == *"two primary configs"* ]]
+}
+
+@test "names of options stay in their folder; unknown keys of other programs are answered" {
+    run "$STRUT" train experiment=../../etc/passwd
+    [ "$status" -eq 1 ]
+    [[ "$output" == *"not the name of a config"* ]]
+    run "$STRUT" train experiment=wt103/gpt2-sls
+    [[ "$output" == *"did you mean gpt2-ssl?"* ]]
+    run "$STRUT" train tiny.yaml optimizer.lr=1
+    [[ "$output" == *"did you mean train.lr?"* ]]
+    run "$STRUT" train tiny.yaml block_size=4
+    [[ "$output" == *"did you mean train.context?"* ]]
+}
+
+@test "a sweep trains each value, keeps what has ended, goes on past failures" {
+    run --separate-stderr "$STRUT" train -m tiny.yaml \
+        model.mlp.map=ss1:factor=2,folds=1,lowrank:rank=2 train.lr=1e-2,1e-3
+    [ "$status" -eq 0 ]
+    [ "$(grep -c ' done ' <<<"$output")" -eq 4 ]
+    dir='multirun/tiny/map=ss1_factor=2,folds=1,lr=1e-3'
+    [[ "$output" == *"$dir"* ]]
+    [ -s "$dir/config.yaml" ]
+    grep -q 'train.lr=1e-3' "$dir/.hydra/overrides.yaml"
+    grep -q 'factor=2,folds=1' "$dir/.hydra/config.yaml"
+    rm -r "$dir"
+    run --separate-stderr "$STRUT" train -m tiny.yaml \
+        model.mlp.map=ss1:factor=2,folds=1,lowrank:rank=2 train.lr=1e-2,1e-3,999
+    [ "$status" -eq 1 ]
+    [ "$(grep -c ' kept ' <<<"$output")" -eq 3 ]
+    [ "$(grep -c ' done ' <<<"$output")" -eq 1 ]
+    [ "$(grep -c ' failed ' <<<"$output")" -eq 2 ]
+    [[ "$stderr" == *"2 of 6 jobs failed"* ]]
+}
+
+@test "an interrupted sweep goes on where it was" {
+    "$STRUT" train -m tiny.yaml train.steps=200000 seed=1,2 eval.every=0 ckpt.every=0 -q 2>err &
+    pid=$!
+    for _ in $(seq 200); do
+        [ -e multirun/tiny/seed=1/metrics.csv ] && break
+        sleep 0.05
+    done
+    kill -TERM $pid
+    code=0
+    wait $pid || code=$?
+    [ "$code" -eq 143 ]
+    grep -q 'goes on there' err
+    [ ! -e multirun/tiny/seed=2 ]
+    step=$(sed -n 's/.*"step": \([0-9]*\).*/\1/p' multirun/tiny/seed=1/ckpt/last/state.json | head -1)
+    run --separate-stderr "$STRUT" train -m tiny.yaml train.steps=$((step + 2)) seed=1,2 eval.every=0 \
+        ckpt.every=0
+    [ "$status" -eq 0 ]
+    [ "$(grep -c ' done ' <<<"$output")" -eq 2 ]
+    [ "$(cut -d, -f1 multirun/tiny/seed=1/metrics.csv | sort | uniq -d | wc -l)" -eq 0 ]
+}
+
+@test "several values without -m are refused, and so is a mistake in any job before the first runs" {
+    run "$STRUT" train tiny.yaml train.lr=1,2
+    [ "$status" -eq 1 ]
+    [[ "$output" == *"-m"* ]]
+    run "$STRUT" train -m tiny.yaml train.lr=1e-3,x
+    [ "$status" -eq 1 ]
+    [[ "$output" == *"train.lr: found x"* ]]
+    [ ! -e multirun ]
+    run "$STRUT" train -m tiny.yaml train.lr=1e-3,2e-3 out=o --json
+    [ "$status" -eq 0 ]
+    [ -d o/lr=1e-3 ]
+}
