@@ -5,105 +5,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const cmd_option bench_options[] = {
-    {.name = "map",
-     .letter = 'm',
-     .kind = CMD_TEXT,
-     .many = true,
-     .value = "SPEC",
-     .help = "bench map: a type's name (sized by --fit) or a spec; not given: every type. bench "
-             "mlp: the same, ss1:factor=4 if not given. bench model: GLOB=SPEC, together one more "
-             "row"},
-    {.name = "preset",
-     .letter = 'p',
-     .kind = CMD_TEXT,
-     .many = true,
-     .value = "NAME",
-     .help = "bench model: one more row, the first model in this layout (see: strut maps)"},
-    {.name = "fit",
-     .kind = CMD_NUM,
-     .value = "F",
-     .lo = 1,
-     .hi = 1e6,
-     .help = "types have F times fewer parameters than dense; bench map and mlp: 4 if not given; "
-             "bench model: one row per type"},
-    {.name = "glob",
-     .kind = CMD_TEXT,
-     .value = "GLOB",
-     .help = "bench model: the matrices that --fit replaces",
-     .preset = "h.*.mlp.*"},
-    {.name = "in",
-     .kind = CMD_INT,
-     .value = "N",
-     .lo = 1,
-     .hi = 1 << 20,
-     .help = "bench map: columns of W; bench mlp: its width",
-     .preset = "768"},
-    {.name = "out",
-     .kind = CMD_INT,
-     .value = "N",
-     .lo = 1,
-     .hi = 1 << 20,
-     .help = "bench map: rows of W; bench mlp: its inner width",
-     .preset = "3072"},
-    {.name = "rows",
-     .kind = CMD_INT,
-     .value = "N",
-     .lo = 1,
-     .hi = 1 << 20,
-     .help = "bench map, mlp: tokens of one call; not given: 1024, 16384"},
-    {.name = "backward", .kind = CMD_FLAG, .help = "bench map: time the gradients too"},
-    {.name = "train", .kind = CMD_FLAG, .help = "bench model: time forward and backward too"},
-    {.name = "batch",
-     .letter = 'b',
-     .kind = CMD_INT,
-     .value = "N",
-     .lo = 1,
-     .hi = 65536,
-     .help = "bench model: texts at a time",
-     .preset = "1"},
-    {.name = "context",
-     .letter = 'c',
-     .kind = CMD_INT,
-     .value = "N",
-     .lo = 1,
-     .hi = 1 << 24,
-     .help = "bench model: tokens of a text; not given: the model's"},
-    {.name = "reps",
-     .kind = CMD_INT,
-     .value = "N",
-     .lo = 1,
-     .hi = 100000,
-     .help = "repetitions at most",
-     .preset = "30"},
-    {.name = "budget",
-     .kind = CMD_NUM,
-     .value = "S",
-     .lo = 0.01,
-     .hi = 1e6,
-     .help = "seconds for all of it (three repetitions may take twice that)",
-     .preset = "20"},
-    {.name = "dtype",
-     .kind = CMD_TEXT,
-     .value = "TYPE",
-     .help = "to compute in",
-     .choice = CMD_DTYPES,
-     .preset = "f32"},
-    {.name = "device",
-     .kind = CMD_TEXT,
-     .value = "NAME",
-     .help = "cpu, or ref (plain loops)",
-     .preset = "cpu"},
-    {.name = "csv", .kind = CMD_TEXT, .value = "FILE", .help = "write the rows as CSV too"},
-    {0},
-};
-
 /* ---- running
  * ------------------------------------------------------------------------------------- */
 
 static st_status bench_map(const cmd_args *a, json_t **result, st_err *e)
 {
     int n;
+    st_dtype dtype;
+    ST_TRY(cmd_bench_dtypes(a, 1, &dtype, &n, e));
     const char **maps = cmd_many(a, "map", &n);
     st_bench_map_opts o = {.in = cmd_int(a, "in"),
                            .out = cmd_int(a, "out"),
@@ -114,7 +23,7 @@ static st_status bench_map(const cmd_args *a, json_t **result, st_err *e)
                            .backward = cmd_has(a, "backward"),
                            .reps = cmd_int(a, "reps"),
                            .budget = cmd_num(a, "budget"),
-                           .dtype = cmd_dtype(a, "dtype"),
+                           .dtype = dtype,
                            .device = cmd_text(a, "device")};
     st_status s = st_bench_map(&o, result, e);
     free(maps);
@@ -124,6 +33,8 @@ static st_status bench_map(const cmd_args *a, json_t **result, st_err *e)
 static st_status bench_mlp(const cmd_args *a, json_t **result, st_err *e)
 {
     int n;
+    st_dtype dtype;
+    ST_TRY(cmd_bench_dtypes(a, 1, &dtype, &n, e));
     const char **maps = cmd_many(a, "map", &n);
     st_bench_mlp_opts o = {.width = cmd_int(a, "in"),
                            .inner = cmd_int(a, "out"),
@@ -133,9 +44,37 @@ static st_status bench_mlp(const cmd_args *a, json_t **result, st_err *e)
                            .fit = cmd_has(a, "fit") ? cmd_num(a, "fit") : 4.0,
                            .reps = cmd_int(a, "reps"),
                            .budget = cmd_num(a, "budget"),
-                           .dtype = cmd_dtype(a, "dtype"),
+                           .dtype = dtype,
                            .device = cmd_text(a, "device")};
     st_status s = st_bench_mlp(&o, result, e);
+    free(maps);
+    return s;
+}
+
+static st_status bench_layer(const cmd_args *a, json_t **result, st_err *e)
+{
+    enum { FACTORS = 32 };
+    int n;
+    double factors[FACTORS];
+    st_bench_layer_opts o = {.suite = cmd_text(a, "suite"),
+                             .factors = factors,
+                             .no_controls = cmd_has(a, "no-controls"),
+                             .rows = cmd_int(a, "rows"),
+                             .scale = cmd_num(a, "scale"),
+                             .backward = cmd_has(a, "backward"),
+                             .reps = cmd_int(a, "reps"),
+                             .budget = cmd_num(a, "budget"),
+                             .device = cmd_text(a, "device"),
+                             .csv = cmd_text(a, "csv"),
+                             .resume = cmd_has(a, "resume")};
+    ST_TRY(cmd_bench_numbers(a, "factors", 1, 1e6, FACTORS, factors, &n, e));
+    o.nfactors = n;
+    ST_TRY(cmd_bench_dtypes(a, 2, o.dtypes, &o.ndtypes, e));
+    const char **maps = cmd_many(a, "map", &o.nmaps), **only = cmd_many(a, "only", &o.nonly);
+    o.maps = maps;
+    o.only = only;
+    st_status s = st_bench_layer(&o, result, e);
+    free(only);
     free(maps);
     return s;
 }
@@ -148,6 +87,8 @@ static st_status bench_model(const cmd_args *a, json_t **result, st_err *e)
                 "gpt2-xl");
     }
     int n, npresets;
+    st_dtype dtype;
+    ST_TRY(cmd_bench_dtypes(a, 1, &dtype, &n, e));
     const char **maps = cmd_many(a, "map", &n), **presets = cmd_many(a, "preset", &npresets);
     st_bench_model_opts o = {.models = a->word + 1,
                              .nmodels = a->words - 1,
@@ -162,7 +103,7 @@ static st_status bench_model(const cmd_args *a, json_t **result, st_err *e)
                              .train = cmd_has(a, "train"),
                              .reps = cmd_int(a, "reps"),
                              .budget = cmd_num(a, "budget"),
-                             .dtype = cmd_dtype(a, "dtype"),
+                             .dtype = dtype,
                              .device = cmd_text(a, "device")};
     st_status s = st_bench_model(&o, result, e);
     free(presets);
@@ -170,29 +111,37 @@ static st_status bench_model(const cmd_args *a, json_t **result, st_err *e)
     return s;
 }
 
+typedef struct {
+    const char *name;
+    bool words;  /* takes more of them */
+    bool writes; /* its own CSV, as it goes */
+    st_status (*run)(const cmd_args *a, json_t **result, st_err *e);
+} bench_what;
+static const bench_what bench_whats[] = {
+    {"map", false, false, bench_map},
+    {"mlp", false, false, bench_mlp},
+    {"layer", false, true, bench_layer},
+    {"model", true, false, bench_model},
+};
+enum { WHATS = sizeof bench_whats / sizeof *bench_whats };
+
 static st_status bench_run(const cmd_args *a, json_t **result, st_err *e)
 {
-    const char *what = a->word[0], *csv = cmd_text(a, "csv");
-    static const char *const kinds[] = {"map", "mlp", "model", NULL};
-    st_status s;
+    const char *what = a->word[0], *csv = cmd_text(a, "csv"), *names[WHATS + 1] = {NULL};
     setenv("STRUT_COMMIT", cmd_commit, 0);
-    if (strcmp(what, "map") == 0 && a->words == 1) {
-        s = bench_map(a, result, e);
-    } else if (strcmp(what, "mlp") == 0 && a->words == 1) {
-        s = bench_mlp(a, result, e);
-    } else if (strcmp(what, "model") == 0) {
-        s = bench_model(a, result, e);
-    } else {
-        const char *near = st_nearest(what, kinds);
-        bool extra = strcmp(what, "map") == 0 || strcmp(what, "mlp") == 0;
-        ST_FAIL(e, ST_EARG, "%s%s%s%s%s%s", extra ? what : "\"",
-                extra ? " takes options only: " : what,
-                extra ? a->word[1] : "\" is unknown; legal: map, mlp, model",
-                near && !extra ? " (did you mean " : "", near && !extra ? near : "",
-                near && !extra ? "?)" : "");
+    for (int i = 0; i < WHATS; i++) {
+        const bench_what *w = &bench_whats[i];
+        names[i] = w->name;
+        if (strcmp(w->name, what) != 0) continue;
+        if (!w->words && a->words > 1) {
+            ST_FAIL(e, ST_EARG, "%s takes options only: %s", what, a->word[1]);
+        }
+        ST_TRY(w->run(a, result, e));
+        return csv && !w->writes ? st_bench_csv(csv, *result, e) : ST_OK;
     }
-    if (!s && csv) s = st_bench_csv(csv, *result, e);
-    return s;
+    const char *near = st_nearest(what, names);
+    ST_FAIL(e, ST_EARG, "\"%s\" is unknown; legal: map, mlp, layer, model%s%s%s", what,
+            near ? " (did you mean " : "", near ? near : "", near ? "?)" : "");
 }
 
 const cmd_command cmd_bench = {
@@ -200,21 +149,31 @@ const cmd_command cmd_bench = {
     .summary = "time structured matrices and models against dense ones",
     .usage = "map [--in N --out N --rows N] [--map SPEC ...] [--fit F] [--backward] [options]\n"
              "mlp [--in WIDTH --out INNER --rows N] [--map SPEC ...] [--dtype TYPE] [options]\n"
+             "layer [--suite NAME] [--only SHAPE ...] [--map TYPE ...] [--budget S] [--csv FILE "
+             "[--resume]]\n"
              "model MODEL|gpt2 ... [--map GLOB=SPEC ...] [--preset NAME ...] [--fit F] [--train]",
     .detail =
         "bench map times one matrix, bench mlp the two of a block's MLP with biases and GELU, as "
-        "models run them, forward and training step, bench model whole models (a folder, a "
-        "config.json or a "
-        "named size, with random weights). After a warm-up everything takes turns, round "
-        "after round, so that a slow moment of the machine meets all alike; times are medians, "
-        "with the 10th and 90th percentile. \"vs dense\" is the median of the rounds' ratios. "
-        "roof is the share of what the machine's ceilings of the same rounds allow.",
+        "models run them, forward and training step, bench layer a suite of matrices at several "
+        "sizes, bench model whole models (a folder, a config.json or a named size, with random "
+        "weights). After a warm-up everything takes turns, round after round, so that a slow "
+        "moment of the machine meets all alike; times are medians, with the 10th and 90th "
+        "percentile. \"vs dense\" is the median of the rounds' ratios. roof is the share of what "
+        "the machine's ceilings of the same rounds allow.\n"
+        "\n"
+        "bench layer has two controls at each size, marked *: low rank, and a dense layer that is "
+        "merely narrower (fewer outputs, or fewer inputs where those are more). Where the suite's "
+        "number of tokens does not fit into the memory or the time (--budget) a shape gets fewer, "
+        "and says so. With --csv the rows are written shape by shape: after Ctrl-C, --resume goes "
+        "on.",
     .example = "strut bench map\n"
                "strut bench map --in 768 --out 3072 --map ss1:factor=4 --map lowrank --backward\n"
+               "strut bench layer --suite gpt2 --dtype f32,bf16 --budget 3600 --csv layers.csv\n"
+               "strut bench layer --suite small --map ss1 --map monarch --factors 4,8\n"
                "strut bench model gpt2 --fit 4 --train --csv models.csv\n"
                "strut bench model gpt2 --preset krony-81m --preset krony-95m --context 256\n"
                "strut bench model runs/dense runs/healed --batch 8 --json",
-    .option = bench_options,
+    .option = cmd_bench_options,
     .least = 1,
     .most = -1,
     .run = bench_run,

@@ -5,6 +5,12 @@
 
 #include "cmd/cmd.h"
 
+extern const cmd_option cmd_bench_options[];
+/* --dtype f32,bf16: at most `most` of them. */
+st_status cmd_bench_dtypes(const cmd_args *a, int most, st_dtype *out, int *n, st_err *e);
+/* --NAME 1,2,4: at most `most` numbers from lo to hi. */
+st_status cmd_bench_numbers(const cmd_args *a, const char *name, double lo, double hi, int most,
+                            double *out, int *n, st_err *e);
 void cmd_bench_show(const json_t *result);
 
 #endif

@@ -12,13 +12,14 @@ static bool show_same(const json_t *a, const json_t *b, const char *key)
     return strcmp(cmd_get_str(a, key), cmd_get_str(b, key)) == 0;
 }
 
-/* "36.6..56.9 ms" */
+/* "36.6..56.9", in the unit that the median is shown in. */
 static cmd_str show_spread(const json_t *t)
 {
-    cmd_str lo = cmd_seconds(cmd_get_num(t, "p10")), hi = cmd_seconds(cmd_get_num(t, "p90")), out;
-    char *unit = strchr(lo.s, ' '), *other = strchr(hi.s, ' ');
-    if (unit && other && strcmp(unit, other) == 0) *unit = '\0';
-    snprintf(out.s, sizeof out.s, "%.18s..%.18s", lo.s, hi.s);
+    double median = cmd_get_num(t, "median");
+    double unit = median < 1e-3 ? 1e-6 : median < 1.0 ? 1e-3 : 1.0;
+    cmd_str out;
+    snprintf(out.s, sizeof out.s, "%.3g..%.3g", cmd_get_num(t, "p10") / unit,
+             cmd_get_num(t, "p90") / unit);
     return out;
 }
 
@@ -39,7 +40,7 @@ static void show_row(cmd_grid *g, const json_t *row, const json_t *t, bool model
     cmd_grid_add(g, "%.3g", cmd_get_num(t, "gbytes_per_s"));
     cmd_grid_add(g, "%.0f%%", cmd_get_num(t, "roofline_percent"));
     cmd_grid_add(g, "%.2fx", cmd_get_num(t, "speedup"));
-    cmd_grid_add(g, "%.2f..%.2f", cmd_get_num(t, "speedup_p10"), cmd_get_num(t, "speedup_p90"));
+    cmd_grid_add(g, "%.3g..%.3g", cmd_get_num(t, "speedup_p10"), cmd_get_num(t, "speedup_p90"));
 }
 
 /* Rows [from, to) of one group. */
@@ -80,12 +81,21 @@ static void show_title(const json_t *first)
     printf(", %s\n", cmd_get_str(first, "dtype"));
 }
 
+/* What was not measured as it was asked for, and what was not at all. */
 static void show_notes(const json_t *rows, size_t from, size_t to)
 {
-    for (size_t i = from; i < to; i++) {
+    const json_t *first = json_array_get(rows, from);
+    const char *common = cmd_get_str(first, "note");
+    if (common[0]) printf("%s\n", common);
+    for (size_t i = from + 1; i < to; i++) {
         const json_t *row = json_array_get(rows, i);
         const char *note = cmd_get_str(row, "note");
-        if (note[0]) printf("%s: %s\n", cmd_get_str(row, "name"), note);
+        if (note[0] && strcmp(note, common) != 0) {
+            double factor = cmd_get_num(row, "factor");
+            printf("not measured: %s", cmd_get_str(row, "name"));
+            if (factor > 0.0) printf(" at %.4gx", factor);
+            printf(": %s\n", note);
+        }
     }
 }
 

@@ -111,4 +111,42 @@ double bench_shape_bytes(const bench_shape *s);
  * done, if there are enough to say something. */
 st_status bench_shape_run(bench_shape *s, const bench_effort *how, json_t *rows, st_err *e);
 
+/* ---- suites and plans (bench_suites.c, bench_plan.c) ---------------------------------------- */
+
+typedef struct {
+    int64_t rows, in, out;
+} bench_size;
+typedef struct {
+    const char *name, *help;
+    const bench_size *size; /* rows 0 ends them */
+} bench_suite;
+extern const bench_suite bench_suites[]; /* ends with a NULL name */
+st_status bench_suite_find(const bench_suite **out, const char *name, st_err *e);
+
+/* Bytes of memory that may be asked for: most of what the machine or our container has free. */
+double bench_memory(void);
+/* Seconds that a call will take, about, and that calls in turn will: add each, then ask. */
+double bench_guess(const bench_ceiling *c, st_dtype t, double macs, double bytes);
+typedef struct {
+    double warm, round;
+} bench_time_plan;
+bench_time_plan bench_time_add(bench_time_plan p, double call);
+double bench_time_of(bench_time_plan p, int64_t rounds);
+
+/* ---- CSV (bench_csv.c) ---------------------------------------------------------------------- */
+
+/* What an earlier run of the same kind left. */
+typedef struct {
+    char *kept;   /* lines of finished groups */
+    json_t *done; /* {"SUITE|SHAPE|DTYPE": true} */
+    int64_t rows; /* lines in kept */
+} bench_old;
+/* Reads `path`; nothing if there is no such file. Another machine (`result` as of bench_machine),
+ * other columns and other kinds of files are errors. */
+st_status bench_csv_read(bench_old *old, const char *path, const json_t *result, st_err *e);
+bool bench_csv_done(const bench_old *old, const char *suite, const char *shape, st_dtype t);
+/* st_bench_csv behind what `old` (may be NULL) kept. */
+st_status bench_csv_write(const char *path, const bench_old *old, const json_t *result, st_err *e);
+void bench_csv_free(bench_old *old);
+
 #endif

@@ -104,7 +104,7 @@ static void csv_head(FILE *f)
     fputc('\n', f);
 }
 
-st_status st_bench_csv(const char *path, const json_t *result, st_err *e)
+st_status bench_csv_write(const char *path, const bench_old *old, const json_t *result, st_err *e)
 {
     char *text = NULL;
     size_t n = 0, i;
@@ -112,18 +112,169 @@ st_status st_bench_csv(const char *path, const json_t *result, st_err *e)
     FILE *f = open_memstream(&text, &n);
     if (!f) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", path);
     csv_head(f);
+    if (old && old->kept) fputs(old->kept, f);
     json_array_foreach(json_object_get(result, "rows"), i, row)
     {
+        bool timed = false;
         for (int k = 0; k < CSV_KINDS; k++) {
-            if (json_object_get(row, csv_kinds[k])) csv_line(f, result, row, csv_kinds[k]);
+            if (!json_object_get(row, csv_kinds[k])) continue;
+            csv_line(f, result, row, csv_kinds[k]);
+            timed = true;
         }
-        if (json_object_get(row, "note") && !json_object_get(row, csv_kinds[0])) {
-            csv_line(f, result, row, "");
-        }
+        if (!timed && json_object_get(row, "note")) csv_line(f, result, row, "");
     }
     st_status s = fclose(f) == 0
                       ? st_write_file(path, text, n, e)
                       : st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "%s: out of memory", path);
     free(text);
     return s;
+}
+
+st_status st_bench_csv(const char *path, const json_t *result, st_err *e)
+{
+    return bench_csv_write(path, NULL, result, e);
+}
+
+/* ---- reading -------------------------------------------------------------------------------- */
+
+/* The end of the line at p, which is at its '\n' or at the end of the text. */
+static char *csv_end(char *p)
+{
+    bool quoted = false;
+    for (; *p && (quoted || *p != '\n'); p++)
+        quoted ^= *p == '"';
+    return p;
+}
+
+/* Field i of a line, quotes taken off; "" if there is none or it is longer than cap. */
+static const char *csv_field(const char *line, int i, char *out, size_t cap)
+{
+    bool quoted = false;
+    size_t n = 0;
+    const char *p = line;
+    for (; i > 0 && *p; p++) {
+        quoted ^= *p == '"';
+        i -= *p == ',' && !quoted;
+    }
+    for (quoted = false; i == 0 && *p && (quoted || *p != ',') && n + 1 < cap; p++) {
+        if (*p != '"') {
+            out[n++] = *p;
+        } else if (quoted && p[1] == '"') {
+            out[n++] = *++p;
+        } else {
+            quoted = !quoted;
+        }
+    }
+    out[n] = '\0';
+    return out;
+}
+
+static const char *csv_named(const char *line, const char *name, char *out, size_t cap)
+{
+    int i = 0;
+    while (strcmp(csv_columns[i].name, name) != 0)
+        i++;
+    return csv_field(line, i, out, cap);
+}
+
+static void csv_key(char *key, size_t cap, const char *suite, const char *shape, const char *dtype)
+{
+    snprintf(key, cap, "%s|%s|%s", suite, shape, dtype);
+}
+
+static void csv_line_key(const char *line, char *key, size_t cap)
+{
+    char suite[64], shape[64], dtype[16];
+    csv_key(key, cap, csv_named(line, "suite", suite, sizeof suite),
+            csv_named(line, "shape", shape, sizeof shape),
+            csv_named(line, "dtype", dtype, sizeof dtype));
+}
+
+/* Rows of two machines in one file would be compared. */
+static st_status csv_same(const char *path, const char *line, const json_t *result, st_err *e)
+{
+    static const char *const names[] = {"machine", "device"};
+    char text[256];
+    for (int i = 0; i < 2; i++) {
+        const char *now = json_string_value(json_object_get(result, names[i]));
+        csv_named(line, names[i], text, sizeof text);
+        if (strcmp(text, now) == 0) continue;
+        ST_FAIL(e, ST_EARG,
+                "%s: measured on \"%.100s\", this is \"%.100s\"; give another file or leave out "
+                "--resume",
+                path, text, now);
+    }
+    return ST_OK;
+}
+
+static st_status csv_check_head(const char *path, const char *text, st_err *e)
+{
+    char *head = NULL;
+    size_t n = 0;
+    FILE *f = open_memstream(&head, &n);
+    if (!f) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", path);
+    csv_head(f);
+    bool same = fclose(f) == 0 && strncmp(text, head, n) == 0;
+    free(head);
+    if (same) return ST_OK;
+    ST_FAIL(e, ST_EFORMAT,
+            "%s: its first line is not that of benchmarks of this version of strut; give another "
+            "file or leave out --resume",
+            path);
+}
+
+/* Notes which groups have times, then keeps the lines of those. */
+static st_status csv_keep(bench_old *old, const char *path, char *text, const json_t *result,
+                          st_err *e)
+{
+    char key[192], kind[16];
+    size_t used = 0;
+    for (int pass = 0; pass < 2; pass++) {
+        for (char *p = csv_end(text), *end; *p && p[1]; p = end) {
+            end = csv_end(p + 1);
+            char was = *end;
+            *end = '\0';
+            csv_line_key(p + 1, key, sizeof key);
+            bool timed = csv_named(p + 1, "kind", kind, sizeof kind)[0] != '\0';
+            if (pass == 0) {
+                ST_TRY(csv_same(path, p + 1, result, e));
+                if (timed) json_object_set_new(old->done, key, json_true());
+            } else if (json_object_get(old->done, key)) {
+                used += (size_t)sprintf(old->kept + used, "%s\n", p + 1);
+                old->rows++;
+            }
+            *end = was;
+        }
+    }
+    return ST_OK;
+}
+
+st_status bench_csv_read(bench_old *old, const char *path, const json_t *result, st_err *e)
+{
+    char *text = NULL;
+    size_t n = 0;
+    *old = (bench_old){.done = json_object()};
+    if (!old->done) ST_FAIL(e, ST_ENOMEM, "out of memory");
+    if (!st_path_exists(path)) return ST_OK;
+    ST_TRY(st_read_file(path, CSV_LARGEST, &text, &n, e));
+    old->kept = st_calloc((int64_t)n + 2, 1);
+    st_status s = old->kept ? csv_check_head(path, text, e)
+                            : st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "out of memory");
+    if (!s) s = csv_keep(old, path, text, result, e);
+    free(text);
+    return s;
+}
+
+bool bench_csv_done(const bench_old *old, const char *suite, const char *shape, st_dtype t)
+{
+    char key[192];
+    csv_key(key, sizeof key, suite, shape, st_dtype_name(t));
+    return json_object_get(old->done, key) != NULL;
+}
+
+void bench_csv_free(bench_old *old)
+{
+    free(old->kept);
+    json_decref(old->done);
+    *old = (bench_old){0};
 }

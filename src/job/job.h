@@ -562,6 +562,29 @@ typedef struct {
  * (of the second matrix), forward and step (forward, dx and all gradients). */
 st_status st_bench_mlp(const st_bench_mlp_opts *o, json_t **result, st_err *e);
 
+typedef struct {
+    const char *suite;       /* NULL: "gpt2"; "llama", "square", "small" */
+    const char *const *only; /* globs on "32768x768x3072" or "768x3072"; none: every shape */
+    int nonly;
+    const char *const *maps; /* names of types, specs as they are; none: every type */
+    int nmaps;
+    const double *factors; /* types have so many times fewer parameters; none: 1 2 4 8 16 */
+    int nfactors;
+    bool no_controls;
+    int64_t rows;  /* tokens of every shape; 0: the suite's */
+    double scale;  /* divides the suite's; 0: 1, or more where time or memory would not do */
+    bool backward; /* time dx and dW too */
+    int64_t reps;  /* at most; 0: 30 */
+    double budget; /* seconds for all of it; 0: 120 */
+    st_dtype dtypes[2];
+    int ndtypes;
+    const char *device;
+    const char *csv; /* written after each shape, or NULL */
+    bool resume;     /* shapes that csv has already are left as they are */
+} st_bench_layer_opts;
+/* Rows as of st_bench_map with suite, shape, control and note. ST_EINTR: csv has what was done. */
+st_status st_bench_layer(const st_bench_layer_opts *o, json_t **result, st_err *e);
+
 /* Writes the rows of a benchmark's result as CSV (doc/FORMATS, BENCHMARKS), whole or not at all. */
 st_status st_bench_csv(const char *path, const json_t *result, st_err *e);
 

@@ -1,0 +1,140 @@
+#!/usr/bin/env bats
+# Suites of benchmarks: what rows there are and what they say; never how fast anything is.
+# SPDX-License-Identifier: MIT
+
+load ../helpers
+
+setup() {
+    STRUT=${STRUT:-build/strut}
+    CSV=$BATS_TEST_TMPDIR/rows.csv
+}
+
+@test "bench layer: every type at every size, with its controls" {
+    apart "$STRUT" bench layer --suite small --only 1x3072x768 --factors 2,8 --dtype f32,bf16 \
+        --backward --reps 1 --csv "$CSV" --json
+    [ "$code" = 0 ]
+    python3 - "$BATS_TEST_TMPDIR/out" "$CSV" <<'PY'
+import csv, json, sys
+result = json.load(open(sys.argv[1]))
+rows = result["rows"]
+assert result["ceilings"]["float32_gflops"] > 0 and result["ceilings"]["bfloat16_gflops"] > 0
+assert {r["dtype"] for r in rows} == {"float32", "bfloat16"}
+full = [r for r in rows if r["dtype"] == "float32"]
+assert full[0]["name"] == "dense" and full[0]["forward"]["speedup"] == 1
+for r in full:
+    assert r["suite"] == "small" and r["shape"] == "1x3072x768" and r["rows"] == 1, r
+for factor in (2, 8):
+    size = 3072 * 768 / factor
+    at = [r for r in full if r["factor"] == factor]
+    types = {r["spec"].split(":")[0] for r in at if r["control"] == "none"}
+    assert types >= {"ss1", "monarch", "blockdiag", "kron"} and "lowrank" not in types, types
+    assert f"ss1:factor={factor}" in {r["name"] for r in at}
+    assert f"monarch:blocks={2 * factor}" in {r["name"] for r in at}
+    narrow, = [r for r in at if r["control"] == "narrow"]
+    assert (narrow["spec"], narrow["in"], narrow["out"]) == ("dense", 3072 // factor, 768)
+    assert narrow["parameters"] == size and narrow["macs_per_token"] == size
+    low, = [r for r in at if r["control"] == "lowrank"]
+    assert abs(low["parameters"] / size - 1) < 0.01, low
+table = list(csv.DictReader(open(sys.argv[2])))
+assert len(table) == 2 * len(rows)
+for t in table:
+    assert t["suite"] == "small" and t["kind"] in ("forward", "backward") and t["reps"] == "1"
+    assert float(t["median_s"]) > 0 and float(t["roofline_percent"]) > 0 and not t["note"], t
+PY
+    apart "$STRUT" bench layer --suite small --only 1x3072x768 --factors 2 --map ss1 \
+        --map monarch:blocks=3 --no-controls --reps 1 --json
+    [ "$(python3 -c 'import json,sys; print([r["name"] for r in json.load(open(sys.argv[1]))["rows"]])' \
+        "$BATS_TEST_TMPDIR/out")" = "['dense', 'ss1:factor=2', 'monarch:blocks=3']" ]
+}
+
+@test "bench layer: a type that does not fit is a row that says why" {
+    apart "$STRUT" bench layer --suite small --only 1x768x3072 --factors 4 --map lowrank:rank=99999 \
+        --map ss1 --reps 1 --csv "$CSV"
+    [ "$code" = 0 ]
+    [[ $out == *"not measured: lowrank:rank=99999"*"rank=99999"* ]]
+    [[ $out == *"* control of the same parameters"* ]]
+    python3 - "$CSV" <<'PY'
+import csv, sys
+t = [t for t in csv.DictReader(open(sys.argv[1])) if t["name"] == "lowrank:rank=99999"]
+assert len(t) == 1 and t[0]["kind"] == "" and t[0]["median_s"] == "" and "rank=99999" in t[0]["note"], t
+PY
+}
+
+@test "bench layer: fewer tokens where time is short, and nothing that would take too long" {
+    apart "$STRUT" bench layer --only 36864x3072x768 --factors 4 --map ss1 --budget 2 --json
+    [ "$code" = 0 ]
+    [ "$(get rows.0.rows)" -lt 36864 ]
+    [[ "$(get rows.0.note)" == *"rows instead of 36864"*"--budget"* ]]
+    [[ "$(get rows.1.note)" == "$(get rows.0.note)" ]]
+    [[ $err == *"rows instead of 36864"* ]]
+    apart "$STRUT" bench layer --suite llama --only 8192x4096x14336 --rows 1048576 --budget 1 \
+        --csv "$CSV"
+    [ "$code" = 0 ]
+    [[ $out == *"left out: 1048576 rows would take "*" GiB, of "*" GiB free"* ]]
+    [ "$(wc -l <"$CSV")" = 2 ]
+    apart "$STRUT" bench layer --only 1024x1024x1024 --scale 128 --factors 4 --map ss1 --reps 1 --json
+    [ "$(get rows.0.rows)" = 8 ]
+    [[ "$(get rows.0.note)" == *"--scale" ]]
+}
+
+@test "bench layer: Ctrl-C leaves the shapes that were finished, --resume adds the others" {
+    python3 - "$STRUT" "$CSV" <<'PY'
+import csv, os, signal, subprocess, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
+args = [sys.argv[1], "bench", "layer", "--suite", "small", "--factors", "4", "--map", "ss1", "--csv",
+        sys.argv[2]]
+p = subprocess.Popen(args + ["--reps", "50", "--budget", "500"], stderr=subprocess.PIPE)
+while not os.path.exists(sys.argv[2]):
+    assert p.poll() is None
+    time.sleep(0.01)
+p.send_signal(signal.SIGINT)
+err = p.communicate(timeout=120)[1].decode()
+assert p.returncode == 130, (p.returncode, err)
+assert "interrupted; " in err and "--resume goes on with them" in err, err
+first = open(sys.argv[2]).read()
+done = {t["shape"] for t in csv.DictReader(first.splitlines())}
+assert 1 <= len(done) < 8, done
+subprocess.run(args + ["--reps", "1", "--resume"], check=True, capture_output=True)
+text = open(sys.argv[2]).read()
+assert text.startswith(first)
+rows = [(t["shape"], t["name"]) for t in csv.DictReader(text.splitlines())]
+assert len(rows) == len(set(rows)) == 8 * 4, rows
+assert len({shape for shape, _ in rows}) == 8
+again = subprocess.run(args + ["--reps", "1", "--resume"], check=True, capture_output=True, text=True)
+assert "32 rows are there already, 0 of 8 shapes are left" in again.stderr, again.stderr
+assert open(sys.argv[2]).read() == text
+PY
+    sed -i 's/cpu, /gpu, /' "$CSV"
+    apart "$STRUT" bench layer --suite small --resume --csv "$CSV"
+    [ "$code" = 1 ]
+    [[ $err == *'measured on "gpu, '*'give another file'* ]]
+    echo "a,b" >"$CSV"
+    apart "$STRUT" bench layer --suite small --resume --csv "$CSV"
+    [ "$code" = 1 ]
+    [[ $err == *"first line is not that of benchmarks"* ]]
+    [ "$(cat "$CSV")" = "a,b" ]
+}
+
+@test "bench layer: what is refused" {
+    apart "$STRUT" bench layer --suite gtp2
+    [ "$code" = 1 ]
+    [[ $err == *'"gtp2": there are gpt2, llama, square and small; did you mean gpt2?'* ]]
+    apart "$STRUT" bench layer --only 5x5
+    [ "$code" = 1 ]
+    [[ $err == *"no shape of the suite gpt2 is called 5x5"* ]]
+    apart "$STRUT" bench layer --suite small --map lowrnak --factors 4 --budget 1
+    [ "$code" = 1 ]
+    [[ $err == *'did you mean "lowrank"?'* ]]
+    apart "$STRUT" bench layer --factors 0.5
+    [ "$code" = 1 ]
+    [[ $err == *'--factors: "0.5" is not a number from 1'* ]]
+    apart "$STRUT" bench layer --dtype f32,f16
+    [ "$code" = 1 ]
+    [[ $err == *'--dtype: "f16" is not f32 or bf16'* ]]
+    apart "$STRUT" bench layer --resume
+    [ "$code" = 1 ]
+    [[ $err == *"give --csv FILE"* ]]
+    apart "$STRUT" bench lair
+    [ "$code" = 1 ]
+    [[ $err == *"(did you mean layer?)"* ]]
+}
