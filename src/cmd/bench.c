@@ -86,25 +86,27 @@ static st_status bench_model(const cmd_args *a, json_t **result, st_err *e)
                 "which model? a folder, a config.json or one of gpt2, gpt2-medium, gpt2-large, "
                 "gpt2-xl");
     }
-    int n, npresets;
-    st_dtype dtype;
-    ST_TRY(cmd_bench_dtypes(a, 1, &dtype, &n, e));
-    const char **maps = cmd_many(a, "map", &n), **presets = cmd_many(a, "preset", &npresets);
+    int npresets, nmaps;
     st_bench_model_opts o = {.models = a->word + 1,
                              .nmodels = a->words - 1,
-                             .maps = maps,
-                             .nmaps = n,
-                             .presets = presets,
-                             .npresets = npresets,
                              .fit = cmd_num(a, "fit"),
                              .glob = cmd_text(a, "glob"),
-                             .batch = cmd_int(a, "batch"),
-                             .context = cmd_int(a, "context"),
                              .train = cmd_has(a, "train"),
+                             .controls = !cmd_has(a, "no-controls"),
+                             .shrink = true,
                              .reps = cmd_int(a, "reps"),
                              .budget = cmd_num(a, "budget"),
-                             .dtype = dtype,
-                             .device = cmd_text(a, "device")};
+                             .device = cmd_text(a, "device"),
+                             .csv = cmd_text(a, "csv"),
+                             .resume = cmd_has(a, "resume")};
+    ST_TRY(cmd_bench_dtypes(a, 2, o.dtypes, &o.ndtypes, e));
+    ST_TRY(cmd_bench_counts(a, "batch", 65536, ST_BENCH_LIST, o.batches, &o.nbatches, e));
+    ST_TRY(cmd_bench_counts(a, "context", 1 << 24, ST_BENCH_LIST, o.contexts, &o.ncontexts, e));
+    const char **maps = cmd_many(a, "map", &nmaps), **presets = cmd_many(a, "preset", &npresets);
+    o.maps = maps;
+    o.nmaps = nmaps;
+    o.presets = presets;
+    o.npresets = npresets;
     st_status s = st_bench_model(&o, result, e);
     free(presets);
     free(maps);
@@ -121,7 +123,7 @@ static const bench_what bench_whats[] = {
     {"map", false, false, bench_map},
     {"mlp", false, false, bench_mlp},
     {"layer", false, true, bench_layer},
-    {"model", true, false, bench_model},
+    {"model", true, true, bench_model},
 };
 enum { WHATS = sizeof bench_whats / sizeof *bench_whats };
 
@@ -147,11 +149,13 @@ static st_status bench_run(const cmd_args *a, json_t **result, st_err *e)
 const cmd_command cmd_bench = {
     .name = "bench",
     .summary = "time structured matrices and models against dense ones",
-    .usage = "map [--in N --out N --rows N] [--map SPEC ...] [--fit F] [--backward] [options]\n"
-             "mlp [--in WIDTH --out INNER --rows N] [--map SPEC ...] [--dtype TYPE] [options]\n"
-             "layer [--suite NAME] [--only SHAPE ...] [--map TYPE ...] [--budget S] [--csv FILE "
-             "[--resume]]\n"
-             "model MODEL|gpt2 ... [--map GLOB=SPEC ...] [--preset NAME ...] [--fit F] [--train]",
+    .usage =
+        "map [--in N --out N --rows N] [--map SPEC ...] [--fit F] [--backward] [options]\n"
+        "mlp [--in WIDTH --out INNER --rows N] [--map SPEC ...] [--dtype TYPE] [options]\n"
+        "layer [--suite NAME] [--only SHAPE ...] [--map TYPE ...] [--budget S] [--csv FILE "
+        "[--resume]]\n"
+        "model MODEL|gpt2 ... [--map GLOB=SPEC ...] [--preset NAME ...] [--fit F] [--train]\n"
+        "      [--batch LIST] [--context LIST] [--dtype LIST] [--budget S] [--csv FILE [--resume]]",
     .detail =
         "bench map times one matrix, bench mlp the two of a block's MLP with biases and GELU, as "
         "models run them, forward and training step, bench layer a suite of matrices at several "
@@ -161,18 +165,20 @@ const cmd_command cmd_bench = {
         "percentile. \"vs dense\" is the median of the rounds' ratios. roof is the share of what "
         "the machine's ceilings of the same rounds allow.\n"
         "\n"
-        "bench layer has two controls at each size, marked *: low rank, and a dense layer that is "
-        "merely narrower (fewer outputs, or fewer inputs where those are more). Where the suite's "
-        "number of tokens does not fit into the memory or the time (--budget) a shape gets fewer, "
-        "and says so. With --csv the rows are written shape by shape: after Ctrl-C, --resume goes "
-        "on.",
-    .example = "strut bench map\n"
-               "strut bench map --in 768 --out 3072 --map ss1:factor=4 --map lowrank --backward\n"
-               "strut bench layer --suite gpt2 --dtype f32,bf16 --budget 3600 --csv layers.csv\n"
-               "strut bench layer --suite small --map ss1 --map monarch --factors 4,8\n"
-               "strut bench model gpt2 --fit 4 --train --csv models.csv\n"
-               "strut bench model gpt2 --preset krony-81m --preset krony-95m --context 256\n"
-               "strut bench model runs/dense runs/healed --batch 8 --json",
+        "bench layer and model have two controls at each size, marked *: low rank, and a dense "
+        "layer that is merely narrower (fewer outputs, or fewer inputs where those are more), or a "
+        "dense model with fewer hidden units in its MLPs. What does not fit into the memory or the "
+        "time (--budget) gets fewer tokens, or is left out, and says so. With --csv the rows are "
+        "written shape by shape: after Ctrl-C, --resume goes on.",
+    .example =
+        "strut bench map\n"
+        "strut bench map --in 768 --out 3072 --map ss1:factor=4 --map lowrank --backward\n"
+        "strut bench layer --suite gpt2 --dtype f32,bf16 --budget 3600 --csv layers.csv\n"
+        "strut bench layer --suite small --map ss1 --map monarch --factors 4,8\n"
+        "strut bench model gpt2 --fit 4 --train --csv models.csv\n"
+        "strut bench model gpt2 --map 'h.*.mlp.*=ss1:factor=4' --batch 8,16,32 --budget 3600\n"
+        "strut bench model gpt2 --preset krony-81m --preset krony-95m --context 256\n"
+        "strut bench model runs/dense runs/healed --batch 8 --json",
     .option = cmd_bench_options,
     .least = 1,
     .most = -1,

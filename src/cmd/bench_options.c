@@ -33,7 +33,7 @@ const cmd_option cmd_bench_options[] = {
      .preset = "1,2,4,8,16"},
     {.name = "no-controls",
      .kind = CMD_FLAG,
-     .help = "bench layer: without low rank and narrower dense ones of the same parameters"},
+     .help = "bench layer, model: without low rank and narrower dense ones of the same parameters"},
     {.name = "preset",
      .letter = 'p',
      .kind = CMD_TEXT,
@@ -83,18 +83,14 @@ const cmd_option cmd_bench_options[] = {
     {.name = "train", .kind = CMD_FLAG, .help = "bench model: time forward and backward too"},
     {.name = "batch",
      .letter = 'b',
-     .kind = CMD_INT,
-     .value = "N",
-     .lo = 1,
-     .hi = 65536,
-     .help = "bench model: texts at a time",
+     .kind = CMD_TEXT,
+     .value = "LIST",
+     .help = "bench model: texts at a time, 8,16,32",
      .preset = "1"},
     {.name = "context",
      .letter = 'c',
-     .kind = CMD_INT,
-     .value = "N",
-     .lo = 1,
-     .hi = 1 << 24,
+     .kind = CMD_TEXT,
+     .value = "LIST",
      .help = "bench model: tokens of a text; not given: the model's"},
     {.name = "reps",
      .kind = CMD_INT,
@@ -109,11 +105,11 @@ const cmd_option cmd_bench_options[] = {
      .lo = 0.01,
      .hi = 1e6,
      .help = "seconds for all of it (three repetitions may take twice that); not given: 20, bench "
-             "layer 120"},
+             "layer 120, bench model 60 for each of several batches, contexts and types"},
     {.name = "dtype",
      .kind = CMD_TEXT,
      .value = "TYPE",
-     .help = "to compute in: f32 or bf16, bench layer also f32,bf16",
+     .help = "to compute in: f32 or bf16, bench layer and model also f32,bf16",
      .preset = "f32"},
     {.name = "device",
      .kind = CMD_TEXT,
@@ -123,7 +119,7 @@ const cmd_option cmd_bench_options[] = {
     {.name = "csv", .kind = CMD_TEXT, .value = "FILE", .help = "write the rows as CSV too"},
     {.name = "resume",
      .kind = CMD_FLAG,
-     .help = "bench layer: keep the shapes that --csv FILE has and measure the others"},
+     .help = "bench layer, model: keep the shapes that --csv FILE has and measure the others"},
     {0},
 };
 
@@ -168,6 +164,22 @@ st_status cmd_bench_numbers(const cmd_args *a, const char *name, double lo, doub
     for (const char *at = cmd_text(a, name); at && list_next(&at, item, sizeof item);) {
         if (*n == most) ST_FAIL(e, ST_EARG, "--%s: %d numbers at most", name, most);
         if (!st_parse_num(item, &out[*n]) || out[*n] < lo || out[*n] > hi) {
+            return list_bad(name, item, wanted, e);
+        }
+        ++*n;
+    }
+    return ST_OK;
+}
+
+st_status cmd_bench_counts(const cmd_args *a, const char *name, int64_t hi, int most, int64_t *out,
+                           int *n, st_err *e)
+{
+    char item[32], wanted[64];
+    *n = 0;
+    snprintf(wanted, sizeof wanted, "a whole number from 1 to %lld", (long long)hi);
+    for (const char *at = cmd_text(a, name); at && list_next(&at, item, sizeof item);) {
+        if (*n == most) ST_FAIL(e, ST_EARG, "--%s: %d numbers at most", name, most);
+        if (!st_parse_int(item, &out[*n]) || out[*n] < 1 || out[*n] > hi) {
             return list_bad(name, item, wanted, e);
         }
         ++*n;

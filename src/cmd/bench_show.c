@@ -29,7 +29,8 @@ static void show_row(cmd_grid *g, const json_t *row, const json_t *t, bool model
     bool marked = control[0] && strcmp(control, "none") != 0;
     cmd_grid_add(g, "%s%s", cmd_get_str(row, "name"), marked ? " *" : "");
     cmd_grid_add(g, "%s", cmd_si(cmd_get_num(row, "parameters")).s);
-    cmd_grid_add(g, "%s", cmd_si(cmd_get_num(row, "macs_per_token")).s);
+    const json_t *macs = json_object_get(t, "macs_per_token") ? t : row; /* of decoding, its own */
+    cmd_grid_add(g, "%s", cmd_si(cmd_get_num(macs, "macs_per_token")).s);
     cmd_grid_add(g, "%s", cmd_seconds(cmd_get_num(t, "median")).s);
     cmd_grid_add(g, "%s", show_spread(t).s);
     if (model) {
@@ -64,8 +65,8 @@ static void show_kind(const json_t *rows, size_t from, size_t to, const char *ki
 
 static void show_title(const json_t *first)
 {
-    const char *shape = cmd_get_str(first, "shape");
-    if (shape[0]) printf("%s: ", shape);
+    const char *shape = cmd_get_str(first, "shape"), *suite = cmd_get_str(first, "suite");
+    if (shape[0]) printf("%s %s: ", suite, shape);
     if (json_object_get(first, "inner")) {
         printf("MLP %s -> %s -> %s, %s tokens", cmd_count(cmd_get_int(first, "in")).s,
                cmd_count(cmd_get_int(first, "inner")).s, cmd_count(cmd_get_int(first, "out")).s,
@@ -74,9 +75,12 @@ static void show_title(const json_t *first)
         printf("W (%s x %s), %s tokens", cmd_count(cmd_get_int(first, "out")).s,
                cmd_count(cmd_get_int(first, "in")).s, cmd_count(cmd_get_int(first, "rows")).s);
     } else {
-        printf("batch %s x %s tokens; decode: one token after %s",
-               cmd_count(cmd_get_int(first, "batch")).s, cmd_count(cmd_get_int(first, "context")).s,
-               cmd_count(cmd_get_int(first, "decode_at")).s);
+        printf("batch %s x %s tokens", cmd_count(cmd_get_int(first, "batch")).s,
+               cmd_count(cmd_get_int(first, "context")).s);
+        if (json_object_get(first, "decode")) {
+            printf("; decode: batch 1, one token after %s",
+                   cmd_count(cmd_get_int(first, "decode_at")).s);
+        }
     }
     printf(", %s\n", cmd_get_str(first, "dtype"));
 }
@@ -85,11 +89,11 @@ static void show_title(const json_t *first)
 static void show_notes(const json_t *rows, size_t from, size_t to)
 {
     const json_t *first = json_array_get(rows, from);
-    const char *common = cmd_get_str(first, "note");
+    const char *common = cmd_get_str(first, "reason");
     if (common[0]) printf("%s\n", common);
     for (size_t i = from + 1; i < to; i++) {
         const json_t *row = json_array_get(rows, i);
-        const char *note = cmd_get_str(row, "note");
+        const char *note = cmd_get_str(row, "reason");
         if (note[0] && strcmp(note, common) != 0) {
             double factor = cmd_get_num(row, "factor");
             printf("not measured: %s", cmd_get_str(row, "name"));

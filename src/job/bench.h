@@ -137,9 +137,8 @@ double bench_time_of(bench_time_plan p, int64_t rounds);
 
 /* What an earlier run of the same kind left. */
 typedef struct {
-    char *kept;   /* lines of finished groups */
+    json_t *kept; /* rows of finished parts, as st_csv_load has them */
     json_t *done; /* {"SUITE|SHAPE|DTYPE": true} */
-    int64_t rows; /* lines in kept */
 } bench_old;
 /* Reads `path`; nothing if there is no such file. Another machine (`result` as of bench_machine),
  * other columns and other kinds of files are errors. */
@@ -148,5 +147,32 @@ bool bench_csv_done(const bench_old *old, const char *suite, const char *shape, 
 /* st_bench_csv behind what `old` (may be NULL) kept. */
 st_status bench_csv_write(const char *path, const bench_old *old, const json_t *result, st_err *e);
 void bench_csv_free(bench_old *old);
+
+/* ---- long benchmarks (bench_session.c) ------------------------------------------------------ */
+
+/* Set what, unit, csv and resume, then: open, start, for each part turn .. save, end, close. */
+typedef struct {
+    const char *what, *unit; /* "bench layer", "shape" */
+    const char *csv;         /* NULL: none */
+    bool resume;
+    st_stream *q;
+    bench_roof roof;
+    bench_ceiling now; /* when it began: guesses stand on it */
+    bench_old old;
+    json_t *result, *rows; /* what the caller of the job gets, its rows */
+    int64_t n, at;         /* parts, the one at hand */
+    char part[96];         /* its name */
+    double start, budget;  /* seconds: when, in all */
+    double before, share;  /* spent when the part at hand began; that it will take, about */
+} bench_session;
+st_status bench_session_open(bench_session *s, const char *device, st_err *e);
+st_status bench_session_start(bench_session *s, int64_t parts, double budget, bool bf16, st_err *e);
+/* Seconds that the part at hand may take (also its `share`, until the caller knows better). */
+double bench_session_turn(bench_session *s);
+bench_effort bench_session_effort(bench_session *s, int64_t reps, double budget);
+/* Writes the CSV, after a part that went well or was interrupted; hands `so_far` on. */
+st_status bench_session_save(bench_session *s, st_status so_far, st_err *e);
+st_status bench_session_end(bench_session *s, st_status so_far, st_err *e);
+void bench_session_close(bench_session *s);
 
 #endif

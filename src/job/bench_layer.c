@@ -29,15 +29,8 @@ typedef struct {
 typedef struct {
     const st_bench_layer_opts *o;
     const bench_suite *suite;
-    st_stream *q;
-    bench_roof roof;
-    bench_ceiling now; /* guesses stand on it */
-    layer_job *job;
-    int64_t n, at;
-    json_t *result, *rows;
-    bench_old old;
-    double start, budget; /* seconds: when, in all */
-    double before, share; /* spent when the shape at hand began; that it will take, about */
+    bench_session run;
+    layer_job *job; /* run.n of them */
     bench_layer layer[LAYERS];
     bench_shape shape;
 } layer_bench;
@@ -154,7 +147,7 @@ static st_status layer_given(layer_bench *b, st_err *e)
 
 static st_status layer_choose(layer_bench *b, const layer_job *j, st_err *e)
 {
-    b->shape = (bench_shape){.q = b->q,
+    b->shape = (bench_shape){.q = b->run.q,
                              .dtype = j->dtype,
                              .in = j->size.in,
                              .out = j->size.out,
@@ -180,8 +173,8 @@ static double layer_seconds(const layer_bench *b, int64_t rounds)
         if (!c->l.spec.type) continue;
         for (int k = 0; k < (b->shape.backward ? 2 : 1); k++) {
             const st_cost *cost = k ? &c->backward : &c->forward;
-            p = bench_time_add(
-                p, bench_guess(&b->now, b->shape.dtype, (double)cost->macs, (double)cost->bytes));
+            p = bench_time_add(p, bench_guess(&b->run.now, b->shape.dtype, (double)cost->macs,
+                                              (double)cost->bytes));
         }
     }
     return bench_time_of(p, rounds);
@@ -249,94 +242,50 @@ static st_status layer_rows(layer_bench *b, const layer_job *j, double share, ch
 
 /* ---- shape after shape ---------------------------------------------------------------------- */
 
-static void layer_progress(void *ctx, double share)
-{
-    layer_bench *b = ctx;
-    char detail[96];
-    const layer_job *j = &b->job[b->at];
-    snprintf(detail, sizeof detail, "%s %s, shape %lld of %lld", j->label, st_dtype_name(j->dtype),
-             (long long)b->at + 1, (long long)b->n);
-    double after = b->before + b->share, each = after / (double)(b->at + 1);
-    st_report(&(st_progress){.what = "bench layer",
-                             .done = (int64_t)(b->before + share * b->share),
-                             .total = (int64_t)ceil(after + each * (double)(b->n - 1 - b->at)),
-                             .unit = "s",
-                             .detail = detail});
-}
-
 /* What all rows of the shape have in common. */
 static void layer_label(layer_bench *b, size_t from, const char *note)
 {
-    const layer_job *j = &b->job[b->at];
-    for (size_t i = from; i < json_array_size(b->rows); i++) {
-        json_t *row = json_array_get(b->rows, i);
+    const layer_job *j = &b->job[b->run.at];
+    for (size_t i = from; i < json_array_size(b->run.rows); i++) {
+        json_t *row = json_array_get(b->run.rows, i);
         json_object_set_new(row, "suite", json_string(b->suite->name));
         json_object_set_new(row, "shape", json_string(j->label));
-        if (note[0] && !json_object_get(row, "note")) {
-            json_object_set_new(row, "note", json_string(note));
+        if (note[0] && !json_object_get(row, "reason")) {
+            json_object_set_new(row, "reason", json_string(note));
         }
     }
 }
 
 static void layer_left_out(layer_bench *b, const char *note)
 {
-    const layer_job *j = &b->job[b->at];
-    json_array_append_new(
-        b->rows, json_pack("{s:s, s:s, s:I, s:I, s:I, s:s, s:s, s:f, s:s}", "name", "dense", "spec",
-                           "dense", "in", (json_int_t)j->size.in, "out", (json_int_t)j->size.out,
-                           "rows", (json_int_t)j->size.rows, "dtype", st_dtype_name(j->dtype),
-                           "control", "none", "factor", 1.0, "note", note));
+    const layer_job *j = &b->job[b->run.at];
+    json_array_append_new(b->run.rows,
+                          json_pack("{s:s, s:s, s:I, s:I, s:I, s:s, s:s, s:f, s:s}", "name",
+                                    "dense", "spec", "dense", "in", (json_int_t)j->size.in, "out",
+                                    (json_int_t)j->size.out, "rows", (json_int_t)j->size.rows,
+                                    "dtype", st_dtype_name(j->dtype), "control", "none", "factor",
+                                    1.0, "reason", note));
 }
 
 static st_status layer_one(layer_bench *b, st_err *e)
 {
     char note[192];
     bool left_out = false;
-    const layer_job *j = &b->job[b->at];
-    size_t from = json_array_size(b->rows);
-    double left = fmax(b->budget - (st_now() - b->start), 0.0);
-    double most = left / (double)(b->n - b->at);
-    bench_effort how = {
-        .reps = b->o->reps, .budget = most, .roof = &b->roof, .progress = layer_progress, .ctx = b};
+    const layer_job *j = &b->job[b->run.at];
+    size_t from = json_array_size(b->run.rows);
+    double share = bench_session_turn(&b->run);
+    snprintf(b->run.part, sizeof b->run.part, "%s %s", j->label, st_dtype_name(j->dtype));
     ST_TRY(layer_choose(b, j, e));
-    ST_TRY(layer_rows(b, j, most, note, sizeof note, &left_out, e));
-    b->before = b->budget - left;
-    b->share = fmin(layer_seconds(b, layer_rounds(b)), most);
-    if (note[0]) st_log(ST_LOG_INFO, "%s, %s: %s", j->label, st_dtype_name(j->dtype), note);
+    ST_TRY(layer_rows(b, j, share, note, sizeof note, &left_out, e));
+    b->run.share = fmin(layer_seconds(b, layer_rounds(b)), share);
+    if (note[0]) st_log(ST_LOG_INFO, "%s: %s", b->run.part, note);
+    bench_effort how = bench_session_effort(&b->run, b->o->reps, share);
     st_status s = ST_OK;
     if (left_out)
         layer_left_out(b, note);
     else
-        s = bench_shape_run(&b->shape, &how, b->rows, e);
+        s = bench_shape_run(&b->shape, &how, b->run.rows, e);
     layer_label(b, from, note);
-    return s;
-}
-
-/* Measures what is left; what is measured is in the file at any time. */
-static st_status layer_all(layer_bench *b, st_err *e)
-{
-    const char *csv = b->o->csv;
-    st_status s = ST_OK;
-    b->budget = b->o->budget > 0.0 ? b->o->budget : layer_budget;
-    for (b->at = 0; !s && b->at < b->n; b->at++) {
-        s = layer_one(b, e);
-        if (csv && (!s || s == ST_EINTR)) {
-            st_status wrote = bench_csv_write(csv, &b->old, b->result, s ? NULL : e);
-            if (!s) s = wrote;
-        }
-    }
-    json_object_set_new(b->result, "ceilings", bench_roof_json(&b->roof));
-    if (s == ST_EINTR) {
-        ST_FAIL(e, ST_EINTR, "interrupted; %zu row%s of %lld shape%s %s%s%s",
-                json_array_size(b->rows), json_array_size(b->rows) == 1 ? "" : "s",
-                (long long)b->at - 1, b->at == 2 ? "" : "s",
-                csv ? "are in " : "are lost without --csv", csv ? csv : "",
-                csv ? ", --resume goes on with them" : "");
-    }
-    if (!s) {
-        st_report(&(st_progress){
-            .what = "bench layer", .done = b->n, .total = b->n, .unit = "shapes", .last = true});
-    }
     return s;
 }
 
@@ -352,7 +301,7 @@ static bool layer_wanted(const layer_bench *b, const layer_job *j)
     return b->o->nonly == 0;
 }
 
-static st_status layer_list(layer_bench *b, st_err *e)
+static st_status layer_list(layer_bench *b, int64_t *n, st_err *e)
 {
     int64_t sizes = 0, matched = 0;
     while (b->suite->size[sizes].rows)
@@ -366,7 +315,7 @@ static st_status layer_list(layer_bench *b, st_err *e)
                  (long long)size.in, (long long)size.out);
         if (!layer_wanted(b, &j)) continue;
         matched++;
-        if (!bench_csv_done(&b->old, b->suite->name, j.label, j.dtype)) b->job[b->n++] = j;
+        if (!bench_csv_done(&b->run.old, b->suite->name, j.label, j.dtype)) b->job[(*n)++] = j;
     }
     if (!matched) {
         ST_FAIL(e, ST_EARG,
@@ -376,9 +325,10 @@ static st_status layer_list(layer_bench *b, st_err *e)
                 (long long)b->suite->size[0].in, (long long)b->suite->size[0].out,
                 (long long)b->suite->size[0].in, (long long)b->suite->size[0].out);
     }
-    if (b->old.rows) {
-        st_log(ST_LOG_INFO, "%s: %lld rows are there already, %lld of %lld shapes are left",
-               b->o->csv, (long long)b->old.rows, (long long)b->n, (long long)matched);
+    size_t kept = json_array_size(b->run.old.kept);
+    if (kept) {
+        st_log(ST_LOG_INFO, "%s: %zu rows are there already, %lld of %lld shapes are left",
+               b->run.csv, kept, (long long)*n, (long long)matched);
     }
     return ST_OK;
 }
@@ -396,31 +346,28 @@ static st_status layer_check(const st_bench_layer_opts *o, st_err *e)
                     st_dtype_name(o->dtypes[i]));
         }
     }
-    if (o->resume && !o->csv) ST_FAIL(e, ST_EARG, "--resume goes on with a file: give --csv FILE");
     return ST_OK;
 }
 
-/* Opens the device, reads what is there and learns what the machine does at the moment. */
-static st_status layer_open(layer_bench *b, st_err *e)
+static st_status layer_all(layer_bench *b, st_err *e)
 {
     const st_bench_layer_opts *o = b->o;
+    int64_t n = 0;
     bool bf16 = false;
     for (int i = 0; i < o->ndtypes; i++)
         bf16 |= o->dtypes[i] == ST_BF16;
     ST_TRY(layer_check(o, e));
     ST_TRY(bench_suite_find(&b->suite, o->suite ? o->suite : "gpt2", e));
-    ST_TRY(st_stream_open(&b->q, o->device ? o->device : "cpu", 0, e));
-    b->rows = json_array();
-    b->result = bench_machine(b->q);
-    json_object_set(b->result, "rows", b->rows);
-    if (o->resume) ST_TRY(bench_csv_read(&b->old, o->csv, b->result, e));
-    ST_TRY(layer_list(b, e));
-    ST_TRY(bench_roof_open(&b->roof, b->q, bf16, e));
-    for (int i = 0; i < 3; i++)
-        ST_TRY(bench_roof_probe(&b->roof, e));
-    b->now = bench_roof_median(&b->roof, 0);
-    b->start = st_now();
-    return ST_OK;
+    ST_TRY(bench_session_open(&b->run, o->device, e));
+    ST_TRY(layer_list(b, &n, e));
+    double budget = o->budget > 0.0 ? o->budget : layer_budget;
+    ST_TRY(bench_session_start(&b->run, n, budget, bf16, e));
+    st_status s = ST_OK;
+    for (b->run.at = 0; !s && b->run.at < n; b->run.at++) {
+        s = layer_one(b, e);
+        s = bench_session_save(&b->run, s, e);
+    }
+    return bench_session_end(&b->run, s, e);
 }
 
 st_status st_bench_layer(const st_bench_layer_opts *o, json_t **result, st_err *e)
@@ -428,14 +375,11 @@ st_status st_bench_layer(const st_bench_layer_opts *o, json_t **result, st_err *
     layer_bench *b = st_calloc(1, sizeof *b);
     if (!b) ST_FAIL(e, ST_ENOMEM, "out of memory");
     b->o = o;
-    st_status s = layer_open(b, e);
-    if (!s) s = layer_all(b, e);
-    if (!s) *result = json_incref(b->result);
-    bench_roof_close(&b->roof);
-    bench_csv_free(&b->old);
-    st_stream_close(b->q);
-    json_decref(b->rows);
-    json_decref(b->result);
+    b->run =
+        (bench_session){.what = "bench layer", .unit = "shape", .csv = o->csv, .resume = o->resume};
+    st_status s = layer_all(b, e);
+    if (!s) *result = json_incref(b->run.result);
+    bench_session_close(&b->run);
     free(b->job);
     free(b);
     return s;

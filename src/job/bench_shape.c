@@ -154,7 +154,7 @@ static json_t *shape_row(const bench_layer *c)
         return json_pack("{s:s, s:s, s:I, s:I, s:I, s:s, s:s, s:f, s:s}", "name", c->name, "spec",
                          c->name, "in", (json_int_t)s->in, "out", (json_int_t)s->out, "rows",
                          (json_int_t)s->rows, "dtype", st_dtype_name(s->dtype), "control",
-                         c->control, "factor", c->factor, "note", c->note);
+                         c->control, "factor", c->factor, "reason", c->note);
     }
     st_spec_print(is, text);
     st_spec_label(is, label);

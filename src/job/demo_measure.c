@@ -143,13 +143,13 @@ st_status st_demo_race(demo_run *r, st_err *e)
     }
     st_bench_model_opts o = {.models = folder,
                              .nmodels = (int)n,
-                             .batch = 1,
-                             .context = r->o.size.context,
+                             .contexts = {r->o.size.context},
+                             .ncontexts = 1,
                              .decode = r->o.size.context / 2,
-                             .budget = 0.45 * ST_DEMO_RACE * r->o.budget,
-                             .dtype = ST_F32};
+                             .budget = 0.45 * ST_DEMO_RACE * r->o.budget};
     status = measure_race(r, &o, one, e);
-    o.batch = r->o.size.batch;
+    o.batches[0] = r->o.size.batch;
+    o.nbatches = 1;
     o.train = true;
     o.budget = 0.5 * ST_DEMO_RACE * r->o.budget;
     if (!status) status = measure_race(r, &o, many, e);

@@ -6,6 +6,7 @@
 #define ST_JOB_H
 
 #include "io/io.h"
+#include "job/job_bench.h"
 #include "model/model.h"
 
 /* ---- models on disk (folder*.c) ------------------------------------------------------------- */
@@ -497,7 +498,7 @@ st_status st_generate(const char *model, const st_generate_opts *o, json_t **res
 st_status st_generate_ids(st_model *m, st_stream *q, const st_bpe *tokenizer,
                           const st_generate_opts *o, json_t **result, st_err *e);
 
-/* ---- info, maps, bench (info.c, facts.c, bench.c) ------------------------------------------- */
+/* ---- info, maps (info.c, facts.c, maps.c; bench: job_bench.h) ------------------------------- */
 
 /* What PATH is (model folder, checkpoint, training run, prepared data, shard, tokenizer, config)
  * and what is in it. */
@@ -511,82 +512,6 @@ st_status st_model_facts(st_model *m, const char *device, json_t **result, st_er
 /* {maps: [{name, summary, equation, source, knobs: [{name, help, required, default}]}]}, of one
  * type or (NULL) all. */
 st_status st_maps(const char *name, json_t **result, st_err *e);
-
-typedef struct {
-    int64_t in, out, rows;
-    const char *const *maps; /* specs, or (with fit) names of types; none: every type */
-    int nmaps;
-    double fit;    /* this many times fewer parameters than dense */
-    bool backward; /* time dx and dW too */
-    int64_t reps;  /* at most; 0: 30 */
-    double budget; /* seconds for all of it; 0: 20 */
-    st_dtype dtype;
-    const char *device;
-} st_bench_map_opts;
-/* Result: version, commit, device, threads, machine, rows [{name, spec, in, out, rows, parameters,
- * bytes, macs_per_token, dtype, forward {median, p10, p90, best, reps, gflops, tokens_per_second,
- * speedup}, backward {...}}]; dense first, times in seconds of one call, speedup against dense. */
-st_status st_bench_map(const st_bench_map_opts *o, json_t **result, st_err *e);
-
-typedef struct {
-    const char *const *models; /* folders, config.json files or names of sizes */
-    int nmodels;
-    const char *const *maps; /* "GLOB=SPEC": one more row, the first model with all of these */
-    int nmaps;
-    const char *const *presets; /* names of layouts: one more row each */
-    int npresets;
-    double fit;       /* not 0: one more row per type, with this many times fewer parameters in */
-    const char *glob; /* these matrices; NULL: "h.*.mlp.*" */
-    int64_t batch, context, decode; /* 0: 1, the model's, 32 tokens before the decoded one */
-    bool train;
-    int64_t reps;
-    double budget;
-    st_dtype dtype;
-    const char *device;
-} st_bench_model_opts;
-/* Rows as above with forward, step (a training micro-step) and decode, in tokens per second too;
- * the first row is the first model with dense matrices everywhere. */
-st_status st_bench_model(const st_bench_model_opts *o, json_t **result, st_err *e);
-
-typedef struct {
-    int64_t width, inner, rows;
-    const char *const *maps; /* both matrices: specs, or (with fit) names; none: ss1:factor=4 */
-    int nmaps;
-    double fit; /* this many times fewer parameters than dense */
-    int64_t reps;
-    double budget;
-    st_dtype dtype;
-    const char *device;
-} st_bench_mlp_opts;
-/* The MLP of a block, biases and erf GELU included. Rows as of st_bench_map with inner, spec_out
- * (of the second matrix), forward and step (forward, dx and all gradients). */
-st_status st_bench_mlp(const st_bench_mlp_opts *o, json_t **result, st_err *e);
-
-typedef struct {
-    const char *suite;       /* NULL: "gpt2"; "llama", "square", "small" */
-    const char *const *only; /* globs on "32768x768x3072" or "768x3072"; none: every shape */
-    int nonly;
-    const char *const *maps; /* names of types, specs as they are; none: every type */
-    int nmaps;
-    const double *factors; /* types have so many times fewer parameters; none: 1 2 4 8 16 */
-    int nfactors;
-    bool no_controls;
-    int64_t rows;  /* tokens of every shape; 0: the suite's */
-    double scale;  /* divides the suite's; 0: 1, or more where time or memory would not do */
-    bool backward; /* time dx and dW too */
-    int64_t reps;  /* at most; 0: 30 */
-    double budget; /* seconds for all of it; 0: 120 */
-    st_dtype dtypes[2];
-    int ndtypes;
-    const char *device;
-    const char *csv; /* written after each shape, or NULL */
-    bool resume;     /* shapes that csv has already are left as they are */
-} st_bench_layer_opts;
-/* Rows as of st_bench_map with suite, shape, control and note. ST_EINTR: csv has what was done. */
-st_status st_bench_layer(const st_bench_layer_opts *o, json_t **result, st_err *e);
-
-/* Writes the rows of a benchmark's result as CSV (doc/FORMATS, BENCHMARKS), whole or not at all. */
-st_status st_bench_csv(const char *path, const json_t *result, st_err *e);
 
 /* ---- demo and report (demo.c, report.c, plot.c) --------------------------------------------- */
 

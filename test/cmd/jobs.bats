@@ -297,7 +297,8 @@ PY
     cat >"$DIR/wide.json" <<'JSON'
 {"model_type": "gpt2", "n_layer": 1, "n_head": 12, "n_embd": 768, "n_positions": 8, "vocab_size": 64}
 JSON
-    apart "$STRUT" bench model "$DIR/wide.json" --preset krony-81m -p krony-95m --context 8 --reps 1 --json
+    apart "$STRUT" bench model "$DIR/wide.json" --preset krony-81m -p krony-95m --context 8 --reps 1 \
+        --no-controls --json
     [ "$code" = 0 ]
     python3 - "$BATS_TEST_TMPDIR/out" <<'PY'
 import json, sys

@@ -1,0 +1,59 @@
+/* Inside of bench model: the models that are compared (bench_model.c), their controls
+ * (bench_control.c), and how they are timed (bench_model_run.c). */
+/* SPDX-License-Identifier: MIT */
+#ifndef ST_BENCH_MODEL_H
+#define ST_BENCH_MODEL_H
+
+#include "job/bench.h"
+
+enum { MODEL_CASES = 96, MODEL_KINDS = 3 };
+typedef enum { MODEL_FORWARD, MODEL_STEP, MODEL_DECODE } model_kind;
+
+typedef struct model_bench model_bench;
+typedef struct {
+    model_bench *b;
+    st_model *m;
+    char name[ST_SPEC_TEXT];
+    const char *control; /* "none", or what kind of control it is */
+    st_cost cost[MODEL_KINDS];
+} model_case;
+
+/* What is timed together: all models on one batch of one context in one dtype. */
+typedef struct {
+    st_dtype dtype;
+    int64_t batch, context;
+    bool decodes; /* the first part of a dtype also decodes, which has no batch */
+} model_part;
+
+struct model_bench {
+    const st_bench_model_opts *o;
+    bench_session run;
+    char suite[64];
+    model_case c[MODEL_CASES]; /* n of them, the dense one first */
+    int64_t n;
+    model_part *part; /* of run.n parts, as they are timed once they were */
+    model_part now;
+    int64_t decode; /* tokens before the one that is decoded */
+    size_t bytes, scratch;
+    int64_t elements;
+    st_arena mem, tmp;
+    st_tensor weights, grads, ids, targets, loss, logits;
+    st_kv kv;
+};
+
+/* Adds the model of `config` (taken over). */
+st_status model_add(model_bench *b, json_t *config, const char *name, const char *control,
+                    st_err *e);
+/* What a model's matrices are. */
+typedef struct {
+    bool structured, lowrank; /* any is not dense; all of those are low rank */
+    int64_t matrices;
+} model_form;
+model_form model_form_of(const st_model *m);
+/* Beside every structured model a narrower dense one and a low-rank one of as many parameters,
+ * unless the models have them already (which then count as controls). */
+st_status model_controls(model_bench *b, st_err *e);
+/* Times every part. */
+st_status model_run(model_bench *b, st_err *e);
+
+#endif

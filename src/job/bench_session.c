@@ -1,0 +1,90 @@
+/* A long benchmark: parts in a row, each with its share of the time, what is measured written after
+ * each, so that Ctrl-C loses little and a later run goes on. */
+/* SPDX-License-Identifier: MIT */
+#include "job/bench.h"
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { SESSION_PROBES = 3 };
+
+st_status bench_session_open(bench_session *s, const char *device, st_err *e)
+{
+    if (s->resume && !s->csv) ST_FAIL(e, ST_EARG, "--resume goes on with a file: give --csv FILE");
+    ST_TRY(st_stream_open(&s->q, device ? device : "cpu", 0, e));
+    s->rows = json_array();
+    s->result = bench_machine(s->q);
+    json_object_set(s->result, "rows", s->rows);
+    return s->resume ? bench_csv_read(&s->old, s->csv, s->result, e) : ST_OK;
+}
+
+st_status bench_session_start(bench_session *s, int64_t parts, double budget, bool bf16, st_err *e)
+{
+    s->n = parts;
+    s->budget = budget;
+    ST_TRY(bench_roof_open(&s->roof, s->q, bf16, e));
+    for (int i = 0; i < SESSION_PROBES; i++)
+        ST_TRY(bench_roof_probe(&s->roof, e));
+    s->now = bench_roof_median(&s->roof, 0);
+    s->start = st_now();
+    return ST_OK;
+}
+
+double bench_session_turn(bench_session *s)
+{
+    s->before = st_now() - s->start;
+    s->share = fmax(s->budget - s->before, 0.0) / (double)(s->n - s->at);
+    return s->share;
+}
+
+static void session_progress(void *ctx, double share)
+{
+    bench_session *s = ctx;
+    double after = s->before + s->share, each = after / (double)(s->at + 1);
+    char detail[128];
+    snprintf(detail, sizeof detail, "%.80s, %s %lld of %lld", s->part, s->unit,
+             (long long)s->at + 1, (long long)s->n);
+    st_report(&(st_progress){.what = s->what,
+                             .done = (int64_t)(s->before + share * s->share),
+                             .total = (int64_t)ceil(after + each * (double)(s->n - 1 - s->at)),
+                             .unit = "s",
+                             .detail = detail});
+}
+
+bench_effort bench_session_effort(bench_session *s, int64_t reps, double budget)
+{
+    return (bench_effort){
+        .reps = reps, .budget = budget, .roof = &s->roof, .progress = session_progress, .ctx = s};
+}
+
+st_status bench_session_save(bench_session *s, st_status so_far, st_err *e)
+{
+    if (!s->csv || (so_far && so_far != ST_EINTR)) return so_far;
+    st_status wrote = bench_csv_write(s->csv, &s->old, s->result, so_far ? NULL : e);
+    return so_far ? so_far : wrote;
+}
+
+st_status bench_session_end(bench_session *s, st_status so_far, st_err *e)
+{
+    if (so_far == ST_EINTR) {
+        size_t n = json_array_size(s->rows);
+        ST_FAIL(e, ST_EINTR, "interrupted in %s %lld of %lld; %zu row%s %s %s%s", s->unit,
+                (long long)s->at, (long long)s->n, n, n == 1 ? "" : "s", n == 1 ? "is" : "are",
+                s->csv ? "in " : "lost without --csv", s->csv ? s->csv : "");
+    }
+    if (so_far) return so_far;
+    json_object_set_new(s->result, "ceilings", bench_roof_json(&s->roof));
+    st_report(&(st_progress){
+        .what = s->what, .done = s->n, .total = s->n, .unit = s->unit, .last = true});
+    return ST_OK;
+}
+
+void bench_session_close(bench_session *s)
+{
+    bench_roof_close(&s->roof);
+    bench_csv_free(&s->old);
+    st_stream_close(s->q);
+    json_decref(s->rows);
+    json_decref(s->result);
+    *s = (bench_session){0};
+}
