@@ -73,6 +73,11 @@ static const cmd_option perplexity_options[] = {
      .lo = 1,
      .hi = 65536,
      .help = "windows or items at a time (speed only)"},
+    {.name = "attention",
+     .kind = CMD_TEXT,
+     .value = "WAY",
+     .help = "how tokens see each other: full, local:window=N, performer, sblocal, linear",
+     .preset = "full"},
     {.name = "dtype",
      .kind = CMD_TEXT,
      .value = "TYPE",
@@ -103,6 +108,7 @@ static st_status perplexity_run(const cmd_args *a, json_t **result, st_err *e)
                             .flavour = cmd_text(a, "flavour"),
                             .data = cmd_text(a, "data"),
                             .download = cmd_has(a, "download"),
+                            .attention = cmd_text(a, "attention"),
                             .dtype = cmd_dtype(a, "dtype"),
                             .device = cmd_text(a, "device")};
     return st_perplexity(a->word[0], a->word[1], &o, result, e);
@@ -171,8 +177,8 @@ static void perplexity_show(const json_t *r)
         printf("\n");
     }
     if (!json_object_get(r, "results")) perplexity_show_one(r);
-    printf("computed    %s, gelu %s, %s\n", cmd_get_str(r, "dtype"), cmd_get_str(r, "gelu"),
-           cmd_get_str(r, "device"));
+    printf("computed    %s, gelu %s, attention %s, %s\n", cmd_get_str(r, "dtype"),
+           cmd_get_str(r, "gelu"), cmd_get_str(r, "attention"), cmd_get_str(r, "device"));
 }
 
 const cmd_command cmd_perplexity = {

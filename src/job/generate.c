@@ -12,6 +12,7 @@ typedef struct {
     st_stream *q;
     const st_bpe *tokenizer;
     const st_generate_opts *o;
+    st_attention attention;
     st_lm_shape lm;
     int64_t legal;             /* ids below this may be chosen */
     int64_t capacity, longest; /* of the cache; tokens of the longest read */
@@ -42,7 +43,8 @@ static st_status generate_plan(generate_run *r, int64_t len, int64_t used, size_
                     .ids = st_take2(&nowhere, ST_I32, 1, len),
                     .logits = st_take2(&nowhere, ST_F32, 1, r->lm.vocab),
                     .last_only = 1,
-                    .kv = &kv};
+                    .kv = &kv,
+                    .attention = &r->attention};
     size_t held = nowhere.used, scratch = 0;
     st_cost cost;
     st_status s = st_model_plan(r->m, r->q, r->o->dtype, &a, false, &scratch, &cost, e);
@@ -58,6 +60,7 @@ static st_status generate_open(generate_run *r, st_err *e)
     r->longest = r->prompt < context ? r->prompt : context;
     if (end > context && context / 2 > r->longest) r->longest = context / 2;
     size_t bytes = 0;
+    ST_TRY(st_model_attention(r->m, r->o->attention, &r->attention, e));
     ST_TRY(generate_plan(r, r->longest, 0, &bytes, e));
     ST_TRY(generate_plan(r, 1, r->capacity - 1, &bytes, e));
     ST_TRY(st_device_arena(r->q, bytes + (size_t)4 * ST_ALIGN, &r->arena, e));
@@ -84,7 +87,8 @@ static st_status generate_read(generate_run *r, int64_t len, st_err *e)
                     .ids = st_view(r->ids.data, ST_I32, 2, dim),
                     .logits = r->logits,
                     .last_only = 1,
-                    .kv = &r->kv};
+                    .kv = &r->kv,
+                    .attention = &r->attention};
     st_upload(r->q, a.ids, r->all + r->n - len);
     st_model_forward(r->m, r->q, &a, &r->arena);
     ST_TRY(st_stream_sync(r->q, e));

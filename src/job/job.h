@@ -433,6 +433,7 @@ typedef struct {
     const char *flavour;                     /* of a set: "raw", "v1"; NULL: as the protocol says */
     const char *data;                        /* a folder to look for sets in, or NULL */
     bool download;                           /* sets that are not on disk */
+    const char *attention; /* a way to attend, "local:window=256"; NULL: exactly */
     st_dtype dtype;
     const char *device; /* NULL: "cpu" */
 } st_perplexity_opts;
@@ -482,6 +483,7 @@ typedef struct {
     int64_t top_k;      /* keep that many of the likeliest tokens; 0: all */
     uint64_t seed;
     bool ignore_eos;
+    const char *attention; /* a way to attend while several tokens are read; NULL: exactly */
     st_dtype dtype;
     const char *device; /* NULL: "cpu" */
     /* Text as it appears, in whole UTF-8 characters (others become U+FFFD); false ends it. */

@@ -17,6 +17,7 @@ typedef struct {
 typedef struct {
     const st_loaded *l;
     const st_perplexity_opts *o;
+    st_attention attention;
     st_ids ids;
     lambada_item *item;
     int64_t items, context, vocab;
@@ -148,6 +149,7 @@ static st_status lambada_plan(lambada *r, st_err *e)
         st_cost cost;
         n = lambada_batch(r, i, &len, &picks);
         st_lm_args a = {.batch = n, .len = len, .logits = logits, .pick = r->pick, .picks = picks};
+        a.attention = &r->attention;
         a.logits.dim[0] = picks;
         s = st_model_plan(r->l->model, r->l->stream, r->o->dtype, &a, false, &bytes, &cost, e);
         if (bytes > most) most = bytes;
@@ -213,7 +215,8 @@ static st_status lambada_score(lambada *r, int64_t first, int64_t n, int64_t len
                     .ids = st_view(r->d_ids.data, ST_I32, 2, dim),
                     .logits = st_view2(r->d_logits.data, ST_F32, picks, r->vocab),
                     .pick = r->pick,
-                    .picks = picks};
+                    .picks = picks,
+                    .attention = &r->attention};
     st_upload(r->l->stream, a.ids, r->h_ids);
     st_model_forward(r->l->model, r->l->stream, &a, &r->arena);
     ST_TRY(st_stream_sync(r->l->stream, e));
@@ -271,7 +274,8 @@ st_status st_lambada(const st_loaded *l, const st_eval_rows *rows, const st_perp
     st_lm_shape lm = st_model_lm(l->model);
     lambada r = {.l = l, .o = o, .context = lm.context, .vocab = lm.vocab};
     if (o->context && o->context < lm.context) r.context = o->context;
-    st_status s = lambada_items(&r, rows, e);
+    st_status s = st_model_attention(l->model, o->attention, &r.attention, e);
+    if (!s) s = lambada_items(&r, rows, e);
     if (!s) s = lambada_plan(&r, e);
     if (!s) s = lambada_run(&r, e);
     if (!s) s = lambada_result(&r, protocol, result, e);

@@ -12,6 +12,7 @@ typedef struct {
     st_model *m;
     st_stream *q;
     const st_protocol *p;
+    st_attention attention;
     const int32_t *ids;
     int64_t n, context, stride, batch;
     int64_t longest; /* tokens of the longest sequence */
@@ -44,7 +45,8 @@ static st_status perplexity_plan(perplexity_run *r, st_dtype t, st_err *e)
                         .targets = st_take2(&nowhere, ST_I32, shape[i][0], shape[i][1]),
                         .loss = st_take1(&nowhere, ST_F32, count),
                         .pick = i == 2 ? r->pick : NULL,
-                        .picks = r->picks};
+                        .picks = r->picks,
+                        .attention = &r->attention};
         size_t bytes = 0;
         st_cost cost;
         st_status s = st_model_plan(r->m, r->q, t, &a, false, &bytes, &cost, e);
@@ -136,7 +138,8 @@ static st_status perplexity_flush(perplexity_run *r, st_err *e)
                     .targets = st_view(r->d_targets.data, ST_I32, 2, dim),
                     .loss = st_view1(r->d_loss.data, ST_F32, rows),
                     .pick = few ? r->pick : NULL,
-                    .picks = r->picks};
+                    .picks = r->picks,
+                    .attention = &r->attention};
     st_upload(r->q, a.ids, r->h_ids);
     st_upload(r->q, a.targets, r->h_targets);
     st_model_forward(r->m, r->q, &a, &r->arena);
@@ -322,6 +325,7 @@ st_status st_perplexity_windows(st_model *m, st_stream *q, const st_protocol *p,
                 "measured by hf, krony or fly",
                 p->name);
     }
+    ST_TRY(st_model_attention(m, o->attention, &r.attention, e));
     ST_TRY(perplexity_shape(&r, text, o, e));
     st_status s = perplexity_plan(&r, o->dtype, e);
     double start = st_now();

@@ -137,6 +137,8 @@ st_status st_perplexity(const char *model, const char *text, const st_perplexity
         json_object_set_new(*result, "model", json_string(model));
         json_object_set_new(*result, "dtype", json_string(st_dtype_name(o->dtype)));
         json_object_set_new(*result, "device", json_string(st_stream_describe(l.stream)));
+        json_object_set_new(*result, "attention",
+                            json_string(o->attention ? o->attention : "full"));
         json_object_set_new(*result, "gelu", json_string(gelu == ST_GELU_ERF ? "erf" : "tanh"));
     }
     st_loaded_close(&l);

@@ -95,3 +95,14 @@ void st_attention_forward(st_stream *q, const st_attention *m, const st_attend_f
     use.type->forward(q, &use, a, tmp);
     st_arena_rewind(tmp, mark);
 }
+
+st_status st_model_attention(const st_model *m, const char *text, st_attention *out, st_err *e)
+{
+    st_lm_shape lm = st_model_lm(m);
+    st_attention_shape shape = {
+        .head_dim = lm.width / lm.heads, .q_len = lm.context, .kv_len = lm.context, .causal = 1};
+    *out = (st_attention){0};
+    if (text) ST_TRY(st_attention_parse(out, text, e));
+    st_attention filled = *out; /* what is left to the shape stays so: windows may be shorter */
+    return st_attention_check(&filled, &shape, e);
+}

@@ -191,7 +191,6 @@ static void block_rest(st_stream *q, const st_block *b, const st_pass *p, st_ten
 void st_block_forward(st_stream *q, const st_block *b, const st_pass *p, st_tensor x, st_tensor y,
                       st_block_acts *k, st_arena *tmp)
 {
-    const st_ops *op = st_stream_ops(q);
     st_dtype t = x.dtype;
     int64_t n = x.dim[0];
 
@@ -208,7 +207,12 @@ void st_block_forward(st_stream *q, const st_block *b, const st_pass *p, st_tens
     if (p->kv) block_cache(q, b, p, &at);
     at.o = k->att;
     at.lse = k->lse;
-    op->attend_fwd(q, &at);
+    if (p->attention && p->len > 1) {
+        at.seed = (uint64_t)b->layer;
+        st_attention_forward(q, p->attention, &at, tmp);
+    } else {
+        st_stream_ops(q)->attend_fwd(q, &at);
+    }
     block_rest(q, b, p, x, y, k, tmp);
 }
 

@@ -294,7 +294,7 @@ static void gpt2_forward(st_model *m, st_stream *q, const st_lm_args *a, st_aren
     const st_ops *op = st_stream_ops(q);
     size_t mark = st_arena_mark(tmp);
     int64_t rows = a->batch * a->len, width = g->c.width;
-    st_pass pass = {.batch = a->batch, .len = a->len, .kv = a->kv};
+    st_pass pass = {.batch = a->batch, .len = a->len, .kv = a->kv, .attention = a->attention};
     int64_t end = a->blocks ? a->first + a->blocks : g->c.layers;
     assert((a->kv ? a->kv->used : 0) + a->len <= g->c.context);
     assert(!a->last_only || (!a->targets.data && !a->pick));

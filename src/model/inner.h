@@ -118,6 +118,7 @@ typedef struct {
     bool train;      /* keep what backward reads, drop out */
     uint64_t seed;   /* of dropout */
     const st_kv *kv; /* inference: cache to be read and extended at kv->used, or absent */
+    const st_attention *attention; /* inference: how to attend; NULL: exactly */
 } st_pass;
 
 /* What forward leaves for backward; views into the arena. */

@@ -132,6 +132,9 @@ void st_attention_print(const st_attention *m, char text[ST_SPEC_TEXT]);
 void st_attention_forward(st_stream *q, const st_attention *m, const st_attend_fwd_args *a,
                           st_arena *tmp);
 
+/* Parses `text` (NULL: full) and checks it for the language model m at its full context. */
+st_status st_model_attention(const st_model *m, const char *text, st_attention *out, st_err *e);
+
 /* Keys and values of the positions so far, for decoding. */
 typedef struct {
     int64_t batch, capacity, used;
@@ -171,6 +174,9 @@ typedef struct {
                             where the head runs. */
     int64_t picks;
     st_kv *kv; /* absent, or the cache that is read and grown by len */
+    /* forward only: NULL (full), or a way to attend that passed st_model_attention. Single tokens
+     * (decoding) attend exactly, over what the cache has. */
+    const st_attention *attention;
     /* forward only: a part of the network. x (batch*len, width) stays in `hidden`; begin at block
      * `first` with the x there (0: with the embeddings); end after `blocks` of them, without a head
      * (0: go to the end). No kv. */

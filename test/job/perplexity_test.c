@@ -226,12 +226,75 @@ static void perplexity_short_window(void **state)
     st_model_close(m);
 }
 
+/* ---- ways to attend ------------------------------------------------------------------------- */
+
+static double attended(const char *how)
+{
+    st_err e = {0};
+    json_t *r = NULL;
+    st_perplexity_opts o = {.attention = how};
+    assert_ok(st_perplexity_ids(tiny.m, tiny.q, tiny.ids, TEXT, &o, &r, &e), &e);
+    double nll = json_number_value(json_object_get(r, "nll"));
+    json_decref(r);
+    return nll;
+}
+
+static void perplexity_attention(void **state)
+{
+    (void)state;
+    st_err e = {0};
+    json_t *r = NULL;
+    double full = attended(NULL);
+    assert_true(attended("full") == full);
+    assert_near(attended("local:window=16"), full, 1e-6);
+    assert_near(attended("sblocal:window=16,features=2"), full, 1e-6);
+    assert_true(fabs(attended("performer:features=64") - full) < 1.0);
+    assert_true(fabs(attended("local:window=2") - full) > 1e-4);
+    st_perplexity_opts o = {.attention = "linformer"};
+    assert_st(st_perplexity_ids(tiny.m, tiny.q, tiny.ids, TEXT, &o, &r, &e), ST_EUNSUPPORTED, &e);
+    assert_says(&e, "no causal form");
+    o.attention = "locl";
+    assert_st(st_perplexity_ids(tiny.m, tiny.q, tiny.ids, TEXT, &o, &r, &e), ST_EARG, &e);
+    assert_says(&e, "did you mean \"local\"?");
+}
+
+/* The prompt is read through a window; each token after it sees all that is in the cache. */
+static void attention_of_prompts_only(void **state)
+{
+    (void)state;
+    st_err e = {0};
+    st_attention near;
+    float logits[4][VOCAB];
+    assert_ok(st_model_attention(tiny.m, "local:window=1", &near, &e), &e);
+    for (int i = 0; i < 4; i++) {
+        size_t mark = st_arena_mark(&tiny.scratch);
+        st_kv kv = {0};
+        st_kv_take(&kv, tiny.m, ST_F32, 1, CONTEXT, &tiny.scratch);
+        st_tensor ids = st_take2(&tiny.scratch, ST_I32, 1, CONTEXT);
+        st_tensor out = st_take2(&tiny.scratch, ST_F32, 1, VOCAB);
+        memcpy(ids.data, tiny.ids, CONTEXT * 4);
+        const st_attention *first = i < 2 ? NULL : &near, *then = i % 2 ? &near : NULL;
+        st_lm_args a = {.batch = 1, .len = 9, .ids = ids, .logits = out, .last_only = 1, .kv = &kv};
+        a.attention = first;
+        st_model_forward(tiny.m, tiny.q, &a, &tiny.scratch);
+        a.len = 1;
+        a.attention = then;
+        st_model_forward(tiny.m, tiny.q, &a, &tiny.scratch);
+        memcpy(logits[i], out.data, sizeof *logits);
+        st_arena_rewind(&tiny.scratch, mark);
+    }
+    assert_memory_equal(logits[0], logits[1], sizeof *logits);
+    assert_memory_equal(logits[2], logits[3], sizeof *logits);
+    assert_memory_not_equal(logits[0], logits[2], sizeof *logits);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(perplexity_protocols),      cmocka_unit_test(perplexity_stride),
         cmocka_unit_test(perplexity_batch),          cmocka_unit_test(perplexity_refusals),
         cmocka_unit_test(perplexity_broken_weights), cmocka_unit_test(perplexity_short_window),
+        cmocka_unit_test(perplexity_attention),      cmocka_unit_test(attention_of_prompts_only),
     };
     return cmocka_run_group_tests(tests, tiny_open, tiny_close);
 }
