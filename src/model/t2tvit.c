@@ -302,12 +302,12 @@ static void t2t_patches(const t2t *g, st_stream *q, int64_t n, const st_attentio
     st_arena_rewind(tmp, mark);
 }
 
-/* Images whose windows exist at a time: enough rows for the products, few enough for the caches.
+/* Images whose windows exist at a time: enough rows for every thread, few enough for the caches.
  * It never falls as the batch grows, so that a plan for many holds for fewer. */
-static int64_t t2t_chunk(const t2t *g, int64_t batch)
+static int64_t t2t_chunk(const t2t *g, const st_stream *q, int64_t batch)
 {
-    enum { ROWS = 1 << 13 };
-    int64_t n = ROWS / t2t_len(g, 0);
+    enum { ROWS = 1 << 12 }; /* of a thread */
+    int64_t n = ROWS * st_stream_threads(q) / t2t_len(g, 0);
     n = n < 1 ? 1 : n;
     return n < batch ? n : batch;
 }
@@ -318,7 +318,7 @@ static void t2t_tokens(const t2t *g, st_stream *q, const st_vision_args *a, st_t
 {
     const st_ops *op = st_stream_ops(q);
     int64_t width = g->c.width, patches = t2t_len(g, 2), item = (patches + 1) * width;
-    int64_t chunk = t2t_chunk(g, a->batch), image = g->c.channels * g->c.size * g->c.size;
+    int64_t chunk = t2t_chunk(g, q, a->batch), image = g->c.channels * g->c.size * g->c.size;
     st_tensor y = st_take2(tmp, x.dtype, chunk * patches, width);
     for (int64_t i = 0; i < a->batch; i += chunk) {
         int64_t n = a->batch - i < chunk ? a->batch - i : chunk;
