@@ -32,6 +32,7 @@ TINY = {
     "tiny-t-224": ("transformer", 224, 16, 1, 2, 3.0, 4, 7, 3),
     "tiny-p-224": ("performer", 224, 16, 1, 2, 3.0, 4, 7, 3),
     "tiny-t-48": ("transformer", 48, 24, 3, 3, 2.0, 8, 5, 2),
+    "tiny-bias": ("performer", 48, 24, 2, 3, 2.0, 8, 5, 2),  # qkv_bias, qk_scale
 }
 FULL = {"t2t-vit-7": "t2t_vit_7", "t2t-vit-10": "t2t_vit_10", "t2t-vit-12": "t2t_vit_12",
         "t2t-vit-14": "t2t_vit_14", "t2t-vit-19": "t2t_vit_19", "t2t-vit-24": "t2t_vit_24",
@@ -84,7 +85,8 @@ def tiny(name):
     from models.t2t_vit import T2T_ViT
     kind, size, width, depth, heads, ratio, token, classes, _ = TINY[name]
     return T2T_ViT(img_size=size, tokens_type=kind, embed_dim=width, depth=depth, num_heads=heads,
-                   mlp_ratio=ratio, num_classes=classes, token_dim=token)
+                   mlp_ratio=ratio, num_classes=classes, token_dim=token,
+                   **(dict(qkv_bias=True, qk_scale=0.6) if name == "tiny-bias" else {}))
 
 
 def full(name, size):

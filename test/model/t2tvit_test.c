@@ -28,6 +28,11 @@ static const struct {
      "{'model_type': 't2t_vit', 'tokens_type': 'transformer', 'img_size': 48, 'embed_dim': 24, "
      "'depth': 3, 'num_heads': 3, 'mlp_dim': 48, 'token_dim': 8, 'num_classes': 5}",
      2},
+    {"tiny-bias",
+     "{'model_type': 't2t_vit', 'tokens_type': 'performer', 'img_size': 48, 'embed_dim': 24, "
+     "'depth': 2, 'num_heads': 3, 'mlp_dim': 48, 'token_dim': 8, 'num_classes': 5, "
+     "'qkv_bias': true, 'qk_scale': 0.6}",
+     2},
 };
 enum { TINY = sizeof tiny / sizeof *tiny };
 
