@@ -545,4 +545,6 @@ st_status st_report_write(const json_t *results, const char *dir, st_err *e);
 st_status st_report_runs(const char *const *paths, int n, const char *out, const char *title,
                          json_t **result, st_err *e);
 
+#include "job/job_classify.h"
+
 #endif

@@ -18,11 +18,27 @@ enum {
     PATCH = 16 /* pixels between tokens: 4 x 2 x 2 */
 };
 
-static const char *const t2t_keys[] = {
-    "architectures",      "depth",       "embed_dim",         "img_size",    "in_chans",
-    "layer_norm_eps",     "mlp_dim",     "model_type",        "num_classes", "num_heads",
-    "performer_features", "qk_scale",    "qkv_bias",          "strut",       "token_dim",
-    "tokens_type",        "torch_dtype", "initializer_range", NULL};
+static const char *const t2t_keys[] = {"architectures",
+                                       "depth",
+                                       "embed_dim",
+                                       "img_size",
+                                       "in_chans",
+                                       "layer_norm_eps",
+                                       "mlp_dim",
+                                       "model_type",
+                                       "num_classes",
+                                       "num_heads",
+                                       "performer_features",
+                                       "qk_scale",
+                                       "qkv_bias",
+                                       "strut",
+                                       "token_dim",
+                                       "tokens_type",
+                                       "torch_dtype",
+                                       "initializer_range",
+                                       "id2label",
+                                       "label2id",
+                                       NULL};
 
 static st_status config_keys(const json_t *config, st_err *e)
 {
