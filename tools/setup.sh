@@ -4,7 +4,7 @@
 packages="build-essential cmake ninja-build pkg-config libjansson-dev libyaml-dev libutf8proc-dev
 libopenblas-openmp-dev liblapacke-dev libarchive-dev zlib1g-dev libzstd-dev libsnappy-dev
 libssl-dev libcurl4-openssl-dev libcairo2-dev libcsv-dev libjpeg62-turbo-dev libpng-dev libcmocka-dev
-bats bible-kjv"
+bats bible-kjv palapeli-data"
 [ "$1" = lint ] && packages="$packages clang-format codespell shellcheck"
 missing=""
 for p in $packages; do
