@@ -124,6 +124,7 @@ static const bench_what bench_whats[] = {
     {"mlp", false, false, bench_mlp},
     {"layer", false, true, bench_layer},
     {"model", true, true, bench_model},
+    {"attention", false, false, cmd_bench_attention},
 };
 enum { WHATS = sizeof bench_whats / sizeof *bench_whats };
 
@@ -142,20 +143,21 @@ static st_status bench_run(const cmd_args *a, json_t **result, st_err *e)
         return csv && !w->writes ? st_bench_csv(csv, *result, e) : ST_OK;
     }
     const char *near = st_nearest(what, names);
-    ST_FAIL(e, ST_EARG, "\"%s\" is unknown; legal: map, mlp, layer, model%s%s%s", what,
+    ST_FAIL(e, ST_EARG, "\"%s\" is unknown; legal: map, mlp, layer, model, attention%s%s%s", what,
             near ? " (did you mean " : "", near ? near : "", near ? "?)" : "");
 }
 
 const cmd_command cmd_bench = {
     .name = "bench",
     .summary = "time structured matrices and models against dense ones",
-    .usage =
-        "map [--in N --out N --rows N] [--map SPEC ...] [--fit F] [--backward] [options]\n"
-        "mlp [--in WIDTH --out INNER --rows N] [--map SPEC ...] [--dtype TYPE] [options]\n"
-        "layer [--suite NAME] [--only SHAPE ...] [--map TYPE ...] [--budget S] [--csv FILE "
-        "[--resume]]\n"
-        "model MODEL|gpt2 ... [--map GLOB=SPEC ...] [--preset NAME ...] [--fit F] [--train]\n"
-        "      [--batch LIST] [--context LIST] [--dtype LIST] [--budget S] [--csv FILE [--resume]]",
+    .usage = "map [--in N --out N --rows N] [--map SPEC ...] [--fit F] [--backward] [options]\n"
+             "mlp [--in WIDTH --out INNER --rows N] [--map SPEC ...] [--dtype TYPE] [options]\n"
+             "layer [--suite NAME] [--only SHAPE ...] [--map TYPE ...] [--budget S] [--csv FILE "
+             "[--resume]]\n"
+             "model MODEL|gpt2 ... [--map GLOB=SPEC ...] [--preset NAME ...] [--fit F] [--train]\n"
+             "      [--batch LIST] [--context LIST] [--dtype LIST] [--budget S] [--csv FILE "
+             "[--resume]]\n"
+             "attention [--attention WAY ...] [--context LIST] [--heads N --head-dim N] [--causal]",
     .detail =
         "bench map times one matrix, bench mlp the two of a block's MLP with biases and GELU, as "
         "models run them, forward and training step, bench layer a suite of matrices at several "
@@ -169,7 +171,10 @@ const cmd_command cmd_bench = {
         "layer that is merely narrower (fewer outputs, or fewer inputs where those are more), or a "
         "dense model with fewer hidden units in its MLPs. What does not fit into the memory or the "
         "time (--budget) gets fewer tokens, or is left out, and says so. With --csv the rows are "
-        "written shape by shape: after Ctrl-C, --resume goes on.",
+        "written shape by shape: after Ctrl-C, --resume goes on.\n"
+        "\n"
+        "bench attention times ways to attend at growing lengths against exact attention, with the "
+        "scratch memory that each takes and how far its outputs are off on random tokens.",
     .example =
         "strut bench map\n"
         "strut bench map --in 768 --out 3072 --map ss1:factor=4 --map lowrank --backward\n"
@@ -178,7 +183,8 @@ const cmd_command cmd_bench = {
         "strut bench model gpt2 --fit 4 --train --csv models.csv\n"
         "strut bench model gpt2 --map 'h.*.mlp.*=ss1:factor=4' --batch 8,16,32 --budget 3600\n"
         "strut bench model gpt2 --preset krony-81m --preset krony-95m --context 256\n"
-        "strut bench model runs/dense runs/healed --batch 8 --json",
+        "strut bench model runs/dense runs/healed --batch 8 --json\n"
+        "strut bench attention --csv attention.csv",
     .option = cmd_bench_options,
     .least = 1,
     .most = -1,

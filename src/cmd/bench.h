@@ -15,5 +15,7 @@ st_status cmd_bench_dtypes(const cmd_args *a, int most, st_dtype *out, int *n, s
 st_status cmd_bench_numbers(const cmd_args *a, const char *name, double lo, double hi, int most,
                             double *out, int *n, st_err *e);
 void cmd_bench_show(const json_t *result);
+st_status cmd_bench_attention(const cmd_args *a, json_t **result, st_err *e);
+void cmd_bench_attention_show(const json_t *result);
 
 #endif

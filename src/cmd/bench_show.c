@@ -125,6 +125,10 @@ static void show_ceilings(const json_t *c)
 
 void cmd_bench_show(const json_t *r)
 {
+    if (json_object_get(json_array_get(json_object_get(r, "rows"), 0), "heads")) {
+        cmd_bench_attention_show(r);
+        return;
+    }
     const json_t *rows = json_object_get(r, "rows");
     bool controls = false;
     printf("%s, %s\n", cmd_get_str(r, "machine"), cmd_get_str(r, "device"));

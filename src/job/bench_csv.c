@@ -60,6 +60,14 @@ static const csv_column csv_columns[] = {
     {"cores", NULL, CSV_RESULT},
     {"date", NULL, CSV_RESULT},
     {"reason", NULL, CSV_ROW},
+    {"heads", NULL, CSV_ROW},
+    {"head_dim", NULL, CSV_ROW},
+    {"scratch_planned", NULL, CSV_ROW},
+    {"scratch_used", NULL, CSV_ROW},
+    {"tensor_bytes", NULL, CSV_ROW},
+    {"error", NULL, CSV_ROW},
+    {"error_sd", NULL, CSV_ROW},
+    {"seeds", NULL, CSV_ROW},
 };
 enum { CSV_COLUMNS = sizeof csv_columns / sizeof *csv_columns };
 

@@ -89,6 +89,27 @@ typedef struct {
  */
 st_status st_bench_layer(const st_bench_layer_opts *o, json_t **result, st_err *e);
 
+typedef struct {
+    const int64_t *lens; /* nlens lengths; none: 256, 512 ... 16384 */
+    int64_t nlens;
+    const char *const
+        *ways; /* "local:window=98"; none: every way with its presets. Full is first */
+    int nways;
+    int64_t heads, head_dim, batch; /* batch 0: 1 */
+    int causal;
+    int64_t seeds; /* random ways: distances over so many; 0: 5 */
+    int64_t reps;  /* at most; 0: 30 */
+    double budget; /* seconds for all of it; 0: 60 */
+    st_dtype dtype;
+    const char *device;
+} st_bench_attention_opts;
+/* Attention of random tokens, N(0, 1), by each way at each length, in turns with full attention.
+ * Rows: name, spec, batch, context, heads, head_dim, causal, dtype, macs_per_token, scratch_planned
+ * and scratch_used (bytes beside q, k, v, o: by dry run, and taken), tensor_bytes (of those four),
+ * error, error_sd (|o - o_full| / |o_full|, mean and standard deviation over `seeds`), forward {as
+ * st_bench_map, speedup against full}; or reason: why a way is left out. */
+st_status st_bench_attention(const st_bench_attention_opts *o, json_t **result, st_err *e);
+
 /* Writes the rows of a benchmark's result as CSV (doc/FORMATS, BENCHMARKS), whole or not at all. */
 st_status st_bench_csv(const char *path, const json_t *result, st_err *e);
 

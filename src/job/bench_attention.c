@@ -1,0 +1,301 @@
+/* bench attention: ways to attend over growing lengths against exact attention of the same run:
+ * time, scratch memory (planned and used), and the distance of the outputs on random tokens. */
+/* SPDX-License-Identifier: MIT */
+#include "job/bench.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { LENGTHS = 64, WAYS = 32 };
+static const int64_t lengths[] = {256, 512, 1024, 2048, 4096, 8192, 16384};
+
+/* One length; all ways read the same tokens and take turns. */
+typedef struct {
+    const st_bench_attention_opts *o;
+    st_stream *q;
+    int64_t batch, len;
+    st_arena mem, tmp;
+    st_attend_fwd_args a;
+    float *exact, *got; /* outputs of full, of a way */
+} attention_bench;
+
+typedef struct {
+    attention_bench *b;
+    st_attention way; /* filled for the length */
+    st_cost cost;
+    size_t planned, used; /* bytes of scratch */
+    char note[sizeof((st_err *)0)->msg];
+    double error, spread; /* relative, over seeds */
+    int64_t seeds;
+} attention_case;
+
+static void attention_call(void *ctx)
+{
+    attention_case *c = ctx;
+    st_attention_forward(c->b->q, &c->way, &c->b->a, &c->b->tmp);
+}
+
+/* The tokens of one length, on whatever the arena is. */
+static void attention_take(attention_bench *b, st_arena *from)
+{
+    const st_bench_attention_opts *o = b->o;
+    int64_t n = b->batch * b->len * o->heads * o->head_dim;
+    b->a = (st_attend_fwd_args){.batch = b->batch,
+                                .heads = o->heads,
+                                .head_dim = o->head_dim,
+                                .q_len = b->len,
+                                .kv_len = b->len,
+                                .causal = o->causal,
+                                .scale = 1.0f / sqrtf((float)o->head_dim)};
+    b->a.q = st_take1(from, o->dtype, n);
+    b->a.k = st_take1(from, o->dtype, n);
+    b->a.v = st_take1(from, o->dtype, n);
+    b->a.o = st_take1(from, o->dtype, n);
+}
+
+/* Scratch and cost of a way, by dry run. One that does not fit the shape gets a note. */
+static st_status attention_plan(attention_case *c, const char *text, st_err *e)
+{
+    attention_bench *b = c->b;
+    st_attention_shape shape = {
+        .head_dim = b->o->head_dim, .q_len = b->len, .kv_len = b->len, .causal = b->o->causal};
+    st_stream *dry = NULL;
+    st_arena nowhere = {0};
+    st_err no;
+    ST_TRY(st_attention_parse(&c->way, text, e));
+    if (st_attention_check(&c->way, &shape, &no)) {
+        memcpy(c->note, no.msg, sizeof c->note);
+        return ST_OK;
+    }
+    st_status s = st_stream_dry(&dry, b->q, e);
+    if (!s) s = st_arena_open_counting(&nowhere, e);
+    if (!s) {
+        attention_take(b, &nowhere);
+        size_t before = nowhere.used;
+        st_attention_forward(dry, &c->way, &b->a, &nowhere);
+        c->planned = nowhere.peak - before;
+        c->cost = st_stream_cost(dry);
+        s = st_stream_sync(dry, e);
+    }
+    st_arena_close(&nowhere);
+    st_stream_close(dry);
+    return s;
+}
+
+/* ---- distance from full --------------------------------------------------------------------- */
+
+static st_status attention_output(attention_case *c, float *to, st_err *e)
+{
+    attention_bench *b = c->b;
+    int64_t n = st_numel(b->a.o);
+    attention_call(c);
+    ST_TRY(st_stream_sync(b->q, e));
+    if (b->a.o.dtype == ST_F32) {
+        st_download(b->q, to, b->a.o);
+        return ST_OK;
+    }
+    void *raw = st_calloc(n, st_dtype_size(b->a.o.dtype));
+    if (!raw) ST_FAIL(e, ST_ENOMEM, "out of memory");
+    st_download(b->q, raw, b->a.o);
+    st_convert(to, ST_F32, raw, b->a.o.dtype, n);
+    free(raw);
+    return ST_OK;
+}
+
+/* Knob "seed" of a way, -1: it draws nothing. */
+static int attention_seed(const st_attention *m)
+{
+    for (int i = 0; i < st_knobs_count(m->type->knob); i++) {
+        if (strcmp(m->type->knob[i].name, "seed") == 0) return i;
+    }
+    return -1;
+}
+
+/* Mean and standard deviation of |o - o_full| / |o_full| over seeds. */
+static st_status attention_error(attention_case *c, st_err *e)
+{
+    attention_bench *b = c->b;
+    int knob = attention_seed(&c->way);
+    int64_t n = st_numel(b->a.o), first = knob < 0 ? 0 : c->way.knob[knob];
+    double sum = 0, square = 0;
+    c->seeds = knob < 0 ? 1 : b->o->seeds;
+    for (int64_t seed = 0; seed < c->seeds; seed++) {
+        double off = 0, all = 0;
+        if (st_interrupted()) ST_FAIL(e, ST_EINTR, "interrupted");
+        if (knob >= 0) c->way.knob[knob] = first + seed;
+        ST_TRY(attention_output(c, b->got, e));
+        for (int64_t i = 0; i < n; i++) {
+            double d = (double)b->got[i] - (double)b->exact[i];
+            off += d * d;
+            all += (double)b->exact[i] * (double)b->exact[i];
+        }
+        double error = sqrt(off / fmax(all, 1e-300));
+        sum += error;
+        square += error * error;
+    }
+    if (knob >= 0) c->way.knob[knob] = first;
+    double count = (double)c->seeds;
+    c->error = sum / count;
+    c->spread = c->seeds > 1 ? sqrt(fmax(square - sum * sum / count, 0) / (count - 1)) : 0;
+    return ST_OK;
+}
+
+/* ---- one length ----------------------------------------------------------------------------- */
+
+static json_t *attention_row(const attention_case *c, const attention_case *full,
+                             const bench_item *item, const bench_item *base, int64_t rounds)
+{
+    const attention_bench *b = c->b;
+    char text[ST_SPEC_TEXT];
+    st_attention_print(&c->way, text);
+    json_t *row = json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:b}", "suite", "attention",
+                            "name", c->way.type->name, "spec", text, "dtype",
+                            st_dtype_name(b->o->dtype), "batch", (json_int_t)b->batch, "context",
+                            (json_int_t)b->len, "heads", (json_int_t)b->o->heads, "head_dim",
+                            (json_int_t)b->o->head_dim, "causal", b->o->causal);
+    if (c->note[0]) {
+        json_object_set_new(row, "reason", json_string(c->note));
+        return row;
+    }
+    json_object_set_new(row, "macs_per_token",
+                        json_real((double)c->cost.macs / (double)(b->batch * b->len)));
+    json_object_set_new(row, "scratch_planned", json_integer((json_int_t)c->planned));
+    json_object_set_new(row, "scratch_used", json_integer((json_int_t)c->used));
+    json_object_set_new(row, "tensor_bytes", json_integer(4 * (json_int_t)st_bytes(b->a.o)));
+    if (c != full) {
+        json_object_set_new(row, "error", json_real(c->error));
+        json_object_set_new(row, "error_sd", json_real(c->spread));
+        json_object_set_new(row, "seeds", json_integer((json_int_t)c->seeds));
+    }
+    json_object_set_new(row, "forward", bench_summary(item, base, rounds));
+    return row;
+}
+
+static st_status attention_time(attention_bench *b, attention_case *c, int64_t n, double budget,
+                                json_t *rows, st_err *e)
+{
+    bench_item item[WAYS + 1] = {0};
+    int64_t at[WAYS + 1], items = 0, rounds = 0;
+    for (int64_t i = 0; i < n; i++) {
+        at[i] = items;
+        if (c[i].note[0]) continue;
+        item[items++] = (bench_item){.call = attention_call,
+                                     .ctx = &c[i],
+                                     .macs = (double)c[i].cost.macs,
+                                     .bytes = (double)c[i].cost.bytes,
+                                     .tokens = (double)(b->batch * b->len),
+                                     .dtype = b->o->dtype};
+    }
+    bench_effort how = {.reps = b->o->reps, .budget = budget};
+    st_status s = bench_all(b->q, item, items, &how, &rounds, e);
+    for (int64_t i = 0; i < n && !s; i++)
+        json_array_append_new(rows, attention_row(&c[i], c, &item[at[i]], &item[0], rounds));
+    bench_free(item, items);
+    return s;
+}
+
+/* Memory for one length, its tokens, the distances, the times. c[0] is full. */
+static st_status attention_run(attention_bench *b, attention_case *c, int64_t n, double budget,
+                               json_t *rows, st_err *e)
+{
+    size_t most = 0;
+    for (int64_t i = 0; i < n; i++)
+        most = c[i].planned > most ? c[i].planned : most;
+    int64_t count = b->batch * b->len * b->o->heads * b->o->head_dim;
+    size_t bytes = 4 * ((size_t)count * st_dtype_size(b->o->dtype) + ST_ALIGN);
+    ST_TRY(st_device_arena(b->q, bytes, &b->mem, e));
+    ST_TRY(st_device_arena(b->q, most + ST_ALIGN, &b->tmp, e));
+    attention_take(b, &b->mem);
+    b->exact = st_calloc(count, sizeof *b->exact);
+    b->got = st_calloc(count, sizeof *b->got);
+    if (!b->exact || !b->got) ST_FAIL(e, ST_ENOMEM, "out of memory");
+    st_tensor *in[] = {&b->a.q, &b->a.k, &b->a.v};
+    for (uint64_t i = 0; i < 3; i++)
+        ST_TRY(bench_fill(b->q, *in[i], 1, 0xa77e + i, e));
+    ST_TRY(attention_output(&c[0], b->exact, e));
+    for (int64_t i = 0; i < n; i++) {
+        if (c[i].note[0]) continue;
+        b->tmp.peak = 0;
+        ST_TRY(attention_error(&c[i], e));
+        c[i].used = b->tmp.peak;
+    }
+    return attention_time(b, c, n, budget, rows, e);
+}
+
+static st_status attention_length(const st_bench_attention_opts *o, st_stream *q, int64_t len,
+                                  const char *const *ways, int64_t n, double budget, json_t *rows,
+                                  st_err *e)
+{
+    attention_bench b = {.o = o, .q = q, .batch = o->batch ? o->batch : 1, .len = len};
+    attention_case *c = st_calloc(n, sizeof *c);
+    st_status s = ST_OK;
+    if (!c) ST_FAIL(e, ST_ENOMEM, "out of memory");
+    for (int64_t i = 0; i < n && !s; i++) {
+        c[i].b = &b;
+        s = attention_plan(&c[i], ways[i], e);
+    }
+    if (!s) s = attention_run(&b, c, n, budget, rows, e);
+    st_device_arena_close(q, &b.tmp);
+    st_device_arena_close(q, &b.mem);
+    free(b.exact);
+    free(b.got);
+    free(c);
+    return s;
+}
+
+/* ---- all of it ------------------------------------------------------------------------------ */
+
+/* Full, then what is asked for, or every other type with its presets. */
+static st_status attention_ways(const st_bench_attention_opts *o, const char *ways[WAYS + 1],
+                                int64_t *n, st_err *e)
+{
+    *n = 0;
+    ways[(*n)++] = "full";
+    for (int i = 1; st_attention_types[i] && !o->nways && *n <= WAYS; i++)
+        ways[(*n)++] = st_attention_types[i]->name;
+    for (int i = 0; i < o->nways; i++) {
+        if (*n > WAYS) ST_FAIL(e, ST_EARG, "%d ways to attend; at most %d", o->nways, WAYS);
+        if (strcmp(o->ways[i], "full") != 0) ways[(*n)++] = o->ways[i];
+    }
+    return ST_OK;
+}
+
+static st_status attention_all(const st_bench_attention_opts *o, st_stream *q, json_t *rows,
+                               st_err *e)
+{
+    const char *ways[WAYS + 1];
+    int64_t n, count = o->nlens ? o->nlens : (int64_t)(sizeof lengths / sizeof *lengths);
+    const int64_t *len = o->nlens ? o->lens : lengths;
+    double start = st_now(), budget = o->budget > 0.0 ? o->budget : 60.0;
+    ST_TRY(attention_ways(o, ways, &n, e));
+    for (int64_t i = 0; i < count; i++) {
+        double left = budget - (st_now() - start);
+        if (len[i] < 1 || len[i] > 1 << 22) {
+            ST_FAIL(e, ST_EARG, "%lld tokens; legal: 1..%d", (long long)len[i], 1 << 22);
+        }
+        double share = left / (double)(count - i);
+        ST_TRY(attention_length(o, q, len[i], ways, n, share > 0.1 ? share : 0.1, rows, e));
+    }
+    return ST_OK;
+}
+
+st_status st_bench_attention(const st_bench_attention_opts *given, json_t **result, st_err *e)
+{
+    st_bench_attention_opts o = *given;
+    st_stream *q;
+    o.seeds = o.seeds > 0 ? o.seeds : 5;
+    if (o.heads < 1 || o.head_dim < 1 || o.heads > 1024 || o.head_dim > 4096) {
+        ST_FAIL(e, ST_EARG, "%lld heads of %lld; legal: 1..1024 of 1..4096", (long long)o.heads,
+                (long long)o.head_dim);
+    }
+    ST_TRY(st_stream_open(&q, o.device ? o.device : "cpu", 0, e));
+    json_t *rows = json_array();
+    st_status s = attention_all(&o, q, rows, e);
+    *result = s ? NULL : bench_machine(q);
+    if (*result)
+        json_object_set_new(*result, "rows", rows);
+    else
+        json_decref(rows);
+    st_stream_close(q);
+    return s;
+}

@@ -1,0 +1,60 @@
+#!/usr/bin/env bats
+# Ways to attend on the command line: bench attention, perplexity and generate with one.
+load ../helpers
+
+setup_file() {
+    export DIR=$BATS_FILE_TMPDIR
+    export STRUT=${STRUT:-build/strut}
+    cat >"$DIR/tiny.json" <<'JSON'
+{"model_type": "gpt2", "vocab_size": 50, "n_positions": 16, "n_embd": 8, "n_layer": 1, "n_head": 2,
+ "initializer_range": 0.5}
+JSON
+    "$STRUT" init "$DIR/tiny.json" "$DIR/tiny" --seed 3
+    python3 -c "
+import random, struct, sys
+random.seed(4)
+open(sys.argv[1], 'wb').write(struct.pack('<200H', *[random.randrange(50) for _ in range(200)]))
+" "$DIR/tokens.bin"
+}
+
+@test "bench attention: full first, plan and use agree, what is not causal says so, --csv" {
+    apart "$STRUT" bench attention --context 64,100 --attention local:window=8 --attention linformer:k=8 \
+        --attention sblocal:window=4,features=2 --causal --heads 2 --head-dim 8 --seeds 2 --budget 0.1 \
+        --csv "$DIR/a.csv" --json
+    [ "$code" = 0 ]
+    python3 - "$BATS_TEST_TMPDIR/out" "$DIR/a.csv" <<'PY'
+import csv, json, sys
+rows = json.load(open(sys.argv[1]))["rows"]
+assert [r["name"] for r in rows] == ["full", "local", "linformer", "sblocal"] * 2
+assert [r["context"] for r in rows] == [64] * 4 + [100] * 4
+for r in rows:
+    if r["name"] == "linformer":
+        assert "no causal form" in r["reason"]
+        continue
+    assert r["scratch_planned"] == r["scratch_used"] and r["forward"]["median"] > 0
+    assert ("error" in r) == (r["name"] != "full")
+assert rows[0]["macs_per_token"] == 2 * 16 * 65 / 2
+assert rows[3]["error_sd"] > 0 and rows[1]["seeds"] == 1 and rows[3]["scratch_used"] > 0
+lines = list(csv.DictReader(open(sys.argv[2])))
+assert len(lines) == 8 and lines[1]["spec"] == "local:window=8"
+assert float(lines[3]["error"]) > 0 and lines[3]["heads"] == "2"
+PY
+    apart "$STRUT" bench attention --attention locl
+    [ "$code" = 1 ]
+    [[ $err == *'did you mean "local"'* ]]
+}
+
+@test "perplexity and generate: another attention, and what is refused" {
+    apart "$STRUT" perplexity "$DIR/tiny" "$DIR/tokens.bin" --json
+    full=$(get perplexity)
+    [ "$(get attention)" = full ]
+    apart "$STRUT" perplexity "$DIR/tiny" "$DIR/tokens.bin" --attention local:window=2 --json
+    [ "$code" = 0 ]
+    [ "$(get attention)" = local:window=2 ]
+    [ "$(get perplexity)" != "$full" ]
+    apart "$STRUT" generate "$DIR/tiny" --ids 1,2,3,4,5 --attention performer:features=8 --tokens 3 --json
+    [ "$code" = 0 ]
+    apart "$STRUT" perplexity "$DIR/tiny" "$DIR/tokens.bin" --attention linformer
+    [ "$code" = 1 ]
+    [[ $err == *"no causal form"*"later ones"* ]]
+}
