@@ -53,8 +53,8 @@ typedef st_norm_fwd_args st_norm_bwd_args;
  * (batch, heads, q_len) F32: log-sum-exp of the scaled scores; needed by bwd, may be absent. drop:
  * probability of zeroing an attention weight after the softmax, survivors / (1 - drop); weight (i,
  * h, t, j) uses number ((i*heads + h)*q_len + t)*kv_len + j of stream (seed, 0). bwd: reads q k v o
- * lse go; sets gq, gk, gv (strides and steps of q, k, v). O(T) memory in T. All the same float
- * dtype. */
+ * lse go; sets gq, gk, gv (strides and steps of q, k, v). O(T) memory in T. fwd without lse
+ * may round weights to the dtype before they meet v. All the same float dtype. */
 typedef struct {
     int64_t batch, heads, head_dim, q_len, kv_len, q_start, window;
     int64_t q_stride, k_stride, v_stride, o_stride, q_step, k_step, v_step, o_step;

@@ -17,8 +17,9 @@ typedef void st_cpu_gemm(st_stream *q, const st_gemm_args *g);
 typedef struct {
     st_cpu_gemm *own;  /* our kernels: any shape and dtype */
     st_cpu_gemm *half; /* those for bf16 operands; NULL: `own` */
-    bool blas_lost;    /* the library took kernels of another age: ours are faster */
-    st_arena scratch;  /* `threads` pieces of ST_CPU_SCRATCH bytes */
+    void (*attend)(st_stream *q, const st_attend_fwd_args *a); /* beside those of bf16 */
+    bool blas_lost;   /* the library took kernels of another age: ours are faster */
+    st_arena scratch; /* `threads` pieces of ST_CPU_SCRATCH bytes */
 } st_cpu;
 
 /* Scratch of one thread, for packed panels and blocks of scores. */
@@ -27,7 +28,8 @@ typedef struct {
 void st_cpu_base_fill(st_ops *t, st_cpu *cpu);
 void st_cpu_avx2_fill(st_ops *t, st_cpu *cpu);
 void st_cpu_avx512_fill(st_ops *t, st_cpu *cpu);
-void st_cpu_avx512bf16_fill(st_cpu *cpu); /* products only */
+/* What multiplies bf16 operands. */
+void st_cpu_avx512bf16_fill(st_ops *t, st_cpu *cpu);
 
 /* Products: the library for large float32 ones, our kernels for the rest (gemm_lib.c). */
 void st_cpu_lib_gemm(st_stream *q, const st_gemm_args *g);

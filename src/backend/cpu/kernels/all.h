@@ -18,10 +18,12 @@
 #include "backend/cpu/kernels/optim.h"
 #include "backend/cpu/kernels/unfold.h"
 
+#include "backend/cpu/kernels/drop.h"
 #include "backend/cpu/kernels/loss.h"
 #include "backend/cpu/kernels/pointwise.h"
 
 #include "backend/cpu/kernels/attention.h"
+#include "backend/cpu/kernels/attention_back.h"
 #include "backend/cpu/kernels/favor.h"
 #include "backend/cpu/kernels/favor_near.h"
 #include "backend/cpu/kernels/shuffle.h"

@@ -1,13 +1,14 @@
 /* Softmax attention (formulas: ref/attention.c) in blocks of queries and keys, so that memory does
  * not grow with their product (Milakov & Gimelshein 2018; Dao et al. 2022). Scores of a block are
- * products of packed panels (gemm.h); only blocks that a causal mask leaves visible are computed.
+ * products of packed panels (gemm.h; where these hold
+ * bf16, weights are rounded to it); only blocks that a causal mask leaves visible are computed.
  * Forward keeps a running maximum and sum for every query. Backward recomputes probabilities from
  * lse. Threads share (batch item, head, block) triples, each computed by one thread in a fixed
  * order. A thread's scratch holds blocks of heads up to ATTEND_DIM wide; wider ones are taken in
  * slices. */
 /* SPDX-License-Identifier: MIT */
 
-enum { ATTEND_Q = 96, ATTEND_KEYS = 192, ATTEND_DIM = 128 };
+enum { ATTEND_Q = 112, ATTEND_KEYS = 224, ATTEND_DIM = 128 }; /* 197 tokens: 2 x 1 blocks */
 
 _Static_assert(ATTEND_KEYS % TILE_COLS == 0 && ATTEND_DIM % TILE_COLS == 0, "whole panels");
 
@@ -18,9 +19,9 @@ enum {
 };
 
 typedef struct {
-    float *p, *dp;       /* (ATTEND_Q, ATTEND_KEYS) probabilities, and gradients of scores */
-    float *left, *right; /* packed panels of the two factors */
-    float *sum[2];       /* (ATTEND_KEYS, ATTEND_DIM) sums of outputs or gradients */
+    float *p, *dp;           /* (ATTEND_Q, ATTEND_KEYS) probabilities, and gradients of scores */
+    gemm_cell *left, *right; /* packed panels of the two factors */
+    float *sum[2];           /* (ATTEND_KEYS, ATTEND_DIM) sums of outputs or gradients */
     float *top, *total, *dot;
 } attend_space;
 
@@ -34,9 +35,10 @@ static attend_space attend_space_of(const st_stream *q, int part)
 {
     float *at = (float *)(void *)st_cpu_scratch(q, part);
     attend_space s = {.p = at, .dp = at + ATTEND_Q * ATTEND_KEYS};
-    s.left = s.dp + ATTEND_Q * ATTEND_KEYS;
-    s.right = s.left + ATTEND_PANEL;
-    s.sum[0] = s.right + ATTEND_PANEL;
+    float *panels = s.dp + ATTEND_Q * ATTEND_KEYS;
+    s.left = (gemm_cell *)(void *)panels;
+    s.right = (gemm_cell *)(void *)(panels + ATTEND_PANEL);
+    s.sum[0] = panels + 2 * ATTEND_PANEL;
     s.sum[1] = s.sum[0] + ATTEND_KEYS * ATTEND_DIM;
     s.top = s.sum[1] + ATTEND_KEYS * ATTEND_DIM;
     s.total = s.top + ATTEND_Q;
@@ -84,13 +86,10 @@ static void attend_product(attend_space s, gemm_view x, gemm_view y, int64_t m, 
         int64_t depth = at_most(k - z, ATTEND_KEYS);
         gemm_pack_a(s.left, gemm_at(x, 0, z), m, depth);
         gemm_pack_b(s.right, gemm_transposed(gemm_at(y, z, 0)), n, depth);
+        gemm_enter();
         gemm_block(m, n, depth, s.left, s.right, (gemm_sink){c, ldc, NULL, z ? 1.0f : beta, NULL});
+        gemm_leave();
     }
-}
-
-static gemm_view attend_block(const float *p)
-{
-    return (gemm_view){p, ST_F32, ATTEND_KEYS, 1};
 }
 
 /* Query t sees keys [attend_hidden, attend_seen) of [j0, j0 + n). */
@@ -174,8 +173,8 @@ static void attend_fwd_block(const attend_head *h, attend_space s, int64_t t0, i
     for (int64_t j = first; j < keys; j += ATTEND_KEYS) {
         int64_t n = at_most(keys - j, ATTEND_KEYS);
         attend_fwd_weights(h, s, t0, m, j, n, width);
-        attend_product(s, attend_block(s.p), gemm_at(h->v, j, c0), m, width, n, s.sum[0],
-                       ATTEND_DIM, 1);
+        attend_product(s, gemm_cells(s.p, m, n, ATTEND_KEYS), gemm_at(h->v, j, c0), m, width, n,
+                       s.sum[0], ATTEND_DIM, 1);
     }
     for (int64_t i = 0; i < m; i++) {
         float buf[ATTEND_DIM], *sum = s.sum[0] + i * ATTEND_DIM;
@@ -199,7 +198,8 @@ static void attend_fwd_query(const attend_head *h, attend_space s, int64_t t, in
     const st_attend_fwd_args *a = h->a;
     int64_t first = st_attend_first(a, t), keys = st_attend_keys(a, t);
     int64_t at = h->o_at + t * a->o_stride;
-    float *sum = s.sum[0], *query = s.left, top = -INFINITY, total = 0, mask[ATTEND_KEYS];
+    float *sum = s.sum[0], *query = (float *)(void *)s.left, top = -INFINITY, total = 0,
+          mask[ATTEND_KEYS];
     st_tensor qt = a->q;
     for (int64_t c = 0; c < width; c++)
         sum[c] = 0;
@@ -268,137 +268,6 @@ static void kernel_attend_fwd(st_stream *q, const st_attend_fwd_args *given)
                 attend_fwd_query(&h, s, t, c, width);
             else
                 attend_fwd_block(&h, s, t, at_most(a.q_len - t, step), c, width);
-        }
-    }
-}
-
-/* ---- backward ------------------------------------------------------------------------------- */
-
-/* D of the formulas: dot[i] = go.o of queries [t0, t0 + m). */
-static void attend_bwd_dots(const attend_head *h, attend_space s, int64_t t0, int64_t m)
-{
-    const st_attend_bwd_args *a = h->a;
-    for (int64_t i = 0; i < m; i++) {
-        int64_t at = h->o_at + (t0 + i) * a->o_stride;
-        s.dot[i] = (float)optim_dot(&a->go, &a->o, (st_span){at, at + a->head_dim});
-    }
-}
-
-/* For queries [t0, t0 + m) and keys [j0, j0 + n): s.p = kept weights m p, s.dp = scale ds. */
-static void attend_bwd_weights(const attend_head *h, attend_space s, int64_t t0, int64_t m,
-                               int64_t j0, int64_t n)
-{
-    const st_attend_bwd_args *a = h->a;
-    const float *lse = (const float *)a->lse.data + h->lse + t0;
-    attend_product(s, gemm_at(h->q, t0, 0), gemm_transposed(gemm_at(h->k, j0, 0)), m, n,
-                   a->head_dim, s.p, ATTEND_KEYS, 0);
-    attend_product(s, gemm_at(h->go, t0, 0), gemm_transposed(gemm_at(h->v, j0, 0)), m, n,
-                   a->head_dim, s.dp, ATTEND_KEYS, 0);
-    attend_bwd_dots(h, s, t0, m);
-    for (int64_t i = 0; i < m; i++) {
-        float *p = s.p + i * ATTEND_KEYS, *dp = s.dp + i * ATTEND_KEYS, mask[ATTEND_KEYS];
-        int64_t seen = attend_seen(a, t0 + i, j0, n);
-        float scale = a->scale, top = lse[i], dot = s.dot[i];
-        for (int64_t j = 0; j < seen; j++)
-            mask[j] = 1;
-        if (a->drop > 0) attend_drop(h, t0 + i, j0, seen, mask);
-#pragma omp simd
-        for (int64_t j = 0; j < seen; j++) {
-            float weight = fast_exp(p[j] * scale - top);
-            dp[j] = scale * weight * (mask[j] * dp[j] - dot);
-            p[j] = weight * mask[j];
-        }
-        for (int64_t j = seen; j < n; j++)
-            p[j] = dp[j] = 0;
-    }
-}
-
-/* Rows of sums to rows of a gradient. */
-static void attend_bwd_write(const st_tensor *g, int64_t at, int64_t stride, const float *sum,
-                             int64_t rows, int64_t width)
-{
-    for (int64_t i = 0; i < rows; i++) {
-        float buf[ATTEND_DIM], *to = block_out(g, at + i * stride, buf);
-        memcpy(to, sum + i * ATTEND_DIM, (size_t)width * sizeof *to);
-        block_done(g, at + i * stride, width, to);
-    }
-}
-
-/* Columns [c0, c0 + width) of gk and gv of keys [j0, j0 + n); if `all`, also what these keys add to
- * gq, which must be float32 (the first keys set it: every query sees key 0). */
-static void attend_bwd_keys(const attend_head *h, attend_space s, int64_t j0, int64_t n, int64_t c0,
-                            int64_t width, bool all)
-{
-    const st_attend_bwd_args *a = h->a;
-    int64_t first = a->causal && j0 > a->q_start ? (j0 - a->q_start) / ATTEND_Q * ATTEND_Q : 0;
-    memset(s.sum[0], 0, (size_t)(n * ATTEND_DIM) * sizeof(float));
-    memset(s.sum[1], 0, (size_t)(n * ATTEND_DIM) * sizeof(float));
-    for (int64_t t = first; t < a->q_len; t += ATTEND_Q) {
-        int64_t m = at_most(a->q_len - t, ATTEND_Q);
-        attend_bwd_weights(h, s, t, m, j0, n);
-        attend_product(s, gemm_transposed(attend_block(s.dp)), gemm_at(h->q, t, c0), n, width, m,
-                       s.sum[0], ATTEND_DIM, 1);
-        attend_product(s, gemm_transposed(attend_block(s.p)), gemm_at(h->go, t, c0), n, width, m,
-                       s.sum[1], ATTEND_DIM, 1);
-        if (!all) continue;
-        float *gq = (float *)a->gq.data + h->q_at + t * a->q_stride + c0;
-        attend_product(s, attend_block(s.dp), gemm_at(h->k, j0, c0), m, width, n, gq, a->q_stride,
-                       j0 ? 1.0f : 0.0f);
-    }
-    attend_bwd_write(&a->gk, h->k_at + j0 * a->k_stride + c0, a->k_stride, s.sum[0], n, width);
-    attend_bwd_write(&a->gv, h->v_at + j0 * a->v_stride + c0, a->v_stride, s.sum[1], n, width);
-}
-
-/* Columns [c0, c0 + width) of gq of queries [t0, t0 + m). */
-static void attend_bwd_queries(const attend_head *h, attend_space s, int64_t t0, int64_t m,
-                               int64_t c0, int64_t width)
-{
-    const st_attend_bwd_args *a = h->a;
-    int64_t keys = st_attend_keys(a, t0 + m - 1);
-    for (int64_t j = 0; j < keys; j += ATTEND_KEYS) {
-        int64_t n = at_most(keys - j, ATTEND_KEYS);
-        attend_bwd_weights(h, s, t0, m, j, n);
-        attend_product(s, attend_block(s.dp), gemm_at(h->k, j, c0), m, width, n, s.sum[0],
-                       ATTEND_DIM, j ? 1.0f : 0.0f);
-    }
-    attend_bwd_write(&a->gq, h->q_at + t0 * a->q_stride + c0, a->q_stride, s.sum[0], m, width);
-}
-
-/* Unit `unit` of the backward pass: the queries' blocks of all heads, then the keys'; or, if a head
- * is not cut, its keys' blocks one after the other, which give gq as well. */
-static void attend_bwd_unit(const st_attend_bwd_args *a, attend_space s, int64_t unit, bool whole,
-                            int64_t c0, int64_t width)
-{
-    int64_t heads = a->batch * a->heads, block = unit / heads;
-    int64_t blocks = whole ? 0 : (a->q_len + ATTEND_Q - 1) / ATTEND_Q;
-    attend_head h = attend_head_of(a, unit % heads);
-    if (block < blocks) {
-        int64_t t = (blocks - 1 - block) * ATTEND_Q; /* long rows first */
-        attend_bwd_queries(&h, s, t, at_most(a->q_len - t, ATTEND_Q), c0, width);
-        return;
-    }
-    int64_t j = (block - blocks) * ATTEND_KEYS;
-    do {
-        attend_bwd_keys(&h, s, j, at_most(a->kv_len - j, ATTEND_KEYS), c0, width, whole);
-        j += ATTEND_KEYS;
-    } while (whole && j < a->kv_len);
-}
-
-static void kernel_attend_bwd(st_stream *q, const st_attend_bwd_args *given)
-{
-    assert(!given->window);
-    st_attend_bwd_args a = st_attend_resolve(given);
-    int64_t heads = a.batch * a.heads;
-    int parts = st_parts(q, heads * a.q_len * a.kv_len * a.head_dim / 4);
-    bool whole = a.gq.dtype == ST_F32 && heads >= parts;
-    int64_t blocks =
-        (a.q_len + ATTEND_Q - 1) / ATTEND_Q + (a.kv_len + ATTEND_KEYS - 1) / ATTEND_KEYS;
-    int64_t units = whole ? heads : heads * blocks;
-    for (int64_t c = 0; c < a.head_dim; c += ATTEND_DIM) {
-#pragma omp parallel for num_threads(parts) schedule(dynamic)
-        for (int64_t unit = 0; unit < units; unit++) {
-            attend_space s = attend_space_of(q, omp_get_thread_num());
-            attend_bwd_unit(&a, s, unit, whole, c, at_most(a.head_dim - c, ATTEND_DIM));
         }
     }
 }

@@ -189,8 +189,8 @@ static void favor_tile_keys(const favor_tile *t, int64_t j0, int64_t n)
                    ATTEND_KEYS, 0);
     for (int64_t i = 0; i < t->m; i++)
         favor_tile_row(t, i, j0, n, row_top[i]);
-    attend_product(s.blocks, attend_block(s.blocks.dp), gemm_at(t->h->v, j0, t->c0), t->m, t->width,
-                   n, s.blocks.sum[1], ATTEND_DIM, 1);
+    attend_product(s.blocks, gemm_cells(s.blocks.dp, t->m, n, ATTEND_KEYS),
+                   gemm_at(t->h->v, j0, t->c0), t->m, t->width, n, s.blocks.sum[1], ATTEND_DIM, 1);
 }
 
 /* The window's sums and those of features become one. */
@@ -239,8 +239,9 @@ static void favor_tile_run(const favor_tile *t, favor_plan p, int64_t pair)
     for (int64_t j = lo; j < hi && near->window; j += ATTEND_KEYS) {
         int64_t n = at_most(hi - j, ATTEND_KEYS);
         attend_fwd_weights(t->h, s.blocks, t->t0, t->m, j, n, t->width);
-        attend_product(s.blocks, attend_block(s.blocks.p), gemm_at(t->h->v, j, t->c0), t->m,
-                       t->width, n, s.blocks.sum[0], ATTEND_DIM, 1);
+        attend_product(s.blocks, gemm_cells(s.blocks.p, t->m, n, ATTEND_KEYS),
+                       gemm_at(t->h->v, j, t->c0), t->m, t->width, n, s.blocks.sum[0], ATTEND_DIM,
+                       1);
     }
     favor_tile_end(t);
 }

@@ -68,6 +68,7 @@ static inline int64_t gemm_bias(const gemm_part *p, int64_t i)
 static void gemm_sums(const gemm_part *p, int64_t i0, int64_t j0, int64_t m, int64_t n,
                       gemm_space space, gemm_sink to)
 {
+    gemm_enter();
     for (int64_t x = 0; x < st_or(p->k, 1); x += PACK_K) { /* once even if the sum is empty */
         int64_t k = at_most(p->k - x, PACK_K);
         gemm_pack_b(space.b, gemm_transposed(gemm_at(p->b, x, j0)), n, k);
@@ -79,6 +80,7 @@ static void gemm_sums(const gemm_part *p, int64_t i0, int64_t j0, int64_t m, int
         to.beta = 1;
         to.bias = NULL;
     }
+    gemm_leave();
 }
 
 /* C = beta C + bias, for a block of C whose rows differ in bias. */

@@ -19,6 +19,18 @@ static inline int64_t gemm_depth(int64_t k)
     return k;
 }
 
+/* A block of float32 numbers in rows `ld` apart as a factor; what it was may be gone. */
+static gemm_view gemm_cells(float *p, int64_t rows, int64_t cols, int64_t ld)
+{
+    (void)rows, (void)cols;
+    return (gemm_view){p, ST_F32, ld, 1};
+}
+
+/* What a thread does before and after it walks panels. */
+static inline void gemm_enter(void) {}
+
+static inline void gemm_leave(void) {}
+
 /* ---- packing -------------------------------------------------------------------------------- */
 
 /* dst[j * wide + i] = element (i, j) of `v` for i < wide, j < n, where the elements of a row are

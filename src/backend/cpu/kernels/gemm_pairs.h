@@ -3,8 +3,6 @@
  * holds, for every two steps of k, one pair per row or column; an odd k ends with a zero. */
 /* SPDX-License-Identifier: MIT */
 
-typedef uint16_t gemm_cell;
-
 enum { TILE_COLS = 2 * LANES };
 enum {
     PACK_M = 192 / TILE_ROWS * TILE_ROWS,
@@ -13,17 +11,17 @@ enum {
     PACK_SPILL = 2 * LANES, /* see pairs_rows */
 };
 
-_Static_assert(TILE_ROWS <= LANES && LANES == 16, "pairs_rows spills at most once");
+_Static_assert(TILE_ROWS <= LANES, "pairs_rows spills at most once");
 
 static inline int64_t gemm_depth(int64_t k)
 {
     return (k + 1) / 2 * 2;
 }
 
-static inline uint16_t pairs_get(gemm_view v, int64_t i, int64_t j)
-{
-    return ((const uint16_t *)v.data)[i * v.rows + j * v.cols];
-}
+/* What a thread does before and after it walks panels. */
+static inline void gemm_enter(void) {}
+
+static inline void gemm_leave(void) {}
 
 /* Pairs [j, n / 2) of a panel, one by one; rows from `have` on repeat the last. */
 static void pairs_slow(gemm_cell *dst, gemm_view v, int wide, int64_t have, int64_t j, int64_t n)
@@ -31,8 +29,8 @@ static void pairs_slow(gemm_cell *dst, gemm_view v, int wide, int64_t have, int6
     for (; 2 * j < n; j++) {
         for (int i = 0; i < wide; i++) {
             int64_t row = at_most(i, have - 1);
-            dst[2 * (j * wide + i)] = pairs_get(v, row, 2 * j);
-            dst[2 * (j * wide + i) + 1] = 2 * j + 1 < n ? pairs_get(v, row, 2 * j + 1) : 0;
+            dst[2 * (j * wide + i)] = half_get(v, row, 2 * j);
+            dst[2 * (j * wide + i) + 1] = 2 * j + 1 < n ? half_get(v, row, 2 * j + 1) : 0;
         }
     }
 }
@@ -63,13 +61,7 @@ static void pairs_rows(gemm_cell *dst, gemm_view v, int wide, int64_t have, int6
 /* Columns whose elements are neighbours: two of them are interleaved. */
 static void pairs_columns(gemm_cell *dst, gemm_view v, int wide, int64_t have, int64_t n)
 {
-    const __m512i low =
-        _mm512_add_epi32(_mm512_set1_epi32(0x200000), /* element i of both */
-                         _mm512_mullo_epi32(_mm512_set1_epi32(0x10001),
-                                            _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11,
-                                                              12, 13, 14, 15)));
-    const __m512i high = _mm512_add_epi16(low, _mm512_set1_epi16(LANES));
-    __mmask32 load = have < 32 ? (1u << have) - 1 : ~0u;
+    __mmask32 load = half_mask(have);
     __mmask16 store = wide < LANES ? (__mmask16)((1u << wide) - 1) : 0xffff;
     int64_t j = 0;
     for (; 2 * j + 1 < n; j++) {
@@ -77,10 +69,10 @@ static void pairs_columns(gemm_cell *dst, gemm_view v, int wide, int64_t have, i
         __m512i a = _mm512_maskz_loadu_epi16(load, from);
         __m512i b = _mm512_maskz_loadu_epi16(load, from + v.cols);
         gemm_cell *to = dst + 2 * j * wide;
-        _mm512_mask_storeu_epi32(to, store, _mm512_permutex2var_epi16(a, low, b));
-        if (wide > LANES) {
-            _mm512_storeu_si512(to + 2 * LANES, _mm512_permutex2var_epi16(a, high, b));
-        }
+        __m512i pairs[2];
+        half_pairs(a, b, pairs);
+        _mm512_mask_storeu_epi32(to, store, pairs[0]);
+        if (wide > LANES) _mm512_storeu_si512(to + 2 * LANES, pairs[1]);
     }
     pairs_slow(dst, v, wide, have, j, n);
 }
