@@ -353,6 +353,21 @@ bool st_shard_is(const char *path); /* is it named so: .bin, .npy */
  * validation.npy; if none is there, the first. New memory, NULL when out of memory. */
 char *st_shard_path(const char *dir, bool val);
 
+/* ---- TensorBoard's event files (events.c) ---------------------------------------------------- */
+
+/* A new DIR/events.out.tfevents.TIME.HOST.PID.0, by name the last of the folder's. Readers drop
+ * what earlier files have of the steps from `purge` on (-1: nothing). One writer in a process. */
+typedef struct st_events st_events;
+st_status st_events_open(st_events **out, const char *dir, int64_t purge, st_err *e);
+/* Begins the values of a step; scalars are then written together by end. Nothing is allocated. */
+void st_events_step(st_events *v, int64_t step);
+st_status st_events_scalar(st_events *v, const char *tag, double x, st_err *e);
+/* Markdown, at most 48 KiB of it; a record of its own. */
+st_status st_events_text(st_events *v, const char *tag, const char *text, st_err *e);
+st_status st_events_end(st_events *v, st_err *e); /* ST_EIO when the disk is full */
+void st_events_close(st_events *v);
+uint32_t st_events_mask(const void *data, size_t n); /* the masked CRC-32C of its records */
+
 /* ---- YAML (yaml.c over libyaml) ------------------------------------------------------------- */
 
 typedef enum { ST_NODE_SCALAR, ST_NODE_LIST, ST_NODE_MAP } st_node_kind;
