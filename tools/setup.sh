@@ -5,7 +5,7 @@ packages="build-essential cmake ninja-build pkg-config libjansson-dev libyaml-de
 libopenblas-openmp-dev liblapacke-dev libarchive-dev zlib1g-dev libzstd-dev libsnappy-dev
 libssl-dev libcurl4-openssl-dev libcairo2-dev libcsv-dev libjpeg62-turbo-dev libpng-dev libcmocka-dev
 bats bible-kjv palapeli-data"
-[ "$1" = lint ] && packages="$packages clang-format codespell shellcheck"
+[ "$1" = lint ] && packages="$packages clang-format codespell shellcheck python3-venv"
 missing=""
 for p in $packages; do
     [ "$(dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null)" = installed ] ||

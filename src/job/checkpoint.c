@@ -22,10 +22,22 @@ char *st_ckpt_path(const char *out, const char *name)
     return asprintf(&path, "%s/ckpt/%s", out, name) < 0 ? NULL : path;
 }
 
-int64_t st_ckpt_number(const char *name)
+int64_t st_ckpt_number(const char *name, const char *kind)
 {
     int64_t n;
-    return strncmp(name, "step-", 5) == 0 && st_parse_int(name + 5, &n) && n >= 0 ? n : -1;
+    size_t len = strlen(kind);
+    if (strncmp(name, kind, len) != 0 || name[len] != '-') return -1;
+    return st_parse_int(name + len + 1, &n) && n >= 0 ? n : -1;
+}
+
+bool st_ckpt_there(const st_trainer *t, const char *kind, int64_t step)
+{
+    char name[CKPT_NAME];
+    snprintf(name, sizeof name, "%s-%lld/state.json", kind, (long long)step);
+    char *path = st_ckpt_path(t->out, name);
+    bool there = path && st_path_exists(path);
+    free(path);
+    return there;
 }
 
 st_status st_ckpt_json(const char *dir, json_t **out, st_err *e)
@@ -224,14 +236,44 @@ static json_t *ckpt_number_or_null(double x)
 static json_t *ckpt_state(const st_trainer *t)
 {
     const st_train_state *s = &t->state;
-    return json_pack("{s:i, s:s, s:I, s:I, s:I, s:{s:I, s:I}, s:o, s:o, s:o, s:I, s:f, s:o}",
-                     "format", CKPT_FORMAT, "strut", ST_VERSION, "step", (json_int_t)s->step,
-                     "evaluated", (json_int_t)s->evaluated, "averaged", (json_int_t)s->averaged,
-                     "data", "drawn", (json_int_t)s->drawn, "tokens", (json_int_t)t->train.shard.n,
-                     "loss", ckpt_number_or_null(s->loss), "val_loss",
-                     ckpt_number_or_null(s->val_loss), "best_loss",
-                     ckpt_number_or_null(s->best_loss), "best_step", (json_int_t)s->best_step,
-                     "seconds", s->seconds, "settings", st_settings_json(t->set));
+    json_t *j = json_pack(
+        "{s:i, s:s, s:I, s:I, s:I, s:{s:I, s:I}, s:o, s:o, s:o, s:I, s:f}", "format", CKPT_FORMAT,
+        "strut", ST_VERSION, "step", (json_int_t)s->step, "evaluated", (json_int_t)s->evaluated,
+        "averaged", (json_int_t)s->averaged, "data", "drawn", (json_int_t)s->drawn, "tokens",
+        (json_int_t)t->train.shard.n, "loss", ckpt_number_or_null(s->loss), "val_loss",
+        ckpt_number_or_null(s->val_loss), "best_loss", ckpt_number_or_null(s->best_loss),
+        "best_step", (json_int_t)s->best_step, "seconds", s->seconds);
+    json_t *stop = json_pack("{s:o, s:I, s:f, s:I, s:b}", "best", ckpt_number_or_null(s->stop_best),
+                             "wait", (json_int_t)s->stop_wait, "loss_sum", s->loss_sum,
+                             "loss_steps", (json_int_t)s->loss_steps, "stopped", (int)s->stopped);
+    if (j && stop) {
+        json_object_set(j, "stop", stop);
+        json_object_set_new(j, "top", st_rank_json(t));
+        json_object_set_new(
+            j, "epoch",
+            json_pack("{s:f, s:f}", "began", s->epoch_began, "seconds", s->epoch_seconds));
+        json_object_set_new(j, "settings", st_settings_json(t->set));
+    }
+    json_decref(stop);
+    return j;
+}
+
+/* What early stopping and the list of the best know; an older checkpoint has neither. */
+static st_status ckpt_read_stop(st_train_state *s, const json_t *j, const char *what, st_err *e)
+{
+    const json_t *stop = json_object_get(j, "stop");
+    if (stop && !json_is_object(stop)) ST_FAIL(e, ST_EFORMAT, "%s: stop: expected an object", what);
+    ST_TRY(st_json_num(stop, "best", -1e300, 1e300, &s->stop_best, what, e));
+    ST_TRY(st_json_int(stop, "wait", 0, INT64_MAX / 4, &s->stop_wait, what, e));
+    ST_TRY(st_json_num(stop, "loss_sum", -1e300, 1e300, &s->loss_sum, what, e));
+    ST_TRY(st_json_int(stop, "loss_steps", 0, INT64_MAX / 4, &s->loss_steps, what, e));
+    ST_TRY(st_json_flag(stop, "stopped", &s->stopped, what, e));
+    const json_t *epoch = json_object_get(j, "epoch");
+    if (epoch && !json_is_object(epoch))
+        ST_FAIL(e, ST_EFORMAT, "%s: epoch: expected an object", what);
+    ST_TRY(st_json_num(epoch, "began", 0, 1e300, &s->epoch_began, what, e));
+    ST_TRY(st_json_num(epoch, "seconds", 0, 1e300, &s->epoch_seconds, what, e));
+    return st_rank_read(s, json_object_get(j, "top"), what, e);
 }
 
 static st_status ckpt_read_state(st_trainer *t, const json_t *j, const char *what, st_err *e)
@@ -259,6 +301,7 @@ static st_status ckpt_read_state(st_trainer *t, const json_t *j, const char *wha
     ST_TRY(st_json_num(j, "val_loss", -1e300, 1e300, &s.val_loss, what, e));
     ST_TRY(st_json_num(j, "best_loss", -1e300, 1e300, &s.best_loss, what, e));
     ST_TRY(st_json_num(j, "seconds", 0, 1e300, &s.seconds, what, e));
+    ST_TRY(ckpt_read_stop(&s, j, what, e));
     if (tokens != t->train.shard.n && strcmp(t->set->ckpt.resume, "auto") == 0) {
         ST_FAIL(e, ST_EARG,
                 "%s: the run began on a training shard of %lld tokens, this one has %lld; "
@@ -267,6 +310,7 @@ static st_status ckpt_read_state(st_trainer *t, const json_t *j, const char *wha
     }
     t->state = s;
     t->train.drawn = s.drawn;
+    if (strcmp(t->set->ckpt.resume, "auto") != 0 && s.stopped) st_stop_again(t);
     return ST_OK;
 }
 
@@ -284,6 +328,7 @@ st_status st_ckpt_load(st_trainer *t, st_err *e)
     if (!s) s = st_stream_sync(t->q, e);
     if (!s) {
         t->saved = t->state.step;
+        t->saved_evaluated = t->state.evaluated;
         t->logged_tokens = st_epoch_tokens(t);
         t->logged_seconds = t->state.seconds;
         st_log(ST_LOG_INFO, "going on from %s, step %lld", t->resume, (long long)t->state.step);
@@ -370,7 +415,8 @@ static bool ckpt_drop(const char *dir, const char *name)
     return rmdir(to) == 0;
 }
 
-/* Keeps the newest ckpt.keep of the step-N not later than this run's step. */
+/* Keeps, of what is not later than this run's step, the newest ckpt.keep of the step-N and those
+ * top-N that are in the list. */
 static void ckpt_prune(const st_trainer *t)
 {
     char *dir = st_ckpt_path(t->out, ".");
@@ -379,8 +425,10 @@ static void ckpt_prune(const st_trainer *t)
         char name[CKPT_NAME];
         DIR *d = opendir(dir);
         for (struct dirent *item; d && (item = readdir(d));) {
-            int64_t n = st_ckpt_number(item->d_name);
-            if (strncmp(item->d_name, ckpt_gone, strlen(ckpt_gone)) == 0)
+            int64_t n = st_ckpt_number(item->d_name, "step");
+            int64_t top = st_ckpt_number(item->d_name, "top");
+            bool out = top >= 0 && top <= t->state.step && !st_rank_has(t, top);
+            if (out || strncmp(item->d_name, ckpt_gone, strlen(ckpt_gone)) == 0)
                 ckpt_drop(dir, item->d_name);
             if (n < 0 || n > t->state.step) continue;
             count++;
@@ -394,18 +442,31 @@ static void ckpt_prune(const st_trainer *t)
     free(dir);
 }
 
-st_status st_ckpt_save(st_trainer *t, bool best, bool numbered, st_err *e)
+static st_status ckpt_links(st_trainer *t, unsigned what, st_err *e)
 {
-    char name[CKPT_NAME];
+    static const char *const kind[] = {NULL, "step", "top", "progress"};
+    st_status s = what & ST_CKPT_BEST ? ckpt_make(t, "best", false, e) : ST_OK;
+    for (int i = 1; !s && i < 4; i++) {
+        char name[CKPT_NAME];
+        if (!(what & 1u << i)) continue;
+        snprintf(name, sizeof name, "%s-%lld", kind[i], (long long)t->state.step);
+        s = ckpt_make(t, name, false, e);
+    }
+    return s;
+}
+
+st_status st_ckpt_save(st_trainer *t, unsigned what, st_err *e)
+{
+    bool saved = t->saved == t->state.step && t->saved_evaluated == t->state.evaluated;
     st_status s = st_trainer_weights(t, e);
     t->state.drawn = t->train.drawn;
-    if (!s && t->saved != t->state.step) s = ckpt_make(t, "last", true, e);
+    if (!s && !saved) s = ckpt_make(t, "last", true, e);
     if (!s) {
         t->saved = t->state.step;
-        snprintf(name, sizeof name, "step-%lld", (long long)t->state.step);
-        if (best) s = ckpt_make(t, "best", false, e);
-        if (!s && numbered) s = ckpt_make(t, name, false, e);
-        if (!s && numbered) ckpt_prune(t);
+        t->saved_evaluated = t->state.evaluated;
+        s = ckpt_links(t, what, e);
+        if (!s && what & (ST_CKPT_STEP | ST_CKPT_TOP)) ckpt_prune(t);
+        if (!s) s = st_rank_write(t, e);
     }
     if (s && s != ST_EARG && e) {
         size_t n = strlen(e->msg);
@@ -416,4 +477,31 @@ st_status st_ckpt_save(st_trainer *t, bool best, bool numbered, st_err *e)
                      t->out, (long long)t->saved);
     }
     return s;
+}
+
+/* Step of OUT/ckpt/best, -1: none. */
+static int64_t ckpt_best_step(const st_trainer *t)
+{
+    int64_t step = -1;
+    json_t *j = NULL;
+    char *dir = st_ckpt_path(t->out, "best");
+    if (dir && st_ckpt_json(dir, &j, NULL) == ST_OK && json_is_object(j))
+        st_json_int(j, "step", 0, INT64_MAX / 4, &step, "best", NULL);
+    json_decref(j);
+    free(dir);
+    return step;
+}
+
+st_status st_ckpt_repair(st_trainer *t, st_err *e)
+{
+    const st_train_state *s = &t->state;
+    char *last = st_ckpt_path(t->out, "last");
+    bool own = last && strcmp(last, t->resume) == 0;
+    unsigned what = 0;
+    free(last);
+    if (!own) return ST_OK;
+    if (t->set->ckpt.best && s->best_step == s->step && ckpt_best_step(t) != s->step)
+        what |= ST_CKPT_BEST;
+    if (st_rank_has(t, s->step) && !st_ckpt_there(t, "top", s->step)) what |= ST_CKPT_TOP;
+    return what ? st_ckpt_save(t, what, e) : ST_OK;
 }

@@ -74,7 +74,8 @@ static st_group groups_of(const st_trainer *t, const st_param *p)
     const st_settings *set = t->set;
     bool decay = (p->flags & ST_P_DECAY) != 0;
     if (p->flags & ST_P_EMBED) decay = decay && set->train.decay_embeddings == 1;
-    st_group g = {.lr = set->train.lr,
+    st_group g = {.name = "default",
+                  .lr = set->train.lr,
                   .min_lr = t->min_lr,
                   .decay = decay ? set->train.weight_decay : 0.0,
                   .schedule = true};
@@ -86,6 +87,7 @@ static st_group groups_of(const st_trainer *t, const st_param *p)
         const json_t *lr = json_object_get(entry, "lr"), *own = json_object_get(entry, "decay"),
                      *schedule = json_object_get(entry, "schedule"),
                      *freeze = json_object_get(entry, "freeze");
+        if (lr || schedule) g.name = name;
         if (lr) g.lr = json_number_value(lr);
         if (lr) g.min_lr = set->train.lr > 0 ? t->min_lr * (g.lr / set->train.lr) : 0.0;
         if (own) g.decay = json_number_value(own);
@@ -102,11 +104,21 @@ static bool groups_same(const st_group *a, const st_group *b)
            a->schedule == b->schedule;
 }
 
-double st_group_lr(const st_trainer *t, const st_group *g)
+double st_group_lr_at(const st_trainer *t, const st_group *g, int64_t step)
 {
     if (!g->schedule) return g->lr;
-    return st_lr((st_lr_schedule)t->set->train.schedule, t->state.step, g->lr, g->min_lr, t->warmup,
+    return st_lr((st_lr_schedule)t->set->train.schedule, step, g->lr, g->min_lr, t->warmup,
                  t->decay_steps);
+}
+
+double st_group_lr(const st_trainer *t, const st_group *g)
+{
+    return st_group_lr_at(t, g, t->state.step);
+}
+
+bool st_groups_frozen(const st_trainer *t, const st_param *p)
+{
+    return groups_of(t, p).frozen;
 }
 
 /* ---- all of them ---------------------------------------------------------------------------- */

@@ -128,7 +128,7 @@ typedef struct {
     char *name, *out, *device, *init;
     int64_t dtype, threads, seed; /* dtype: ST_F32 or ST_BF16 */
     struct {
-        char *dir, *train, *val;
+        char *dir, *train, *val, *test;
         int64_t order; /* st_order */
         int64_t last;  /* st_last */
     } data;
@@ -142,11 +142,16 @@ typedef struct {
     } model;
     struct {
         int64_t steps, micro_batch, context, tokens_per_step, warmup, schedule, decay_steps;
-        int64_t decay_embeddings, ema_warmup;
+        int64_t decay_embeddings, ema_warmup, test;
         double epochs, warmup_epochs, ema;
         double lr, min_lr, weight_decay, beta1, beta2, eps, clip, dropout;
         json_t *groups; /* {NAME: {lr, decay, schedule, freeze}} in order, or NULL */
     } train;
+    struct {
+        int64_t patience, monitor,
+            mode; /* monitor 0: val_loss, 1: train_loss; mode 0: min, 1: max */
+        double min_delta;
+    } stop;
     struct {
         char *teacher;
         double ce, kl, temperature, hidden, embedding;
@@ -156,12 +161,12 @@ typedef struct {
         int64_t every, batches, order; /* order 0: spread, 1: random */
     } eval;
     struct {
-        int64_t every, keep, best;
+        int64_t every, keep, best, top_k, progress_every;
         double best_below;
         char *resume;
     } ckpt;
     struct {
-        int64_t every;
+        int64_t every, norms, tensorboard;
     } log;
     char **where; /* place of each row's value ("FILE:LINE:COLUMN"), NULL: default */
 } st_settings;
@@ -226,7 +231,9 @@ typedef struct {
  *   OUT/ckpt/{last,best,step-N}/ each a model folder with state.safetensors and state.json
  * A resumed run gives the bits of an uninterrupted one. ST_EINTR after Ctrl-C: `last` is saved.
  * *result (new reference; also set, as far as known, on ST_EINTR) has: out, step, steps,
- * parameters, tokens, tokens_per_step, loss, val_loss, val_perplexity, best {step, val_loss},
+ * parameters, tokens, tokens_per_step, loss, val_loss, val_perplexity, best {step, val_loss}, top
+ * [{step, val_loss}], stopped (why it ended early, or null), test {loss, perplexity, tokens, step,
+ * weights ("best" or "last")},
  * seconds, tokens_per_second, memory {weights, gradients, optimizer, average, activations, teacher,
  * staging, total}, curve {step [], loss [], lr [], grad_norm [], tokens_per_second [], and with a
  * teacher ce

@@ -10,12 +10,55 @@
 #include <sys/file.h>
 #include <unistd.h>
 
-enum { METRIC_LINE = 512, METRIC_CURVE = 1 << 16 };
-#define METRICS_HEAD                                                                               \
-    "step,tokens,loss,lr,grad_norm,tokens_per_second,seconds,val_loss,val_perplexity"
-static const char metrics_head[] = METRICS_HEAD "\n";
-static const char metrics_head_parts[] = METRICS_HEAD ",ce,kl,hidden,embedding\n";
-static const char *const metrics_part[ST_PARTS_OF_LOSS] = {"ce", "kl", "hidden", "embedding"};
+enum { METRIC_LINE = 4096, METRIC_CURVE = 1 << 16 };
+
+/* Columns: these, the parts of the loss, then what the caller adds. */
+enum { COL_STEP, COL_TOKENS, COL_LOSS, COL_LR, COL_NORM, COL_SPEED, COL_SECONDS, COL_VAL, COL_PPL };
+enum { COL_PARTS = COL_PPL + 1, COL_MORE = COL_PARTS + ST_PARTS_OF_LOSS };
+static const char *const metrics_base[COL_MORE] = {
+    "step",     "tokens",         "loss", "lr", "grad_norm", "tokens_per_second", "seconds",
+    "val_loss", "val_perplexity", "ce",   "kl", "hidden",    "embedding"};
+
+static const char *metrics_name(const st_metrics *m, int column)
+{
+    return column < COL_MORE ? metrics_base[column] : m->name[column - COL_MORE];
+}
+
+/* Value of a column of a row; NAN: it has none. */
+static double metrics_value(const st_metrics *m, const st_metric *row, int column)
+{
+    bool val = !isnan(row->val_loss);
+    switch (column) {
+    case COL_STEP: return (double)row->step;
+    case COL_SECONDS: return row->seconds;
+    case COL_VAL: return row->val_loss;
+    case COL_PPL: return val ? fmin(exp(row->val_loss), 1e300) : (double)NAN;
+    default: break;
+    }
+    if (val) return (double)NAN;
+    switch (column) {
+    case COL_TOKENS: return (double)row->tokens;
+    case COL_LOSS: return row->loss;
+    case COL_LR: return row->lr;
+    case COL_NORM: return row->grad_norm;
+    case COL_SPEED: return row->tokens_per_second;
+    default: break;
+    }
+    if (column < COL_MORE) return m->parts ? row->part[column - COL_PARTS] : (double)NAN;
+    return row->more ? row->more[column - COL_MORE] : (double)NAN;
+}
+
+static void metrics_print(char number[40], int column, double x)
+{
+    if (column == COL_STEP || column == COL_TOKENS)
+        snprintf(number, 40, "%.0f", x);
+    else if (column == COL_SECONDS)
+        snprintf(number, 40, "%.3f", x);
+    else if (column == COL_SPEED || column >= COL_MORE)
+        snprintf(number, 40, "%.6g", x);
+    else
+        snprintf(number, 40, "%.9g", x);
+}
 
 static st_status curve_open(struct st_curve *c, int64_t rows, st_err *e)
 {
@@ -59,11 +102,40 @@ static bool metrics_parse(const char *line, size_t n, st_metric *row)
     for (size_t i = 0; json_is_object(j) && i < sizeof field / sizeof field[0]; i++)
         st_json_num(j, field[i].key, -1e300, 1e300, field[i].at, "metrics", NULL);
     for (int i = 0; json_is_object(j) && i < ST_PARTS_OF_LOSS; i++)
-        st_json_num(j, metrics_part[i], -1e300, 1e300, &row->part[i], "metrics", NULL);
+        st_json_num(j, metrics_base[COL_PARTS + i], -1e300, 1e300, &row->part[i], "metrics", NULL);
     json_decref(j);
     row->step = (int64_t)step;
     row->tokens = (int64_t)tokens;
     return step >= 0;
+}
+
+/* The columns of a CSV that is there, those of older and of other runs too; false: it is no CSV of
+ * metrics. */
+static bool metrics_columns(st_metrics *m, char *line)
+{
+    char *at = line, *word;
+    m->columns = 0;
+    line[strcspn(line, "\n")] = '\0';
+    while ((word = strsep(&at, ",")) && m->columns < ST_METRIC_COLUMNS) {
+        int c = 0;
+        while (c < COL_MORE + m->names && strcmp(word, metrics_name(m, c)) != 0)
+            c++;
+        if (m->columns < COL_PARTS && c != m->columns) return false;
+        m->column[m->columns++] = c < COL_MORE + m->names ? c : -1;
+    }
+    return m->columns >= COL_PARTS;
+}
+
+/* Those of a new CSV, and its first line. */
+static bool metrics_head(st_metrics *m)
+{
+    m->columns = 0;
+    for (int c = 0; c < COL_MORE + m->names; c++) {
+        if (!m->parts && c >= COL_PARTS && c < COL_MORE) continue;
+        if (fprintf(m->csv, "%s%s", c ? "," : "", metrics_name(m, c)) < 0) return false;
+        m->column[m->columns++] = c;
+    }
+    return fputc('\n', m->csv) != EOF;
 }
 
 /* Length of the part of `f` whose rows are not later than `step` and `evaluated`: rows are in
@@ -83,8 +155,7 @@ static long metrics_prefix(st_metrics *m, FILE *f, bool csv, int64_t step, int64
             bool val = strncmp(comma, ",,", 2) == 0;
             if (*comma != ',' || row.step > (val ? evaluated : step)) break;
         } else if (head) {
-            m->csv_parts = strcmp(line, metrics_head_parts) == 0;
-            if (!m->csv_parts && strcmp(line, metrics_head) != 0) break;
+            if (!metrics_columns(m, line)) break;
         } else if (!metrics_parse(line, n, &row)) {
             break;
         } else {
@@ -119,9 +190,7 @@ static st_status metrics_file(st_metrics *m, FILE **f, const char *out, const ch
     rewind(*f);
     long good = metrics_prefix(m, *f, csv, step, evaluated);
     if (fseek(*f, 0, SEEK_END) || ftruncate(fileno(*f), good) ||
-        (csv && good == 0 &&
-         fputs((m->csv_parts = m->parts) ? metrics_head_parts : metrics_head, *f) < 0) ||
-        fflush(*f))
+        (csv && good == 0 && !metrics_head(m)) || fflush(*f))
         s = st_fail(e, ST_EIO, __FILE__, __LINE__, "%s: %s", path, strerror(errno));
 out:
     free(path);
@@ -131,7 +200,7 @@ out:
 st_status st_metrics_open(st_metrics *m, const char *out, bool parts, int64_t step,
                           int64_t evaluated, int64_t train_rows, int64_t val_rows, st_err *e)
 {
-    *m = (st_metrics){.parts = parts};
+    m->parts = parts;
     st_status s = curve_open(&m->train, train_rows, e);
     if (!s) s = curve_open(&m->val, val_rows, e);
     if (!s && out) s = metrics_file(m, &m->json, out, "metrics.jsonl", step, evaluated, e);
@@ -151,57 +220,33 @@ static st_status metrics_put(FILE *f, const char *line, st_err *e)
     return ST_OK;
 }
 
-/* `, "ce": 1.5, ...` or `,1.5,...`: the parts of the loss, at the end of a row. */
-static void metrics_parts(char *line, size_t room, const st_metric *row, bool json, bool empty)
-{
-    size_t n = strlen(line);
-    for (int i = 0; i < ST_PARTS_OF_LOSS && n < room; i++) {
-        if (json)
-            n += (size_t)snprintf(line + n, room - n, ", \"%s\": %.9g", metrics_part[i],
-                                  row->part[i]);
-        else if (empty)
-            n += (size_t)snprintf(line + n, room - n, ",");
-        else
-            n += (size_t)snprintf(line + n, room - n, ",%.9g", row->part[i]);
-    }
-}
-
 static st_status metrics_put_json(st_metrics *m, const st_metric *row, st_err *e)
 {
-    char line[METRIC_LINE];
-    bool val = !isnan(row->val_loss);
-    long long step = row->step, tokens = row->tokens;
-    if (val) {
-        snprintf(line, sizeof line,
-                 "{\"step\": %lld, \"val_loss\": %.9g, \"val_perplexity\": %.9g, "
-                 "\"seconds\": %.3f",
-                 step, row->val_loss, fmin(exp(row->val_loss), 1e300), row->seconds);
-    } else {
-        snprintf(line, sizeof line,
-                 "{\"step\": %lld, \"tokens\": %lld, \"loss\": %.9g, \"lr\": %.9g, "
-                 "\"grad_norm\": %.9g, \"tokens_per_second\": %.6g, \"seconds\": %.3f",
-                 step, tokens, row->loss, row->lr, row->grad_norm, row->tokens_per_second,
-                 row->seconds);
-        if (m->parts) metrics_parts(line, sizeof line - 3, row, true, false);
+    char line[METRIC_LINE], number[40];
+    size_t n = 0;
+    for (int c = 0; c < COL_MORE + m->names && n < sizeof line; c++) {
+        double x = metrics_value(m, row, c);
+        if (!isfinite(x)) continue;
+        metrics_print(number, c, x);
+        n += (size_t)snprintf(line + n, sizeof line - n, "%s\"%s\": %s", n ? ", " : "{",
+                              metrics_name(m, c), number);
     }
-    strcat(line, "}\n"); /* a row is far shorter than a line may be */
+    if (n < sizeof line) n += (size_t)snprintf(line + n, sizeof line - n, "}\n");
     return metrics_put(m->json, line, e);
 }
 
 static st_status metrics_put_csv(st_metrics *m, const st_metric *row, st_err *e)
 {
-    char line[METRIC_LINE];
-    bool val = !isnan(row->val_loss);
-    long long step = row->step, tokens = row->tokens;
-    if (val) {
-        snprintf(line, sizeof line, "%lld,,,,,,%.3f,%.9g,%.9g", step, row->seconds, row->val_loss,
-                 fmin(exp(row->val_loss), 1e300));
-    } else {
-        snprintf(line, sizeof line, "%lld,%lld,%.9g,%.9g,%.9g,%.6g,%.3f,,", step, tokens, row->loss,
-                 row->lr, row->grad_norm, row->tokens_per_second, row->seconds);
+    char line[METRIC_LINE], number[40];
+    size_t n = 0;
+    for (int i = 0; i < m->columns && n < sizeof line; i++) {
+        int c = m->column[i];
+        double x = c < 0 ? (double)NAN : metrics_value(m, row, c);
+        number[0] = '\0';
+        if (isfinite(x)) metrics_print(number, c, x);
+        n += (size_t)snprintf(line + n, sizeof line - n, "%s%s", i ? "," : "", number);
     }
-    if (m->csv_parts) metrics_parts(line, sizeof line - 2, row, false, val || !m->parts);
-    strcat(line, "\n");
+    if (n < sizeof line) n += (size_t)snprintf(line + n, sizeof line - n, "\n");
     return metrics_put(m->csv, line, e);
 }
 
@@ -243,7 +288,7 @@ void st_metrics_result(const st_metrics *m, json_t *result)
                                   "tokens_per_second",
                                   curve_column(&m->train, offsetof(st_metric, tokens_per_second))));
     for (int i = 0; m->parts && i < ST_PARTS_OF_LOSS; i++)
-        json_object_set_new(json_object_get(result, "curve"), metrics_part[i],
+        json_object_set_new(json_object_get(result, "curve"), metrics_base[COL_PARTS + i],
                             curve_column(&m->train, offsetof(st_metric, part) +
                                                         (size_t)i * sizeof m->train.row->part[0]));
     json_object_set_new(result, "validation",

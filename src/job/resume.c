@@ -25,10 +25,13 @@ static bool resume_any(const char *out, char name[RESUME_NAME])
     int64_t newest = -1;
     DIR *d = dir && !found ? opendir(dir) : NULL;
     for (struct dirent *item; d && (item = readdir(d));) {
-        int64_t n = st_ckpt_number(item->d_name);
-        if (n <= newest) continue;
-        newest = n;
-        snprintf(name, RESUME_NAME, "step-%lld", (long long)n);
+        static const char *const kind[] = {"step", "progress", "top"};
+        for (int i = 0; i < 3; i++) {
+            int64_t n = st_ckpt_number(item->d_name, kind[i]);
+            if (n <= newest) continue;
+            newest = n;
+            snprintf(name, RESUME_NAME, "%s-%lld", kind[i], (long long)n);
+        }
     }
     if (d) closedir(d);
     free(best);

@@ -19,6 +19,8 @@ static const char *const set_distances[] = {"relative", "mse", NULL};
 static const char *const set_states[] = {"block", "mlp", NULL};
 static const char *const set_inputs[] = {"own", "teacher", NULL};
 static const char *const set_laws[] = {"dense", "fly", "fork", NULL}; /* st_fresh_law */
+static const char *const set_watched[] = {"val_loss", "train_loss", NULL};
+static const char *const set_modes[] = {"min", "max", NULL};
 static const char *const set_gelus[] = {"gelu_new", "gelu", NULL};
 
 #define AT(field) offsetof(st_settings, field)
@@ -46,6 +48,9 @@ const set_row st_set_rows[] = {
      "training shard (nanoGPT's, llm.c's or .npy); null: data.dir/train.bin or train.npy"},
     {"data.val", SET_TEXT, AT(data.val), NULL, 0, 0, NULL, SET_NULL | SET_FREE,
      "validation shard; null: data.dir/val.bin, val.npy or validation.npy"},
+    {"data.test", SET_TEXT, AT(data.test), NULL, 0, 0, NULL, SET_NULL | SET_FREE,
+     "shard whose perplexity is measured at the end (train.test); null: data.dir/test.bin or "
+     "test.npy"},
     {"data.order", SET_CHOICE, AT(data.order), "random", 0, 0, set_orders, 0,
      "random: windows from anywhere, with replacement (nanoGPT); shuffle: every window once an "
      "epoch (fly); sequential"},
@@ -129,6 +134,18 @@ const set_row st_set_rows[] = {
      "stored as the model; 0: none"},
     {"train.ema_warmup", SET_FLAG, AT(train.ema_warmup), "false", 0, 0, NULL, 0,
      "d is at most (1 + t) / (10 + t) in step t"},
+    {"train.test", SET_FLAG, AT(train.test), NULL, 0, 0, NULL, SET_NULL | SET_FREE,
+     "measure the test shard at the end, all of it, with the weights of ckpt/best (without one: "
+     "the last); null: if data.test is given"},
+
+    {"stop.patience", SET_INT, AT(stop.patience), NULL, 1, 1e12, NULL, SET_NULL | SET_FREE,
+     "end the run after so many validations in a row without a better loss; null: never"},
+    {"stop.monitor", SET_CHOICE, AT(stop.monitor), "val_loss", 0, 0, set_watched, SET_FREE,
+     "the loss that counts; train_loss: its mean since the validation before"},
+    {"stop.min_delta", SET_NUM, AT(stop.min_delta), "0", 0, 1e6, NULL, SET_FREE,
+     "only better by more than this is better"},
+    {"stop.mode", SET_CHOICE, AT(stop.mode), "min", 0, 0, set_modes, SET_FREE,
+     "min: lower is better; max: higher is"},
 
     {"distill.teacher", SET_TEXT, AT(distill.teacher), NULL, 0, 0, NULL, SET_NULL,
      "model whose outputs are learnt too; `distill=MODEL` is short for this; null: none"},
@@ -160,6 +177,10 @@ const set_row st_set_rows[] = {
      "steps between checkpoints; 0: at the end and on Ctrl-C only"},
     {"ckpt.keep", SET_INT, AT(ckpt.keep), "0", 0, 1e6, NULL, SET_FREE,
      "step-N checkpoints kept beside last and best"},
+    {"ckpt.top_k", SET_INT, AT(ckpt.top_k), "0", 0, 64, NULL, SET_FREE,
+     "keep the checkpoints of so many lowest validation losses, as top-N (N their step)"},
+    {"ckpt.progress_every", SET_INT, AT(ckpt.progress_every), "0", 0, 1e12, NULL, SET_FREE,
+     "steps between checkpoints progress-N, which are kept for ever; 0: none"},
     {"ckpt.best", SET_FLAG, AT(ckpt.best), "true", 0, 0, NULL, SET_FREE,
      "keep the checkpoint of the lowest validation loss"},
     {"ckpt.best_below", SET_NUM, AT(ckpt.best_below), NULL, 0, 1e3, NULL, SET_NULL | SET_FREE,
@@ -169,6 +190,11 @@ const set_row st_set_rows[] = {
      "settings too; no: never; or a checkpoint folder"},
     {"log.every", SET_INT, AT(log.every), "10", 1, 1e12, NULL, SET_FREE,
      "steps between rows of metrics"},
+    {"log.norms", SET_INT, AT(log.norms), "0", 0, 1e12, NULL, SET_FREE,
+     "steps between rows of OUT/norms.jsonl: largest and mean magnitude of every parameter and of "
+     "its gradient; 0: none"},
+    {"log.tensorboard", SET_FLAG, AT(log.tensorboard), "true", 0, 0, NULL, SET_FREE,
+     "write OUT/events.out.tfevents.* for TensorBoard, too"},
 };
 
 const set_row st_set_group_rows[] = {

@@ -22,8 +22,7 @@ static uint64_t train_seed(const st_trainer *t, int64_t micro)
     return b.v[0] | (uint64_t)b.v[1] << 32;
 }
 
-/* The first `rows` rows of the micro-batch on the host, brought to the device. */
-static st_lm_args train_upload(st_trainer *t, int64_t rows)
+st_lm_args st_trainer_upload(st_trainer *t, int64_t rows)
 {
     st_lm_args a = {.batch = rows,
                     .len = t->context,
@@ -67,8 +66,10 @@ static void train_micro(st_trainer *t, int64_t micro, int64_t rows, int64_t all)
 {
     bool alike = t->set->data.last == ST_LAST_MICRO; /* micro-batches, not tokens */
     double tokens = (double)((alike ? t->accumulate * rows : all) * t->context);
+    double start = st_now();
     st_batch_next(&t->train, rows, t->host_ids, t->host_targets);
-    st_lm_args a = train_upload(t, rows);
+    st_lm_args a = st_trainer_upload(t, rows);
+    st_monitor_data(t, start);
     a.grad_scale = st_distill_ce(t, tokens);
     a.seed = train_seed(t, micro);
     st_teach teach;
@@ -155,48 +156,6 @@ static st_status train_stop_nan(const st_trainer *t, double loss, double lr, st_
             t->out ? t->out : "");
 }
 
-/* ---- validation ----------------------------------------------------------------------------- */
-
-/* Mean loss over windows of the validation shard: the same ones each time, or, drawn by the step's
- * number, others. */
-static st_status train_validate(st_trainer *t, st_err *e)
-{
-    bool draw = t->val.order == ST_ORDER_RANDOM;
-    int64_t total = st_batch_windows(&t->val), want = t->set->eval.batches;
-    if (want > 0 && (draw || want <= total / t->rows)) total = want * t->rows;
-    double sum = 0;
-    t->val.drawn = (int64_t)((uint64_t)t->state.step * (uint64_t)total & (UINT64_MAX >> 8));
-    st_ema_bind(t, true);
-    for (int64_t first = 0; first < total; first += t->rows) {
-        if (st_interrupted()) {
-            st_ema_bind(t, false);
-            return ST_EINTR;
-        }
-        if (draw)
-            st_batch_next(&t->val, t->rows, t->host_ids, t->host_targets);
-        else
-            st_batch_spread(&t->val, first, t->rows, total, t->host_ids, t->host_targets);
-        st_lm_args a = train_upload(t, t->rows);
-        st_model_forward(t->model, t->q, &a, &t->scratch);
-        sum += st_trainer_sum(t, t->loss, t->rows);
-    }
-    st_ema_bind(t, false);
-    ST_TRY(st_stream_sync(t->q, e));
-    t->state.val_loss = sum / (double)(total * t->context);
-    t->state.evaluated = t->state.step;
-    if (!isfinite(t->state.val_loss)) {
-        ST_FAIL(e, ST_EARG,
-                "step %lld: the validation loss is %g, expected a finite number; try a "
-                "lower train.lr",
-                (long long)t->state.step, t->state.val_loss);
-    }
-    st_log(ST_LOG_INFO, "step %lld: validation loss %.4f, perplexity %.2f",
-           (long long)t->state.step, t->state.val_loss, exp(t->state.val_loss));
-    st_metric row = {
-        .step = t->state.step, .seconds = t->state.seconds, .val_loss = t->state.val_loss};
-    return st_metrics_add(&t->metrics, &row, e);
-}
-
 /* ---- between steps -------------------------------------------------------------------------- */
 
 static bool train_due(int64_t step, int64_t every, int64_t last)
@@ -204,26 +163,44 @@ static bool train_due(int64_t step, int64_t every, int64_t last)
     return every > 0 && (step % every == 0 || step == last);
 }
 
+static bool train_over(const st_trainer *t)
+{
+    return t->state.stopped || t->state.step >= t->steps;
+}
+
+/* Whether `step` is to have a checkpoint of its own beside `last`. */
+static bool train_wants(const st_trainer *t, const char *kind, bool due)
+{
+    int64_t step = t->state.step;
+    return due && (t->saved != step || !st_ckpt_there(t, kind, step));
+}
+
 /* Validation and checkpoints that belong to the state after `step` steps. */
 static st_status train_between(st_trainer *t, st_err *e)
 {
     const st_settings *s = t->set;
     st_train_state *now = &t->state;
-    bool best = false, end = now->step == t->steps;
+    unsigned what = 0;
     if (t->has_val && now->evaluated < now->step && train_due(now->step, s->eval.every, t->steps)) {
-        ST_TRY(train_validate(t, e));
-        best = now->step > 0 && now->val_loss < now->best_loss &&
-               !(now->val_loss >= s->ckpt.best_below); /* NAN: no bound */
+        ST_TRY(st_validate(t, e));
+        bool best = now->step > 0 && now->val_loss < now->best_loss &&
+                    !(now->val_loss >= s->ckpt.best_below); /* NAN: no bound */
         if (best) {
             now->best_loss = now->val_loss;
             now->best_step = now->step;
         }
+        if (best && s->ckpt.best) what |= ST_CKPT_BEST;
+        if (now->step > 0 && st_rank_enter(t)) what |= ST_CKPT_TOP;
+        st_stop_check(t);
     }
-    bool due = train_due(now->step, s->ckpt.every, t->steps) || end;
     if (!t->out || now->step == 0) return ST_OK;
-    best = best && s->ckpt.best;
-    if (!best && (!due || t->saved == now->step)) return ST_OK;
-    return st_ckpt_save(t, best, due && s->ckpt.keep > 0 && t->saved != now->step, e);
+    bool due = train_due(now->step, s->ckpt.every, t->steps) || train_over(t);
+    if (train_wants(t, "step", due && s->ckpt.keep > 0)) what |= ST_CKPT_STEP;
+    int64_t every = s->ckpt.progress_every;
+    if (train_wants(t, "progress", every > 0 && now->step % every == 0)) what |= ST_CKPT_PROGRESS;
+    bool there = t->saved == now->step, saved = there && t->saved_evaluated == now->evaluated;
+    if (!what && (saved || (!due && !there))) return ST_OK;
+    return st_ckpt_save(t, what, e);
 }
 
 static st_status train_log(st_trainer *t, double lr, st_err *e)
@@ -252,25 +229,31 @@ static st_status train_log(st_trainer *t, double lr, st_err *e)
                      .grad_norm = t->grad_norm,
                      .tokens_per_second = speed,
                      .seconds = t->state.seconds,
-                     .val_loss = (double)NAN};
+                     .val_loss = (double)NAN,
+                     .more = st_monitor_values(t, speed)};
     memcpy(row.part, t->part, sizeof row.part);
     t->logged_tokens = tokens;
     t->logged_seconds = t->state.seconds;
+    ST_TRY(st_board_row(t, &row, e));
     return st_metrics_add(&t->metrics, &row, e);
 }
 
 static st_status train_step(st_trainer *t, st_err *e)
 {
-    double start = st_now(), loss = 0, lr = train_lr(t);
+    double start = st_now(), loss = 0, lr = train_lr(t), epoch = st_epoch_done(t);
+    st_monitor_begin(t);
     ST_TRY(train_gradients(t, &loss, e));
     if (!isfinite(loss) || !isfinite(t->grad_norm)) return train_stop_nan(t, loss, lr, e);
+    ST_TRY(st_norms_row(t, e));
     train_update(t);
     t->state.step++;
     st_ema_update(t);
     ST_TRY(st_stream_sync(t->q, e));
     t->state.loss = loss;
+    st_stop_step(t);
     t->state.drawn = t->train.drawn;
     t->state.seconds += st_now() - start;
+    st_monitor_end(t, epoch);
     return train_log(t, lr, e);
 }
 
@@ -278,7 +261,7 @@ static st_status train_step(st_trainer *t, st_err *e)
 static st_status train_interrupted(st_trainer *t, st_err *e)
 {
     long long step = t->state.step;
-    if (t->out && step > 0 && t->saved != step) ST_TRY(st_ckpt_save(t, false, false, e));
+    if (t->out && step > 0 && t->saved != step) ST_TRY(st_ckpt_save(t, 0, e));
     if (!t->out || step == 0)
         ST_FAIL(e, ST_EINTR, "interrupted after %lld steps; nothing was saved", step);
     ST_FAIL(
@@ -289,9 +272,12 @@ static st_status train_interrupted(st_trainer *t, st_err *e)
 
 static st_status train_loop(st_trainer *t, st_err *e)
 {
+    if (t->out && t->resume) ST_TRY(st_ckpt_repair(t, e));
+    if (t->state.stopped) return ST_OK;
     for (;;) {
         st_status s = st_interrupted() ? ST_EINTR : train_between(t, e);
-        if (!s && t->state.step >= t->steps) return ST_OK;
+        if (!s && train_over(t)) return ST_OK;
+        st_monitor_away(t);
         if (!s) s = train_step(t, e);
         if (s == ST_EINTR) return train_interrupted(t, e);
         if (s) return s;
@@ -324,6 +310,11 @@ static json_t *train_result(const st_trainer *t)
             r, "best",
             json_pack("{s:I, s:f}", "step", (json_int_t)s->best_step, "val_loss", s->best_loss));
     }
+    json_object_set_new(r, "macs_per_token", json_integer((json_int_t)(t->eval_macs + 0.5)));
+    char text[ST_STOP_TEXT];
+    st_stop_text(t, text);
+    json_object_set_new(r, "stopped", s->stopped ? json_string(text) : json_null());
+    if (s->ranked > 0) json_object_set_new(r, "top", st_rank_json(t));
     st_metrics_result(&t->metrics, r);
     return r;
 }
@@ -342,7 +333,12 @@ st_status st_train_run(const st_train_opts *o, json_t **result, st_err *e)
     st_trainer t;
     *result = NULL;
     st_status s = st_trainer_open(&t, o, e);
-    if (!s && t.state.step >= t.steps && t.resume) {
+    if (!s && t.state.stopped) {
+        char text[ST_STOP_TEXT];
+        st_stop_text(&t, text);
+        st_log(ST_LOG_WARN, "%s is complete: step %lld, %s; ckpt.resume=yes goes on with it", t.out,
+               (long long)t.state.step, text);
+    } else if (!s && t.state.step >= t.steps && t.resume) {
         st_log(ST_LOG_WARN, "%s is complete at step %lld; a larger train.steps goes on with it",
                t.out, (long long)t.state.step);
     }
@@ -350,9 +346,13 @@ st_status st_train_run(const st_train_opts *o, json_t **result, st_err *e)
         *result = train_plan(&t);
         if (!*result) s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "train: out of memory");
     } else if (!s) {
+        json_t *test = NULL;
         s = train_loop(&t, e);
         if (!s && o->model) s = st_trainer_weights(&t, e);
+        if (!s && t.has_test) s = st_train_test(&t, &test, e);
         if (!s || s == ST_EINTR) *result = train_result(&t);
+        if (*result && test) json_object_set(*result, "test", test);
+        json_decref(test);
         if (!s && !*result) s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "train: out of memory");
     }
     st_trainer_close(&t);

@@ -40,14 +40,17 @@ typedef struct {
     int64_t step, tokens;
     double loss, lr, grad_norm, tokens_per_second, seconds;
     double part[ST_PARTS_OF_LOSS]; /* with a teacher: what `loss` is a sum of, before its weights */
-    double val_loss; /* of a validation row, which has only this, step and seconds; else NAN */
+    double val_loss;    /* of a validation row, which has only this, step and seconds; else NAN */
+    const double *more; /* values of st_metrics.name, NAN: none; used by st_metrics_add only */
 } st_metric;
 
-enum { METRIC_BUFFER = 1 << 14 };
+enum { METRIC_BUFFER = 1 << 14, ST_METRIC_COLUMNS = 64 };
 typedef struct {
-    FILE *json, *csv; /* NULL: no run folder */
-    bool parts;       /* rows have the parts of the loss */
-    bool csv_parts;   /* and the CSV has columns for them */
+    FILE *json, *csv;        /* NULL: no run folder */
+    bool parts;              /* rows have the parts of the loss */
+    const char *const *name; /* what rows have beside the fields of st_metric: set before opening */
+    int names;
+    int column[ST_METRIC_COLUMNS], columns; /* of the CSV: numbers of values, -1: unknown */
     char buffer[2][METRIC_BUFFER];
     struct st_curve {
         st_metric *row;
@@ -72,6 +75,7 @@ void st_metrics_close(st_metrics *m);
 
 /* How a parameter is trained: what train.groups and the settings for all come to. */
 typedef struct {
+    const char *name; /* of the entry of train.groups that sets its rate, or "default" */
     double lr, min_lr, decay;
     bool schedule; /* lr follows train.schedule and train.warmup */
     bool frozen;
@@ -83,6 +87,26 @@ typedef struct {
     st_group group;
 } st_range;
 
+/* monitor.c: what rows of metrics have beside losses. Times since the row before, in seconds. */
+enum { ST_MONITOR_RATES = 24, ST_MONITOR_VALUES = 5 + ST_MONITOR_RATES };
+typedef struct {
+    const char *name[ST_MONITOR_VALUES];
+    double value[ST_MONITOR_VALUES];
+    int names;
+    st_group rate[ST_MONITOR_RATES]; /* groups of different learning rates; none if there is one */
+    int rates;
+    char text[ST_MONITOR_RATES][80]; /* their names */
+    double mark, intra, inter;       /* the last moment taken; within steps; between them */
+    int64_t steps;
+} st_monitor;
+
+/* A checkpoint among those of the lowest validation losses. */
+enum { ST_RANKS = 64 };
+typedef struct {
+    int64_t step;
+    double loss;
+} st_rank;
+
 /* What a checkpoint remembers beside weights and moments. */
 typedef struct {
     int64_t step, evaluated; /* steps done; last validated step, -1: none */
@@ -90,6 +114,14 @@ typedef struct {
     int64_t averaged;        /* steps that the average of the weights has seen */
     int64_t best_step;       /* -1: none */
     double best_loss, val_loss, loss, seconds;
+    st_rank rank[ST_RANKS + 1]; /* best first */
+    int64_t ranked;
+    /* Early stopping: the best so far (NAN: none), validations since; the sum of the training
+     * losses since the last one and of how many steps it is. */
+    double stop_best, loss_sum;
+    int64_t stop_wait, loss_steps;
+    double epoch_began, epoch_seconds; /* `seconds` when it began; of the last whole epoch */
+    bool stopped;                      /* the run is over */
 } st_train_state;
 
 typedef struct st_trainer {
@@ -119,17 +151,22 @@ typedef struct st_trainer {
     int64_t steps;     /* of the whole run */
     int64_t per_epoch; /* steps; without epochs as many as its windows would make */
     double min_lr;
-    st_batch train, val;
-    bool has_val;
+    st_batch train, val, test;
+    bool has_val, has_test;
 
     st_teach teach;                /* teacher NULL: none; its tensors are of t->rows rows */
     double part[ST_PARTS_OF_LOSS]; /* of the last step */
 
     st_train_state state;
-    int64_t saved;         /* step of the newest `last` on disk, -1: none */
-    int64_t logged_tokens; /* of the last row of metrics */
-    double logged_seconds, grad_norm, began;
+    int64_t saved;           /* step of the newest `last` on disk, -1: none */
+    int64_t saved_evaluated; /* and its state.evaluated */
+    int64_t logged_tokens;   /* of the last row of metrics */
+    double logged_seconds, grad_norm;
     st_metrics metrics;
+    st_monitor monitor;
+    double grad_macs, eval_macs; /* multiply-adds of a token, trained and validated */
+    st_events *board;            /* NULL: no TensorBoard file */
+    FILE *norms;                 /* NULL: no norms.jsonl */
 } st_trainer;
 
 /* ---- trainer.c: a trainer from settings ----------------------------------------------------- */
@@ -150,6 +187,55 @@ json_t *st_trainer_memory(const st_trainer *t);
 /* Sum of a number per token of a micro-batch of `rows` rows on the device. */
 double st_trainer_sum(st_trainer *t, st_tensor x, int64_t rows);
 
+/* ---- validate.c ----------------------------------------------------------------------------- */
+
+/* The first `rows` rows of the micro-batch on the host, brought to the device. */
+st_lm_args st_trainer_upload(st_trainer *t, int64_t rows);
+/* Loss of the validation shard into the state, with its row of metrics. ST_EINTR after Ctrl-C. */
+st_status st_validate(st_trainer *t, st_err *e);
+/* {loss, perplexity, tokens, step, weights} of the whole test shard with the weights of ckpt/best,
+ * which stay on the device: the last thing a run does. */
+st_status st_train_test(st_trainer *t, json_t **result, st_err *e);
+
+/* ---- monitor.c ------------------------------------------------------------------------------ */
+
+void st_monitor_open(st_trainer *t);
+/* A step begins; the time since `since` was spent on its data; it has ended, and the epochs done
+ * were `epoch_before`. What was done since the last of these calls is no part of a step. */
+void st_monitor_begin(st_trainer *t);
+void st_monitor_data(st_trainer *t, double since);
+void st_monitor_end(st_trainer *t, double epoch_before);
+void st_monitor_away(st_trainer *t);
+/* Values of t->monitor.name since the call before. */
+const double *st_monitor_values(st_trainer *t, double tokens_per_second);
+/* Billions of operations a second (2 for a multiply-add), or NAN where they are not known. */
+double st_monitor_gflops(const st_trainer *t, double tokens_per_second);
+
+/* ---- board.c: TensorBoard; norms.c: norms.jsonl. Nothing where they are not asked for ---------
+ */
+
+st_status st_board_open(st_trainer *t, st_err *e);
+st_status st_board_row(st_trainer *t, const st_metric *row, st_err *e);
+st_status st_board_test(st_trainer *t, double loss, st_err *e);
+/* Opens, cut after state.step. */
+st_status st_norms_open(st_trainer *t, st_err *e);
+void st_norms_close(st_trainer *t);
+/* The row of the step whose gradients are there, if it is due; before the update. */
+st_status st_norms_row(st_trainer *t, st_err *e);
+
+/* ---- stop.c: early stopping ------------------------------------------------------------------ */
+
+/* Refuses a patience without validations. */
+st_status st_stop_open(const st_trainer *t, st_err *e);
+/* After a step; after a validation (which may set state.stopped). */
+void st_stop_step(st_trainer *t);
+void st_stop_check(st_trainer *t);
+/* Why the run was stopped. */
+enum { ST_STOP_TEXT = 192 };
+void st_stop_text(const st_trainer *t, char text[ST_STOP_TEXT]);
+/* A stopped run is to go on: patience is full again. */
+void st_stop_again(st_trainer *t);
+
 /* ---- groups.c: which parameter gets which learning rate and decay ---------------------------- */
 
 /* Sets t->range, the fewest ranges that cover all parameters. Refuses a glob of train.groups that
@@ -157,8 +243,10 @@ double st_trainer_sum(st_trainer *t, st_tensor x, int64_t rows);
 st_status st_groups_open(st_trainer *t, st_err *e);
 /* Takes what is frozen out of the backward pass; after every binding of the model. */
 void st_groups_freeze(st_trainer *t);
-/* Learning rate of the step to come. */
+/* Learning rate of the step to come, and of the step that comes after `step` others. */
 double st_group_lr(const st_trainer *t, const st_group *g);
+double st_group_lr_at(const st_trainer *t, const st_group *g, int64_t step);
+bool st_groups_frozen(const st_trainer *t, const st_param *p);
 /* [{name, shape, lr, decay, schedule, frozen}] in the model's order. New reference. */
 json_t *st_groups_json(const st_trainer *t);
 
@@ -209,13 +297,30 @@ void st_ckpt_hint(const st_settings *set, const char *broken, st_err *e);
 
 /* ---- checkpoint.c --------------------------------------------------------------------------- */
 
-char *st_ckpt_path(const char *out, const char *name); /* "OUT/ckpt/NAME", new memory */
-int64_t st_ckpt_number(const char *name);              /* N of "step-N", else -1 */
+char *st_ckpt_path(const char *out, const char *name);      /* "OUT/ckpt/NAME", new memory */
+int64_t st_ckpt_number(const char *name, const char *kind); /* N of "KIND-N", else -1 */
 st_status st_ckpt_json(const char *dir, json_t **state, st_err *e); /* DIR/state.json */
 /* Checks the whole checkpoint, then reads moments and state. The weights are read by the opener. */
 st_status st_ckpt_load(st_trainer *t, st_err *e);
-/* Writes `last` and, as links to the same files, `best` and `step-N` where asked; then removes the
- * oldest step-N beyond ckpt.keep. A failure leaves all older checkpoints as they were. */
-st_status st_ckpt_save(st_trainer *t, bool best, bool numbered, st_err *e);
+/* Writes `last` and, as links to the same files, what is asked for; then removes the oldest step-N
+ * beyond ckpt.keep and the top-N that no longer are. A failure leaves all older checkpoints as they
+ * were. */
+enum { ST_CKPT_BEST = 1, ST_CKPT_STEP = 2, ST_CKPT_TOP = 4, ST_CKPT_PROGRESS = 8 };
+st_status st_ckpt_save(st_trainer *t, unsigned what, st_err *e);
+/* Makes again what a crash between `last` and its links has left out. */
+st_status st_ckpt_repair(st_trainer *t, st_err *e);
+bool st_ckpt_there(const st_trainer *t, const char *kind, int64_t step); /* OUT/ckpt/KIND-STEP */
+
+/* ---- ranks.c: the checkpoints of the lowest validation losses ---------------------------------
+ */
+
+/* Enters the validation just made into the state's list; false: it is not among the ckpt.top_k. */
+bool st_rank_enter(st_trainer *t);
+bool st_rank_has(const st_trainer *t, int64_t step);
+/* [{step, val_loss}], new reference; and read back from a checkpoint. */
+json_t *st_rank_json(const st_trainer *t);
+st_status st_rank_read(st_train_state *s, const json_t *list, const char *what, st_err *e);
+/* OUT/checkpoints.json. */
+st_status st_rank_write(const st_trainer *t, st_err *e);
 
 #endif

@@ -77,8 +77,11 @@ static st_status trainer_scratch(st_trainer *t, size_t *grad, size_t *eval, st_e
     int64_t rest = st_batch_windows(&t->train) % t->rows;
     size_t less = 0;
     if (t->teach.teacher) a.teach = &t->teach;
-    ST_TRY(st_model_plan(t->model, t->q, t->dtype, &a, false, eval, NULL, e));
-    ST_TRY(st_model_plan(t->model, t->q, t->dtype, &a, true, grad, NULL, e));
+    st_cost cost = {0};
+    ST_TRY(st_model_plan(t->model, t->q, t->dtype, &a, false, eval, &cost, e));
+    t->eval_macs = (double)cost.macs / (double)(t->rows * t->context);
+    ST_TRY(st_model_plan(t->model, t->q, t->dtype, &a, true, grad, &cost, e));
+    t->grad_macs = (double)cost.macs / (double)(t->rows * t->context);
     if (t->set->data.last < ST_LAST_SHORT || !rest) return ST_OK;
     a.batch = rest;
     a.ids = st_rows(a.ids, 0, rest);
@@ -160,6 +163,15 @@ static void trainer_say(const st_trainer *t)
 
 /* ---- data ----------------------------------------------------------------------------------- */
 
+/* DIR/test.bin, or test.npy if that is there and the first is not. */
+static char *trainer_test_path(const char *dir)
+{
+    char *bin = st_path_join(dir, "test.bin"), *npy = st_path_join(dir, "test.npy");
+    bool other = bin && npy && !st_path_exists(bin) && st_path_exists(npy);
+    free(other ? bin : npy);
+    return other ? npy : bin;
+}
+
 static st_status trainer_shard(st_trainer *t, st_batch *b, const char *key, const char *given,
                                st_err *e)
 {
@@ -170,10 +182,13 @@ static st_status trainer_shard(st_trainer *t, st_batch *b, const char *key, cons
                 "%s: nothing to train on; say data=FOLDER (made by `strut prepare`) or %s",
                 st_set_place(t->set, "data.dir", place, sizeof place), key);
     }
-    char *path = given ? strdup(given) : st_shard_path(t->set->data.dir, b == &t->val);
+    char *path = given           ? strdup(given)
+                 : b == &t->test ? trainer_test_path(t->set->data.dir)
+                                 : st_shard_path(t->set->data.dir, b == &t->val);
     if (!path) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", key);
     st_order order = (st_order)t->set->data.order;
     uint64_t seed = (uint64_t)t->set->seed;
+    if (b == &t->test) order = ST_ORDER_SEQUENTIAL;
     if (b == &t->val) {
         order = t->set->eval.order ? ST_ORDER_RANDOM : ST_ORDER_SEQUENTIAL;
         seed++; /* of the windows it draws: not those of the training shard */
@@ -189,6 +204,10 @@ static st_status trainer_data(st_trainer *t, st_err *e)
     const st_settings *set = t->set;
     ST_TRY(trainer_shard(t, &t->train, "data.train", set->data.train, e));
     ST_TRY(st_epoch_open(t, e));
+    if (set->train.test == ST_UNSET ? set->data.test != NULL : set->train.test) {
+        ST_TRY(trainer_shard(t, &t->test, "data.test", set->data.test, e));
+        t->has_test = true;
+    }
     if (set->eval.every == 0) return ST_OK;
     if (!set->data.val && !set->data.dir) {
         char place[256];
@@ -269,11 +288,15 @@ static st_status trainer_record(st_trainer *t, st_err *e)
         free(path);
         if (!s) s = trainer_hydra(t, e);
     }
+    t->metrics.name = t->monitor.name;
+    t->metrics.names = t->monitor.names;
     if (!s) {
         s = st_metrics_open(&t->metrics, t->out, t->teach.teacher != NULL, t->state.step,
                             t->state.evaluated, trainer_rows(t->steps, set->log.every),
                             trainer_rows(t->steps, set->eval.every), e);
     }
+    if (!s) s = st_norms_open(t, e);
+    if (!s) s = st_board_open(t, e);
     return s;
 }
 
@@ -288,6 +311,7 @@ st_status st_trainer_open(st_trainer *t, const st_train_opts *o, st_err *e)
                                 .best_step = -1,
                                 .best_loss = INFINITY,
                                 .val_loss = (double)NAN,
+                                .stop_best = (double)NAN,
                                 .loss = (double)NAN}};
     st_status s = t->out ? st_ckpt_choose(t->set, &t->resume, e) : ST_OK;
     if (!s) s = st_trainer_model(t, o, e);
@@ -296,6 +320,7 @@ st_status st_trainer_open(st_trainer *t, const st_train_opts *o, st_err *e)
     if (!s) s = st_groups_open(t, e);
     if (!s) s = st_stream_open(&t->q, t->set->device, (int)t->set->threads, e);
     if (!s) s = trainer_data(t, e);
+    if (!s) s = st_stop_open(t, e);
     if (!s) s = trainer_batch(t, e);
     if (!s) s = st_distill_open(t, e);
     if (!s) s = trainer_memory(t, e);
@@ -304,15 +329,19 @@ st_status st_trainer_open(st_trainer *t, const st_train_opts *o, st_err *e)
         s = st_ckpt_load(t, e);
         if (s == ST_EFORMAT || s == ST_ESHAPE) st_ckpt_hint(t->set, t->resume, e);
     }
-    if (!s) s = trainer_record(t, e);
+    if (!s) st_monitor_open(t);
+    if (!s && !o->dry) s = trainer_record(t, e);
     return s;
 }
 
 void st_trainer_close(st_trainer *t)
 {
     st_metrics_close(&t->metrics);
+    st_norms_close(t);
+    st_events_close(t->board);
     st_batch_close(&t->train);
     st_batch_close(&t->val);
+    st_batch_close(&t->test);
     st_arena *block[] = {&t->weight_block, &t->grad_block,    &t->optim_block, &t->ema_block,
                          &t->batch_block,  &t->teacher_block, &t->scratch};
     for (int i = 0; t->q && i < 7; i++)

@@ -178,7 +178,7 @@ static void test_spoilt(void **state)
          "m.wte.weight is missing"},
         {"state.json", "\"format\": 1", "\"format\": 9", ST_EUNSUPPORTED, "newer strut"},
         {"state.json", "\"step\": 4", "\"step\":-4", ST_EFORMAT, "step"},
-        {"state.json", "\"step\": 4", "\"stop\": 4", ST_EFORMAT, "step"},
+        {"state.json", "\"step\": 4", "\"stap\": 4", ST_EFORMAT, "step"},
         {"state.json", "\"drawn\": 16", "\"drawn\": []", ST_EFORMAT, "drawn"},
         {"state.json", "\"best_step\": 4", "\"best_step\": 9", ST_EFORMAT, "best_step"},
         {"state.json", "\"tokens\": 5000", "\"tokens\": 4999", ST_EARG, "4999"},
@@ -205,7 +205,7 @@ static void test_spoilt(void **state)
     }
     /* The other checkpoint is as it was, and the message names it. */
     char more[600];
-    spoil("ckpt/last/state.json", "\"step\"", "\"stop\"");
+    spoil("ckpt/last/state.json", "\"step\"", "\"stap\"");
     refused("bad", "", ST_EFORMAT, "ckpt/step-4 goes on from another checkpoint");
     snprintf(more, sizeof more, "ckpt.resume=%s", runs_file("bad", "ckpt/step-4"));
     json_t *r = runs_good("bad", more);
