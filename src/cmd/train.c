@@ -1,6 +1,6 @@
 /* strut train: a run from a configuration. */
 /* SPDX-License-Identifier: MIT */
-#include "cmd/cmd.h"
+#include "cmd/train.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -136,8 +136,13 @@ static st_status train_one(const cmd_args *a, const st_config_how *how, json_t *
     st_settings set;
     ST_TRY(st_settings_compose(&set, how, NULL, e));
     if (a->threads) set.threads = a->threads;
-    st_status s = st_train_run(
-        &(st_train_opts){.set = &set, .how = how, .dry = cmd_has(a, "dry-run")}, result, e);
+    bool quiet = a->quiet;
+    st_train_opts o = {.set = &set,
+                       .how = how,
+                       .dry = cmd_has(a, "dry-run"),
+                       .begun = cmd_train_begun,
+                       .ctx = &quiet};
+    st_status s = st_train_run(&o, result, e);
     st_settings_close(&set);
     return s;
 }
@@ -178,22 +183,6 @@ static void train_show_keys(const json_t *keys)
     }
 }
 
-/* "h.3.mlp.c_fc.a" -> "h.*.mlp.c_fc.a": what the layers have in common. */
-static void train_pattern(const char *name, char *out, size_t n)
-{
-    size_t at = 0;
-    for (const char *p = name; *p && at + 2 < n; p++) {
-        bool digit = *p >= '0' && *p <= '9', starts = p > name && p[-1] == '.';
-        if (digit && starts && p[strspn(p, "0123456789")] == '.') {
-            out[at++] = '*';
-            p += strspn(p, "0123456789") - 1;
-        } else {
-            out[at++] = *p;
-        }
-    }
-    out[at] = '\0';
-}
-
 static int64_t train_numbers(const json_t *row)
 {
     int64_t n = 1;
@@ -209,8 +198,8 @@ static bool train_alike(const json_t *a, const json_t *b)
     char p[128], q[128];
     for (int i = 0; i < 4; i++)
         if (!json_equal(json_object_get(a, key[i]), json_object_get(b, key[i]))) return false;
-    train_pattern(cmd_get_str(a, "name"), p, sizeof p);
-    train_pattern(cmd_get_str(b, "name"), q, sizeof q);
+    cmd_train_pattern(cmd_get_str(a, "name"), p, sizeof p);
+    cmd_train_pattern(cmd_get_str(b, "name"), q, sizeof q);
     return strcmp(p, q) == 0;
 }
 
@@ -232,7 +221,7 @@ static void train_show_groups(const json_t *rows)
             count++;
         }
         char name[128], lr[64], decay[32];
-        train_pattern(cmd_get_str(row, "name"), name, sizeof name);
+        cmd_train_pattern(cmd_get_str(row, "name"), name, sizeof name);
         snprintf(decay, sizeof decay, "%g", cmd_get_num(row, "decay"));
         snprintf(lr, sizeof lr, "%g%s", cmd_get_num(row, "lr"),
                  json_is_true(json_object_get(row, "schedule")) ? "" : " constant");
@@ -249,10 +238,8 @@ static void train_show_groups(const json_t *rows)
 static void train_show_plan(const json_t *r)
 {
     train_show_groups(json_object_get(r, "groups"));
-    printf("%s parameters, %s of them frozen; %s steps of %s tokens; %s of memory\n",
-           cmd_count(cmd_get_int(r, "parameters")).s, cmd_count(cmd_get_int(r, "frozen")).s,
-           cmd_count(cmd_get_int(r, "steps")).s, cmd_count(cmd_get_int(r, "tokens_per_step")).s,
-           cmd_bytes(cmd_get_int(json_object_get(r, "memory"), "total")).s);
+    putchar('\n');
+    cmd_train_table(r, stdout);
 }
 
 static void train_show_info(const json_t *r)
@@ -316,7 +303,6 @@ static void train_show(const json_t *r)
         train_show_sweep(r);
         return;
     }
-    const json_t *best = json_object_get(r, "best");
     if (json_object_get(r, "search_path")) {
         train_show_info(r);
         return;
@@ -338,17 +324,7 @@ static void train_show(const json_t *r)
            cmd_count(cmd_get_int(r, "steps")).s, cmd_count(cmd_get_int(r, "parameters")).s,
            cmd_count(cmd_get_int(r, "tokens")).s, cmd_seconds(cmd_get_num(r, "seconds")).s,
            cmd_number(cmd_get_num(r, "tokens_per_second")).s);
-    printf("training loss %.4f", cmd_get_num(r, "loss"));
-    if (json_is_number(json_object_get(r, "val_loss"))) {
-        printf(", validation loss %.4f, perplexity %.2f", cmd_get_num(r, "val_loss"),
-               cmd_get_num(r, "val_perplexity"));
-    }
-    putchar('\n');
-    if (best) {
-        printf("best validation loss %.4f at step %s: %s/ckpt/best\n",
-               cmd_get_num(best, "val_loss"), cmd_count(cmd_get_int(best, "step")).s,
-               cmd_get_str(r, "out"));
-    }
+    cmd_train_end(r);
 }
 
 extern const cmd_command cmd_train;
@@ -359,8 +335,9 @@ const cmd_command cmd_train = {
              "-m ... KEY=A,B [KEY=C,D ...]\n--keys",
     .detail = "Trains as the configuration says, from fresh weights or from a model folder "
               "(init=FOLDER), "
-              "and writes OUT/ckpt/last, OUT/ckpt/best, OUT/metrics.jsonl, OUT/metrics.csv and "
-              "OUT/config.yaml. The same command again goes on from the last checkpoint with the "
+              "and writes OUT/ckpt/last, OUT/ckpt/best, OUT/metrics.jsonl, OUT/metrics.csv, "
+              "OUT/result.json, OUT/config.yaml and a file for TensorBoard (tensorboard --logdir). "
+              "The same command again goes on from the last checkpoint with the "
               "bits of an uninterrupted run; Ctrl-C saves first.",
     .example = "strut train configs/small.yaml data=data/ out=runs/dense\n"
                "strut train experiment=wt103/gpt2-ssl model.mlp.map=ss1:factor=8 name=ssl8\n"

@@ -142,7 +142,8 @@ typedef struct {
     } model;
     struct {
         int64_t steps, micro_batch, context, tokens_per_step, warmup, schedule, decay_steps;
-        int64_t decay_embeddings, ema_warmup, test;
+        int64_t decay_embeddings, ema_warmup, test, warmstart_strict;
+        char *warmstart_path;
         double epochs, warmup_epochs, ema;
         double lr, min_lr, weight_decay, beta1, beta2, eps, clip, dropout;
         json_t *groups; /* {NAME: {lr, decay, schedule, freeze}} in order, or NULL */
@@ -223,23 +224,17 @@ typedef struct {
     const st_bpe *tokenizer;  /* stored with checkpoints, may be NULL; used with `model` only */
     bool dry;                 /* only plan: nothing is trained or written */
     const st_config_how *how; /* what `set` was composed of, for OUT/.hydra; may be NULL */
+    /* Before the first step, with what a dry run would give; or NULL. */
+    void (*begun)(void *ctx, const json_t *plan);
+    void *ctx;
 } st_train_opts;
 
 /* Trains, or goes on with, the run in set->out (NULL: nothing is written to disk):
- *   OUT/config.yaml metrics.jsonl metrics.csv, and of a composed config
- *   OUT/.hydra/config.yaml overrides.yaml
- *   OUT/ckpt/{last,best,step-N}/ each a model folder with state.safetensors and state.json
- * A resumed run gives the bits of an uninterrupted one. ST_EINTR after Ctrl-C: `last` is saved.
- * *result (new reference; also set, as far as known, on ST_EINTR) has: out, step, steps,
- * parameters, tokens, tokens_per_step, loss, val_loss, val_perplexity, best {step, val_loss}, top
- * [{step, val_loss}], stopped (why it ended early, or null), test {loss, perplexity, tokens, step,
- * weights ("best" or "last")},
- * seconds, tokens_per_second, memory {weights, gradients, optimizer, average, activations, teacher,
- * staging, total}, curve {step [], loss [], lr [], grad_norm [], tokens_per_second [], and with a
- * teacher ce
- * [], kl [], hidden [], embedding []}, validation {step [], loss []}. A dry run's has: parameters,
- * frozen, tokens_per_step, steps, memory, and groups [{name, shape, lr, decay, schedule, frozen}],
- * one row a parameter (lr: the highest; schedule false: at every step). */
+ *   OUT/config.yaml metrics.jsonl metrics.csv result.json checkpoints.json ..., of a composed
+ * config OUT/.hydra/config.yaml overrides.yaml OUT/ckpt/{last,best,step-N}/ each a model folder
+ * with state.safetensors and state.json A resumed run gives the bits of an uninterrupted one.
+ * ST_EINTR after Ctrl-C: `last` is saved. *result (new reference; also set on ST_EINTR) is what
+ * doc/COMMANDS says of `train`, or of a dry run. */
 st_status st_train_run(const st_train_opts *o, json_t **result, st_err *e);
 
 /* A run for each combination of the values in how.override (sweep.c), one after another: in

@@ -134,6 +134,10 @@ const set_row st_set_rows[] = {
      "stored as the model; 0: none"},
     {"train.ema_warmup", SET_FLAG, AT(train.ema_warmup), "false", 0, 0, NULL, 0,
      "d is at most (1 + t) / (10 + t) in step t"},
+    {"train.warmstart.path", SET_TEXT, AT(train.warmstart_path), NULL, 0, 0, NULL, SET_NULL,
+     "model whose parameters of the same name and shape the run begins with; null: none"},
+    {"train.warmstart.strict", SET_FLAG, AT(train.warmstart_strict), "true", 0, 0, NULL, 0,
+     "false: those that are missing or of another shape stay as they are"},
     {"train.test", SET_FLAG, AT(train.test), NULL, 0, 0, NULL, SET_NULL | SET_FREE,
      "measure the test shard at the end, all of it, with the weights of ckpt/best (without one: "
      "the last); null: if data.test is given"},

@@ -207,6 +207,7 @@ st_status st_trainer_model(st_trainer *t, const st_train_opts *o, st_err *e)
     else if (!s && fresh && !weights)
         s = st_fresh_weights_by(t->model, (st_fresh_law)set->model.structured_init,
                                 (uint64_t)set->seed, t->flat, e);
+    if (!s && set->train.warmstart_path && !t->resume) s = st_warm_start(t, e);
     if (t->flat == weights) weights = NULL;
     if (!s && !t->tokenizer && tokenizer) {
         t->tokenizer = t->own_tokenizer = tokenizer;

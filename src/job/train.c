@@ -286,46 +286,27 @@ static st_status train_loop(st_trainer *t, st_err *e)
 
 /* ---- the whole ------------------------------------------------------------------------------ */
 
-static json_t *train_real(double x)
+static st_status train_whole(st_trainer *t, const st_train_opts *o, json_t **result, st_err *e)
 {
-    return isfinite(x) ? json_real(x) : json_null();
-}
-
-static json_t *train_result(const st_trainer *t)
-{
-    const st_train_state *s = &t->state;
-    int64_t per = t->rows * t->context * t->accumulate;
-    json_t *r = json_pack(
-        "{s:o, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:f, s:o, s:o}", "out",
-        t->out ? json_string(t->out) : json_null(), "step", (json_int_t)s->step, "steps",
-        (json_int_t)t->steps, "parameters", (json_int_t)t->parameters, "tokens",
-        (json_int_t)st_epoch_tokens(t), "tokens_per_step", (json_int_t)per, "loss",
-        train_real(s->loss), "val_loss", train_real(s->val_loss), "val_perplexity",
-        train_real(exp(s->val_loss)), "seconds", s->seconds, "tokens_per_second",
-        train_real(s->seconds > 0 ? (double)st_epoch_tokens(t) / s->seconds : (double)NAN),
-        "memory", st_trainer_memory(t));
-    if (!r) return NULL;
-    if (s->best_step >= 0) {
-        json_object_set_new(
-            r, "best",
-            json_pack("{s:I, s:f}", "step", (json_int_t)s->best_step, "val_loss", s->best_loss));
+    json_t *plan = o->begun ? st_result_plan(t) : NULL, *test = NULL;
+    if (plan) o->begun(o->ctx, plan);
+    json_decref(plan);
+    st_status s = train_loop(t, e);
+    if (!s && o->model) s = st_trainer_weights(t, e);
+    if (!s && t->has_test) s = st_train_test(t, &test, e);
+    if (!s || s == ST_EINTR) {
+        *result = st_result(t, test, s == ST_EINTR);
+        st_status written =
+            *result ? st_result_write(t, *result, s ? NULL : e)
+                    : st_fail(s ? NULL : e, ST_ENOMEM, __FILE__, __LINE__, "train: out of memory");
+        if (!s) s = written;
     }
-    json_object_set_new(r, "macs_per_token", json_integer((json_int_t)(t->eval_macs + 0.5)));
-    char text[ST_STOP_TEXT];
-    st_stop_text(t, text);
-    json_object_set_new(r, "stopped", s->stopped ? json_string(text) : json_null());
-    if (s->ranked > 0) json_object_set_new(r, "top", st_rank_json(t));
-    st_metrics_result(&t->metrics, r);
-    return r;
-}
-
-static json_t *train_plan(const st_trainer *t)
-{
-    return json_pack("{s:o, s:I, s:I, s:I, s:I, s:o, s:o}", "init", json_string(t->set->init),
-                     "parameters", (json_int_t)t->parameters, "frozen", (json_int_t)t->frozen,
-                     "tokens_per_step", (json_int_t)(t->rows * t->context * t->accumulate), "steps",
-                     (json_int_t)t->steps, "memory", st_trainer_memory(t), "groups",
-                     st_groups_json(t));
+    if (s && s != ST_EINTR) {
+        json_decref(*result);
+        *result = NULL;
+    }
+    json_decref(test);
+    return s;
 }
 
 st_status st_train_run(const st_train_opts *o, json_t **result, st_err *e)
@@ -343,17 +324,10 @@ st_status st_train_run(const st_train_opts *o, json_t **result, st_err *e)
                t.out, (long long)t.state.step);
     }
     if (!s && o->dry) {
-        *result = train_plan(&t);
+        *result = st_result_plan(&t);
         if (!*result) s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "train: out of memory");
     } else if (!s) {
-        json_t *test = NULL;
-        s = train_loop(&t, e);
-        if (!s && o->model) s = st_trainer_weights(&t, e);
-        if (!s && t.has_test) s = st_train_test(&t, &test, e);
-        if (!s || s == ST_EINTR) *result = train_result(&t);
-        if (*result && test) json_object_set(*result, "test", test);
-        json_decref(test);
-        if (!s && !*result) s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "train: out of memory");
+        s = train_whole(&t, o, result, e);
     }
     st_trainer_close(&t);
     return s;

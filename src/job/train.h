@@ -165,6 +165,7 @@ typedef struct st_trainer {
     st_metrics metrics;
     st_monitor monitor;
     double grad_macs, eval_macs; /* multiply-adds of a token, trained and validated */
+    json_t *warm;                /* what a warm start took, or NULL */
     st_events *board;            /* NULL: no TensorBoard file */
     FILE *norms;                 /* NULL: no norms.jsonl */
 } st_trainer;
@@ -186,6 +187,21 @@ st_status st_trainer_weights(st_trainer *t, st_err *e);
 json_t *st_trainer_memory(const st_trainer *t);
 /* Sum of a number per token of a micro-batch of `rows` rows on the device. */
 double st_trainer_sum(st_trainer *t, st_tensor x, int64_t rows);
+
+/* ---- result.c ------------------------------------------------------------------------------- */
+
+/* What st_train_run gives of a dry run and of others; new references. */
+json_t *st_result_plan(const st_trainer *t);
+json_t *st_result(const st_trainer *t, const json_t *test, bool interrupted);
+/* OUT/result.json. */
+st_status st_result_write(const st_trainer *t, const json_t *result, st_err *e);
+
+/* ---- warmstart.c ---------------------------------------------------------------------------- */
+
+/* Takes what fits of train.warmstart.path into t->flat; t->warm is {path, taken, parameters,
+ * missing [NAME], skipped [{name, found, expected}], unused [NAME]}. Strict: ST_EARG if something
+ * is left. */
+st_status st_warm_start(st_trainer *t, st_err *e);
 
 /* ---- validate.c ----------------------------------------------------------------------------- */
 

@@ -339,6 +339,7 @@ void st_trainer_close(st_trainer *t)
     st_metrics_close(&t->metrics);
     st_norms_close(t);
     st_events_close(t->board);
+    json_decref(t->warm);
     st_batch_close(&t->train);
     st_batch_close(&t->val);
     st_batch_close(&t->test);

@@ -90,7 +90,7 @@ static void runs_same(const char *a, const char *b)
 }
 
 /* Checkpoints of two runs hold the same weights and moments, and the same numbers of progress. */
-static void runs_same_ckpt(const char *a, const char *b)
+static inline void runs_same_ckpt(const char *a, const char *b)
 {
     char x[600];
     snprintf(x, sizeof x, "%s", runs_file(a, "ckpt/last/model.safetensors"));
@@ -142,7 +142,7 @@ static char *runs_lines(const char *name)
     return out;
 }
 
-static void runs_same_metrics(const char *a, const char *b)
+static inline void runs_same_metrics(const char *a, const char *b)
 {
     char *x = runs_metrics(a), *y = runs_metrics(b), *p = runs_lines(a), *q = runs_lines(b);
     assert_string_equal(x, y);

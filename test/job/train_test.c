@@ -313,6 +313,10 @@ static void test_bf16(void **state)
 
 /* ---- Ctrl-C --------------------------------------------------------------------------------- */
 
+#define STORM                                                                                      \
+    "train.dropout=0.2 train.tokens_per_step=256 train.ema=0.9 train.ema_warmup=true "             \
+    "ckpt.top_k=2 log.norms=3 stop.patience=9 data.order=shuffle data.last=short"
+
 static void alarm_handler(int sig)
 {
     (void)sig;
@@ -339,7 +343,7 @@ static int child(char **argv)
     } else {
         st_sink_set(&(st_sink){.progress = interrupt_at, .ctx = &when});
     }
-    st_status s = runs_train(argv[4], "train.dropout=0.2 train.tokens_per_step=256", &result, &e);
+    st_status s = runs_train(argv[4], STORM, &result, &e);
     char says[64] = "interrupted";
     if (when > 0)
         snprintf(says, sizeof says, "ckpt/last holds step %s of 12: run the same", argv[3]);
@@ -372,7 +376,7 @@ static int spawn(const char *when, const char *name)
 static void test_interrupt(void **state)
 {
     (void)state;
-    const char more[] = "train.dropout=0.2 train.tokens_per_step=256";
+    const char more[] = STORM;
     json_decref(runs_good("calm", more));
     assert_int_equal(spawn("5", "cut"), ST_EINTR);
     assert_true(st_path_exists(runs_file("cut", "ckpt/last/state.json")));
@@ -392,6 +396,11 @@ static void test_interrupt(void **state)
     json_decref(runs_good("storm", more));
     runs_same_ckpt("calm", "storm");
     runs_same_metrics("calm", "storm");
+    char norms[600];
+    snprintf(norms, sizeof norms, "%s", runs_file("calm", "norms.jsonl"));
+    runs_same(norms, runs_file("storm", "norms.jsonl"));
+    snprintf(norms, sizeof norms, "%s", runs_file("calm", "checkpoints.json"));
+    runs_same(norms, runs_file("storm", "checkpoints.json"));
     print_message("interrupted %d times\n", cuts);
 }
 
