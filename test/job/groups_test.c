@@ -72,7 +72,7 @@ static void test_default(void **state)
 static void test_factors_decay(void **state)
 {
     (void)state;
-    check(KRON " train.groups={'*':{'decay':0},'factors':{'decay':0.1}}",
+    check(KRON " train.groups={*:{decay:0},factors:{decay:0.1}}",
           (want_row[]){{"*.mlp.*.[ab]", 1e-2, 0.1, true, false}, {"*", 1e-2, 0, true, false}, {0}});
 }
 
@@ -81,8 +81,8 @@ static void test_factors_decay(void **state)
 static void test_constant_rates(void **state)
 {
     (void)state;
-    check(KRON " train.groups={'factors':{'decay':0.1},'wte.weight':{'lr':6e-4,'schedule':false,"
-               "'decay':0.01},'scalars':{'lr':6e-4,'schedule':false,'decay':0.01}}",
+    check(KRON " train.groups={factors:{decay:0.1},wte.weight:{lr:6e-4,schedule:false,"
+               "decay:0.01},scalars:{lr:6e-4,schedule:false,decay:0.01}}",
           (want_row[]){{"wte.weight", 6e-4, 0.01, false, false},
                        {"*.mlp.*.s", 6e-4, 0.01, false, false},
                        {"wpe.weight", 1e-2, 0.1, true, false},
@@ -96,9 +96,9 @@ static void test_constant_rates(void **state)
 static void test_later_wins(void **state)
 {
     (void)state;
-    check(KRON " train.groups={'factors':{'lr':1,'decay':2},'*.b':{'lr':3},'norms':{'freeze':true},"
-               "'ln_f.*':{'freeze':false},'biases':{'decay':4},'matrices':{'lr':5},"
-               "'embeddings':{'decay':6}}",
+    check(KRON " train.groups={factors:{lr:1,decay:2},*.b:{lr:3},norms:{freeze:true},"
+               "ln_f.*:{freeze:false},biases:{decay:4},matrices:{lr:5},"
+               "embeddings:{decay:6}}",
           (want_row[]){{"ln_f.*", 1e-2, 0, true, false},
                        {"*ln_*", 1e-2, 0, true, true},
                        {"*.bias", 1e-2, 4, true, false},
@@ -127,7 +127,7 @@ static void frozen_param(void *ctx, const st_param *p)
 }
 
 /* Trains some steps; what does not match `trained` keeps its bits, what matches moves. */
-#define WTE " model.map={'wte':'kron:terms=1,m1=8,n1=23'}"
+#define WTE " model.map={wte:'kron:terms=1,m1=8,n1=23'}"
 
 static void trains_only(const char *name, const char *groups, const char *trained)
 {
@@ -152,20 +152,18 @@ static void trains_only(const char *name, const char *groups, const char *traine
 static void test_freeze(void **state)
 {
     (void)state;
-    trains_only("only-factors", "train.groups={'*':{'freeze':true},'factors':{'freeze':false}}",
-                "*.[ab]");
-    trains_only("only-b", "train.groups={'*':{'freeze':true},'*.mlp.*.b':{'freeze':false}}",
-                "*.mlp.*.b");
-    trains_only("no-wte", "train.groups={'wte.*':{'freeze':true}}", "!wte.*");
-    trains_only("only-wte", "train.groups={'*':{'freeze':true},'wte.b':{'freeze':false}}", "wte.b");
+    trains_only("only-factors", "train.groups={*:{freeze:true},factors:{freeze:false}}", "*.[ab]");
+    trains_only("only-b", "train.groups={*:{freeze:true},*.mlp.*.b:{freeze:false}}", "*.mlp.*.b");
+    trains_only("no-wte", "train.groups={wte.*:{freeze:true}}", "!wte.*");
+    trains_only("only-wte", "train.groups={*:{freeze:true},wte.b:{freeze:false}}", "wte.b");
 }
 
 /* A frozen run resumes to the same bits, in every way that a learning rate can be given. */
 static void test_resume(void **state)
 {
     (void)state;
-    const char more[] = KRON " train.groups={'h.0.*':{'freeze':true},'factors':{'lr':3e-3},"
-                             "'scalars':{'lr':1e-3,'schedule':false}}";
+    const char more[] = KRON " train.groups={h.0.*:{freeze:true},factors:{lr:3e-3},"
+                             "scalars:{lr:1e-3,schedule:false}}";
     char part[512];
     json_decref(runs_good("whole", more));
     snprintf(part, sizeof part, "%s train.steps=8", more);
@@ -192,19 +190,19 @@ static void refuses(const char *groups, const char *says)
 static void test_mistakes(void **state)
 {
     (void)state;
-    refuses("{'factor':{'lr':1}}", "did you mean factors?");
-    refuses("{'h.0.mlp.c_fc.x':{'lr':1}}", "h.0.mlp.c_fc.a");
-    refuses("{'factors':{'decat':1}}", "did you mean decay?");
-    refuses("{'factors':1}", "train.groups.factors: found 1");
-    refuses("{'factors':{'lr':-1}}", "train.groups.factors.lr: found -1");
-    refuses("{'factors':{'freeze':3}}", "train.groups.factors.freeze");
+    refuses("{factor:{lr:1}}", "did you mean factors?");
+    refuses("{h.0.mlp.c_fc.x:{lr:1}}", "h.0.mlp.c_fc.a");
+    refuses("{factors:{decat:1}}", "did you mean decay?");
+    refuses("{factors:1}", "train.groups.factors: found 1");
+    refuses("{factors:{lr:-1}}", "train.groups.factors.lr: found -1");
+    refuses("{factors:{freeze:3}}", "train.groups.factors.freeze");
     refuses("4", "train.groups: found 4");
-    refuses("{'*':{'freeze':true}}", "every parameter is frozen");
-    json_decref(runs_good("kept", KRON " train.groups={'*':{'lr':1},'factors':{'lr':2}}"));
+    refuses("{*:{freeze:true}}", "every parameter is frozen");
+    json_decref(runs_good("kept", KRON " train.groups={*:{lr:1},factors:{lr:2}}"));
     json_t *r;
     st_err e;
-    assert_st(runs_train("kept", KRON " train.groups={'factors':{'lr':2},'*':{'lr':1}}", &r, &e),
-              ST_EARG, &e); /* the order counts */
+    assert_st(runs_train("kept", KRON " train.groups={factors:{lr:2},*:{lr:1}}", &r, &e), ST_EARG,
+              &e); /* the order counts */
     assert_says(&e, "began with");
 }
 

@@ -86,11 +86,10 @@ static void test_norms(void **state)
 static void test_rates(void **state)
 {
     (void)state;
-    json_decref(runs_good("rates",
-                          "train.schedule=linear "
-                          "train.groups={\"norms\":{\"lr\":1e-3},\"wte.weight\":{\"lr\":5e-2,"
-                          "\"schedule\":false},\"biases\":{\"decay\":0.5},"
-                          "\"h.0.*\":{\"freeze\":true}}"));
+    json_decref(runs_good("rates", "train.schedule=linear "
+                                   "train.groups={norms:{lr:1e-3},wte.weight:{lr:5e-2,"
+                                   "schedule:false},biases:{decay:0.5},"
+                                   "h.0.*:{freeze:true}}"));
     for (int step = 1, line = 1; step <= 12; step++, line++) {
         json_t *row = row_of("rates", "metrics.jsonl", line);
         if (json_object_get(row, "val_loss")) {
@@ -174,7 +173,7 @@ static void test_resumes(void **state)
 {
     (void)state;
     const char more[] = "log.norms=2 train.ema=0.9 data.order=shuffle data.last=short "
-                        "train.groups={\"norms\":{\"lr\":1e-3}} log.every=3 ckpt.keep=2 ";
+                        "train.groups={norms:{lr:1e-3}} log.every=3 ckpt.keep=2 ";
     char text[512], x[600];
     json_decref(runs_good("calm", more));
     snprintf(text, sizeof text, "%s train.steps=8", more);

@@ -20,7 +20,7 @@ static void test_result(void **state)
 {
     (void)state;
     json_t *r = runs_good("end", "model.mlp.map=lowrank:rank=3 data.order=shuffle "
-                                 "train.groups={'h.0.*':{'freeze':true}}");
+                                 "train.groups={h.0.*:{freeze:true}}");
     json_t *file = read_result("end");
     json_t *few = json_copy(r);
     json_object_del(few, "curve");
