@@ -169,7 +169,7 @@ static st_status convert_images(st_conversion *c, const st_convert_format *f,
     }
     double off = st_positions_off(c->model, c->flat);
     int64_t size = st_model_vision_shape(c->model).size;
-    if (off > 1e-3) {
+    if (off > 0.0025) { /* more than rounding to bfloat16 */
         st_convert_note(c,
                         "the stored positions are %.3g from T2T-ViT's sinusoid at most: trained or "
                         "interpolated ones, which are kept",

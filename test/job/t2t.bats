@@ -64,6 +64,9 @@ JSON
     [[ $(get notes) == *"interpolated from 32 to 48 pixels"* ]]
     apart "$STRUT" info "$DIR/b" --json
     [ "$(get image_size) $(get tokens)" = "48 10" ]
+    "$STRUT" convert "$DIR/m" "$DIR/half/" --dtype bf16 --quiet
+    apart "$STRUT" convert "$DIR/half" "$DIR/whole/" --dtype f32 --json
+    [ "$(get notes)" = "[]" ]
     apart "$STRUT" convert "$FILES/timm-both.pth.tar" "$DIR/c/" --heads 2
     [[ $err == *"--dict state_dict takes the other"* ]]
     apart "$STRUT" convert "$FILES/ema.pth.tar" "$DIR/d/"
