@@ -346,7 +346,7 @@ static void t2t_head(const t2t *g, st_stream *q, st_tensor x, st_tensor logits, 
 {
     const st_ops *op = st_stream_ops(q);
     int64_t n = x.dim[0];
-    st_tensor y = st_take2(tmp, x.dtype, n, g->c.width), out = logits;
+    st_tensor y = st_take2(tmp, x.dtype, n, g->c.width);
     st_stream_tag(q, "norm");
     op->norm_fwd(q, &(st_norm_fwd_args){.rows = n,
                                         .width = g->c.width,
@@ -357,7 +357,7 @@ static void t2t_head(const t2t *g, st_stream *q, st_tensor x, st_tensor logits, 
                                         .eps = (float)g->c.eps});
     /* as GPT-2's head: summed and stored in float32 where the type allows */
     bool wide = g->head.l.spec.type->rows != NULL || x.dtype == ST_F32;
-    out = st_view2(logits.data, ST_F32, n, g->c.classes);
+    st_tensor out = st_view2(logits.data, ST_F32, n, g->c.classes);
     if (!wide) out = st_take2(tmp, x.dtype, n, g->c.classes);
     st_matrix_forward(q, &g->head, y, out, (st_tensor){0}, tmp);
     if (!wide) op->copy(q, &(st_copy_args){.x = out, .y = logits});

@@ -200,6 +200,27 @@ static void test_structured(void **state)
     }
 }
 
+/* A head whose type makes bfloat16 logits of bfloat16 rows: they are widened. */
+static void test_narrow_head(void **state)
+{
+    (void)state;
+    t2t_rig wide, narrow;
+    json_t *config = config_of(tiny[0].config);
+    json_object_set_new(config, "strut",
+                        config_of("{'format': 1, 'maps': {'head': 'monarch:blocks=2'}}"));
+    t2t_open(&wide, config, "cpu", ST_F32);
+    t2t_open(&narrow, config, "cpu", ST_BF16);
+    float *want = t2t_logits(&wide, 3, NULL), *got = t2t_logits(&narrow, 3, NULL);
+    assert_close("logits", got, want, 3 * wide.v.classes, 0.05);
+    for (int64_t k = 0; k < 3 * wide.v.classes; k++)
+        assert_true(got[k] == st_bf16_to_f32(st_f32_to_bf16(got[k])));
+    test_free(want);
+    test_free(got);
+    t2t_close(&narrow);
+    t2t_close(&wide);
+    json_decref(config);
+}
+
 static void enlarge(void *ctx, const st_param *p)
 {
     t2t_rig *r = ctx;
@@ -379,11 +400,11 @@ static void test_fresh(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_small),      cmocka_unit_test(test_published),
-        cmocka_unit_test(test_last_block), cmocka_unit_test(test_structured),
-        cmocka_unit_test(test_config),     cmocka_unit_test(test_kinds),
-        cmocka_unit_test(test_large),      cmocka_unit_test(test_attention),
-        cmocka_unit_test(test_fresh),
+        cmocka_unit_test(test_small),       cmocka_unit_test(test_published),
+        cmocka_unit_test(test_last_block),  cmocka_unit_test(test_structured),
+        cmocka_unit_test(test_config),      cmocka_unit_test(test_kinds),
+        cmocka_unit_test(test_narrow_head), cmocka_unit_test(test_large),
+        cmocka_unit_test(test_attention),   cmocka_unit_test(test_fresh),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
