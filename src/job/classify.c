@@ -45,8 +45,10 @@ static st_status classify_fit(st_classifier *c, const st_classify_opts *o, st_er
                             .mean = {0.485f, 0.456f, 0.406f},
                             .std = {0.229f, 0.224f, 0.225f}};
     if (o->size && o->size != c->v.size) {
-        ST_FAIL(e, ST_EARG, "image size %lld: the model reads %lld pixels to a side, and only that",
-                (long long)o->size, (long long)c->v.size);
+        ST_FAIL(e, ST_EARG,
+                "image size %lld: the model reads %lld pixels to a side; strut convert MODEL OUT "
+                "--image-size %lld makes one that reads yours",
+                (long long)o->size, (long long)c->v.size, (long long)o->size);
     }
     ST_TRY(classify_channels(o->mean, "mean", c->fit.mean, e));
     ST_TRY(classify_channels(o->std, "std", c->fit.std, e));

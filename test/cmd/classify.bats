@@ -228,7 +228,13 @@ assert $1, (v, rows)"
     apart "$STRUT" classify "$MODEL" x.jpg --mean 1,2
     [[ $err == *"mean '1,2'"* ]]
     apart "$STRUT" classify "$MODEL" x.jpg --image-size 224
-    [[ $err == *"64 pixels"* ]]
+    [[ $err == *"64 pixels"*"--image-size 224"* ]]
+    "$STRUT" convert "$MODEL" "$BATS_TEST_TMPDIR/m.pth" --to pt
+    apart "$STRUT" classify "$BATS_TEST_TMPDIR/m.pth" $fixtures/grey.jpg
+    [ "$code" = 0 ]
+    apart "$STRUT" classify "$BATS_TEST_TMPDIR/m.pth" $fixtures/grey.jpg --dict state_dic
+    [ "$code" = 1 ]
+    [[ $err == *state_dic* ]]
     apart "$STRUT" classify "$MODEL" "$BATS_FILE_TMPDIR/model"
     [ "$code" = 1 ]
     [[ $err == *"no pictures in it"* ]]
