@@ -25,7 +25,9 @@ static st_status expand_shorts(const composer *c, st_node *root)
 {
     for (const st_short *s = c->how->shorts; s && s->section; s++) {
         int64_t i = node_index(root, s->section, strlen(s->section));
-        if (i < 0 || root->item[i]->kind != ST_NODE_SCALAR || node_is_null(root->item[i])) continue;
+        if (i < 0 || !s->key || root->item[i]->kind != ST_NODE_SCALAR ||
+            node_is_null(root->item[i]))
+            continue;
         st_node *map = node_new(ST_NODE_MAP, NULL, root->item[i]->where);
         st_node *value = node_copy(root->item[i], NULL);
         if (!map || !value) {
@@ -196,7 +198,8 @@ static st_status apply(const composer *c, override *o)
 {
     for (const st_short *s = c->how->shorts; s && s->section; s++) {
         const st_node *v = o->n ? o->value[0].node : NULL;
-        if (strcmp(s->section, o->key) != 0 || !v || v->kind != ST_NODE_SCALAR || node_is_null(v))
+        if (!s->key || strcmp(s->section, o->key) != 0 || !v || v->kind != ST_NODE_SCALAR ||
+            node_is_null(v))
             continue;
         char *key;
         if (asprintf(&key, "%s.%s", s->section, s->key) < 0) return nomem(c);

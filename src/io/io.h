@@ -428,8 +428,9 @@ void st_configs_close(st_configs *c);
 char **st_configs_options(const st_configs *c, const char *group);
 void st_configs_options_free(char **name);
 
-/* A section whose own value is short for one of its keys (`data=DIR` for data.dir), even if there
- * is a group of that name, unless the group has such an option. */
+/* A section whose own value is short for one of its keys (`data=DIR` for data.dir), or (`key` NULL)
+ * a plain key: words of a command line mean it even where a folder makes a group of that name
+ * (`out=out` beside a run), unless the group has such an option. */
 typedef struct {
     const char *section, *key;
 } st_short;

@@ -10,9 +10,19 @@
 
 enum { KEY_TEXT = 256 };
 
-/* Sections whose own value is short for one of their keys: `data=DIR`, `model=gpt2-medium`. */
-static const st_short config_shorts[] = {
-    {"data", "dir"}, {"model", "preset"}, {"distill", "teacher"}, {0}};
+/* Sections whose own value is short for one of their keys: `data=DIR`, `model=gpt2-medium`; and
+ * keys that are no groups, whatever folders there are. */
+static const st_short config_shorts[] = {{"data", "dir"},
+                                         {"model", "preset"},
+                                         {"distill", "teacher"},
+                                         {"name", NULL},
+                                         {"out", NULL},
+                                         {"device", NULL},
+                                         {"dtype", NULL},
+                                         {"threads", NULL},
+                                         {"seed", NULL},
+                                         {"init", NULL},
+                                         {0}};
 
 /* ---- one value ------------------------------------------------------------------------------ */
 
@@ -273,7 +283,7 @@ static st_status config_apply(st_settings *s, const st_node *node, const char *p
         const st_short *as = config_shorts;
         while (as->section && strcmp(key, as->section) != 0)
             as++;
-        if (as->section && v->kind == ST_NODE_SCALAR && !config_is_null(v))
+        if (as->section && as->key && v->kind == ST_NODE_SCALAR && !config_is_null(v))
             snprintf(key, sizeof key, "%s.%s", as->section, as->key);
         int row = st_set_find(key);
         if (row >= 0) {

@@ -52,6 +52,17 @@ YAML
     [[ "$output" == *"two primary configs"* ]]
 }
 
+@test "a folder called like a key does not make it a group" {
+    "$STRUT" train tiny.yaml out=out data=. -q
+    "$STRUT" train tiny.yaml out=out data=. train.steps=9 -q
+    [ -s out/config.yaml ]
+    mkdir -p data/sub
+    cp train.bin val.bin data/
+    echo 'a: 1' >data/sub/card.yaml
+    "$STRUT" train tiny.yaml out=other data=data/ -q
+    [ -s other/config.yaml ]
+}
+
 @test "names of options stay in their folder; unknown keys of other programs are answered" {
     run "$STRUT" train experiment=../../etc/passwd
     [ "$status" -eq 1 ]
