@@ -10,6 +10,7 @@
 typedef struct {
     const st_compose_how *how;
     st_node *root;
+    int64_t merged; /* values so far */
     st_err *e;
 } composer;
 
@@ -41,9 +42,13 @@ static st_status expand_shorts(const composer *c, st_node *root)
     return ST_OK;
 }
 
-static st_status merge_step(const composer *c, const defaults_step *step)
+static st_status merge_step(composer *c, const defaults_step *step)
 {
     const st_node *from = step->file->root;
+    c->merged += node_size(from);
+    if (c->merged > CONFIG_NODES) /* one file may be named under many packages */
+        ST_FAIL(c->e, ST_EFORMAT, "%s: with it there are more than %d values", step->file->place,
+                CONFIG_NODES);
     st_node *top = node_new(ST_NODE_MAP, NULL, from->where), *at = top;
     st_status s = top ? ST_OK : nomem(c);
     for (const char *p = step->package; !s && *p;) {

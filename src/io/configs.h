@@ -16,7 +16,7 @@ extern const config_builtin config_builtins[];
 enum {
     CONFIG_DEPTH = 32,     /* of defaults lists */
     CONFIG_ENTRIES = 1024, /* of all defaults lists together */
-    CONFIG_NODES = 50000,  /* values of all files together */
+    CONFIG_NODES = 20000,  /* values of all files together, and of what they are merged into */
     CONFIG_FILES = 512,
     CONFIG_NAME = 512
 };

@@ -343,6 +343,14 @@ static void test_bombs(void **state)
     for (int i = 0; i < 300; i++)
         strcat(text, "${oc.env:");
     refuses(text, "h.yaml");
+    text[0] = '\0';
+    for (int i = 0; i < 1500; i++)
+        snprintf(text + strlen(text), sizeof text - strlen(text), "k%d: 1\n", i);
+    put("many.yaml", text);
+    snprintf(text, sizeof text, "defaults:\n");
+    for (int i = 0; i < 20; i++)
+        snprintf(text + strlen(text), sizeof text - strlen(text), "- many@p%d\n", i);
+    refuses(text, "many.yaml: with it there are more than 20000");
     snprintf(text, sizeof text, "defaults:\n");
     for (int i = 0; i < 1100; i++)
         strcat(text, "- a\n");
