@@ -16,6 +16,7 @@ static const cmd_option train_options[] = {
     {.name = "resolve", .kind = CMD_FLAG, .help = "with --cfg job: values for interpolations"},
     {.name = "info",
      .kind = CMD_FLAG,
+     .choice = "all|defaults|searchpath",
      .help = "print the search path and the files that make up the config, and stop"},
     {.name = "multirun",
      .letter = 'm',

@@ -218,7 +218,7 @@ static bool word_step(reader *r, word *w, bool key, st_status *s)
 static st_status reader_primitive(reader *r, bool key, st_node **out)
 {
     reader_space(r);
-    if (!key && (*r->p == '\'' || *r->p == '"')) return reader_quoted(r, out);
+    if (*r->p == '\'' || *r->p == '"') return reader_quoted(r, out); /* keys too, as in YAML */
     word w = {.text = st_calloc((int64_t)strlen(r->p) + 1, 1)};
     st_status s = w.text ? ST_OK : reader_nomem(r);
     while (!s && word_step(r, &w, key, &s))

@@ -30,9 +30,9 @@ typedef struct {
     int64_t n;
 } override;
 
-/* Hydra's grammar, and two things more: '=' in a plain value ("monarch:blocks=4"), and a comma
- * after "NAME:KNOB=VALUE" that is followed by "KNOB=VALUE" belongs to the value. ST_EARG names
- * what is wrong and how it would be written. */
+/* Hydra's grammar, and three things more: '=' in a plain value ("monarch:blocks=4"), a comma after
+ * "NAME:KNOB=VALUE" that is followed by "KNOB=VALUE" belongs to the value, keys of maps in quotes.
+ * ST_EARG names what is wrong and how it would be written. */
 st_status override_parse(override *o, const char *line, st_err *e);
 void override_free(override *o);
 /* A value of that grammar by itself ("oc.decode", arguments of interpolations). */
