@@ -403,6 +403,8 @@ static st_status config_compose(st_settings *s, const st_config_how *how, st_nod
                                                 .shorts = config_shorts},
                               e);
     st_configs_close(c);
+    for (int i = 0; st && i < how->n; i++)
+        config_hint_group(how->override[i], e);
     return st ? st : config_apply(s, *root, "", e);
 }
 

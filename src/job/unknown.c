@@ -106,7 +106,18 @@ static const struct {
     {"attn_cfg", "model.attn.map"},
     {"redn_factor", "model.mlp.map=ss1:factor=N"},
     {"nblocks", "model.mlp.map=monarch:blocks=N"},
-    {"gpt2model", "size=small (a group)"},
+    {"gpt2model", "the group size (small, medium, large, xl)"},
+    {"model/gpt2model", "the group size (small, medium, large, xl)"},
+    {"model/gpt2_mlp_cfg", "the group mlp (ssl, monarch, fbbfly ...)"},
+    {"model/ssl_mlp_cfg", "the groups attn and head (ssl)"},
+    {"model/monarch_mlp_cfg", "the groups attn and head (monarch)"},
+    {"model/lowrank_mlp_cfg", "the groups attn and head (lowrank)"},
+    {"datamodule", "the group dataset (wt103, owt), or data"},
+    {"optimizer", "the group recipe (fly), or train.*"},
+    {"scheduler", "the group recipe (fly), or train.schedule"},
+    {"trainer", "the group recipe (fly), or train.*"},
+    {"callbacks", "stop.*, ckpt.*, train.ema and log.*"},
+    {"logger", "log.tensorboard (CSV and JSON lines are always written)"},
     {"tie_weights", "nothing: layers do not share matrices here"},
 };
 
@@ -165,6 +176,18 @@ static const char *config_near(const char *key)
     for (int i = 0; near && i < n; i++)
         if (leaf[i] == near) return whole[i];
     return NULL;
+}
+
+void config_hint_group(const char *word, st_err *e)
+{
+    char key[128], old[sizeof e->msg];
+    size_t n = strcspn(word, "=@");
+    if (!e || !memchr(word, '/', n) || n >= sizeof key) return;
+    snprintf(key, sizeof key, "%.*s", (int)n, word + strspn(word, "+~"));
+    const char *ours = unknown_foreign(key);
+    if (!ours || strstr(e->msg, ours)) return;
+    memcpy(old, e->msg, sizeof old);
+    snprintf(e->msg, sizeof e->msg, "%.*s; did you mean %s?", (int)sizeof old - 100, old, ours);
 }
 
 bool config_is_section(const char *key)

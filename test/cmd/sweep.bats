@@ -73,6 +73,10 @@ YAML
     [[ "$output" == *"did you mean train.lr?"* ]]
     run "$STRUT" train tiny.yaml block_size=4
     [[ "$output" == *"did you mean train.context?"* ]]
+    run "$STRUT" train tiny.yaml model/gpt2_mlp_cfg@model.mlp_cfg=fbbfly
+    [[ "$output" == *"did you mean the group mlp"* ]]
+    run "$STRUT" train tiny.yaml datamodule=wt103-gpt2
+    [[ "$output" == *"did you mean the group dataset"* ]]
 }
 
 @test "a sweep trains each value, keeps what has ended, goes on past failures" {
