@@ -372,8 +372,9 @@ st_status configs_no_option(const st_configs *c, const char *group, const char *
     snprintf(folder, sizeof folder, "%s%s%.*s", group, *group && slash ? "/" : "",
              (int)(slash ? slash - option : 0), option);
     if (!configs_legal(option) || (*folder && !configs_legal(folder)))
-        ST_FAIL(e, ST_EARG, "%s: %.60s=%.80s: not the name of a config (no \"..\", no \"/\" first)",
-                where, group, option);
+        ST_FAIL(e, ST_EARG,
+                "%s: %.60s%s%.80s: not the name of a config (no \"..\", no \"/\" first)", where,
+                group, *group ? "=" : "", option);
     char **name = st_configs_options(c, folder);
     if (!name) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", where);
     const char *near = st_nearest(leaf, (const char *const *)(void *)name);
