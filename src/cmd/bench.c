@@ -83,8 +83,8 @@ static st_status bench_model(const cmd_args *a, json_t **result, st_err *e)
 {
     if (a->words < 2) {
         ST_FAIL(e, ST_EARG,
-                "which model? a folder, a config.json or one of gpt2, gpt2-medium, gpt2-large, "
-                "gpt2-xl");
+                "which model? a folder, a config.json, one of gpt2, gpt2-medium, gpt2-large, "
+                "gpt2-xl, or experiment=ssl_bench_mlp");
     }
     int npresets, nmaps;
     st_bench_model_opts o = {.models = a->word + 1,
@@ -161,8 +161,10 @@ const cmd_command cmd_bench = {
     .detail =
         "bench map times one matrix, bench mlp the two of a block's MLP with biases and GELU, as "
         "models run them, forward and training step, bench layer a suite of matrices at several "
-        "sizes, bench model whole models (a folder, a config.json or a named size, with random "
-        "weights). After a warm-up everything takes turns, round after round, so that a slow "
+        "sizes, bench model whole models (a folder, a config.json, a named size, or all models of "
+        "a "
+        "group of experiments, with random weights). After a warm-up everything takes turns, round "
+        "after round, so that a slow "
         "moment of the machine meets all alike; times are medians, with the 10th and 90th "
         "percentile. \"vs dense\" is the median of the rounds' ratios. roof is the share of what "
         "the machine's ceilings of the same rounds allow.\n"

@@ -152,7 +152,7 @@ void bench_csv_free(bench_old *old);
 
 /* Set what, unit, csv and resume, then: open, start, for each part turn .. save, end, close. */
 typedef struct {
-    const char *what, *unit; /* "bench layer", "shape" */
+    const char *what, *unit; /* "bench layer", "shapes" */
     const char *csv;         /* NULL: none */
     bool resume;
     st_stream *q;

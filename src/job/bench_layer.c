@@ -375,8 +375,8 @@ st_status st_bench_layer(const st_bench_layer_opts *o, json_t **result, st_err *
     layer_bench *b = st_calloc(1, sizeof *b);
     if (!b) ST_FAIL(e, ST_ENOMEM, "out of memory");
     b->o = o;
-    b->run =
-        (bench_session){.what = "bench layer", .unit = "shape", .csv = o->csv, .resume = o->resume};
+    b->run = (bench_session){
+        .what = "bench layer", .unit = "shapes", .csv = o->csv, .resume = o->resume};
     st_status s = layer_all(b, e);
     if (!s) *result = json_incref(b->run.result);
     bench_session_close(&b->run);

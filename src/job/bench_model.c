@@ -68,10 +68,12 @@ model_form model_form_of(const st_model *m)
 /* The first model with every matrix dense, then each as it is, if that is something else. */
 static st_status model_given(model_bench *b, st_err *e)
 {
+    const bool composed = model_experiment_name(b->o) != NULL;
     for (int i = 0; i < b->o->nmodels; i++) {
         json_t *config = NULL;
+        if (composed && model_is_override(b->o->models[i])) continue;
         ST_TRY(model_config(b->o->models[i], &config, e));
-        if (i == 0) {
+        if (b->n == 0) {
             json_t *plain = json_deep_copy(config);
             json_object_del(plain, "strut");
             st_status s = model_add(b, plain, "dense", "none", e);
@@ -79,7 +81,7 @@ static st_status model_given(model_bench *b, st_err *e)
             ST_TRY(s);
         }
         ST_TRY(model_add(b, config, b->o->models[i], "none", e));
-        if (i == 0 && !model_form_of(b->c[b->n - 1].m).structured) {
+        if (i == 0 && !composed && !model_form_of(b->c[b->n - 1].m).structured) {
             st_model_close(b->c[--b->n].m);
             b->c[b->n] = (model_case){0};
         }
@@ -154,6 +156,7 @@ static st_status model_preset(model_bench *b, const char *name, st_err *e)
 static st_status model_cases(model_bench *b, st_err *e)
 {
     const st_bench_model_opts *o = b->o;
+    if (model_experiment_name(o)) ST_TRY(model_experiment(b, e));
     ST_TRY(model_given(b, e));
     if (o->nmaps) {
         json_t *config = NULL;
@@ -195,8 +198,9 @@ st_status st_bench_model(const st_bench_model_opts *o, json_t **result, st_err *
     if (!b) ST_FAIL(e, ST_ENOMEM, "out of memory");
     b->o = o;
     b->run =
-        (bench_session){.what = "bench model", .unit = "part", .csv = o->csv, .resume = o->resume};
-    snprintf(b->suite, sizeof b->suite, "%s", o->models[0]);
+        (bench_session){.what = "bench model", .unit = "parts", .csv = o->csv, .resume = o->resume};
+    const char *group = model_experiment_name(o);
+    snprintf(b->suite, sizeof b->suite, "%s", group ? group : o->models[0]);
     st_status s = bench_session_open(&b->run, o->device, e);
     if (!s) s = model_cases(b, e);
     if (!s && o->controls) s = model_controls(b, e);

@@ -44,6 +44,12 @@ struct model_bench {
 /* Adds the model of `config` (taken over). */
 st_status model_add(model_bench *b, json_t *config, const char *name, const char *control,
                     st_err *e);
+/* bench_experiment.c: "model.n_layer=2", but not a path with a '='. */
+bool model_is_override(const char *word);
+/* GROUP of "experiment=GROUP" among the models; NULL: there is none. */
+const char *model_experiment_name(const st_bench_model_opts *o);
+/* Adds each model of the group, composed with the overrides; the dense one first. */
+st_status model_experiment(model_bench *b, st_err *e);
 /* What a model's matrices are. */
 typedef struct {
     bool structured, lowrank; /* any is not dense; all of those are low rank */

@@ -42,8 +42,8 @@ static void session_progress(void *ctx, double share)
     bench_session *s = ctx;
     double after = s->before + s->share, each = after / (double)(s->at + 1);
     char detail[128];
-    snprintf(detail, sizeof detail, "%.80s, %s %lld of %lld", s->part, s->unit,
-             (long long)s->at + 1, (long long)s->n);
+    snprintf(detail, sizeof detail, "%.80s, %lld of %lld %s", s->part, (long long)s->at + 1,
+             (long long)s->n, s->unit);
     st_report(&(st_progress){.what = s->what,
                              .done = (int64_t)(s->before + share * s->share),
                              .total = (int64_t)ceil(after + each * (double)(s->n - 1 - s->at)),
@@ -68,14 +68,18 @@ st_status bench_session_end(bench_session *s, st_status so_far, st_err *e)
 {
     if (so_far == ST_EINTR) {
         size_t n = json_array_size(s->rows);
-        ST_FAIL(e, ST_EINTR, "interrupted in %s %lld of %lld; %zu row%s %s %s%s", s->unit,
-                (long long)s->at, (long long)s->n, n, n == 1 ? "" : "s", n == 1 ? "is" : "are",
-                s->csv ? "in " : "lost without --csv", s->csv ? s->csv : "");
+        ST_FAIL(e, ST_EINTR, "interrupted after %lld of %lld %s; %zu row%s %s %s%s%s",
+                (long long)s->at - 1, (long long)s->n, s->unit, n, n == 1 ? "" : "s",
+                n == 1 ? "is" : "are", s->csv ? "in " : "lost without --csv", s->csv ? s->csv : "",
+                s->csv ? ", and --resume goes on" : "");
     }
     if (so_far) return so_far;
     json_object_set_new(s->result, "ceilings", bench_roof_json(&s->roof));
+    char detail[48];
+    int64_t took = (int64_t)ceil(st_now() - s->start);
+    snprintf(detail, sizeof detail, "%lld %s", (long long)s->n, s->unit);
     st_report(&(st_progress){
-        .what = s->what, .done = s->n, .total = s->n, .unit = s->unit, .last = true});
+        .what = s->what, .done = took, .total = took, .unit = "s", .detail = detail, .last = true});
     return ST_OK;
 }
 

@@ -23,7 +23,9 @@ st_status st_bench_map(const st_bench_map_opts *o, json_t **result, st_err *e);
 
 enum { ST_BENCH_LIST = 16 };
 typedef struct {
-    const char *const *models; /* folders, config.json files or names of sizes */
+    /* Folders, config.json files, names of sizes; or experiment=GROUP for all models of a group of
+     * configs (or experiment=NAME), with overrides of them, "model.n_layer=2" */
+    const char *const *models;
     int nmodels;
     const char *const *maps; /* "GLOB=SPEC": one more row, the first model with all of these */
     int nmaps;
