@@ -284,5 +284,6 @@ st_read_how cmd_read_how(const cmd_args *a)
     return (st_read_how){.heads = cmd_int(a, "heads"),
                          .gelu = cmd_text(a, "gelu"),
                          .dict = cmd_text(a, "dict"),
-                         .tokenizer = cmd_text(a, "tokenizer")};
+                         .tokenizer = cmd_text(a, "tokenizer"),
+                         .ss1 = cmd_text(a, "ss1")};
 }

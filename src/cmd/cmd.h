@@ -92,6 +92,11 @@ const char **cmd_many(const cmd_args *a, const char *name, int *n);
          .kind = CMD_TEXT,                                                                         \
          .value = "KEY",                                                                           \
          .help = "key of a PyTorch file that its weights are under, such as state_dict"},          \
+        {.name = "ss1",                                                                            \
+         .kind = CMD_TEXT,                                                                         \
+         .value = "KEY=N,...",                                                                     \
+         .help = "of SS1 layers in a state_dict: version, seed, block_k, block_n, vec, factor, "   \
+                 "r0 to r3; not given: 3,1024,32,32,8"},                                           \
     {                                                                                              \
         .name = "tokenizer", .kind = CMD_TEXT, .value = "PATH",                                    \
         .help = "folder or file of the MODEL's tokenizer; not given: the one beside its weights"   \

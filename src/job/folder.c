@@ -58,7 +58,8 @@ struct folder_load {
 static bool folder_turned(const st_folder *f, const st_param *p)
 {
     const st_folder_row *row = st_folder_find(f, p->name);
-    return ((p->flags & ST_P_FLIP) && !f->linear) || (row && row->piece >= 0);
+    if (row && row->piece >= 0) return true;
+    return (p->flags & ST_P_FLIP) && !f->linear && !(row && row->form == ST_ROW_LINEAR);
 }
 
 static void folder_measure(void *ctx, const st_param *p)
@@ -92,7 +93,10 @@ static void folder_load_param(void *ctx, const st_param *p)
     st_tensor to = st_slice(l->flat, p->offset, st_numel(p->w));
     void *data = l->stream ? (void *)l->stage : to.data;
     st_tensor w = st_view(data, to.dtype, p->w.ndim, p->w.dim);
-    if (row->piece < 0) {
+    if (st_folder_special(row)) {
+        l->status = st_folder_read_special(l->f, p, row, w);
+        if (!l->status) l->status = folder_check_finite(l->f, row->stored, w);
+    } else if (row->piece < 0) {
         l->status = folder_read_one(l, row->stored, w, folder_turned(l->f, p));
     } else {
         int64_t each = p->w.dim[1] * p->w.dim[2];
@@ -133,6 +137,8 @@ void st_folder_close(st_folder *f)
     json_decref(f->config);
     free(f->row);
     free(f->names);
+    free(f->made);
+    json_decref(f->maps);
     free(f->file);
     free(f->dir);
     st_model_close(f->model);
@@ -196,13 +202,15 @@ st_status st_folder_open(st_folder *f, const char *path, const st_read_how *how,
     ST_TRY(st_folder_files(f));
     f->extra = st_weights_extra(f->shard[0]);
     ST_TRY(st_folder_list(f));
+    if (!f->config) ST_TRY(st_folder_stored(f));
+    ST_TRY(st_folder_fly(f));
     if (!f->config) ST_TRY(st_folder_guess(f));
     ST_TRY(folder_adjust(f));
     st_status s = st_model_open(&f->model, f->config, e);
     if (s) st_err_prefix(e, "%s", path);
     ST_TRY(s);
     ST_TRY(st_folder_match(f));
-    bool erf = f->guessed && f->linear && !(how && how->gelu) && !folder_is_tanh(f);
+    bool erf = f->guessed && f->linear && !f->fly && !(how && how->gelu) && !folder_is_tanh(f);
     if (erf) {
         st_folder_note(f, "nanoGPT and Krony-PT train with the erf GELU and are exported and "
                           "measured with the tanh one, which is taken here; --gelu erf has the "
@@ -217,8 +225,12 @@ const char *st_folder_form(const st_folder *f)
 {
     const char *container = st_weights_form(f->shard[0]);
     bool ours = st_model_is_vision(f->model) && !f->single; /* nobody else has such folders */
-    if ((ours || json_object_get(f->config, "strut")) && !f->guessed) return "strut";
+    bool theirs = f->maps && json_object_size(f->maps) > 0;
+    bool maps = json_object_get(f->config, "strut") && !theirs;
+    if ((ours || maps) && !f->guessed) return "strut";
     if (f->krony) return "krony";
+    if (f->fly) return "fly";
+    if (f->ss1) return "ss1";
     if (folder_is_tanh(f)) return container;
     if (json_object_get(f->extra, "model_args")) return "nanogpt";
     return f->single ? container : "hf";

@@ -9,7 +9,16 @@
 
 #include "job/job.h"
 
-enum { ST_FOLDER_SHARDS = 512, ST_FOLDER_NOTES = 8 };
+enum { ST_FOLDER_SHARDS = 512, ST_FOLDER_NOTES = 8, ST_FOLDER_LAYERS = 1 << 16 };
+
+/* How a tensor is stored, where the model's way is not it. */
+typedef enum {
+    ST_ROW_PLAIN,
+    ST_ROW_LINEAR, /* a dense matrix as (out, in), whatever the others are */
+    ST_ROW_TILES,  /* a butterfly's, the same numbers in another shape */
+    ST_ROW_TURNED, /* (tiles block, block), each tile transposed */
+    ST_ROW_SS1     /* SS1's in the order of the release */
+} st_row_form;
 
 /* One tensor found, under the model's name for it. */
 typedef struct {
@@ -17,18 +26,22 @@ typedef struct {
     const st_stored *stored;
     int64_t piece; /* it is entry `piece` of the parameter's first dimension, transposed; -1: all */
     bool used;
+    st_row_form form;
+    bool half; /* its numbers are halved */
 } st_folder_row;
 
 typedef struct {
     const char *path; /* as given */
     const st_read_how *how;
-    char *dir;    /* where config.json and the tokenizer may be */
-    char *file;   /* what messages call the weights */
-    bool single;  /* one file was named, not a folder */
-    bool guessed; /* config was made from the shapes */
-    bool krony;   /* Krony-PT's names */
-    bool linear;  /* dense block matrices are stored as (out, in), as nn.Linear does */
-    bool no_bias; /* biases that are not there are zeros (nanoGPT's bias=False) */
+    char *dir;        /* where config.json and the tokenizer may be */
+    char *file;       /* what messages call the weights */
+    bool single;      /* one file was named, not a folder */
+    bool guessed;     /* config was made from the shapes */
+    bool krony;       /* Krony-PT's names */
+    bool fly;         /* fly's names */
+    bool ss1, ragged; /* has matrices of SS1's release; said what padding means */
+    bool linear;      /* dense block matrices are stored as (out, in), as nn.Linear does */
+    bool no_bias;     /* biases that are not there are zeros (nanoGPT's bias=False) */
     json_t *config;
     const json_t *extra; /* of the first file, or NULL */
     st_model *model;
@@ -37,7 +50,9 @@ typedef struct {
     int shards;
     st_folder_row *row; /* by name, then piece */
     int64_t rows;
-    char *names; /* those that are not in the files */
+    char *names;  /* those that are not in the files */
+    char *made;   /* and those of structured layers */
+    json_t *maps; /* {MATRIX: SPEC} of these, or NULL */
     char *note[ST_FOLDER_NOTES];
     int notes; /* remarks about what was assumed */
     st_err *e;
@@ -63,7 +78,20 @@ const char *st_folder_type(const st_folder *f);
 st_status st_folder_files(st_folder *f);
 /* f->row, from the shards' names. */
 st_status st_folder_list(st_folder *f);
-/* f->config, where no config.json says it. */
+/* Structured layers of other programs: their rows get our names, their specs go to f->maps and, if
+ * there is one, f->config (folder_fly.c). */
+st_status st_folder_fly(st_folder *f);
+/* One SS1 matrix of `in` inputs, stored as `w`: its spec's text, by f->how->ss1 and the hash
+ * constants stored beside it, or NULL (folder_ss1.c). */
+st_status st_folder_ss1(st_folder *f, st_folder_row *w, const st_folder_row *numbers,
+                        const char *matrix, int64_t in, char spec[ST_SPEC_TEXT]);
+/* Does a row's content have to be changed, beside a transposition? Then this reads it into `w`. */
+bool st_folder_special(const st_folder_row *row);
+st_status st_folder_read_special(const st_folder *f, const st_param *p, const st_folder_row *row,
+                                 st_tensor w);
+/* f->config, where strut stored it with the weights. */
+st_status st_folder_stored(st_folder *f);
+/* f->config, where neither config.json nor that says it. */
 st_status st_folder_guess(st_folder *f);
 /* The same of a T2T-ViT, which the names show (folder_t2t.c). */
 bool st_folder_is_t2t(const st_folder *f);

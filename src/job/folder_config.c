@@ -182,8 +182,7 @@ static st_status config_heads(st_folder *f, config_shape *c)
     return ST_OK;
 }
 
-/* A config.json that strut stored with the weights. */
-static st_status config_stored(st_folder *f)
+st_status st_folder_stored(st_folder *f)
 {
     json_t *config = json_object_get(f->extra, "config");
     const char *text = st_weights_meta(f->shard[0], "config");
@@ -198,24 +197,30 @@ static st_status config_stored(st_folder *f)
 st_status st_folder_guess(st_folder *f)
 {
     config_shape c;
-    ST_TRY(config_stored(f));
-    if (f->config) return ST_OK;
     if (st_folder_is_t2t(f)) return st_folder_guess_t2t(f);
     f->guessed = true;
     ST_TRY(config_shapes(f, &c));
-    f->no_bias = config_no_bias(f);
+    f->no_bias = f->no_bias || config_no_bias(f);
     ST_TRY(config_model_args(f, &c));
     ST_TRY(config_heads(f, &c));
     json_t *maps = json_object();
     st_status s = config_maps(f, c.layers, maps);
+    json_object_update(maps, f->maps);
     f->config = json_pack(
-        "{s:s, s:I, s:I, s:I, s:I, s:I, s:o, s:s, s:f, s:f, s:f, s:f, s:b, s:I, s:I}", "model_type",
-        "gpt2", "vocab_size", (json_int_t)c.vocab, "n_positions", (json_int_t)c.context, "n_embd",
-        (json_int_t)c.width, "n_layer", (json_int_t)c.layers, "n_head", (json_int_t)c.heads,
-        "n_inner", c.inner ? json_integer(c.inner) : json_null(), "activation_function", "gelu_new",
-        "resid_pdrop", c.dropout, "embd_pdrop", c.dropout, "attn_pdrop", c.dropout,
+        "{s:s, s:I, s:I, s:I, s:I, s:I, s:o, s:s, s:b, s:f, s:f, s:f, s:f, s:b, s:I, s:I}",
+        "model_type", "gpt2", "vocab_size", (json_int_t)c.vocab, "n_positions",
+        (json_int_t)c.context, "n_embd", (json_int_t)c.width, "n_layer", (json_int_t)c.layers,
+        "n_head", (json_int_t)c.heads, "n_inner", c.inner ? json_integer(c.inner) : json_null(),
+        "activation_function", f->fly ? "gelu" : "gelu_new", "scale_attn_by_inverse_layer_idx",
+        f->fly, "resid_pdrop", c.dropout, "embd_pdrop", c.dropout, "attn_pdrop", c.dropout,
         "layer_norm_epsilon", c.epsilon, "tie_word_embeddings", c.tied, "bos_token_id",
         (json_int_t)50256, "eos_token_id", (json_int_t)50256);
+    if (f->fly) {
+        st_folder_note(f,
+                       "fly's names: its erf GELU and attention scores divided by the block's "
+                       "number (scale_attn_by_inverse_layer_idx) are taken, as its configurations "
+                       "have them; --gelu and config.json change that");
+    }
     if (json_object_size(maps) > 0)
         json_object_set_new(f->config, "strut", json_pack("{s:i, s:O}", "format", 1, "maps", maps));
     json_decref(maps);

@@ -73,13 +73,26 @@ static st_status match_pieces(const st_folder *f, const st_param *p, st_folder_r
             (long long)p->w.dim[0]);
 }
 
+/* A butterfly's tiles (tiles, block, block) stored with other brackets. */
+static bool match_tiles(const st_folder_row *row, const st_param *p)
+{
+    const st_stored *t = row->stored;
+    const int64_t *dim = p->w.dim;
+    if (p->w.ndim != 3) return false;
+    if (row->form == ST_ROW_TILES && t->ndim == 4)
+        return t->dim[1] == dim[0] && t->dim[2] == dim[1] && t->dim[3] == dim[2];
+    return row->form == ST_ROW_TURNED && t->ndim == 2 && t->dim[0] == dim[0] * dim[1] &&
+           t->dim[1] == dim[2];
+}
+
 static st_status match_shape(const st_folder *f, const st_param *p, st_folder_row *row)
 {
-    bool flip = (p->flags & ST_P_FLIP) && !f->linear;
+    bool flip = (p->flags & ST_P_FLIP) && !f->linear && row->form != ST_ROW_LINEAR;
     row->used = true;
     if (row->piece >= 0) return match_pieces(f, p, row);
     ST_TRY(match_dtype(f, row->stored));
     if (match_same_shape(row->stored, p->w.dim, p->w.ndim, flip)) return ST_OK;
+    if (match_tiles(row, p)) return ST_OK;
     bool turned =
         (p->flags & ST_P_FLIP) && match_same_shape(row->stored, p->w.dim, p->w.ndim, !flip);
     return match_misfit(f, row->stored, p->w.dim, p->w.ndim, flip, turned);
@@ -97,7 +110,7 @@ static void match_turn_param(void *ctx, const st_param *p)
 {
     struct match_turn *m = ctx;
     const st_folder_row *row = p->flags & ST_P_FLIP ? st_folder_find(m->f, p->name) : NULL;
-    if (!row || row->piece >= 0) return;
+    if (!row || row->piece >= 0 || row->form == ST_ROW_LINEAR) return;
     bool linear = match_same_shape(row->stored, p->w.dim, p->w.ndim, false);
     bool conv = match_same_shape(row->stored, p->w.dim, p->w.ndim, true);
     m->square += linear && conv;
@@ -112,7 +125,7 @@ static st_status match_orientation(st_folder *f)
     f->linear = m.linear > m.conv; /* the fewer are then named as misshapen */
     if (m.linear || m.conv || !m.square) return ST_OK;
     f->linear = f->krony || json_object_get(f->extra, "model_args");
-    if (f->linear || !f->guessed) return ST_OK;
+    if (f->linear || !f->guessed || f->fly || f->ss1) return ST_OK; /* theirs is Conv1D */
     ST_FAIL(f->e, ST_EFORMAT,
             "%s: nothing shows whether its matrices are (in, out) or (out, in), since all of them "
             "are square; put it into a folder with a config.json, where (in, out) is meant",

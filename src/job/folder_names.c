@@ -18,7 +18,7 @@ enum {
 
 static const char *names_bare(const char *name)
 {
-    static const char *const prefix[] = {"transformer.", "module.", "_orig_mod."};
+    static const char *const prefix[] = {"transformer.", "module.", "_orig_mod.", "model."};
     for (size_t i = 0; i < sizeof prefix / sizeof *prefix; i++) {
         size_t n = strlen(prefix[i]);
         if (strncmp(name, prefix[i], n)) continue;
@@ -90,6 +90,14 @@ static const char *names_fly(const char *name, char **at)
     return ours;
 }
 
+/* What follows fly's "mlp.fc1." or "mlp.fc2.", and our name for that matrix; NULL: neither. */
+static const char *names_linear(const char *rest, const char **matrix)
+{
+    bool one = strncmp(rest, "mlp.fc1.", 8) == 0, two = strncmp(rest, "mlp.fc2.", 8) == 0;
+    *matrix = one ? "c_fc" : "c_proj";
+    return one || two ? rest + 8 : NULL;
+}
+
 /* The row of one tensor; a name that has to be made is put at *at, which moves on. */
 static void names_row(st_folder *f, const st_stored *t, char **at)
 {
@@ -103,6 +111,14 @@ static void names_row(st_folder *f, const st_stored *t, char **at)
         row.name = *at;
         *at += sprintf(*at, "%.*s.%s.%s", (int)(rest + 3 - name), name, matrix, factor) + 1;
         f->krony = true;
+    }
+    const char *linear = rest ? names_linear(rest, &matrix) : NULL;
+    if (linear) {
+        row.name = *at;
+        *at += sprintf(*at, "%.*s.%s", (int)(rest + 3 - name), name, matrix) + 1;
+        *at += sprintf(*at - 1, ".%s", linear);
+        row.form = ST_ROW_LINEAR;
+        f->fly = true;
     }
     f->row[f->rows++] = row;
 }

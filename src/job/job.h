@@ -18,6 +18,8 @@ typedef struct {
     const char *tokenizer; /* folder or file; NULL: the one beside the weights, if any */
     const char *dict;      /* of a PyTorch file, "state_dict": the key its weights are under; NULL:
                             * the first usual one; a T2T-ViT's moving average before others */
+    const char *ss1; /* "version=3,seed=1024,block_k=32,block_n=32,vec=8,factor=,r0=,r1=,r2=,r3=":
+                      * of SS1 matrices in a state_dict of their authors' layers; NULL: those */
 } st_read_how;
 
 /* A model in memory on a device, ready for forward (and, after st_loaded_train, for training). */

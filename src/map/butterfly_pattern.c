@@ -95,3 +95,41 @@ int64_t map_butterfly_tiles(const butterfly_size *z)
         n += b.rows * b.wide;
     return n;
 }
+
+/* Is every tile of `layout` as the pattern has it? */
+static bool pattern_is(const butterfly_size *z, const int32_t *layout)
+{
+    int64_t tiles = 0;
+    for (butterfly_band b = {0}; map_butterfly_next(z, &b);) {
+        for (butterfly_run r = {0}; map_butterfly_run(z, &b, &r);) {
+            for (int64_t i = 0; i < b.rows * r.count; i++) {
+                int64_t row = b.row + i / r.count, col = r.first + i % r.count;
+                if (!layout[row * z->cols + col]) return false;
+                tiles++;
+            }
+        }
+    }
+    for (int64_t i = 0; i < z->rows * z->cols; i++)
+        tiles -= layout[i] != 0;
+    return tiles == 0;
+}
+
+st_status st_butterfly_find(st_spec *s, int64_t in, int64_t out, int64_t block,
+                            const int32_t *layout, st_err *e)
+{
+    *s = (st_spec){.type = &st_map_butterfly, .in = in, .out = out};
+    s->knob[BLOCK] = block;
+    for (int64_t size = 2; size <= BUTTERFLY_CELLS; size *= 2) {
+        for (int64_t f = 1; 1ll << f <= size; f++) {
+            s->knob[SIZE] = size;
+            s->knob[FACTORS] = f;
+            if (st_spec_check(s, NULL)) continue;
+            butterfly_size z = map_butterfly_size(s);
+            if (pattern_is(&z, layout)) return ST_OK;
+        }
+    }
+    ST_FAIL(e, ST_EUNSUPPORTED,
+            "its tiles are those of no flat block butterfly of up to %d cells a side (fly's "
+            "other patterns, global rows and shuffled cells are not read)",
+            BUTTERFLY_CELLS);
+}

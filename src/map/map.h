@@ -275,4 +275,11 @@ void st_ss1_constants(uint64_t seed, int version, int64_t r[4]);
 void st_ss1_import(const st_spec *s, const float *released, float *weight);
 void st_ss1_export(const st_spec *s, const float *weight, float *released);
 
+/* ---- butterfly as fly stores it ------------------------------------------------------------- */
+
+/* The butterfly spec whose tiles are those for which `layout` (ceil(out/block), ceil(in/block)) is
+ * not 0; ST_EUNSUPPORTED if there is none. */
+st_status st_butterfly_find(st_spec *s, int64_t in, int64_t out, int64_t block,
+                            const int32_t *layout, st_err *e);
+
 #endif

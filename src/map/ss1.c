@@ -314,8 +314,9 @@ void st_ss1_constants(uint64_t seed, int version, int64_t r[4])
             r[i] = draw[i - 1] % 45007;
         return;
     }
+    uint32_t prime = version == 2 ? 45007 : 92387;
     for (int i = 0; i < 4; i++)
-        r[i] = 2 * (1 + (int64_t)(draw[i] % (92387 / 2 - 2))) + 1;
+        r[i] = 2 * (1 + (int64_t)(draw[i] % (prime / 2 - 2))) + 1;
 }
 
 /* fly: the released package's (October 2024) Xavier-uniform of the stored matrix. Fork: the layer
