@@ -1,5 +1,6 @@
 /* Projection: the nearest matrix of each type, and what a fresh one looks like. */
 /* SPDX-License-Identifier: MIT */
+#include "jacobi.h"
 #include "lab.h"
 
 static const struct {
@@ -14,6 +15,8 @@ static const struct {
     {"monarch:blocks=4", 14, 21, false},
     {"monarch:blocks=3,inner=5", 10, 9, false},
     {"monarch:blocks=3,inner=2", 9, 9, false},
+    {"butterfly:size=4,factors=1,block=1", 8, 12, false},
+    {"butterfly:size=4,factors=1,block=3", 11, 22, false}, /* dilated and padded */
     {"kron:terms=1,m1=3,n1=4", 6, 8, false},
     {"kron:terms=2,m1=4,n1=3,scalars=1", 8, 6, false},
     {"ss1:factor=2,bk=4,vec=1,r0=7", 16, 5, false},
@@ -121,6 +124,51 @@ static void test_nothing_near_is_closer(void **state)
         /* and the descent did arrive: an error stuck high above would prove nothing */
         if (!(found <= least * 1.1 + 1e-4))
             fail_msg("descent: %.8g, projection %.8g", found, least);
+        lab_close(&l);
+    }
+}
+
+/* Squares of the singular values that block (l, i) of w loses at the rank that its meeting has:
+ * rows o b + l, columns i p + j; t with t / q = i and t mod b = l (Dao et al. 2022). */
+static double project_discarded(const lab *l, int b, int p, int q, int s, int row, int col)
+{
+    double block[JACOBI_SIDE * JACOBI_SIDE] = {0};
+    int rank = 0;
+    for (int t = col * q; t < (col + 1) * q; t++)
+        rank += t % b == row;
+    for (int o = 0; o < s; o++) {
+        for (int j = 0; j < p; j++) {
+            int64_t y = (int64_t)o * b + row, x = (int64_t)col * p + j;
+            if (y < l->s.out && x < l->s.in)
+                block[o * p + j] = (double)((const float *)l->w.data)[y * l->s.in + x];
+        }
+    }
+    return truncated(block, s, p, rank < p ? rank : p);
+}
+
+static void test_monarch_loses_the_discarded_singular_values(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *spec;
+        int in, out, blocks, inner;
+    } shape[] = {
+        {"monarch:blocks=2", 8, 12, 2, 4},          {"monarch:blocks=2", 12, 8, 2, 4},
+        {"monarch:blocks=4", 14, 21, 4, 4},         {"monarch:blocks=4", 22, 25, 4, 6},
+        {"monarch:blocks=3,inner=5", 10, 9, 3, 5},  {"monarch:blocks=3,inner=2", 9, 9, 3, 2},
+        {"monarch:blocks=4,inner=9", 16, 24, 4, 9}, /* 4 does not divide 9 */
+    };
+    for (size_t i = 0; i < sizeof shape / sizeof *shape; i++) {
+        int b = shape[i].blocks, p = (shape[i].in + b - 1) / b, s = (shape[i].out + b - 1) / b;
+        lab l = lab_open("ref", shape[i].spec, shape[i].in, shape[i].out, 1);
+        st_err e = {0};
+        lab_random(l.w, 77);
+        assert_ok(l.s.type->project(&l.s, l.w, &l.t, NULL, &e), &e);
+        double want = 0, got = project_error(&l, &l.t);
+        for (int k = 0; k < b * b; k++)
+            want += project_discarded(&l, b, p, shape[i].inner, s, k / b, k % b);
+        if (!(fabs(got - want) <= 1e-5 * (want + 1)))
+            fail_msg("%s: loses %.8g, the singular values are %.8g", shape[i].spec, got, want);
         lab_close(&l);
     }
 }
@@ -257,6 +305,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_matrix_of_the_type_comes_back),
         cmocka_unit_test(test_nothing_near_is_closer),
+        cmocka_unit_test(test_monarch_loses_the_discarded_singular_values),
         cmocka_unit_test(test_folding_loses_what_is_known),
         cmocka_unit_test(test_kron_with_all_terms_is_exact),
         cmocka_unit_test(test_a_sum_beats_its_parts),

@@ -2,6 +2,7 @@
  * the library's linear algebra: least squares over a basis by Gaussian elimination, singular values
  * by Jacobi rotations, and descent along each type's own gradient. */
 /* SPDX-License-Identifier: MIT */
+#include "jacobi.h"
 #include "lab.h"
 
 /* Adding a type: add a line. */
@@ -33,7 +34,7 @@ static const struct {
     {"lowrank:rank=2+blockdiag:blocks=2", 8, 6, ALTERNATING},
     {"lowrank:rank=1+ss1:factor=2,bk=2+gate", 8, 6, ALTERNATING},
 };
-enum { CASES = sizeof cases / sizeof *cases, SIDE = 24 };
+enum { CASES = sizeof cases / sizeof *cases, SIDE = JACOBI_SIDE };
 
 /* A type on a random w, and a covariance: uneven scales, correlated, as activations are. */
 typedef struct {
@@ -239,56 +240,6 @@ static void test_linear_types_solve_least_squares(void **state)
 }
 
 /* ---- truncations: the singular values of W C^1/2 --------------------------------------------- */
-
-/* Eigenvalues on the diagonal of a (n, n) and vectors in the columns of v, by Jacobi rotations. */
-static void jacobi(double *a, double *v, int n)
-{
-    for (int i = 0; i < n * n; i++)
-        v[i] = i % (n + 1) ? 0.0 : 1.0;
-    for (int at = 0; at < 60 * n * n; at++) {
-        int p = at / n % n, q = at % n;
-        double off = a[p * n + q];
-        if (p >= q || fabs(off) < 1e-15) continue;
-        double phi = 0.5 * atan2(2 * off, a[q * n + q] - a[p * n + p]), c = cos(phi), s = sin(phi);
-        for (int i = 0; i < n; i++) {
-            double x = a[i * n + p], y = a[i * n + q];
-            a[i * n + p] = c * x - s * y;
-            a[i * n + q] = s * x + c * y;
-            x = v[i * n + p];
-            y = v[i * n + q];
-            v[i * n + p] = c * x - s * y;
-            v[i * n + q] = s * x + c * y;
-        }
-        for (int i = 0; i < n; i++) {
-            double x = a[p * n + i], y = a[q * n + i];
-            a[p * n + i] = c * x - s * y;
-            a[q * n + i] = s * x + c * y;
-        }
-    }
-}
-
-/* m (rows, cols): its squared norm without its `keep` largest singular values. */
-static double truncated(const double *m, int rows, int cols, int keep)
-{
-    double g[SIDE * SIDE], v[SIDE * SIDE], sum = 0.0;
-    assert_true(cols <= SIDE);
-    for (int i = 0; i < cols * cols; i++) {
-        g[i] = 0.0;
-        for (int r = 0; r < rows; r++)
-            g[i] += m[r * cols + i / cols] * m[r * cols + i % cols];
-    }
-    jacobi(g, v, cols);
-    for (; keep > 0; keep--) {
-        int top = 0;
-        for (int i = 1; i < cols; i++) {
-            if (g[i * cols + i] > g[top * cols + top]) top = i;
-        }
-        g[top * cols + top] = 0.0;
-    }
-    for (int i = 0; i < cols; i++)
-        sum += g[i * cols + i];
-    return sum;
-}
 
 /* D W C^1/2, (out, in). */
 static double *whitened(const rig *r, const float *weight)
