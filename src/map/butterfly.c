@@ -63,33 +63,95 @@ static int64_t butterfly_kept(const st_spec *s)
     return 0;
 }
 
-/* Each band's tiles as a matrix (rows block, wide block), or back, added. */
-static void butterfly_pack(st_stream *q, const butterfly_size *z, st_tensor tiles, st_tensor flat,
-                           bool back)
+/* Fewer rows are bound by reading the weights, of which joined bands have more. */
+enum { BUTTERFLY_MERGE = 64 };
+
+static bool butterfly_merged(st_tensor x)
 {
-    int64_t square = z->block * z->block;
-    butterfly_band b = {0};
-    for (bool more = map_butterfly_next(z, &b); more;) {
-        int64_t first = b.tile, rows = 0, wide = b.wide;
-        for (; more && b.wide == wide; more = map_butterfly_next(z, &b))
-            rows += b.rows;
-        int64_t n = rows * wide * square;
-        st_tensor a = st_slice(tiles, first * square, n), c = st_slice(flat, first * square, n);
-        st_stream_ops(q)->permute(q, &(st_permute_args){.rows = rows,
-                                                        .p = back ? z->block : wide,
-                                                        .q = back ? wide : z->block,
-                                                        .inner = z->block,
-                                                        .x = back ? c : a,
-                                                        .y = back ? a : c,
-                                                        .accumulate = back});
+    return x.dim[0] >= BUTTERFLY_MERGE;
+}
+
+/* `rows` tile rows of `wide` tiles as a matrix (rows block, wide block), or back, added. */
+static void butterfly_permute(st_stream *q, const butterfly_size *z, int64_t rows, int64_t wide,
+                              st_tensor tiles, st_tensor flat, bool back)
+{
+    int64_t n = rows * wide * z->block * z->block;
+    st_stream_ops(q)->permute(q, &(st_permute_args){.rows = rows,
+                                                    .p = back ? z->block : wide,
+                                                    .q = back ? wide : z->block,
+                                                    .inner = z->block,
+                                                    .x = st_slice(back ? flat : tiles, 0, n),
+                                                    .y = st_slice(back ? tiles : flat, 0, n),
+                                                    .accumulate = back});
+}
+
+/* Column of tiles of the joined band `b` where the part's run `r` begins. */
+static int64_t butterfly_place(const butterfly_size *z, const butterfly_band *b,
+                               const butterfly_run *r)
+{
+    butterfly_run u = {0};
+    while (map_butterfly_run(z, b, &u)) {
+        if (u.first + u.count > r->first) break;
+    }
+    return u.at + r->first - u.first;
+}
+
+/* The parts of a joined band, each through scratch of its own, into their places in `flat`, or
+ * back. */
+static void butterfly_join(st_stream *q, const butterfly_size *z, const butterfly_band *b,
+                           st_tensor tiles, st_tensor flat, bool back, st_arena *tmp)
+{
+    const st_ops *op = st_stream_ops(q);
+    int64_t block = z->block, square = block * block, ld = b->wide * block;
+    butterfly_band p = {.row = b->row, .tile = b->tile};
+    if (!back) op->fill(q, &(st_fill_args){.x = st_slice(flat, 0, b->rows * b->wide * square)});
+    for (int64_t i = 0; i < b->parts && map_butterfly_next(z, &p); i++) {
+        size_t mark = st_arena_mark(tmp);
+        st_tensor own = map_from(tiles, p.tile * square);
+        st_tensor part = st_take1(tmp, flat.dtype, p.tiles * square);
+        if (!back) butterfly_permute(q, z, p.rows, p.wide, own, part, false);
+        for (butterfly_run r = {0}; map_butterfly_run(z, &p, &r);) {
+            st_tensor in = map_from(part, r.at * block);
+            st_tensor at =
+                map_from(flat, (p.row - b->row) * block * ld + butterfly_place(z, b, &r) * block);
+            op->copy(q, &(st_copy_args){.rows = p.rows * block,
+                                        .cols = r.count * block,
+                                        .ldx = back ? ld : p.wide * block,
+                                        .ldy = back ? p.wide * block : ld,
+                                        .x = back ? at : in,
+                                        .y = back ? in : at});
+        }
+        if (back) butterfly_permute(q, z, p.rows, p.wide, own, part, true);
+        st_arena_rewind(tmp, mark);
     }
 }
 
-static st_tensor butterfly_flat(st_stream *q, const butterfly_size *z, const st_theta *t,
-                                st_arena *tmp)
+/* Each band's tiles as a matrix (rows block, wide block), one after the other, or back, added. */
+static void butterfly_pack(st_stream *q, const butterfly_size *z, bool merge, st_tensor tiles,
+                           st_tensor flat, bool back, st_arena *tmp)
 {
-    st_tensor flat = st_take1(tmp, t->p[0].dtype, st_numel(t->p[0]));
-    butterfly_pack(q, z, t->p[0], flat, false);
+    int64_t square = z->block * z->block;
+    butterfly_band b = {0};
+    for (bool more = map_butterfly_group(z, merge, &b); more;) {
+        int64_t tile = b.tile, at = b.at, rows = 0, wide = b.wide;
+        if (b.parts > 1) {
+            butterfly_join(q, z, &b, tiles, map_from(flat, at * square), back, tmp);
+            more = map_butterfly_group(z, merge, &b);
+            continue;
+        }
+        for (; more && b.parts == 1 && b.wide == wide; more = map_butterfly_group(z, merge, &b))
+            rows += b.rows;
+        butterfly_permute(q, z, rows, wide, map_from(tiles, tile * square),
+                          map_from(flat, at * square), back);
+    }
+}
+
+static st_tensor butterfly_flat(st_stream *q, const butterfly_size *z, bool merge,
+                                const st_theta *t, st_arena *tmp)
+{
+    int64_t n = map_butterfly_area(z, merge) * z->block * z->block;
+    st_tensor flat = st_take1(tmp, t->p[0].dtype, n);
+    butterfly_pack(q, z, merge, t->p[0], flat, false, tmp);
     return flat;
 }
 
@@ -104,7 +166,7 @@ static butterfly_part butterfly_cut(const st_spec *s, const butterfly_band *b, s
     int64_t block = s->knob[BLOCK];
     butterfly_part p = {.row = b->row * block, .wide = b->wide * block};
     p.rows = map_min(b->rows * block, s->out - p.row);
-    p.w = map_from(flat, b->tile * block * block);
+    p.w = map_from(flat, b->at * block * block);
     return p;
 }
 
@@ -179,8 +241,9 @@ static void butterfly_forward(st_stream *q, const st_spec *s, const st_theta *t,
 {
     (void)kept;
     butterfly_size z = map_butterfly_size(s);
-    st_tensor flat = butterfly_flat(q, &z, t, tmp);
-    for (butterfly_band b = {0}; map_butterfly_next(&z, &b);) {
+    bool merge = butterfly_merged(x);
+    st_tensor flat = butterfly_flat(q, &z, merge, t, tmp);
+    for (butterfly_band b = {0}; map_butterfly_group(&z, merge, &b);) {
         butterfly_part p = butterfly_cut(s, &b, flat);
         size_t mark = st_arena_mark(tmp);
         butterfly_operand a = butterfly_gather(q, s, &z, &b, x, tmp);
@@ -245,25 +308,25 @@ static void butterfly_backward(st_stream *q, const st_spec *s, const st_theta *t
     (void)kept;
     const st_ops *op = st_stream_ops(q);
     butterfly_size z = map_butterfly_size(s);
-    bool learn = dt && dt->p[0].data;
-    st_tensor sum = dx, dflat = {0}, flat = butterfly_flat(q, &z, t, tmp);
+    bool learn = dt && dt->p[0].data, merge = butterfly_merged(x);
+    st_tensor sum = dx, dflat = {0}, flat = butterfly_flat(q, &z, merge, t, tmp);
     if (dx.data && dx.dtype != ST_F32) sum = st_take2(tmp, ST_F32, x.dim[0], s->in);
     if (dx.data) op->fill(q, &(st_fill_args){.x = sum, .value = 0.0f});
-    if (learn) dflat = st_take1(tmp, ST_F32, st_numel(t->p[0]));
+    if (learn) dflat = st_take1(tmp, ST_F32, st_numel(flat));
     if (learn && (z.rows * z.block != s->out || z.cols * z.block != s->in))
         op->fill(q, &(st_fill_args){.x = dflat, .value = 0.0f});
-    for (butterfly_band b = {0}; map_butterfly_next(&z, &b);) {
+    for (butterfly_band b = {0}; map_butterfly_group(&z, merge, &b);) {
         butterfly_part p = butterfly_cut(s, &b, flat);
         size_t mark = st_arena_mark(tmp);
         if (learn) {
-            st_tensor own = map_from(dflat, b.tile * z.block * z.block);
+            st_tensor own = map_from(dflat, b.at * z.block * z.block);
             butterfly_operand a = butterfly_gather(q, s, &z, &b, x, tmp);
             butterfly_band_grad(q, s, &z, &b, &p, a, dy, own);
         }
         if (dx.data) butterfly_band_back(q, s, &z, &b, &p, dy, sum);
         st_arena_rewind(tmp, mark);
     }
-    if (learn) butterfly_pack(q, &z, dt->p[0], dflat, true);
+    if (learn) butterfly_pack(q, &z, merge, dt->p[0], dflat, true, tmp);
     if (dx.data && sum.data != dx.data)
         op->copy(q, &(st_copy_args){.rows = x.dim[0], .cols = s->in, .x = sum, .y = dx});
 }

@@ -66,10 +66,19 @@ bool map_butterfly_run(const butterfly_size *z, const butterfly_band *b, butterf
     return begun;
 }
 
+static int64_t pattern_wide(const butterfly_size *z, const butterfly_band *b)
+{
+    int64_t n = 0;
+    for (butterfly_run r = {0}; map_butterfly_run(z, b, &r);)
+        n += r.count;
+    return n;
+}
+
 bool map_butterfly_next(const butterfly_size *z, butterfly_band *b)
 {
     int64_t row = b->row + b->rows, from, to;
-    b->tile += b->rows * b->wide;
+    b->tile += b->tiles;
+    b->at += b->rows * b->wide;
     if (row >= z->rows) return false;
     uint64_t more[BUTTERFLY_CELLS / 64];
     pattern_cells(z, row, &from, &to);
@@ -82,9 +91,26 @@ bool map_butterfly_next(const butterfly_size *z, butterfly_band *b)
         if (memcmp(more, b->on, sizeof more) != 0) break;
         b->rows = pattern_until(z, from, to) - row;
     }
-    b->wide = 0;
-    for (butterfly_run r = {0}; map_butterfly_run(z, b, &r);)
-        b->wide += r.count;
+    b->wide = pattern_wide(z, b);
+    b->tiles = b->rows * b->wide;
+    b->parts = 1;
+    return true;
+}
+
+bool map_butterfly_group(const butterfly_size *z, bool merge, butterfly_band *b)
+{
+    if (!map_butterfly_next(z, b)) return false;
+    for (butterfly_band next = *b; merge && map_butterfly_next(z, &next);) {
+        butterfly_band both = *b;
+        for (int i = 0; i < BUTTERFLY_CELLS / 64; i++)
+            both.on[i] |= next.on[i];
+        both.wide = pattern_wide(z, &both);
+        both.rows += next.rows;
+        both.tiles += next.tiles;
+        both.parts++;
+        if (both.rows * both.wide * 5 > both.tiles * 7) break;
+        *b = both;
+    }
     return true;
 }
 
@@ -92,6 +118,14 @@ int64_t map_butterfly_tiles(const butterfly_size *z)
 {
     int64_t n = 0;
     for (butterfly_band b = {0}; map_butterfly_next(z, &b);)
+        n += b.rows * b.wide;
+    return n;
+}
+
+int64_t map_butterfly_area(const butterfly_size *z, bool merge)
+{
+    int64_t n = 0;
+    for (butterfly_band b = {0}; map_butterfly_group(z, merge, &b);)
         n += b.rows * b.wide;
     return n;
 }

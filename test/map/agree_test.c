@@ -14,6 +14,7 @@ static const struct {
     {"monarch:blocks=4,inner=30", 130, 250, 70},
     {"butterfly:size=8,factors=2,block=16", 192, 256, 96},
     {"butterfly:size=16,factors=3,block=8", 250, 190, 70}, /* dilated and padded */
+    {"butterfly:size=16,factors=2,block=8", 192, 122, 96}, /* bands joined, dilated, padded */
     {"kron:m1=96,n1=96", 96, 384, 130},
     {"kron:m1=96,n1=96,scalars=1", 384, 96, 130},
     {"kron:terms=2,m1=32,n1=64", 96, 192, 100},
@@ -91,12 +92,45 @@ static void test_twice_the_same(void **state)
     }
 }
 
+/* Rows are independent: all at once, and few at a time, which may take other ways. */
+static void test_many_rows_as_few(void **state)
+{
+    (void)state;
+    enum { FEW = 13 };
+    for (int i = 0; i < CASES; i++) {
+        lab all = lab_open("cpu", cases[i].spec, cases[i].in, cases[i].out, cases[i].rows),
+            few = all;
+        st_tensor y = st_take2(&all.a, ST_F32, all.rows, all.s.out);
+        st_tensor dx = st_take2(&all.a, ST_F32, all.rows, all.s.in);
+        few.dt = lab_theta(&all, 200);
+        few.a = all.a;
+        for (int64_t r = 0; r < all.rows; r += FEW) {
+            int64_t n = all.rows - r < FEW ? all.rows - r : FEW;
+            few.rows = n;
+            few.x = st_view2(lab_f(all.x) + r * all.s.in, ST_F32, n, all.s.in);
+            few.dy = st_view2(lab_f(all.dy) + r * all.s.out, ST_F32, n, all.s.out);
+            few.y = st_view2(lab_f(y) + r * all.s.out, ST_F32, n, all.s.out);
+            few.dx = st_view2(lab_f(dx) + r * all.s.in, ST_F32, n, all.s.in);
+            lab_forward(&few, &all.t, all.bias, (st_tensor){0});
+            lab_backward(&few, (st_tensor){0}, few.dx, &few.dt);
+        }
+        lab_forward(&all, &all.t, all.bias, all.kept);
+        lab_backward(&all, all.kept, all.dx, &all.dt);
+        lab_near(y, all.y, 2e-6, cases[i].spec);
+        lab_near(dx, all.dx, 2e-6, cases[i].spec);
+        for (int p = 0; p < all.params; p++)
+            lab_near(few.dt.p[p], all.dt.p[p], 5e-6, all.shape[p].name);
+        lab_close(&all);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cpu_as_ref),
         cmocka_unit_test(test_cpu_as_ref_bare),
         cmocka_unit_test(test_twice_the_same),
+        cmocka_unit_test(test_many_rows_as_few),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
