@@ -105,6 +105,34 @@ class Monarch(StrutMap):
         return y.reshape(-1, s * b)[:, :self.n_out]
 
 
+class Butterfly(StrutMap):
+    """On a size x size grid cell (i, j) is on if i = j or i xor j = 2^e, e < factors; tiles that
+    meet such a cell are stored, by tile row, then tile column."""
+
+    def shapes(self):
+        k = self.knob.get("block", 32)
+        self._rows, self._cols = _ceil(self.n_out, k), _ceil(self.n_in, k)
+        return {"tiles": (len(self._on(k)), k, k)}
+
+    def _on(self, k):
+        size, factors = self.knob.get("size", 16), self.knob.get("factors", 2)
+        high, wide = self._rows * k // size, self._cols * k // size
+        on = set()
+        for i in range(size):
+            for j in [i] + [i ^ 1 << e for e in range(factors)]:
+                for r in range(i * high // k, ((i + 1) * high - 1) // k + 1):
+                    on.update((r, c) for c in range(j * wide // k, ((j + 1) * wide - 1) // k + 1))
+        return sorted(on)
+
+    def product(self, x):
+        k = self.tiles.shape[1]
+        at = torch.tensor(self._on(k), device=x.device)
+        w = self.tiles.new_zeros(self._rows, self._cols, k, k)
+        w = w.index_put((at[:, 0], at[:, 1]), self.tiles)
+        w = w.transpose(1, 2).reshape(self._rows * k, self._cols * k)
+        return (self.pad(x, self._cols * k) @ w.T)[:, :self.n_out]
+
+
 class Kron(StrutMap):
     """W^T = sum_f s_f A_f (x) B_f: a token's numbers are X (m1, m2), Y = sum_f s_f A_f^T X B_f"""
 
@@ -217,7 +245,7 @@ class Sum(StrutMap):
 
 
 TYPES = {"dense": Dense, "lowrank": LowRank, "blockdiag": BlockDiag, "monarch": Monarch,
-         "kron": Kron, "ss1": SS1}
+         "butterfly": Butterfly, "kron": Kron, "ss1": SS1}
 
 
 def make_map(spec, n_in, n_out, bias):
