@@ -40,6 +40,10 @@ st_status st_fits_krony(st_conversion *c);
 st_status st_fits_llmc(st_conversion *c);
 st_status st_fits_gguf(st_conversion *c);
 
+/* export_fly.c; the second turns c->flat into what the names of st_export_fly mean */
+st_status st_fits_fly(st_conversion *c);
+st_status st_fly_numbers(st_conversion *c);
+
 /* Writes DIR/README.md; `code`: of hf-code. */
 st_status st_convert_card(const st_conversion *c, const char *dir, bool code);
 

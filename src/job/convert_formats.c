@@ -114,6 +114,12 @@ static st_status formats_krony(st_conversion *c, const char *path)
     return formats_torch(c, path, NULL, &st_export_krony, NULL);
 }
 
+static st_status formats_fly(st_conversion *c, const char *path)
+{
+    ST_TRY(st_fly_numbers(c));
+    return formats_torch(c, path, NULL, &st_export_fly, NULL);
+}
+
 static st_status formats_llmc(st_conversion *c, const char *path)
 {
     st_export x;
@@ -164,6 +170,7 @@ const st_convert_format st_convert_table[] = {
     {.name = "pt", .images = true, .write = formats_pt},
     {.name = "safetensors", .images = true, .write = formats_safetensors},
     {.name = "nanogpt", .dense = true, .fits = st_fits_nanogpt, .write = formats_nanogpt},
+    {.name = "fly", .fits = st_fits_fly, .write = formats_fly},
     {.name = "krony", .table = true, .fits = st_fits_krony, .write = formats_krony},
     {.name = "llmc", .dense = true, .fits = st_fits_llmc, .write = formats_llmc},
     {.name = "gguf", .dense = true, .words = true, .fits = st_fits_gguf, .write = formats_gguf},

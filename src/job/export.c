@@ -50,19 +50,25 @@ struct export_walk {
     const st_param *wte;
     bool bare; /* names as the model has them */
     int64_t wte_at;
-    bool has_head;
+    bool has_head, failed;
 };
+
+static bool export_has_layout(const st_param *p)
+{
+    size_t n = strlen(p->name);
+    return p->spec && n > 6 && strcmp(p->name + n - 6, ".tiles") == 0;
+}
 
 static void export_count(void *ctx, const st_param *p)
 {
-    (void)p;
-    ++*(int64_t *)ctx;
+    *(int64_t *)ctx += 1 + export_has_layout(p);
 }
 
 static st_store_item *export_item(struct export_walk *k, const st_param *p)
 {
     st_export *x = k->x;
-    bool turn = (p->flags & ST_P_FLIP) && !k->style->linear;
+    bool linear = k->style->linear || (k->style->mlp && strstr(p->name, ".mlp."));
+    bool turn = (p->flags & ST_P_FLIP) && !linear;
     bool vector = k->style->vectors && (p->w.ndim == 1 || strcmp(p->name, "wpe.weight") == 0);
     st_store_item *item = &x->item[x->n];
     *item = (st_store_item){.name = x->names + x->n * ST_EXPORT_NAME,
@@ -74,6 +80,22 @@ static st_store_item *export_item(struct export_walk *k, const st_param *p)
     x->row[x->n++] = (st_export_row){
         .w = k->flat + p->offset, .rows = p->w.dim[0], .cols = p->w.dim[1], .turn = turn};
     return item;
+}
+
+/* Beside the tensor "PREFIX.weight" just added. */
+static void export_layout(struct export_walk *k, const st_param *p)
+{
+    st_export *x = k->x;
+    st_export_row *row = &x->row[x->n];
+    st_store_item *item = &x->item[x->n];
+    char *name = x->names + x->n * ST_EXPORT_NAME;
+    char before[ST_EXPORT_NAME];
+    snprintf(before, sizeof before, "%s", name - ST_EXPORT_NAME);
+    snprintf(name, ST_EXPORT_NAME, "%.*s.layout", (int)(strrchr(before, '.') - before), before);
+    *item = (st_store_item){.name = name, .dtype = ST_I32, .ndim = 2};
+    *row = (st_export_row){.layout = st_butterfly_layout(p->spec, item->dim)};
+    k->failed = k->failed || !row->layout;
+    x->same[x->n++] = -1;
 }
 
 static void export_param(void *ctx, const st_param *p)
@@ -90,6 +112,7 @@ static void export_param(void *ctx, const st_param *p)
     else
         k->style->name(p, name);
     export_item(k, p);
+    if (export_has_layout(p) && k->style->layouts) export_layout(k, p);
 }
 
 st_status st_export_open(st_export *x, const st_model *m, const float *flat, st_dtype dtype,
@@ -114,6 +137,10 @@ st_status st_export_open(st_export *x, const st_model *m, const float *flat, st_
         export_item(&k, k.wte);
         x->same[x->n - 1] = k.wte_at;
     }
+    if (k.failed) {
+        st_export_close(x);
+        ST_FAIL(e, ST_ENOMEM, "out of memory");
+    }
     for (int64_t i = 0; i < x->n; i++)
         x->total += x->same[i] < 0 ? st_export_bytes(x, i, 1) : 0;
     return ST_OK;
@@ -121,6 +148,8 @@ st_status st_export_open(st_export *x, const st_model *m, const float *flat, st_
 
 void st_export_close(st_export *x)
 {
+    for (int64_t i = 0; x->row && i < x->n; i++)
+        free(x->row[i].layout);
     free(x->item);
     free(x->row);
     free(x->same);
@@ -189,6 +218,10 @@ st_status st_export_fill(void *ctx, int64_t i, void *data, size_t bytes, st_err 
                                  .last = x->done == x->total});
     }
     if (x->stop && st_interrupted()) ST_FAIL(e, ST_EINTR, "interrupted; nothing was written");
+    if (row->layout) {
+        memcpy(data, row->layout, bytes);
+        return ST_OK;
+    }
     if (item->dtype == ST_F16) ST_TRY(export_check_f16(item, row->w, n, e));
     if (row->turn)
         export_turned(data, item->dtype, row->w, row->rows, row->cols);

@@ -11,6 +11,8 @@ typedef struct {
     bool linear;  /* dense block matrices as (out, in), not (in, out) */
     bool head;    /* a tied head is stored once more, as lm_head.weight */
     bool vectors; /* tensors of one dimension, and wpe, stay float32 */
+    bool mlp;     /* dense MLP matrices as (out, in), whatever the others are */
+    bool layouts; /* beside a butterfly's tiles which ones they are, as LAYOUT of the same prefix */
 } st_export_style;
 
 enum { ST_EXPORT_NAME = 128 };
@@ -21,6 +23,8 @@ extern const st_export_style st_export_hf;
 extern const st_export_style st_export_nanogpt;
 /* Krony-PT: nanoGPT's, with h.0.mlp.c_fc_0, c_fc_1, c_fc_bias, scalers_fc. */
 extern const st_export_style st_export_krony;
+/* HazyResearch fly: mlp.fc1 and fc2 as (out, in), factors under its layers' names, layouts. */
+extern const st_export_style st_export_fly;
 /* llm.c: nanoGPT's, the tied head once; GGUF: the same with float32 vectors. */
 extern const st_export_style st_export_llmc, st_export_gguf;
 
@@ -28,6 +32,7 @@ typedef struct st_export_row {
     const float *w; /* as the model has it, (rows, cols) if `turn` */
     int64_t rows, cols;
     bool turn;
+    int32_t *layout; /* owned; then there is no w */
 } st_export_row;
 
 /* What is stored, in order: items for a writer, whose fill function is st_export_fill. */

@@ -167,3 +167,25 @@ st_status st_butterfly_find(st_spec *s, int64_t in, int64_t out, int64_t block,
             "other patterns, global rows and shuffled cells are not read)",
             BUTTERFLY_CELLS);
 }
+
+int32_t *st_butterfly_layout(const st_spec *s, int64_t dim[2])
+{
+    st_spec own = *s;
+    for (int i = 0; i < ST_PARTS && own.type != &st_map_butterfly; i++) {
+        if (s->part[i].type != &st_map_butterfly) continue;
+        own.type = s->part[i].type;
+        memcpy(own.knob, s->part[i].knob, sizeof own.knob);
+    }
+    if (own.type != &st_map_butterfly) return NULL;
+    butterfly_size z = map_butterfly_size(&own);
+    int32_t *layout = st_calloc(z.rows * z.cols, sizeof *layout);
+    dim[0] = z.rows;
+    dim[1] = z.cols;
+    for (butterfly_band b = {0}; layout && map_butterfly_next(&z, &b);) {
+        for (butterfly_run r = {0}; map_butterfly_run(&z, &b, &r);) {
+            for (int64_t i = 0; i < b.rows * r.count; i++)
+                layout[(b.row + i / r.count) * z.cols + r.first + i % r.count] = 1;
+        }
+    }
+    return layout;
+}

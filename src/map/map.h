@@ -268,7 +268,8 @@ void st_linear_backward(st_stream *q, const st_linear *l, st_tensor x, st_tensor
 /* ---- SS1 as its authors released it
  * -------------------------------------------------------------- */
 
-/* Hash constants r0..r3 of the released code for a seed: version 3 (October 2024) or 1 (paper). */
+/* Hash constants r0..r3 of the released code for a seed: version 3 (since 30 October 2024), 2 (from
+ * the 20th) or 1 (the paper's). */
 void st_ss1_constants(uint64_t seed, int version, int64_t r[4]);
 /* Between the release's weight order and ours, for an ss1 spec with folds=1, signs=0. Arrays of
  * st_spec_weights(s) numbers that do not overlap. */
@@ -281,5 +282,9 @@ void st_ss1_export(const st_spec *s, const float *weight, float *released);
  * not 0; ST_EUNSUPPORTED if there is none. */
 st_status st_butterfly_find(st_spec *s, int64_t in, int64_t out, int64_t block,
                             const int32_t *layout, st_err *e);
+
+/* That layout, new memory, its two sides in dim, of a butterfly or a sum with one; NULL: out of
+ * memory, or there is none. */
+int32_t *st_butterfly_layout(const st_spec *s, int64_t dim[2]);
 
 #endif

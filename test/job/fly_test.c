@@ -150,6 +150,45 @@ static void test_saved_as_ours(void **state)
     st_test_remove(dir);
 }
 
+/* Under fly's names and back: the same numbers; what fly has no layer for is refused. */
+static void test_to_fly_and_back(void **state)
+{
+    (void)state;
+    st_err e = {0};
+    st_model *m, *again;
+    float *flat, *same;
+    json_t *result = NULL;
+    const char *dir = st_test_dir(), *ours = st_test_path(dir, "m"),
+               *theirs = st_test_path(dir, "f");
+    st_read_how how = {.heads = 4, .ss1 = fly_ss1};
+    st_convert_opts o = {.to = "strut", .how = how};
+    assert_ok(st_convert_model(DIR_FLY "fly.ckpt", ours, &o, &result, &e), &e);
+    json_decref(result);
+    o = (st_convert_opts){.to = "fly"};
+    assert_ok(st_convert_model(ours, theirs, &o, &result, &e), &e);
+    json_decref(result);
+    assert_ok(st_folder_read(ours, &m, &flat, NULL, &e), &e);
+    assert_ok(st_folder_read_as(theirs, &how, &again, &same, NULL, &e), &e);
+    json_t *a = st_model_config(m), *b = st_model_config(again);
+    assert_true(json_equal(json_object_get(a, "strut"), json_object_get(b, "strut")));
+    assert_int_equal(st_model_elements(m), st_model_elements(again));
+    assert_memory_equal(flat, same, (size_t)st_model_elements(m) * sizeof *flat);
+    json_decref(a);
+    json_decref(b);
+    free(flat);
+    free(same);
+    st_model_close(m);
+    st_model_close(again);
+    static const char *const map = "h.0.mlp.c_fc=kron:m1=4,n1=4";
+    st_decompose_opts d = {.maps = &map, .nmaps = 1, .dtype = ST_F32};
+    assert_ok(st_decompose(ours, st_test_path(dir, "k"), &d, &result, &e), &e);
+    json_decref(result);
+    assert_st(st_convert_model(st_test_path(dir, "k"), st_test_path(dir, "x"), &o, &result, &e),
+              ST_EUNSUPPORTED, &e);
+    assert_says(&e, "no layer for kron");
+    st_test_remove(dir);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -157,6 +196,7 @@ int main(void)
         cmocka_unit_test_setup(test_ss1_computes_the_same, set_up),
         cmocka_unit_test_setup(test_what_does_not_fit_is_refused, set_up),
         cmocka_unit_test_setup(test_saved_as_ours, set_up),
+        cmocka_unit_test_setup(test_to_fly_and_back, set_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
