@@ -207,6 +207,14 @@ static void dry_gate_bwd(st_stream *q, const st_gate_bwd_args *a)
                 dry_all(a->dl) + dry_all(a->dz));
 }
 
+static void dry_tiles(st_stream *q, const st_tiles_args *a)
+{
+    int64_t w = a->tile_rows * a->wide * a->block * a->block;
+    dry_add(q, a->rows * w,
+            dry_size(a->tiles, w) + dry_size(a->x, a->rows * a->cols) + dry_all(a->bias) +
+                dry_size(a->y, a->rows * a->outs));
+}
+
 static void dry_fold_fwd(st_stream *q, const st_fold_fwd_args *a)
 {
     int64_t out = a->rows * a->folds * a->supers * a->block;

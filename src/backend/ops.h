@@ -201,6 +201,19 @@ typedef struct {
     st_tensor dy, dbias;
 } st_bias_grad_args;
 
+/* Few rows times square tiles where they are stored. Tile row i < tile_rows has `wide` tiles
+ * (block, block) after each other, over the same columns in every row: tile columns first[u] ..
+ * first[u] + count[u] - 1 of each of `runs` runs (host arrays, read during the call), `wide` in
+ * all. With col(c) the tile column of place c, y[r][i*block + o] = bias[i*block + o]
+ *                     + sum_{c < wide, j < block} tiles[i*wide + c][o][j] * x[r][col(c)*block + j]
+ * x (rows, cols), columns from cols on count as 0; y has rows ldy apart, of which the first `outs`
+ * numbers are set. bias (outs) or absent. One float dtype. */
+typedef struct {
+    int64_t rows, tile_rows, wide, block, cols, outs, ldy, runs;
+    const int64_t *first, *count;
+    st_tensor x, tiles, bias, y;
+} st_tiles_args;
+
 /* y[r][j][i][.] = x[r][i][j][.], i < p, j < q, with `inner` (0 = 1) numbers at the end; p*q*inner
  * numbers a row. Same float dtype. accumulate: y += instead. */
 typedef struct {

@@ -64,7 +64,7 @@ static int64_t butterfly_kept(const st_spec *s)
 }
 
 /* Fewer rows are bound by reading the weights, of which joined bands have more. */
-enum { BUTTERFLY_MERGE = 64 };
+enum { BUTTERFLY_FEW = 8, BUTTERFLY_MERGE = 64 };
 
 static bool butterfly_merged(st_tensor x)
 {
@@ -236,11 +236,44 @@ static void butterfly_band_forward(st_stream *q, const st_spec *s, const butterf
     }
 }
 
+/* So few rows that packing the weights would be most of the work: tiles are read where they lie. */
+static void butterfly_few(st_stream *q, const st_spec *s, const st_theta *t, st_tensor x,
+                          st_tensor bias, st_tensor y)
+{
+    butterfly_size z = map_butterfly_size(s);
+    int64_t first[BUTTERFLY_CELLS], count[BUTTERFLY_CELLS], square = z.block * z.block;
+    for (butterfly_band b = {0}; map_butterfly_next(&z, &b);) {
+        butterfly_part p = butterfly_cut(s, &b, t->p[0]);
+        st_tiles_args a = {.rows = x.dim[0],
+                           .tile_rows = b.rows,
+                           .wide = b.wide,
+                           .block = z.block,
+                           .cols = s->in,
+                           .outs = p.rows,
+                           .ldy = s->out,
+                           .first = first,
+                           .count = count,
+                           .x = x,
+                           .tiles = st_slice(t->p[0], b.tile * square, b.tiles * square),
+                           .y = map_from(y, p.row)};
+        if (bias.data) a.bias = st_slice(bias, p.row, p.rows);
+        for (butterfly_run r = {0}; map_butterfly_run(&z, &b, &r); a.runs++) {
+            first[a.runs] = r.first;
+            count[a.runs] = r.count;
+        }
+        st_stream_ops(q)->tiles(q, &a);
+    }
+}
+
 static void butterfly_forward(st_stream *q, const st_spec *s, const st_theta *t, st_tensor x,
                               st_tensor bias, st_tensor y, st_tensor kept, st_arena *tmp)
 {
     (void)kept;
     butterfly_size z = map_butterfly_size(s);
+    if (x.dim[0] < BUTTERFLY_FEW) {
+        butterfly_few(q, s, t, x, bias, y);
+        return;
+    }
     bool merge = butterfly_merged(x);
     st_tensor flat = butterfly_flat(q, &z, merge, t, tmp);
     for (butterfly_band b = {0}; map_butterfly_group(&z, merge, &b);) {

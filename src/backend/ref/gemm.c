@@ -25,3 +25,22 @@ void st_ref_gemm(st_stream *q, const st_gemm_args *g)
         }
     }
 }
+
+void st_ref_tiles(st_stream *q, const st_tiles_args *a)
+{
+    (void)q;
+    for (int64_t at = 0; at < a->rows * a->outs; at++) {
+        int64_t r = at / a->outs, y = at % a->outs, i = y / a->block, o = y % a->block, c = 0;
+        double sum = a->bias.data ? (double)ref_load(&a->bias, y) : 0.0;
+        for (int64_t u = 0; u < a->runs; u++) {
+            for (int64_t t = a->first[u]; t < a->first[u] + a->count[u]; t++, c++) {
+                int64_t tile = ((i * a->wide + c) * a->block + o) * a->block;
+                for (int64_t j = 0; j < a->block && t * a->block + j < a->cols; j++) {
+                    sum += (double)ref_load(&a->tiles, tile + j) *
+                           (double)ref_load(&a->x, r * a->cols + t * a->block + j);
+                }
+            }
+        }
+        ref_store(&a->y, r * a->ldy + y, sum);
+    }
+}

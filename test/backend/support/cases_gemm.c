@@ -2,6 +2,7 @@
  * sizes, blocks side by side (block-diagonal, Monarch), stacks, and what goes to the library. */
 /* SPDX-License-Identifier: MIT */
 #include "parity.h"
+#include <math.h>
 
 /* Sizes named because a route begins or ends there, or because a model uses them. */
 static const struct {
@@ -96,5 +97,34 @@ bool cases_gemm(parity_case *c)
         gemm_bias(c, g, batch);
     else
         g->bias_rows = parity_pick(c, 16, 4); /* means nothing without a bias */
+    return true;
+}
+
+/* One to three runs of tiles, the last of which may reach beyond the columns. */
+bool cases_tiles(parity_case *c)
+{
+    static const int64_t first[3] = {0, 3, 7}, count[3] = {2, 3, 1};
+    static const int64_t side[] = {1, 2, 3, 8, 15, 16, 32, 33, 64};
+    st_tiles_args *a = (void *)c->args;
+    if (c->variant >= 36) return false;
+    a->block = side[c->variant % 9];
+    a->rows = 1 + parity_pick(c, 1, 5);
+    a->tile_rows = 1 + parity_pick(c, 2, 4);
+    a->runs = 1 + parity_pick(c, 3, 3);
+    a->first = first;
+    a->count = count;
+    a->wide = 0;
+    for (int64_t u = 0; u < a->runs; u++)
+        a->wide += count[u];
+    a->cols = (first[a->runs - 1] + count[a->runs - 1]) * a->block - parity_pick(c, 4, a->block);
+    a->outs = a->tile_rows * a->block - parity_pick(c, 5, a->block);
+    a->ldy = a->outs + parity_pick(c, 6, 2) * 5;
+    c->gaps = a->ldy != a->outs;
+    parity_in(c, &a->x, c->dtype, a->rows * a->cols, 1);
+    parity_in(c, &a->tiles, c->dtype, a->tile_rows * a->wide * a->block * a->block, 1);
+    if (parity_pick(c, 7, 2)) parity_in(c, &a->bias, c->dtype, a->outs, 1);
+    double n = (double)(a->wide * a->block);
+    parity_out(c, &a->y, c->dtype, (a->rows - 1) * a->ldy + a->outs,
+               PARITY_EPS * (8 + 16 * sqrt(n)));
     return true;
 }

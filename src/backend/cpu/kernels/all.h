@@ -27,6 +27,7 @@
 #include "backend/cpu/kernels/favor.h"
 #include "backend/cpu/kernels/favor_near.h"
 #include "backend/cpu/kernels/shuffle.h"
+#include "backend/cpu/kernels/tiles.h"
 
 void KERNEL_FILL(st_ops *t, st_cpu *cpu)
 {
