@@ -133,6 +133,20 @@ static char *sweep_result_path(const st_settings *s)
     return path;
 }
 
+/* What may change when a run goes on, but says how long it is. */
+static bool sweep_as_long(const st_settings *s, const json_t *was)
+{
+    static const char *const key[] = {"train.steps", "train.epochs", "stop.patience"};
+    bool same = true;
+    for (int i = 0; i < 3; i++) {
+        json_t *now = st_set_value(s, &st_set_rows[st_set_find(key[i])]);
+        const json_t *old = json_object_get(was, key[i]);
+        same = same && (old ? json_equal(now, old) : json_is_null(now));
+        json_decref(now);
+    }
+    return same;
+}
+
 /* The row of a job that ended before, if its settings are still the same; else NULL. */
 static json_t *sweep_before(const st_settings *s)
 {
@@ -140,9 +154,7 @@ static json_t *sweep_before(const st_settings *s)
     json_t *before = NULL, *row = NULL;
     if (path && st_path_exists(path) && !st_json_load(&before, path, 1 << 20, NULL)) {
         const json_t *was = json_object_get(before, "settings");
-        const json_t *steps = json_object_get(was, "train.steps");
-        if (json_is_object(was) && !st_set_changed(s, was) &&
-            json_integer_value(steps) == s->train.steps &&
+        if (json_is_object(was) && !st_set_changed(s, was) && sweep_as_long(s, was) &&
             json_is_object(json_object_get(before, "row")))
             row = json_incref(json_object_get(before, "row"));
     }
