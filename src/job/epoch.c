@@ -59,6 +59,13 @@ int64_t st_epoch_rows(st_trainer *t)
     return step;
 }
 
+int64_t st_epoch_unit(const st_trainer *t)
+{
+    int64_t unit = t->set->data.micro == ST_UNSET ? t->rows : t->set->data.micro;
+    bool all = t->set->data.last != ST_LAST_MICRO || unit > epoch_step(t);
+    return all ? epoch_step(t) : unit;
+}
+
 double st_epoch_done(const st_trainer *t)
 {
     int64_t windows = st_batch_windows(&t->train), drawn = t->train.drawn;

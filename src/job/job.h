@@ -133,6 +133,7 @@ typedef struct {
         char *dir, *train, *val, *test;
         int64_t order; /* st_order */
         int64_t last;  /* st_last */
+        int64_t micro; /* rows, ST_UNSET: train.micro_batch */
     } data;
     struct {
         char *preset, *activation_function, *map_preset, *mlp_map, *attn_map;

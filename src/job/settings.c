@@ -58,6 +58,9 @@ const set_row st_set_rows[] = {
      "last step of an epoch: wrap: goes on into the next; drop: left out if it is not full; short: "
      "has fewer rows; micro: likewise, and its micro-batches count alike, as PyTorch Lightning "
      "accumulates (fly)"},
+    {"data.micro", SET_INT, AT(data.micro), NULL, 1, 1 << 24, NULL, SET_NULL,
+     "rows of such a micro-batch, however few are computed at once (fly: 128, on 8 devices of 16); "
+     "null: train.micro_batch"},
 
     {"model.preset", SET_TEXT, AT(model.preset), "gpt2", 0, 0, NULL, 0,
      "gpt2, gpt2-medium, gpt2-large, gpt2-xl or a config.json: what the keys below start from"},

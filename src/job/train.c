@@ -17,8 +17,11 @@ enum { TRAIN_DROP_STREAM = 0xD20, TRAIN_LINE = 160 };
 /* Dropout of micro-batch `micro` of a step: its own number, whatever was drawn before. */
 static uint64_t train_seed(const st_trainer *t, int64_t micro)
 {
-    st_philox_block b = st_philox((uint64_t)t->set->seed, TRAIN_DROP_STREAM,
-                                  (uint64_t)(t->state.step * t->accumulate + micro));
+    /* Where data.micro cuts a step into more pieces than usual, these have streams of their own. */
+    uint64_t more = (uint64_t)(micro / t->accumulate) << 16;
+    st_philox_block b =
+        st_philox((uint64_t)t->set->seed, TRAIN_DROP_STREAM + more,
+                  (uint64_t)(t->state.step * t->accumulate + micro % t->accumulate));
     return b.v[0] | (uint64_t)b.v[1] << 32;
 }
 
@@ -61,11 +64,10 @@ static void train_norm(st_trainer *t)
     }
 }
 
-/* Adds the gradients of micro-batch `micro`, `rows` rows of the step's `all`. */
-static void train_micro(st_trainer *t, int64_t micro, int64_t rows, int64_t all)
+/* Adds the gradients of piece `micro`, `rows` rows, of a step whose objective is a mean over
+ * `tokens` of such tokens. */
+static void train_micro(st_trainer *t, int64_t micro, int64_t rows, double tokens)
 {
-    bool alike = t->set->data.last == ST_LAST_MICRO; /* micro-batches, not tokens */
-    double tokens = (double)((alike ? t->accumulate * rows : all) * t->context);
     double start = st_now();
     st_batch_next(&t->train, rows, t->host_ids, t->host_targets);
     st_lm_args a = st_trainer_upload(t, rows);
@@ -86,7 +88,8 @@ static void train_micro(st_trainer *t, int64_t micro, int64_t rows, int64_t all)
  * the step was never taken. */
 static st_status train_gradients(st_trainer *t, double *loss, st_err *e)
 {
-    int64_t drawn = t->train.drawn, all = st_epoch_rows(t);
+    int64_t drawn = t->train.drawn, all = st_epoch_rows(t), unit = st_epoch_unit(t);
+    double parts = (double)(t->rows * t->accumulate) / (double)unit;
     const st_ops *op = st_stream_ops(t->q);
     op->fill(t->q, &(st_fill_args){.x = t->grad});
     memset(t->part, 0, sizeof t->part);
@@ -95,8 +98,11 @@ static st_status train_gradients(st_trainer *t, double *loss, st_err *e)
             t->train.drawn = drawn;
             return ST_EINTR;
         }
-        int64_t rows = all - done < t->rows ? all - done : t->rows;
-        train_micro(t, micro, rows, all);
+        /* What counts as one micro-batch ends with the step, or where the next begins. */
+        int64_t end = (done / unit + 1) * unit, alike = unit;
+        if (end > all) alike = all - (end - unit), end = all;
+        int64_t rows = end - done < t->rows ? end - done : t->rows;
+        train_micro(t, micro, rows, parts * (double)(alike * t->context));
         done += rows;
     }
     for (int i = 0; i < ST_PARTS_OF_LOSS; i++)

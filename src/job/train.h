@@ -274,6 +274,8 @@ json_t *st_groups_json(const st_trainer *t);
 st_status st_epoch_open(st_trainer *t, st_err *e);
 /* Rows of the step to come; first moves the cursor past those that are left out. */
 int64_t st_epoch_rows(st_trainer *t);
+/* Rows that count as one micro-batch: all of a step's, but for data.last=micro. */
+int64_t st_epoch_unit(const st_trainer *t);
 /* Epochs and tokens of the steps done. */
 double st_epoch_done(const st_trainer *t);
 int64_t st_epoch_tokens(const st_trainer *t);

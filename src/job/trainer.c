@@ -70,30 +70,41 @@ static st_status trainer_batch(st_trainer *t, st_err *e)
     return ST_OK;
 }
 
+/* Scratch of a micro-batch of `rows` rows in training, if it is more than *grad. */
+static st_status trainer_less(st_trainer *t, int64_t rows, size_t *grad, st_err *e)
+{
+    st_lm_args a = trainer_args(t);
+    size_t bytes = 0;
+    a.batch = rows;
+    a.ids = st_rows(a.ids, 0, rows);
+    a.targets = st_rows(a.targets, 0, rows);
+    a.loss = st_slice(a.loss, 0, rows * t->context);
+    st_teach teach;
+    if (t->teach.teacher) {
+        teach = st_distill_teach(t, rows, 1.0);
+        a.teach = &teach;
+    }
+    ST_TRY(st_model_plan(t->model, t->q, t->dtype, &a, true, &bytes, NULL, e));
+    if (bytes > *grad) *grad = bytes;
+    return ST_OK;
+}
+
 /* Scratch of a micro-batch in training and in validation; the last one of an epoch may be short. */
 static st_status trainer_scratch(st_trainer *t, size_t *grad, size_t *eval, st_err *e)
 {
     st_lm_args a = trainer_args(t);
-    int64_t rest = st_batch_windows(&t->train) % t->rows;
-    size_t less = 0;
     if (t->teach.teacher) a.teach = &t->teach;
     st_cost cost = {0};
     ST_TRY(st_model_plan(t->model, t->q, t->dtype, &a, false, eval, &cost, e));
     t->eval_macs = (double)cost.macs / (double)(t->rows * t->context);
     ST_TRY(st_model_plan(t->model, t->q, t->dtype, &a, true, grad, &cost, e));
     t->grad_macs = (double)cost.macs / (double)(t->rows * t->context);
-    if (t->set->data.last < ST_LAST_SHORT || !rest) return ST_OK;
-    a.batch = rest;
-    a.ids = st_rows(a.ids, 0, rest);
-    a.targets = st_rows(a.targets, 0, rest);
-    a.loss = st_slice(a.loss, 0, rest * t->context);
-    st_teach teach;
-    if (t->teach.teacher) {
-        teach = st_distill_teach(t, rest, 1.0);
-        a.teach = &teach;
-    }
-    ST_TRY(st_model_plan(t->model, t->q, t->dtype, &a, true, &less, NULL, e));
-    if (less > *grad) *grad = less;
+    if (t->set->data.last < ST_LAST_SHORT) return ST_OK;
+    int64_t unit = st_epoch_unit(t),
+            last = st_batch_windows(&t->train) % (t->rows * t->accumulate) % unit;
+    const int64_t less[] = {unit % t->rows, last % t->rows};
+    for (int i = 0; i < 2; i++)
+        if (less[i]) ST_TRY(trainer_less(t, less[i], grad, e));
     return ST_OK;
 }
 

@@ -129,9 +129,35 @@ static void test_micro(void **state)
         if (fabs(x / y - 1) > 1e-4) fail_msg("step %zu: gradient norm %g, expected %g", i, y, x);
         assert_true(fabs(at(curve(c, "grad_norm"), i) / x - 1) > 1e-3);
     }
+    /* The same micro-batches, computed row by row. */
+    snprintf(text, sizeof text,
+             "%s data.train=%s train.micro_batch=1 train.tokens_per_step=64 data.last=micro "
+             "data.micro=2",
+             more, runs_file(".", "three.bin"));
+    json_t *d = runs_good("abc-rows", text);
+    for (size_t i = 0; i < 3; i++)
+        assert_true(fabs(at(curve(d, "grad_norm"), i) / at(curve(a, "grad_norm"), i) - 1) < 1e-4);
     json_decref(a);
     json_decref(b);
     json_decref(c);
+    json_decref(d);
+}
+
+/* Pieces that do not divide the micro-batches end where these do; a full step is the plain mean. */
+static void test_pieces(void **state)
+{
+    (void)state;
+    const char more[] = "data.order=shuffle eval.every=0 ckpt.every=0 train.steps=9 "
+                        "train.tokens_per_step=640 data.last=micro data.micro=20";
+    char text[300];
+    snprintf(text, sizeof text, "%s train.micro_batch=20", more);
+    json_t *a = runs_good("by20", text);
+    snprintf(text, sizeof text, "%s train.micro_batch=8", more);
+    json_t *b = runs_good("by8", text);
+    for (size_t i = 0; i < 9; i++)
+        assert_true(fabs(at(curve(a, "grad_norm"), i) / at(curve(b, "grad_norm"), i) - 1) < 2e-3);
+    json_decref(a);
+    json_decref(b);
 }
 
 /* In the middle of an epoch, with a short step behind and before. */
@@ -173,7 +199,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rows),    cmocka_unit_test(test_steps),
         cmocka_unit_test(test_short),   cmocka_unit_test(test_micro),
-        cmocka_unit_test(test_resumes), cmocka_unit_test(test_refuses),
+        cmocka_unit_test(test_pieces),  cmocka_unit_test(test_resumes),
+        cmocka_unit_test(test_refuses),
     };
     return cmocka_run_group_tests(tests, runs_set_up, runs_tear_down);
 }
