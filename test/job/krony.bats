@@ -114,7 +114,7 @@ m = json.load(sys.stdin)['maps']
 assert m['wte'].startswith('kron') and m['h.1.mlp.c_fc'].startswith('kron'), m
 assert m['h.0.mlp.c_fc'] == m['h.1.attn.c_attn'] == 'dense', m"
     for n in 1 2; do
-        head -1 "$out/$n-healed/metrics.csv" | grep -q ',ce,kl,hidden,embedding$'
+        head -1 "$out/$n-healed/metrics.csv" | grep -q ',ce,kl,hidden,embedding,'
         python3 -c " # healed
 import json, sys
 rows = [json.loads(l) for l in open(sys.argv[1])]
