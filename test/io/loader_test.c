@@ -284,6 +284,25 @@ static void closing_early_is_clean(void **state)
     st_loader_close(NULL);
 }
 
+/* The last test: what has been interrupted stays so. */
+static void an_interruption_ends_it(void **state)
+{
+    const char *path = FIXTURES;
+    static float planes[PLANES];
+    st_loader_opts o = opts(3, 4);
+    st_loader *l;
+    st_picture p;
+    st_err e = {0}, bad;
+    (void)state;
+    assert_ok(st_loader_open(&l, &path, 1, &o, &e), &e);
+    assert_ok(st_loader_next(l, &p, planes, &bad, &e), &e);
+    st_picture_free(&p);
+    st_interrupt();
+    assert_st(st_loader_next(l, &p, planes, &bad, &e), ST_EINTR, &e);
+    assert_null(p.name);
+    st_loader_close(l);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -292,6 +311,7 @@ int main(void)
         cmocka_unit_test(archives_are_read_and_name_folders),
         cmocka_unit_test(a_cut_archive_is_an_error),
         cmocka_unit_test(closing_early_is_clean),
+        cmocka_unit_test(an_interruption_ends_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
