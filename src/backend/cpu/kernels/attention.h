@@ -25,11 +25,14 @@ typedef struct {
     float *top, *total, *dot;
 } attend_space;
 
-_Static_assert((2 * ATTEND_Q * ATTEND_KEYS + 2 * ATTEND_PANEL + 2 * ATTEND_KEYS * ATTEND_DIM +
-                3 * ATTEND_Q) *
-                       sizeof(float) <=
-                   ST_CPU_SCRATCH,
-               "blocks fit the scratch");
+/* What is left of a thread's scratch beside them. */
+enum {
+    ATTEND_ROOM = (int)ST_CPU_SCRATCH - (2 * ATTEND_Q * ATTEND_KEYS + 2 * ATTEND_PANEL +
+                                         2 * ATTEND_KEYS * ATTEND_DIM + 3 * ATTEND_Q) *
+                                            (int)sizeof(float)
+};
+
+_Static_assert(ATTEND_ROOM >= 0, "blocks fit the scratch");
 
 static attend_space attend_space_of(const st_stream *q, int part)
 {

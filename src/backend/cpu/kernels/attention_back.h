@@ -51,10 +51,16 @@ static void attend_bwd_write(const st_tensor *g, int64_t at, int64_t stride, con
     }
 }
 
-/* Columns [c0, c0 + width) of gk and gv of keys [j0, j0 + n); if `all`, also what these keys add to
- * gq, which must be float32 (the first keys set it: every query sees key 0). */
+/* Sums of a head's gq, row 0 at `at`; NULL: not wanted. */
+typedef struct {
+    float *at;
+    int64_t ld;
+} attend_all;
+
+/* Columns [c0, c0 + width) of gk and gv of keys [j0, j0 + n), and what these keys add to `all` (the
+ * first keys set it: every query sees key 0). */
 static void attend_bwd_keys(const attend_head *h, attend_space s, int64_t j0, int64_t n, int64_t c0,
-                            int64_t width, bool all)
+                            int64_t width, attend_all all)
 {
     const st_attend_bwd_args *a = h->a;
     int64_t first = a->causal && j0 > a->q_start ? (j0 - a->q_start) / ATTEND_Q * ATTEND_Q : 0;
@@ -67,10 +73,9 @@ static void attend_bwd_keys(const attend_head *h, attend_space s, int64_t j0, in
                        gemm_at(h->q, t, c0), n, width, m, s.sum[0], ATTEND_DIM, 1);
         attend_product(s, gemm_transposed(gemm_cells(s.p, m, n, ATTEND_KEYS)),
                        gemm_at(h->go, t, c0), n, width, m, s.sum[1], ATTEND_DIM, 1);
-        if (!all) continue;
-        float *gq = (float *)a->gq.data + h->q_at + t * a->q_stride + c0;
+        if (!all.at) continue;
         attend_product(s, gemm_cells(s.dp, m, n, ATTEND_KEYS), gemm_at(h->k, j0, c0), m, width, n,
-                       gq, a->q_stride, j0 ? 1.0f : 0.0f);
+                       all.at + t * all.ld, all.ld, j0 ? 1.0f : 0.0f);
     }
     attend_bwd_write(&a->gk, h->k_at + j0 * a->k_stride + c0, a->k_stride, s.sum[0], n, width);
     attend_bwd_write(&a->gv, h->v_at + j0 * a->v_stride + c0, a->v_stride, s.sum[1], n, width);
@@ -105,10 +110,17 @@ static void attend_bwd_unit(const st_attend_bwd_args *a, attend_space s, int64_t
         return;
     }
     int64_t j = (block - blocks) * ATTEND_KEYS;
+    attend_all all = {0};
+    bool wide = a->gq.dtype == ST_F32; /* else gq is summed beside the blocks */
+    if (whole && wide) all = (attend_all){(float *)a->gq.data + h.q_at + c0, a->q_stride};
+    if (whole && !wide) all = (attend_all){s.dot + ATTEND_Q, ATTEND_DIM};
     do {
-        attend_bwd_keys(&h, s, j, at_most(a->kv_len - j, ATTEND_KEYS), c0, width, whole);
+        attend_bwd_keys(&h, s, j, at_most(a->kv_len - j, ATTEND_KEYS), c0, width, all);
         j += ATTEND_KEYS;
     } while (whole && j < a->kv_len);
+    if (whole && !wide) {
+        attend_bwd_write(&a->gq, h.q_at + c0, a->q_stride, all.at, a->q_len, width);
+    }
 }
 
 static void kernel_attend_bwd(st_stream *q, const st_attend_bwd_args *given)
@@ -117,7 +129,8 @@ static void kernel_attend_bwd(st_stream *q, const st_attend_bwd_args *given)
     st_attend_bwd_args a = st_attend_resolve(given);
     int64_t heads = a.batch * a.heads;
     int parts = st_parts(q, heads * a.q_len * a.kv_len * a.head_dim / 4);
-    bool whole = a.gq.dtype == ST_F32 && heads >= parts;
+    bool room = a.q_len <= ATTEND_ROOM / (ATTEND_DIM * (int64_t)sizeof(float));
+    bool whole = (a.gq.dtype == ST_F32 || room) && heads >= parts;
     int64_t blocks =
         (a.q_len + ATTEND_Q - 1) / ATTEND_Q + (a.kv_len + ATTEND_KEYS - 1) / ATTEND_KEYS;
     int64_t units = whole ? heads : heads * blocks;
