@@ -212,6 +212,17 @@ static st_status sweep_job(sweep *w, int64_t job, json_t **row, st_err *e)
 
 /* ---- the whole ------------------------------------------------------------------------------ */
 
+/* Before a model is made for it: are the tokens there? */
+static st_status sweep_data(const st_settings *s, st_err *e)
+{
+    const char *key = s->data.train ? "data.train" : "data.dir";
+    const char *path = s->data.train ? s->data.train : s->data.dir;
+    char place[256];
+    if (!path || st_path_exists(path)) return ST_OK; /* without any, training says what to do */
+    ST_FAIL(e, ST_EIO, "%s: %s is not there; say data=FOLDER (made by `strut prepare`)",
+            st_set_place(s, key, place, sizeof place), path);
+}
+
 static st_status sweep_compose(sweep *w)
 {
     w->set = st_calloc(w->words.jobs, sizeof *w->set);
@@ -221,6 +232,7 @@ static st_status sweep_compose(sweep *w)
         st_config_how how = sweep_how(w, i);
         ST_TRY(st_settings_compose(&w->set[i], &how, NULL, w->e));
         if (w->o->threads) w->set[i].threads = w->o->threads;
+        ST_TRY(sweep_data(&w->set[i], w->e));
     }
     return ST_OK;
 }

@@ -127,6 +127,9 @@ YAML
     run "$STRUT" train -m tiny.yaml train.lr=1e-3,x
     [ "$status" -eq 1 ]
     [[ "$output" == *"train.lr: found x"* ]]
+    run "$STRUT" train -m tiny.yaml train.lr=1e-3,2e-3 data=nowhere
+    [ "$status" -eq 1 ]
+    [[ "$output" == *"data.dir: nowhere is not there"* ]]
     [ ! -e multirun ]
     run "$STRUT" train -m tiny.yaml train.lr=1e-3,2e-3 out=o --json
     [ "$status" -eq 0 ]
