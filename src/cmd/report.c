@@ -42,10 +42,12 @@ static void report_show(const json_t *r)
         }
         cmd_grid_print(&g, stdout);
     }
-    printf("%zu run%s, %zu layer and %zu model timings -> %s (%s, %s), figures in %s/\n",
+    printf("%zu run%s, %zu layer, %zu model and %zu attention timings -> %s (%s, %s), figures in "
+           "%s/\n",
            json_array_size(runs), json_array_size(runs) == 1 ? "" : "s",
            json_array_size(json_object_get(r, "layers")),
-           json_array_size(json_object_get(r, "models")), cmd_get_str(r, "out"),
+           json_array_size(json_object_get(r, "models")),
+           json_array_size(json_object_get(r, "attention")), cmd_get_str(r, "out"),
            cmd_bytes(cmd_get_int(r, "bytes")).s, cmd_seconds(cmd_get_num(r, "seconds")).s,
            cmd_get_str(r, "plots"));
 }

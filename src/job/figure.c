@@ -11,7 +11,7 @@ static const struct {
     int colour;
 } figure_colours[] = {{"dense", ST_INK},     {"narrow", ST_GREY},   {"lowrank", ST_BLUE},
                       {"blockdiag", ST_RED}, {"monarch", ST_GREEN}, {"kron", ST_PURPLE},
-                      {"ss1", ST_ORANGE},    {"ss1 folds", ST_SKY}};
+                      {"ss1", ST_ORANGE},    {"ss1 folds", ST_SKY}, {"butterfly", ST_SKY}};
 
 /* By label, the longest known beginning; sums and types to come get what is left. */
 int st_report_colour(const json_t *row)

@@ -64,7 +64,7 @@ static const char html_style[] =
     "white-space:normal}\n"
     "th:first-child,td:first-child{text-align:left;position:sticky;left:0;background:var(--card)}\n"
     "td{font-variant-numeric:tabular-nums}td.text,th.text{text-align:left;white-space:normal}\n"
-    "#layers td.text,#models td.text,#runs td.text{white-space:nowrap}\n"
+    "#layers td.text,#models td.text,#attention td.text,#runs td.text{white-space:nowrap}\n"
     "table.sort th{cursor:pointer;user-select:none}table.sort th:hover{color:var(--ink)}\n"
     "th[aria-sort=ascending]::after{content:' \\25B4'}"
     "th[aria-sort=descending]::after{content:' \\25BE'}\n"

@@ -46,7 +46,8 @@ static json_t *find_numbers(const json_t *from, const char *path)
 static void find_label(json_t *row)
 {
     double in = st_row_num(row, "in"), out = st_row_num(row, "out");
-    double ratio = in * out / st_row_num(row, "parameters");
+    double asked = st_row_num(row, "factor");
+    double ratio = asked > 0 ? asked : in * out / st_row_num(row, "parameters");
     const char *text = st_row_str(row, "spec"), *control = st_row_str(row, "control");
     char type[120], label[ST_SPEC_TEXT];
     size_t n = 0;
@@ -62,11 +63,10 @@ static void find_label(json_t *row)
         st_spec_label(&spec, label);
         json_object_set_new(row, "label", json_string(label));
     }
-    if (*control && strcmp(control, "none") != 0)
-        snprintf(type, sizeof type, "%.60s (control)", control);
     if (!(ratio > 0 && ratio < 1e6)) return;
-    snprintf(label, sizeof label,
-             fabs(ratio - round(ratio)) < 0.12 * ratio ? "%s %.0fx" : "%s %.1fx", type, ratio);
+    if (*control && strcmp(control, "none") != 0) snprintf(type, sizeof type, "%.60s*", control);
+    bool whole = fabs(ratio - round(ratio)) < 0.12 * ratio;
+    snprintf(label, sizeof label, whole ? "%s %.0fx" : "%s %.1fx", type, ratio);
     json_object_set_new(row, "heading", json_string(label));
 }
 
@@ -86,8 +86,13 @@ st_status st_runs_csv(const char *path, json_t *found, st_err *e)
     {
         json_t *r = find_numbers(row, path);
         bool layer = isfinite(st_row_num(r, "in")) && isfinite(st_row_num(r, "out"));
+        bool attention = isfinite(st_row_num(r, "heads"));
         if (layer) find_label(r);
-        json_array_append_new(json_object_get(found, layer ? "layers" : "models"), r);
+        if (attention) json_object_set(r, "heading", json_object_get(r, "name"));
+        json_array_append_new(json_object_get(found, layer       ? "layers"
+                                                     : attention ? "attention"
+                                                                 : "models"),
+                              r);
     }
     json_decref(rows);
     return ST_OK;
@@ -158,8 +163,8 @@ st_status st_runs_find(const char *const *paths, int n, json_t **found, st_err *
     time_t now = time(NULL);
     struct tm tm;
     strftime(when, sizeof when, "%Y-%m-%d %H:%M UTC", gmtime_r(&now, &tm));
-    *found = json_pack("{s:s, s:s, s:[], s:[], s:[], s:[]}", "strut", ST_VERSION, "when", when,
-                       "runs", "layers", "models", "left_out");
+    *found = json_pack("{s:s, s:s, s:[], s:[], s:[], s:[], s:[]}", "strut", ST_VERSION, "when",
+                       when, "runs", "layers", "models", "attention", "left_out");
     if (!*found) ST_FAIL(e, ST_ENOMEM, "report: out of memory");
     find_walk w = {.found = *found, .e = e};
     st_status s = ST_OK;
@@ -177,6 +182,7 @@ st_status st_runs_find(const char *const *paths, int n, json_t **found, st_err *
     }
     if (!s && json_array_size(json_object_get(*found, "runs")) +
                       json_array_size(json_object_get(*found, "layers")) +
+                      json_array_size(json_object_get(*found, "attention")) +
                       json_array_size(json_object_get(*found, "models")) ==
                   0)
         s = st_fail(e, ST_EARG, __FILE__, __LINE__,

@@ -41,11 +41,16 @@ static const page_column page_bench[] = {
     {"p90", "p90_ms", "90th percentile, ms", 4},
     {"Reps", "reps", "repetitions", 6},
     {"GFLOP/s", "gflops", "2 x multiply-adds / time", 4},
+    {"GB/s", "gbytes_per_s", "operands moved / time", 3},
     {"% of roofline", "roofline_percent", "of what arithmetic and bandwidth of this machine allow",
      3},
     {"against dense", "speedup", "median of the rounds' ratios", 3},
     {"p10", "speedup_p10", "of the ratios", 3},
     {"p90", "speedup_p90", "of the ratios", 3},
+    {"Scratch", "scratch_used", "bytes beside inputs and outputs", 4},
+    {"Error", "error", "mean relative error of outputs on random tokens", 3},
+    {"sd", "error_sd", "of the error over seeds", 3},
+    {"Not measured", "reason", "or not as asked for", 0},
     {"Machine", "machine", "measured on", 0},
     {"Commit", "commit", "of strut", 0},
     {NULL, NULL, NULL, 0},
@@ -127,7 +132,9 @@ static st_status page_run_table(FILE *f, const json_t *runs, st_err *e)
                 best ? " class=\"best\"" : "", i);
         st_html_text(f, st_row_str(row, "name"));
         fprintf(f, "</a>%s</td>",
-                json_is_false(json_object_get(row, "complete")) ? " (unfinished)" : "");
+                json_is_false(json_object_get(row, "complete"))     ? " (unfinished)"
+                : strcmp(st_row_str(row, "status"), "stopped") == 0 ? " (stopped early)"
+                                                                    : "");
         page_cells(f, row, shown, page_runs);
         fputs("</tr>\n", f);
     }
@@ -149,6 +156,8 @@ static void page_bench_row(json_t *row)
         if (isfinite(s)) json_object_set_new(row, time[k][1], json_real(1e3 * s));
     }
     if (!isfinite(st_row_num(row, "in"))) return;
+    if (strcmp(st_row_str(row, "control"), "narrow") == 0)
+        json_object_set(row, "label", json_object_get(row, "name"));
     st_format_number(a, st_row_num(row, "rows"), 9);
     st_format_number(b, st_row_num(row, "in"), 9);
     st_format_number(c, st_row_num(row, "out"), 9);
@@ -267,6 +276,7 @@ st_status st_runs_page(FILE *f, const json_t *found, const char *title, const ch
     }
     page_bench_table(f, layers, "layers", "Layers");
     page_bench_table(f, models, "models", "Models");
+    page_bench_table(f, json_object_get(found, "attention"), "attention", "Attention");
     if (json_array_size(runs)) page_settings(f, runs);
     fputs(page_definitions, f);
     st_html_end(f);

@@ -266,28 +266,44 @@ static int64_t grid_find(const char **list, int64_t *n, int64_t most, const char
     return (*n)++;
 }
 
-/* "32,768 x 768 -> 3,072" of a layer; "batch 8 x 1,024" of a model. */
-static void grid_row_name(const json_t *row, bool layer, char text[96])
+/* What was timed: layers of a shape, models of a batch, attention over a length. */
+typedef enum { TIMED_LAYERS, TIMED_MODELS, TIMED_ATTENTION } runs_timed;
+static const struct {
+    const char *key, *name, *title, *against, *rows;
+} runs_timings[] = {
+    {"layers", "layers", "Layer", "dense", "rows: tokens \xc3\x97 inputs \xe2\x86\x92 outputs"},
+    {"models", "models", "Model", "dense", "rows: batch \xc3\x97 tokens"},
+    {"attention", "attention", "Attention", "exact attention", "rows: heads \xc3\x97 tokens"}};
+
+static void grid_row_name(const json_t *row, runs_timed timed, char text[96])
 {
+    static const char *const first[] = {"rows", "batch", "heads"};
+    static const char *const second[] = {"in", "context", "context"};
+    const char *shape = st_row_str(row, "shape");
     char a[24], b[24], c[24];
-    st_format_number(a, st_row_num(row, layer ? "rows" : "batch"), 9);
-    st_format_number(b, st_row_num(row, layer ? "in" : "context"), 9);
-    st_format_number(c, st_row_num(row, "out"), 9);
-    if (layer)
+    double rows = st_row_num(row, first[timed]), in = st_row_num(row, second[timed]);
+    double out = st_row_num(row, "out");
+    if (timed == TIMED_LAYERS) sscanf(shape, "%*fx%lfx%lf", &in, &out); /* a narrow control's */
+    st_format_number(a, rows, 9);
+    st_format_number(b, in, 9);
+    st_format_number(c, out, 9);
+    if (timed == TIMED_LAYERS)
         snprintf(text, 96, "%s \xc3\x97 %s \xe2\x86\x92 %s", a, b, c);
     else
-        snprintf(text, 96, "batch %s \xc3\x97 %s", a, b);
+        snprintf(text, 96, "%s%s \xc3\x97 %s", timed == TIMED_MODELS ? "batch " : "", a, b);
 }
 
 /* A second map under the same heading and shape gets a column of its own. */
-static void grid_add(runs_grid *g, const json_t *row, bool layer)
+static void grid_add(runs_grid *g, const json_t *row, runs_timed timed)
 {
     double speedup = st_row_num(row, "speedup");
     const char *spec = st_row_str(row, *st_row_str(row, "label") ? "label" : "spec");
     const char *heading = st_row_str(row, *st_row_str(row, "heading") ? "heading" : "spec");
-    if (!isfinite(speedup) || g->rows == HEAT_ROWS || strcmp(st_row_str(row, "spec"), "dense") == 0)
-        return;
-    grid_row_name(row, layer, g->text[g->rows]);
+    bool control = *st_row_str(row, "control") && strcmp(st_row_str(row, "control"), "none") != 0;
+    const char *base = timed == TIMED_ATTENTION ? "full" : "dense";
+    if (!isfinite(speedup) || g->rows == HEAT_ROWS) return;
+    if (!control && strcmp(st_row_str(row, "spec"), base) == 0) return;
+    grid_row_name(row, timed, g->text[g->rows]);
     int64_t i = grid_find(g->row, &g->rows, HEAT_ROWS, g->text[g->rows]);
     int64_t j = grid_find(g->column, &g->columns, HEAT_COLUMNS, heading);
     if (j >= 0 && isfinite(g->value[i * HEAT_COLUMNS + j]))
@@ -295,7 +311,7 @@ static void grid_add(runs_grid *g, const json_t *row, bool layer)
     if (i >= 0 && j >= 0) g->value[i * HEAT_COLUMNS + j] = speedup;
 }
 
-static st_status runs_heat(FILE *f, const json_t *rows, bool layer, const char *what,
+static st_status runs_heat(FILE *f, const json_t *rows, runs_timed timed, const char *what,
                            const char *dtype, const char *dir, st_err *e)
 {
     const json_t *row;
@@ -309,34 +325,35 @@ static st_status runs_heat(FILE *f, const json_t *rows, bool layer, const char *
     {
         if (strcmp(st_row_str(row, "what"), what) == 0 &&
             strcmp(st_row_str(row, "dtype"), dtype) == 0)
-            grid_add(g, row, layer);
+            grid_add(g, row, timed);
     }
     double *value = calloc((size_t)(g->rows * g->columns) + 1, sizeof *value);
     for (int64_t k = 0; value && k < g->rows * g->columns; k++)
         value[k] = g->value[k / g->columns * HEAT_COLUMNS + k % g->columns];
     st_plot_heat h = {g->row, g->column, value, g->rows, g->columns};
-    snprintf(title, sizeof title, "%s speed against dense: %.16s, %.16s", layer ? "Layer" : "Model",
-             what, dtype);
-    snprintf(name, sizeof name, "%s-%.16s-%.16s", layer ? "layers" : "models", what, dtype);
+    snprintf(title, sizeof title, "%s speed against %s: %.16s, %.16s", runs_timings[timed].title,
+             runs_timings[timed].against, what, dtype);
+    snprintf(name, sizeof name, "%s-%.16s-%.16s", runs_timings[timed].name, what, dtype);
     st_plot p = {.title = title,
-                 .x_label = layer ? "rows: tokens \xc3\x97 inputs \xe2\x86\x92 outputs"
-                                  : "rows: batch \xc3\x97 tokens",
+                 .x_label = runs_timings[timed].rows,
                  .heat = &h,
                  .width = g->columns > 5 ? 1180 : 640,
                  .height = st_heat_height(&h)};
     st_status s = value ? ST_OK : runs_no_memory(e);
     if (!s && g->rows)
         s = st_report_figure(f, &p, dir, name,
-                             "Times as fast as the dense one of the same run (medians): blue is "
-                             "faster, red slower; a dot was not measured.",
+                             "Times as fast as that of the same run (medians): blue is faster, red "
+                             "slower; a dot was not measured. *: controls of the same size.",
                              e);
     free(value), free(g);
     return s;
 }
 
 /* One heat map for each thing timed and each dtype, in the order they come. */
-static st_status runs_heats(FILE *f, const json_t *rows, bool layer, const char *dir, st_err *e)
+static st_status runs_heats(FILE *f, const json_t *found, runs_timed timed, const char *dir,
+                            st_err *e)
 {
+    const json_t *rows = json_object_get(found, runs_timings[timed].key);
     const char *seen[32][2];
     const json_t *row;
     size_t i;
@@ -350,7 +367,7 @@ static st_status runs_heats(FILE *f, const json_t *rows, bool layer, const char 
         if (known || n == 32) continue;
         seen[n][0] = what;
         seen[n++][1] = dtype;
-        ST_TRY(runs_heat(f, rows, layer, what, dtype, dir, e));
+        ST_TRY(runs_heat(f, rows, timed, what, dtype, dir, e));
     }
     return ST_OK;
 }
@@ -362,6 +379,7 @@ st_status st_runs_figures(FILE *f, const json_t *found, const char *dir, st_err 
         ST_TRY(runs_scatter(f, runs, &runs_scatters[i], dir, e));
     ST_TRY(runs_curves(f, runs, "validation", "Validation loss", dir, "loss-validation", e));
     ST_TRY(runs_curves(f, runs, "curve", "Training loss", dir, "loss-training", e));
-    ST_TRY(runs_heats(f, json_object_get(found, "layers"), true, dir, e));
-    return runs_heats(f, json_object_get(found, "models"), false, dir, e);
+    ST_TRY(runs_heats(f, found, TIMED_LAYERS, dir, e));
+    ST_TRY(runs_heats(f, found, TIMED_MODELS, dir, e));
+    return runs_heats(f, found, TIMED_ATTENTION, dir, e);
 }

@@ -291,8 +291,8 @@ static st_status run_model(const char *dir, st_runs_cache *cache, json_t *row, s
 /* What the run itself said at its end, where it did. */
 static void run_result(const char *dir, json_t *row)
 {
-    static const char *const take[] = {"parameters", "macs_per_token", "machine", "commit",
-                                       "test_perplexity"};
+    static const char *const take[] = {"parameters", "macs_per_token",  "machine",
+                                       "commit",     "test_perplexity", "status"};
     char *path = st_path_join(dir, "result.json");
     json_t *result = NULL;
     if (path && st_path_exists(path) && !st_json_load(&result, path, RUN_JSON, NULL)) {
@@ -325,7 +325,8 @@ st_status st_runs_read(const char *dir, st_runs_cache *cache, json_t **row, st_e
         run_metrics_put(*row, &m);
         run_result(dir, *row);
         double steps = st_row_num(*row, "steps");
-        json_object_set_new(*row, "complete", json_boolean(!(m.step < steps)));
+        bool over = strcmp(st_row_str(*row, "status"), "stopped") == 0; /* early, as it was told */
+        json_object_set_new(*row, "complete", json_boolean(over || !(m.step < steps)));
     }
     run_metrics_free(&m);
     if (s) {

@@ -8,10 +8,10 @@
  *     "structured", maps (text for people), parameters, embedding_parameters, body_parameters,
  *     macs_per_token, perplexity (of the lowest validation loss), best_step, test_perplexity, step,
  *     steps, complete, tokens, tokens_per_second (median of the run's rows), seconds, dtype, seed,
- *     machine, config (YAML text), forward_ms and forward_of (from a benchmark of the same model),
- *     curve {tokens [], loss []}, validation {tokens [], loss []} }
- *   layers, models: lists of the benchmarks' rows, numbers as numbers, each with `file`
- * A key that is not known is absent. */
+ *     machine, status, config (YAML text), forward_ms and forward_of (from a benchmark of the same
+ * model), curve {tokens [], loss []}, validation {tokens [], loss []} } layers, models, attention:
+ * lists of the benchmarks' rows, numbers as numbers, each with `file` A key that is not known is
+ * absent. */
 /* SPDX-License-Identifier: MIT */
 #ifndef ST_RUNS_REPORT_H
 #define ST_RUNS_REPORT_H

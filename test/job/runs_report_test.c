@@ -117,6 +117,52 @@ static void test_run(void **state)
     st_test_remove(dir);
 }
 
+static char *make_page(const char *dir, const char *const *paths, int n)
+{
+    st_err e = {0};
+    size_t bytes;
+    json_t *result = NULL;
+    const char *out = st_test_path(dir, "page.html");
+    assert_ok(st_report_runs(paths, n, out, "a <title>", &result, &e), &e);
+    char *html = st_test_read(out, &bytes);
+    assert_non_null(html);
+    json_decref(result);
+    return html;
+}
+
+/* Controls, columns and the three kinds of a benchmark's rows. */
+static void test_bench(void **state)
+{
+    (void)state;
+    static const char text[] =
+        "what,dtype,spec,name,in,out,rows,context,heads,parameters,median_s,speedup,shape,control,"
+        "factor\n"
+        "forward,float32,monarch:blocks=8,m,768,3072,8,,,368640,1e-3,2,8x768x3072,none,4\n"
+        "forward,float32,dense,\"dense, 768 outputs\",768,768,8,,,589824,1e-3,3,8x768x3072,narrow,"
+        "4\n"
+        "forward,float32,ss1:factor=2,s,64,64,8,,,2048,1e-3,2,,,\n"
+        "forward,float32,gpt2,gpt2,,,,16,,5,1e-3,1,,none,\n"
+        "forward,float32,local:window=8,local,,,,256,1,,1e-3,1.5,,,\n";
+    const char *dir = st_test_dir(), *path = put(dir, "b.csv", text);
+    json_t *found = find(&path, 1);
+    const json_t *layers = json_object_get(found, "layers");
+    assert_int_equal(json_array_size(layers), 3);
+    static const char *const heading[] = {"monarch 4x", "narrow* 4x", "ss1 2x"};
+    for (size_t i = 0; i < 3; i++)
+        assert_string_equal(st_row_str(json_array_get(layers, i), "heading"), heading[i]);
+    assert_string_equal(st_row_str(json_array_get(layers, 2), "label"), "ss1:factor=2");
+    const json_t *ways = json_object_get(found, "attention");
+    assert_int_equal(json_array_size(ways), 1);
+    assert_string_equal(st_row_str(json_array_get(ways, 0), "heading"), "local");
+    assert_int_equal(json_array_size(json_object_get(found, "models")), 1);
+    json_decref(found);
+    char *html = make_page(dir, &path, 1);
+    assert_non_null(strstr(html, "dense, 768 outputs (control: narrow)"));
+    assert_true(st_path_exists(st_test_path(dir, "page_files/attention-forward-float32.svg")));
+    free(html);
+    st_test_remove(dir);
+}
+
 /* By name first, then by size, and not where two models could be meant. */
 static void test_join(void **state)
 {
@@ -175,19 +221,6 @@ static void test_left_out(void **state)
     st_test_remove(dir);
 }
 
-static char *make_page(const char *dir, const char *const *paths, int n)
-{
-    st_err e = {0};
-    size_t bytes;
-    json_t *result = NULL;
-    const char *out = st_test_path(dir, "page.html");
-    assert_ok(st_report_runs(paths, n, out, "a <title>", &result, &e), &e);
-    char *html = st_test_read(out, &bytes);
-    assert_non_null(html);
-    json_decref(result);
-    return html;
-}
-
 static void test_page(void **state)
 {
     (void)state;
@@ -241,8 +274,8 @@ static void test_places(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_run), cmocka_unit_test(test_join),
-                                       cmocka_unit_test(test_left_out), cmocka_unit_test(test_page),
-                                       cmocka_unit_test(test_places)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_run),  cmocka_unit_test(test_bench),
+                                       cmocka_unit_test(test_join), cmocka_unit_test(test_left_out),
+                                       cmocka_unit_test(test_page), cmocka_unit_test(test_places)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
