@@ -37,7 +37,8 @@ if have shellcheck; then
     done
 fi
 if have codespell; then
-    codespell -q 3 -S test/fixtures -L 'nd,fo,te,ue,ba,lod,thi,trian,modle,mapp' src test tools doc README.md \
+    codespell -q 3 -S 'test/fixtures,*/imagenet_classes.txt' \
+        -L 'nd,fo,te,ue,ba,lod,thi,trian,modle,mapp,whats,widnow,stap' src test tools doc README.md \
         CONTRIBUTING.md 2>/dev/null || bad=1
 fi
 [ -z "$skipped" ] || echo "lint: skipped, not installed:$skipped"
