@@ -87,10 +87,12 @@ static void favor_logits(const st_favor_args *a, favor_space s, gemm_view x, int
         float *l = to + i * m, most = -INFINITY, half;
         if (a->map == ST_FAVOR_ELU || a->map == ST_FAVOR_RELU) {
             bool elu = a->map == ST_FAVOR_ELU;
-            for (int64_t f = 0; f < m && elu; f++)
-                l[f] = l[f] > 0 ? log1pf(l[f]) : l[f];
-            for (int64_t f = 0; f < m && !elu; f++)
-                l[f] = logf((l[f] > 0 ? l[f] * fourth : 0) + 1e-3f);
+            float times = elu ? 1.0f : fourth, plus = elu ? 1.0f : 1e-3f;
+#pragma omp simd
+            for (int64_t f = 0; f < m; f++) {
+                float v = l[f], high = fast_log((v > 0 ? v * times : 0) + plus);
+                l[f] = elu && v <= 0 ? v : high;
+            }
             continue;
         }
         for (int64_t f = rows; f < m; f++)
@@ -103,8 +105,10 @@ static void favor_logits(const st_favor_args *a, favor_space s, gemm_view x, int
             float v = l[f] * root - half;
             l[f] = v < -1e38f ? -1e38f : v;
         }
-        for (int64_t f = 0; f < m && a->lift > 0; f++)
-            l[f] = logf((l[f] < -87.0f ? 0 : fast_exp(l[f])) + a->lift);
+        if (!(a->lift > 0)) continue;
+#pragma omp simd
+        for (int64_t f = 0; f < m; f++)
+            l[f] = fast_log((l[f] < -87.0f ? 0 : fast_exp(l[f])) + a->lift);
     }
 }
 
@@ -129,16 +133,37 @@ static float favor_key_shift(const st_favor_args *a, favor_space s, gemm_view k)
 
 /* ---- sums over keys ------------------------------------------------------------------------- */
 
-/* Column f of n logits becomes e^(logit - most), whose sum is returned. */
-static float favor_column(float *logit, int64_t m, int64_t n, float most)
+/* top[f] rises to the largest of column f of n logits; they become e^(logit - top[f]), whose sums
+ * are added to total. */
+static void favor_columns(float *restrict logit, int64_t m, int64_t n, float *restrict top,
+                          float *restrict total)
 {
-    float total = 0;
     for (int64_t i = 0; i < n; i++) {
-        float p = fast_exp(logit[i * m] - most);
-        logit[i * m] = p;
-        total += p;
+        const float *row = logit + i * m;
+#pragma omp simd
+        for (int64_t f = 0; f < m; f++)
+            top[f] = row[f] > top[f] ? row[f] : top[f];
     }
-    return total;
+    for (int64_t i = 0; i < n; i++) {
+        float *row = logit + i * m;
+#pragma omp simd
+        for (int64_t f = 0; f < m; f++) {
+            row[f] = fast_exp(row[f] - top[f]);
+            total[f] += row[f];
+        }
+    }
+}
+
+/* Sums so far, made to fit tops that rose from `old`. */
+static void favor_shrink(const st_favor_args *a, favor_sums s, const float *old)
+{
+    for (int64_t f = 0; f < a->features; f++) {
+        float shrink = old[f] == -INFINITY ? 0 : fast_exp(old[f] - s.top[f]);
+        if (shrink == 1) continue;
+        s.total[f] *= shrink;
+        for (int64_t c = 0; c < a->head_dim; c++)
+            s.sum[f * a->head_dim + c] *= shrink;
+    }
 }
 
 /* Sums over keys [lo, hi) of one head. */
@@ -152,16 +177,13 @@ static void favor_keys(const st_favor_args *a, favor_space s, favor_sums to, gem
     for (int64_t j = keys.lo; j < keys.hi; j += ATTEND_Q) {
         int64_t n = at_most(keys.hi - j, ATTEND_Q);
         favor_logits(a, s, gemm_at(k, j, 0), n, &shift, s.key);
-        for (int64_t f = 0; f < m; f++) {
-            float most = to.top[f];
-            for (int64_t i = 0; i < n; i++)
-                most = s.key[i * m + f] > most ? s.key[i * m + f] : most;
-            float shrink = to.top[f] == -INFINITY ? 0 : fast_exp(to.top[f] - most);
-            to.total[f] = to.total[f] * shrink + favor_column(s.key + f, m, n, most);
-            to.top[f] = most;
-            for (int64_t c = 0; c < d && shrink != 1; c++)
-                to.sum[f * d + c] *= shrink;
-        }
+        float *old = s.part, *sums = s.part + m; /* of these rows; ATTEND_Q of them are there */
+        memcpy(old, to.top, (size_t)m * sizeof *old);
+        memset(sums, 0, (size_t)m * sizeof *sums);
+        favor_columns(s.key, m, n, to.top, sums);
+        favor_shrink(a, to, old);
+        for (int64_t f = 0; f < m; f++)
+            to.total[f] += sums[f];
         gemm_view p = {s.key, ST_F32, m, 1};
         for (int64_t f = 0; f < m; f += ATTEND_KEYS) {
             for (int64_t c = 0; c < d; c += ATTEND_DIM) {

@@ -158,10 +158,12 @@ static void favor_tile_row(const favor_tile *t, int64_t i, int64_t j0, int64_t n
     for (int64_t j = x.end; j < n; j++)
         w[j] = 0;
     if (x.lo + x.end - x.hi == 0) return;
+#pragma omp simd reduction(max : most)
     for (int64_t j = 0; j < x.end; j++)
         most = w[j] > most ? w[j] : most;
     if (most < 1e-25f) top = favor_row_again(t, i, j0, n, x, w);
     float scale = favor_rescale(t, i, top);
+#pragma omp simd reduction(+ : total)
     for (int64_t j = 0; j < x.end; j++) {
         w[j] *= scale;
         total += w[j];
@@ -176,12 +178,9 @@ static void favor_tile_keys(const favor_tile *t, int64_t j0, int64_t n)
     int64_t m = t->a->features;
     float zero = 0, row_top[ATTEND_Q], *top = s.sums.top;
     favor_logits(t->a, s, gemm_at(t->h->k, j0, 0), n, &zero, s.key);
-    for (int64_t f = 0; f < m; f++) {
-        top[f] = -INFINITY;
-        for (int64_t j = 0; j < n; j++)
-            top[f] = s.key[j * m + f] > top[f] ? s.key[j * m + f] : top[f];
-        favor_column(s.key + f, m, n, top[f]);
-    }
+    for (int64_t f = 0; f < m; f++)
+        top[f] = -INFINITY, s.sums.total[f] = 0;
+    favor_columns(s.key, m, n, top, s.sums.total);
     for (int64_t i = 0; i < t->m; i++)
         row_top[i] = favor_weights(m, s.logit + i * m, top, s.part + i * m);
     attend_product(s.blocks, (gemm_view){s.part, ST_F32, m, 1},

@@ -1,5 +1,5 @@
 /* What the kernels are written in: vectors of LANES floats, blocks of numbers in float32 whatever
- * they are stored as, and exp. Included once per instruction set (see all.h). */
+ * they are stored as, exp and log. Included once per instruction set (see all.h). */
 /* SPDX-License-Identifier: MIT */
 #include "backend/cpu/cpu.h"
 #include <assert.h>
@@ -174,7 +174,7 @@ static inline float scalar_in(const st_tensor *t, int64_t i)
                               : st_bf16_to_f32(((const uint16_t *)t->data)[i]);
 }
 
-/* ---- exp ------------------------------------------------------------------------------------ */
+/* ---- exp, log ------------------------------------------------------------------------------- */
 
 /* e^x within 2 ulp for x in [-87, 88]; outside, the value at that end; NaN stays NaN.
  * 2^n e^r with |r| <= ln(2)/2; the polynomial's relative error, fitted to be even, is 3e-9. */
@@ -194,4 +194,23 @@ static inline float fast_exp(float x)
     p = p * r + 1.0f;
     p = p * r + 1.0f;
     return p * f32_of_bits((bits_of_f32(t) << 23) + 0x3f800000u);
+}
+
+/* ln x within 2 ulp (near 1 within 1e-7) for normal x > 0. x = 2^n (1 + f), 1 + f in
+ * [0.707, 1.414); Cephes' polynomial for ln(1 + f). */
+static inline float fast_log(float x)
+{
+    uint32_t u = bits_of_f32(x) - 0x3f3504f3u;
+    float n = (float)((int32_t)u >> 23), f = f32_of_bits((u & 0x7fffffu) + 0x3f3504f3u) - 1.0f;
+    float p = 7.0376836292e-2f, square = f * f;
+    p = p * f - 1.1514610310e-1f;
+    p = p * f + 1.1676998740e-1f;
+    p = p * f - 1.2420140846e-1f;
+    p = p * f + 1.4249322787e-1f;
+    p = p * f - 1.6668057665e-1f;
+    p = p * f + 2.0000714765e-1f;
+    p = p * f - 2.4999993993e-1f;
+    p = p * f + 3.3333331174e-1f;
+    p = p * f * square - 2.12194440e-4f * n - 0.5f * square;
+    return f + p + 0.693359375f * n;
 }
