@@ -84,9 +84,9 @@ static st_status bench_model(const cmd_args *a, json_t **result, st_err *e)
     if (a->words < 2) {
         ST_FAIL(e, ST_EARG,
                 "which model? a folder, a config.json, one of gpt2, gpt2-medium, gpt2-large, "
-                "gpt2-xl, or experiment=ssl_bench_mlp");
+                "gpt2-xl, t2t-vit-t-14 ..., or experiment=ssl_bench_mlp");
     }
-    int npresets, nmaps;
+    int npresets, nmaps, nways;
     st_bench_model_opts o = {.models = a->word + 1,
                              .nmodels = a->words - 1,
                              .fit = cmd_num(a, "fit"),
@@ -107,7 +107,11 @@ static st_status bench_model(const cmd_args *a, json_t **result, st_err *e)
     o.nmaps = nmaps;
     o.presets = presets;
     o.npresets = npresets;
+    const char **ways = cmd_many(a, "attention", &nways);
+    o.ways = ways;
+    o.nways = nways;
     st_status s = st_bench_model(&o, result, e);
+    free(ways);
     free(presets);
     free(maps);
     return s;
@@ -150,14 +154,16 @@ static st_status bench_run(const cmd_args *a, json_t **result, st_err *e)
 const cmd_command cmd_bench = {
     .name = "bench",
     .summary = "time structured matrices and models against dense ones",
-    .usage = "map [--in N --out N --rows N] [--map SPEC ...] [--fit F] [--backward] [options]\n"
-             "mlp [--in WIDTH --out INNER --rows N] [--map SPEC ...] [--dtype TYPE] [options]\n"
-             "layer [--suite NAME] [--only SHAPE ...] [--map TYPE ...] [--budget S] [--csv FILE "
-             "[--resume]]\n"
-             "model MODEL|gpt2 ... [--map GLOB=SPEC ...] [--preset NAME ...] [--fit F] [--train]\n"
-             "      [--batch LIST] [--context LIST] [--dtype LIST] [--budget S] [--csv FILE "
-             "[--resume]]\n"
-             "attention [--attention WAY ...] [--context LIST] [--heads N --head-dim N] [--causal]",
+    .usage =
+        "map [--in N --out N --rows N] [--map SPEC ...] [--fit F] [--backward] [options]\n"
+        "mlp [--in WIDTH --out INNER --rows N] [--map SPEC ...] [--dtype TYPE] [options]\n"
+        "layer [--suite NAME] [--only SHAPE ...] [--map TYPE ...] [--budget S] [--csv FILE "
+        "[--resume]]\n"
+        "model MODEL|gpt2|t2t-vit-t-14 ... [--map GLOB=SPEC ...] [--preset NAME ...] [--fit F]\n"
+        "      [--train] [--attention WAY ...]\n"
+        "      [--batch LIST] [--context LIST] [--dtype LIST] [--budget S] [--csv FILE "
+        "[--resume]]\n"
+        "attention [--attention WAY ...] [--context LIST] [--heads N --head-dim N] [--causal]",
     .detail =
         "bench map times one matrix, bench mlp the two of a block's MLP with biases and GELU, as "
         "models run them, forward and training step, bench layer a suite of matrices at several "
@@ -186,6 +192,7 @@ const cmd_command cmd_bench = {
         "strut bench model gpt2 --map 'h.*.mlp.*=ss1:factor=4' --batch 8,16,32 --budget 3600\n"
         "strut bench model gpt2 --preset krony-81m --preset krony-95m --context 256\n"
         "strut bench model runs/dense runs/healed --batch 8 --json\n"
+        "strut bench model t2t-vit-t-14 --batch 16 --dtype f32,bf16 --attention local\n"
         "strut bench attention --csv attention.csv",
     .option = cmd_bench_options,
     .least = 1,

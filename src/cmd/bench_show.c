@@ -23,7 +23,10 @@ static cmd_str show_spread(const json_t *t)
     return out;
 }
 
-static void show_row(cmd_grid *g, const json_t *row, const json_t *t, bool model)
+/* What a row's last figure of its own is. */
+typedef enum { SHOW_GFLOPS, SHOW_TOKENS, SHOW_IMAGES } show_rate;
+
+static void show_row(cmd_grid *g, const json_t *row, const json_t *t, show_rate rate)
 {
     const char *control = cmd_get_str(row, "control");
     bool marked = control[0] && strcmp(control, "none") != 0;
@@ -33,8 +36,9 @@ static void show_row(cmd_grid *g, const json_t *row, const json_t *t, bool model
     cmd_grid_add(g, "%s", cmd_si(cmd_get_num(macs, "macs_per_token")).s);
     cmd_grid_add(g, "%s", cmd_seconds(cmd_get_num(t, "median")).s);
     cmd_grid_add(g, "%s", show_spread(t).s);
-    if (model) {
-        cmd_grid_add(g, "%s", cmd_number(cmd_get_num(t, "tokens_per_second")).s);
+    if (rate != SHOW_GFLOPS) {
+        const char *key = rate == SHOW_IMAGES ? "images_per_second" : "tokens_per_second";
+        cmd_grid_add(g, "%s", cmd_number(cmd_get_num(t, key)).s);
     } else {
         cmd_grid_add(g, "%.3g", cmd_get_num(t, "gflops"));
     }
@@ -49,14 +53,17 @@ static void show_kind(const json_t *rows, size_t from, size_t to, const char *ki
 {
     const json_t *first = json_array_get(rows, from), *t = json_object_get(first, kind);
     if (!t) return;
-    bool model = !json_object_get(first, "spec");
-    cmd_grid g = {.head = model ? "<model|params|MAC/tok|time|p10..p90|tokens/s|GB/s|roof|vs "
-                                  "dense|p10..p90"
-                                : "<spec|params|MAC/tok|time|p10..p90|GFLOP/s|GB/s|roof|vs "
-                                  "dense|p10..p90"};
+    static const char *const heads[] = {
+        "<spec|params|MAC/tok|time|p10..p90|GFLOP/s|GB/s|roof|vs dense|p10..p90",
+        "<model|params|MAC/tok|time|p10..p90|tokens/s|GB/s|roof|vs dense|p10..p90",
+        "<model|params|MAC/tok|time|p10..p90|images/s|GB/s|roof|vs dense|p10..p90"};
+    show_rate rate = json_object_get(first, "spec")         ? SHOW_GFLOPS
+                     : json_object_get(first, "image_size") ? SHOW_IMAGES
+                                                            : SHOW_TOKENS;
+    cmd_grid g = {.head = heads[rate]};
     for (size_t i = from; i < to; i++) {
         const json_t *row = json_array_get(rows, i);
-        if (json_object_get(row, kind)) show_row(&g, row, json_object_get(row, kind), model);
+        if (json_object_get(row, kind)) show_row(&g, row, json_object_get(row, kind), rate);
     }
     int64_t reps = cmd_get_int(t, "reps");
     printf("\n%s, %s repetition%s, medians:\n", kind, cmd_count(reps).s, reps == 1 ? "" : "s");
@@ -74,6 +81,9 @@ static void show_title(const json_t *first)
     } else if (json_object_get(first, "spec")) {
         printf("W (%s x %s), %s tokens", cmd_count(cmd_get_int(first, "out")).s,
                cmd_count(cmd_get_int(first, "in")).s, cmd_count(cmd_get_int(first, "rows")).s);
+    } else if (json_object_get(first, "image_size")) {
+        printf("batch %s images of %s pixels to a side", cmd_count(cmd_get_int(first, "batch")).s,
+               cmd_count(cmd_get_int(first, "image_size")).s);
     } else {
         printf("batch %s x %s tokens", cmd_count(cmd_get_int(first, "batch")).s,
                cmd_count(cmd_get_int(first, "context")).s);

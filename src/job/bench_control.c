@@ -36,10 +36,10 @@ static bool control_there(model_bench *b, const char *control, const model_case 
 /* Units of the hidden layer for `wanted` parameters: each has a column, a row and a bias in every
  * block, 2 width + 1 numbers. A multiple of 32 where that is near enough, since kernels like those
  * better and a control must not suffer. */
-static int64_t control_inner(const st_lm_shape *lm, int64_t dense, int64_t wanted)
+static int64_t control_inner(const model_outer *m, int64_t dense, int64_t wanted)
 {
-    double unit = (double)(lm->layers * (2 * lm->width + 1));
-    double exact = (double)lm->inner - (double)(dense - wanted) / unit;
+    double unit = (double)(m->layers * (2 * m->width + 1));
+    double exact = (double)m->inner - (double)(dense - wanted) / unit;
     double even = 32.0 * round(exact / 32.0);
     bool near = even >= 1.0 && fabs(even - exact) * unit <= control_near * (double)wanted;
     return llround(near ? even : exact);
@@ -47,19 +47,20 @@ static int64_t control_inner(const st_lm_shape *lm, int64_t dense, int64_t wante
 
 static st_status control_narrow(model_bench *b, const model_case *of, st_err *e)
 {
-    st_lm_shape lm = st_model_lm(b->c[0].m);
-    int64_t dense = control_size(&b->c[0]), inner = control_inner(&lm, dense, control_size(of));
+    const char *key = b->vision ? "mlp_dim" : "n_inner";
+    model_outer m = model_outer_of(b->c[0].m);
+    int64_t dense = control_size(&b->c[0]), inner = control_inner(&m, dense, control_size(of));
     char name[64];
-    if (inner < 1 || inner >= lm.inner) {
+    if (inner < 1 || inner >= m.inner) {
         st_log(ST_LOG_WARN,
                "%s: no narrower dense model beside it: of its %lld parameters and dense's %lld the "
                "MLPs cannot be the difference",
                of->name, (long long)control_size(of), (long long)dense);
         return ST_OK;
     }
-    snprintf(name, sizeof name, "dense, n_inner=%lld", (long long)inner);
+    snprintf(name, sizeof name, "dense, %s=%lld", key, (long long)inner);
     json_t *config = st_model_config(b->c[0].m);
-    json_object_set_new(config, "n_inner", json_integer(inner));
+    json_object_set_new(config, key, json_integer(inner));
     return model_add(b, config, name, "narrow", e);
 }
 

@@ -68,6 +68,7 @@ static const csv_column csv_columns[] = {
     {"error", NULL, CSV_ROW},
     {"error_sd", NULL, CSV_ROW},
     {"seeds", NULL, CSV_ROW},
+    {"images_per_second", NULL, CSV_TIMES},
 };
 enum { CSV_COLUMNS = sizeof csv_columns / sizeof *csv_columns };
 

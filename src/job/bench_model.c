@@ -18,7 +18,7 @@ st_status model_add(model_bench *b, json_t *config, const char *name, const char
     model_case *c = &b->c[b->n];
     if (!s) s = st_model_open(&c->m, config, e);
     json_decref(config);
-    if (!s) s = st_need_language(c->m, b->o->models[0], "bench model", e);
+    if (!s) s = model_may(b, c->m, name, e);
     if (s) st_model_close(c->m);
     if (s) c->m = NULL;
     if (s) return s;
@@ -121,7 +121,8 @@ static st_status model_fitted(model_bench *b, const char *type, st_err *e)
 {
     const st_model *dense = b->c[0].m;
     int64_t count = model_form_of(dense).matrices;
-    model_fitting f = {.glob = b->o->glob ? b->o->glob : "h.*.mlp.*",
+    const char *every = b->vision ? "blocks.*.mlp.*" : "h.*.mlp.*";
+    model_fitting f = {.glob = b->o->glob ? b->o->glob : every,
                        .type = type,
                        .fit = b->o->fit,
                        .map = st_calloc(count + 1, sizeof *f.map),
@@ -158,6 +159,7 @@ static st_status model_cases(model_bench *b, st_err *e)
     const st_bench_model_opts *o = b->o;
     if (model_experiment_name(o)) ST_TRY(model_experiment(b, e));
     ST_TRY(model_given(b, e));
+    ST_TRY(model_ways(b, e));
     if (o->nmaps) {
         json_t *config = NULL;
         char name[ST_SPEC_TEXT];

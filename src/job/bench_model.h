@@ -15,6 +15,7 @@ typedef struct {
     st_model *m;
     char name[ST_SPEC_TEXT];
     const char *control; /* "none", or what kind of control it is */
+    st_attention way;    /* of a classifier's token modules */
     st_cost cost[MODEL_KINDS];
 } model_case;
 
@@ -31,13 +32,14 @@ struct model_bench {
     char suite[64];
     model_case c[MODEL_CASES]; /* n of them, the dense one first */
     int64_t n;
+    bool vision;      /* classifiers of images, each of them */
     model_part *part; /* of run.n parts, as they are timed once they were */
     model_part now;
     int64_t decode; /* tokens before the one that is decoded */
     size_t bytes, scratch;
     int64_t elements;
     st_arena mem, tmp;
-    st_tensor weights, grads, ids, targets, loss, logits;
+    st_tensor weights, grads, ids, targets, loss, pixels, logits;
     st_kv kv;
 };
 
@@ -59,6 +61,20 @@ model_form model_form_of(const st_model *m);
 /* Beside every structured model a narrower dense one and a low-rank one of as many parameters,
  * unless the models have them already (which then count as controls). */
 st_status model_controls(model_bench *b, st_err *e);
+/* bench_outer.c: whether `m` of `name` may be timed beside the others, and as this is asked for.
+ */
+st_status model_may(model_bench *b, const st_model *m, const char *name, st_err *e);
+/* The outside of a model. `tokens`: a language model's context, a classifier's in its blocks. */
+typedef struct {
+    int64_t layers, width, inner, tokens, outputs; /* `outputs`: tokens or classes known */
+    int64_t pixels;                                /* to a side, of classifiers */
+} model_outer;
+model_outer model_outer_of(const st_model *m);
+/* Models that are compared are of one outer shape. */
+st_status model_alike(const model_outer *first, const model_outer *m, const char *name, st_err *e);
+/* A row for each way to attend that was asked for. */
+st_status model_ways(model_bench *b, st_err *e);
+st_vision_args model_vision_args(const model_bench *b, const model_case *c);
 /* Times every part. */
 st_status model_run(model_bench *b, st_err *e);
 

@@ -33,9 +33,14 @@ static void run_call(model_case *c, model_kind kind)
     model_bench *b = c->b;
     bool step = kind == MODEL_STEP;
     st_kv kv = b->kv; /* `used` stays where it is */
-    st_lm_args a = run_args(b, kind, &kv);
     st_model_bind(c->m, st_slice(b->weights, 0, st_model_elements(c->m)),
                   step ? st_slice(b->grads, 0, st_model_elements(c->m)) : (st_tensor){0});
+    if (b->vision) {
+        st_vision_args v = model_vision_args(b, c);
+        st_model_vision_forward(c->m, b->run.q, &v, &b->tmp);
+        return;
+    }
+    st_lm_args a = run_args(b, kind, &kv);
     (step ? st_model_grad : st_model_forward)(c->m, b->run.q, &a, &b->tmp);
 }
 
@@ -64,15 +69,36 @@ static bool run_wants(const model_bench *b, model_kind kind)
 
 static void run_take(model_bench *b, st_arena *a)
 {
-    int64_t rows = b->now.batch * b->now.context, vocab = st_model_lm(b->c[0].m).vocab;
+    int64_t rows = b->now.batch * b->now.context;
+    model_outer m = model_outer_of(b->c[0].m);
     b->weights = st_take1(a, b->now.dtype, b->elements);
+    if (b->vision) {
+        int64_t channels = st_model_vision_shape(b->c[0].m).channels;
+        b->pixels = st_take1(a, ST_F32, b->now.batch * channels * m.pixels * m.pixels);
+        b->logits = st_take2(a, ST_F32, b->now.batch, m.outputs);
+        return;
+    }
     if (b->o->train) b->grads = st_take1(a, ST_F32, b->elements);
     b->ids = st_take1(a, ST_I32, rows);
     b->targets = st_take1(a, ST_I32, rows);
     b->loss = st_take1(a, ST_F32, rows);
-    b->logits = st_take2(a, ST_F32, 1, vocab);
+    b->logits = st_take2(a, ST_F32, 1, m.outputs);
     st_kv_take(&b->kv, b->c[0].m, b->now.dtype, 1, b->decode + 1, a);
     b->kv.used = b->decode;
+}
+
+static st_status run_plan_call(model_bench *b, model_case *c, model_kind kind, size_t *scratch,
+                               st_err *e)
+{
+    st_dtype t = b->now.dtype;
+    st_cost *cost = &c->cost[kind];
+    if (b->vision) {
+        st_vision_args v = model_vision_args(b, c);
+        return st_model_vision_plan(c->m, b->run.q, t, &v, scratch, cost, e);
+    }
+    st_kv kv = b->kv;
+    st_lm_args a = run_args(b, kind, &kv);
+    return st_model_plan(c->m, b->run.q, t, &a, kind == MODEL_STEP, scratch, cost, e);
 }
 
 static st_status run_plan(model_bench *b, st_err *e)
@@ -91,11 +117,8 @@ static st_status run_plan(model_bench *b, st_err *e)
         model_case *c = &b->c[i / MODEL_KINDS];
         model_kind kind = (model_kind)(i % MODEL_KINDS);
         if (!run_wants(b, kind)) continue;
-        st_kv kv = b->kv;
-        st_lm_args a = run_args(b, kind, &kv);
         size_t scratch = 0;
-        s = st_model_plan(c->m, b->run.q, b->now.dtype, &a, kind == MODEL_STEP, &scratch,
-                          &c->cost[kind], e);
+        s = run_plan_call(b, c, kind, &scratch, e);
         if (scratch > b->scratch) b->scratch = scratch;
     }
     st_arena_close(&nowhere);
@@ -128,11 +151,11 @@ static bool run_known(const model_bench *b)
     return false;
 }
 
-static bool run_shrink(model_part *p)
+static bool run_shrink(model_part *p, bool vision)
 {
     if (p->batch > 1)
         p->batch /= 2;
-    else if (p->context / 2 >= CONTEXT_FLOOR)
+    else if (!vision && p->context / 2 >= CONTEXT_FLOOR)
         p->context /= 2;
     else
         return false;
@@ -152,7 +175,7 @@ static st_status run_fit(model_bench *b, char *note, size_t cap, bool *goes, st_
         time = run_seconds(b);
         if (first <= 0.0) first = time, first_bytes = bytes;
         fits = bytes <= memory && time <= run_nearly * share;
-    } while (b->o->shrink && !fits && run_shrink(&b->now));
+    } while (b->o->shrink && !fits && run_shrink(&b->now, b->vision));
     bool same = asked.batch == b->now.batch && asked.context == b->now.context;
     *goes = !b->o->shrink || (fits && !(run_known(b) && !same));
     b->run.share = fmin(time, share);
@@ -176,6 +199,7 @@ static st_status run_memory(model_bench *b, st_err *e)
     ST_TRY(st_device_arena(q, b->scratch, &b->tmp, e));
     run_take(b, &b->mem);
     ST_TRY(bench_fill(q, b->weights, 0.02f, 0, e));
+    if (b->vision) return bench_fill(q, b->pixels, 1.0f, 1, e);
     ST_TRY(bench_fill(q, b->kv.k, 1.0f, 1, e));
     ST_TRY(bench_fill(q, b->kv.v, 1.0f, 2, e));
     int64_t rows = b->now.batch * b->now.context, vocab = st_model_lm(b->c[0].m).vocab;
@@ -206,6 +230,8 @@ static json_t *run_row(const model_bench *b, const model_case *c, const char *sh
         "context", (json_int_t)b->now.context, "decode_at", (json_int_t)b->decode, "dtype",
         st_dtype_name(b->now.dtype), "maps", maps ? json_incref(maps) : json_object());
     if (note[0]) json_object_set_new(row, "reason", json_string(note));
+    if (b->vision)
+        json_object_set_new(row, "image_size", json_integer(model_outer_of(c->m).pixels));
     json_decref(config);
     return row;
 }
@@ -215,6 +241,10 @@ static json_t *run_times(const model_bench *b, const bench_item *item, const ben
                          model_kind kind, int64_t rounds)
 {
     json_t *t = bench_summary(item, base, rounds);
+    if (b->vision) {
+        double rate = json_number_value(json_object_get(t, "tokens_per_second"));
+        json_object_set_new(t, "images_per_second", json_real(rate / (double)b->now.context));
+    }
     if (kind != MODEL_DECODE) return t;
     json_object_set_new(t, "shape", json_string("decode"));
     json_object_set_new(t, "batch", json_integer(1));
@@ -301,7 +331,7 @@ static st_status run_part(model_bench *b, st_err *e)
 static st_status run_list(model_bench *b, int64_t *parts, st_err *e)
 {
     const st_bench_model_opts *o = b->o;
-    int64_t context = st_model_lm(b->c[0].m).context, left = 0;
+    int64_t context = model_outer_of(b->c[0].m).tokens, left = 0;
     int types = o->ndtypes ? o->ndtypes : 1, batches = o->nbatches ? o->nbatches : 1,
         contexts = o->ncontexts ? o->ncontexts : 1;
     b->part = st_calloc((int64_t)types * batches * contexts, sizeof *b->part);
@@ -312,7 +342,7 @@ static st_status run_list(model_bench *b, int64_t *parts, st_err *e)
             model_part p = {.dtype = o->ndtypes ? o->dtypes[t] : ST_F32,
                             .batch = o->nbatches ? o->batches[i / contexts] : 1,
                             .context = o->ncontexts ? o->contexts[i % contexts] : context,
-                            .decodes = i == 0};
+                            .decodes = i == 0 && !b->vision};
             run_label(&p, shape);
             if (bench_csv_done(&b->run.old, b->suite, shape, p.dtype)) continue;
             b->part[left++] = p;
@@ -327,27 +357,20 @@ static st_status run_list(model_bench *b, int64_t *parts, st_err *e)
     return ST_OK;
 }
 
-/* Models that are compared are of one outer shape. */
+/* Whether all models can run all parts. */
 static st_status run_shapes(model_bench *b, int64_t parts, st_err *e)
 {
-    st_lm_shape first = st_model_lm(b->c[0].m);
+    model_outer first = model_outer_of(b->c[0].m);
     b->decode = b->o->decode ? b->o->decode : DECODE_AT;
-    if (b->decode > first.context - 1) b->decode = first.context - 1;
+    if (b->decode > first.tokens - 1) b->decode = first.tokens - 1;
     for (int64_t i = 0; i < b->n; i++) {
-        st_lm_shape lm = st_model_lm(b->c[i].m);
-        if (lm.vocab != first.vocab || lm.layers != first.layers || lm.width != first.width) {
-            ST_FAIL(e, ST_EARG,
-                    "%s has %lld layers of width %lld and %lld tokens, the first model %lld, %lld "
-                    "and %lld; models of different shape are not compared",
-                    b->c[i].name, (long long)lm.layers, (long long)lm.width, (long long)lm.vocab,
-                    (long long)first.layers, (long long)first.width, (long long)first.vocab);
-        }
+        model_outer m = model_outer_of(b->c[i].m);
+        ST_TRY(model_alike(&first, &m, b->c[i].name, e));
         for (int64_t k = 0; k < parts; k++) {
             const model_part *p = &b->part[k];
-            if (p->context >= 1 && p->context <= lm.context && p->batch >= 1) continue;
+            if (p->context >= 1 && p->context <= m.tokens && p->batch >= 1) continue;
             ST_FAIL(e, ST_EARG, "%s: batch %lld, context %lld: expected at least 1, 1 to %lld",
-                    b->c[i].name, (long long)p->batch, (long long)p->context,
-                    (long long)lm.context);
+                    b->c[i].name, (long long)p->batch, (long long)p->context, (long long)m.tokens);
         }
     }
     return ST_OK;

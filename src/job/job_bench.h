@@ -31,8 +31,11 @@ typedef struct {
     int nmaps;
     const char *const *presets; /* names of layouts: one more row each */
     int npresets;
+    const char *const *ways; /* "local:window=98": of a classifier of images one more row each, the
+                              * first model with dense matrices, so in its token modules */
+    int nways;
     double fit;       /* not 0: one more row per type, with this many times fewer parameters in */
-    const char *glob; /* these matrices; NULL: "h.*.mlp.*" */
+    const char *glob; /* these matrices; NULL: those of MLPs in blocks */
     int64_t batches[ST_BENCH_LIST], contexts[ST_BENCH_LIST]; /* each with each */
     int nbatches, ncontexts;                                 /* none: 1; the model's */
     int64_t decode; /* tokens before the one that is decoded; 0: 32 */
@@ -50,7 +53,9 @@ typedef struct {
 /* Rows {name, suite, shape ("8x1024": as asked for), control, parameters, bytes, macs_per_token,
  * batch, context, decode_at, dtype, maps, reason} with forward, step (a training micro-step) and,
  * the first ones of a dtype, decode; of each part the first is the first model with dense matrices
- * everywhere. ST_EINTR: csv has what was done. */
+ * everywhere. Of classifiers of images the context is the
+ * blocks' tokens, there is only forward, which has images_per_second, too, and rows have
+ * image_size. ST_EINTR: csv has what was done. */
 st_status st_bench_model(const st_bench_model_opts *o, json_t **result, st_err *e);
 
 typedef struct {

@@ -226,3 +226,52 @@ PY
     [ "$code" = 1 ]
     [[ $err == *"(did you mean layer?)"* ]]
 }
+
+@test "bench model: a classifier of images, its ways to attend, maps and controls" {
+    cat >"$BATS_TEST_TMPDIR/t2t.json" <<'JSON'
+{"model_type": "t2t_vit", "tokens_type": "transformer", "img_size": 32, "embed_dim": 64, "depth": 2,
+ "num_heads": 1, "mlp_dim": 128, "token_dim": 8, "num_classes": 10}
+JSON
+    bench=("$STRUT" bench model "$BATS_TEST_TMPDIR/t2t.json")
+    apart "${bench[@]}" --map 'blocks.*.mlp.*=ss1:factor=4' --attention local:window=3 --batch 3 \
+        --dtype f32,bf16 --reps 1 --csv "$CSV" --json
+    [ "$code" = 0 ]
+    python3 - "$BATS_TEST_TMPDIR/out" "$CSV" <<'PY'
+import csv, json, sys
+rows = json.load(open(sys.argv[1]))["rows"]
+assert [r["dtype"] for r in rows] == ["float32"] * 5 + ["bfloat16"] * 5
+dense, local, ss1, low, narrow = rows[:5]
+assert [r["control"] for r in rows[:5]] == ["none", "none", "none", "lowrank", "narrow"]
+assert dense["name"] == "dense" and local["name"] == "local:window=3", local
+assert local["parameters"] == dense["parameters"] and local["macs_per_token"] < dense["macs_per_token"]
+assert ss1["maps"]["blocks.1.mlp.fc1"].startswith("ss1:factor=4"), ss1
+assert narrow["name"].startswith("dense, mlp_dim=") and \
+    abs(narrow["parameters"] / ss1["parameters"] - 1) < 0.01, (narrow, ss1)
+for r in rows:
+    f = r["forward"]
+    assert (r["batch"], r["context"], r["image_size"]) == (3, 5, 32) and "step" not in r and "decode" not in r
+    assert abs(f["images_per_second"] * f["median"] / 3 - 1) < 1e-6, f
+lines = open(sys.argv[2]).read().splitlines()
+assert lines[0].endswith(",images_per_second") and len(lines) == 11
+for t, r in zip(csv.DictReader(lines), rows):
+    assert abs(float(t["images_per_second"]) / r["forward"]["images_per_second"] - 1) < 1e-6
+PY
+    apart "${bench[@]}" --fit 4 --reps 1
+    [[ $out == *"batch 1 images of 32 pixels"*"images/s"*"monarch"* ]]
+    refused() {
+        apart "${bench[@]}" "${@:2}"
+        [ "$code" = 1 ]
+        [[ $err == *"$1"* ]]
+    }
+    refused "leave out --train" --train
+    refused "leave out --context" --context 3
+    refused 'did you mean "local"?' --attention locla
+    apart "$STRUT" bench model gpt2 "$BATS_TEST_TMPDIR/t2t.json" --reps 1
+    [[ $code == 1 && $err == *"t2t.json: is a T2T-ViT, which classifies images"* ]]
+    sed 's/"img_size": 32/"img_size": 64/' "$BATS_TEST_TMPDIR/t2t.json" >"$BATS_TEST_TMPDIR/larger.json"
+    refused "10 classes for 64 pixels to a side, the first model 2, 64 and 10 for 32" "$BATS_TEST_TMPDIR/larger.json"
+    apart "${bench[@]}" gpt2 --reps 1
+    [[ $code == 1 && $err == *"gpt2: is a GPT-2"* ]]
+    apart "$STRUT" bench model gpt2 --attention local
+    [[ $code == 1 && $err == *"bench attention --causal"* ]]
+}

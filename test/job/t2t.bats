@@ -90,7 +90,6 @@ JSON
     }
     refused perplexity "$DIR/m" "$DIR/text"
     refused generate "$DIR/m" --ids 1,2
-    refused bench model "$DIR/m"
     refused decompose "$DIR/m" "$DIR/z" --map '*=lowrank:rank=2' --permute hidden
     refused decompose "$DIR/m" "$DIR/z" --map '*=lowrank:rank=2' --weights "$DIR/text"
     refused decompose "$DIR/m" "$DIR/z" --map '*=lowrank:rank=2' --fold-norms
