@@ -77,12 +77,6 @@ bool configs_is_group(const st_configs *c, const char *name)
     return c->builtin && configs_builtin(name, true);
 }
 
-static bool configs_is_regular(const char *path)
-{
-    struct stat st;
-    return stat(path, &st) == 0 && S_ISREG(st.st_mode);
-}
-
 bool configs_is_file(const st_configs *c, const char *name)
 {
     char path[4096];
@@ -90,7 +84,7 @@ bool configs_is_file(const st_configs *c, const char *name)
     for (int i = 0; i < c->dirs; i++) {
         if (!c->dir[i]) continue;
         configs_path(c->dir[i], name, false, path, sizeof path);
-        if (configs_is_regular(path)) return true;
+        if (st_path_is_file(path)) return true;
     }
     return c->builtin && configs_builtin(name, false);
 }
@@ -209,7 +203,7 @@ st_status configs_get(st_configs *c, const char *name, const config_file **out, 
     for (int i = 0; i < c->dirs && configs_legal(name); i++) {
         if (!c->dir[i]) continue;
         configs_path(c->dir[i], name, false, path, sizeof path);
-        if (!configs_is_regular(path)) continue;
+        if (!st_path_is_file(path)) continue;
         ST_TRY(config_new(c, name, path, &f, e));
         *out = f;
         return config_done(c, config_load(c, f, path, e));

@@ -120,6 +120,12 @@ bool st_path_is_dir(const char *path)
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
+bool st_path_is_file(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISREG(st.st_mode);
+}
+
 st_status st_make_dirs(const char *path, st_err *e)
 {
     if (!*path) ST_FAIL(e, ST_EARG, "an empty path was given where a folder is expected");

@@ -37,6 +37,7 @@ void st_outdir_discard(st_outdir *o);
 char *st_path_join(const char *dir, const char *name);
 bool st_path_exists(const char *path);
 bool st_path_is_dir(const char *path);
+bool st_path_is_file(const char *path);              /* a plain file: reading it cannot wait */
 st_status st_make_dirs(const char *path, st_err *e); /* mkdir -p */
 /* Whole file into new memory (NUL added, not counted), at most `max` bytes. */
 st_status st_read_file(const char *path, size_t max, char **out, size_t *n, st_err *e);

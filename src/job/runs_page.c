@@ -5,6 +5,8 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
+#include <unistd.h>
 
 typedef struct {
     const char *head, *key, *help;
@@ -295,27 +297,45 @@ static char *page_folder(const char *out)
     return asprintf(&dir, "%.*s_files", (int)n, out) < 0 ? NULL : dir;
 }
 
+/* A page is a .html: `report -o layers.csv` would otherwise replace a benchmark by its report. */
+static st_status page_name(const char *out, st_err *e)
+{
+    size_t n = strlen(out), dot = n;
+    if (st_path_is_dir(out))
+        ST_FAIL(e, ST_EARG, "%s is a folder, expected the name of a page such as report.html", out);
+    while (dot > 0 && out[dot - 1] != '.' && out[dot - 1] != '/')
+        dot--;
+    const char *end = out + dot;
+    if (dot < 2 || out[dot - 1] == '/' || out[dot - 2] == '/' ||
+        (strcasecmp(end, "html") != 0 && strcasecmp(end, "htm") != 0))
+        ST_FAIL(e, ST_EARG, "'%s': expected the name of a page that ends in .html", out);
+    return ST_OK;
+}
+
 st_status st_report_runs(const char *const *paths, int n, const char *out, const char *title,
                          json_t **result, st_err *e)
 {
     double began = st_now();
-    char *page = NULL, *dir = page_folder(out);
+    st_outfile o = {0};
+    char *page = NULL, *dir;
     size_t bytes = 0;
     *result = NULL;
+    ST_TRY(page_name(out, e));
+    dir = page_folder(out);
     if (!dir) ST_FAIL(e, ST_ENOMEM, "report: out of memory");
     json_t *found = NULL;
-    st_status s =
-        st_path_is_dir(out)
-            ? st_fail(e, ST_EARG, __FILE__, __LINE__,
-                      "%s is a folder, expected the name of a page such as report.html", out)
-            : st_runs_find(paths, n, &found, e);
+    st_status s = st_runs_find(paths, n, &found, e);
     FILE *f = s ? NULL : open_memstream(&page, &bytes);
     if (!s && !f) s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "report: out of memory");
-    if (!s) s = st_make_dirs(dir, e);
+    if (!s) s = st_make_dirs(dir, e); /* beside the page: makes its folder too */
+    if (!s) s = st_outfile_open(&o, out, e);
     if (!s) s = st_runs_page(f, found, title ? title : "strut: runs and benchmarks", dir, e);
     if (f && fclose(f) && !s)
         s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "report: out of memory");
-    if (!s) s = st_write_file(out, page, bytes, e);
+    if (!s) s = st_outfile_write(&o, page, bytes, e);
+    if (!s) s = st_outfile_commit(&o, e);
+    st_outfile_discard(&o);
+    if (s) rmdir(dir); /* if nothing is in it */
     if (!s) {
         json_object_update_new(found,
                                json_pack("{s:s, s:s, s:I, s:f}", "out", out, "plots", dir, "bytes",

@@ -3,6 +3,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "job/job.h"
 #include "job/runs_report.h"
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,15 +13,28 @@ enum { RUN_JSON = 1 << 24, RUN_LINE = 1 << 16, RUN_YAML = 1 << 20, RUN_ROWS = 1 
 bool st_runs_is(const char *dir)
 {
     char *path = st_path_join(dir, "metrics.jsonl");
-    bool there = path && st_path_exists(path);
+    bool there = path && st_path_is_file(path);
     free(path);
     return there;
+}
+
+/* What a float32 cannot hold was not measured: such numbers would overflow where figures add them
+ * up. */
+static bool run_sane(double v)
+{
+    return fabs(v) <= (double)FLT_MAX;
+}
+
+static double run_num(const json_t *row, const char *key)
+{
+    double v = st_row_num(row, key);
+    return run_sane(v) ? v : (double)NAN;
 }
 
 /* A number that is known. */
 static void run_put(json_t *row, const char *key, double v)
 {
-    if (isfinite(v)) json_object_set_new(row, key, json_real(v));
+    if (run_sane(v)) json_object_set_new(row, key, json_real(v));
 }
 
 /* ---- metrics -------------------------------------------------------------------------------- */
@@ -71,9 +85,9 @@ static bool run_line(run_metrics *m, const char *line, size_t n)
 {
     json_t *j = NULL;
     if (st_json_parse(&j, line, n, "metrics", NULL)) return false;
-    double step = st_row_num(j, "step"), tokens = st_row_num(j, "tokens");
-    double loss = st_row_num(j, "loss"), val = st_row_num(j, "val_loss");
-    double speed = st_row_num(j, "tokens_per_second"), seconds = st_row_num(j, "seconds");
+    double step = run_num(j, "step"), tokens = run_num(j, "tokens");
+    double loss = run_num(j, "loss"), val = run_num(j, "val_loss");
+    double speed = run_num(j, "tokens_per_second"), seconds = run_num(j, "seconds");
     json_decref(j);
     if (!isfinite(step)) return false;
     m->step = fmax(m->step, step);
@@ -155,7 +169,7 @@ static st_status run_settings(const char *dir, json_t *row, st_err *e)
     size_t n;
     if (!path) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", dir);
     st_status s = ST_OK;
-    if (st_path_exists(path)) {
+    if (st_path_is_file(path)) {
         s = st_read_file(path, RUN_YAML, &text, &n, e);
         if (!s) s = st_yaml_parse(&root, text, n, path, e);
     }
@@ -260,7 +274,7 @@ static json_t *run_model_config(const char *dir)
     json_t *config = NULL;
     for (int i = 0; i < 2 && !config; i++) {
         char *path = st_path_join(dir, name[i]);
-        if (path && st_path_exists(path) && st_json_load(&config, path, RUN_JSON, NULL))
+        if (path && st_path_is_file(path) && st_json_load(&config, path, RUN_JSON, NULL))
             config = NULL;
         free(path);
     }
@@ -295,11 +309,11 @@ static void run_result(const char *dir, json_t *row)
                                        "commit",     "test_perplexity", "status"};
     char *path = st_path_join(dir, "result.json");
     json_t *result = NULL;
-    if (path && st_path_exists(path) && !st_json_load(&result, path, RUN_JSON, NULL)) {
+    if (path && st_path_is_file(path) && !st_json_load(&result, path, RUN_JSON, NULL)) {
         for (size_t i = 0; i < sizeof take / sizeof *take; i++) {
             json_t *v = json_object_get(result, take[i]);
-            if (v && !json_is_null(v) && !json_object_get(row, take[i]))
-                json_object_set(row, take[i], v);
+            bool known = json_is_number(v) ? run_sane(json_number_value(v)) : json_is_string(v);
+            if (known && !json_object_get(row, take[i])) json_object_set(row, take[i], v);
         }
         json_decref(result);
     }

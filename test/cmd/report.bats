@@ -47,3 +47,36 @@ YAML
     [[ "$output" == *"is a folder"* ]]
     [ ! -e report.html ]
 }
+
+@test "pipes in a run are not waited for; a diverged run does not spoil the page" {
+    "$STRUT" train tiny.yaml name=plain -q
+    mkdir -p runs/pipe runs/wild
+    mkfifo runs/pipe/metrics.jsonl runs/wild/config.yaml runs/wild/result.json
+    for i in $(seq 1 2 200); do
+        printf '{"step": %d, "tokens": %d, "loss": 1e308}\n{"step": %d, "tokens": %d, "loss": -1e308}\n' \
+            "$i" "$i" "$((i + 1))" "$((i + 1))"
+    done >runs/wild/metrics.jsonl
+    run timeout 20 "$STRUT" report runs/wild -o page.html
+    [ "$status" -eq 0 ]
+    run timeout 20 "$STRUT" report runs -o page.html
+    [ "$status" -eq 0 ]
+    [[ "$output" == *"2 runs"* ]]
+}
+
+@test "what is no page is not replaced, and a failure leaves nothing" {
+    "$STRUT" train tiny.yaml name=plain -q
+    echo precious >layers.csv
+    for name in layers.csv '' report .html; do
+        run "$STRUT" report runs -o "$name"
+        [ "$status" -eq 1 ]
+        [[ "$output" == *"ends in .html"* ]]
+    done
+    [ "$(cat layers.csv)" = precious ]
+    mkfifo pipe.html
+    run "$STRUT" report runs -o pipe.html
+    [ "$status" -eq 1 ]
+    [ ! -e pipe_files ]
+    run "$STRUT" report runs -o train.bin/page.html
+    [ "$status" -eq 1 ]
+    [ "$(echo *_files)" = '*_files' ]
+}
