@@ -26,6 +26,7 @@ static st_status cpu_open(st_stream *q, int threads, st_err *e)
     if (found & ST_CPU_AVX2) st_cpu_avx2_fill(&q->table, cpu);
     if (found & ST_CPU_AVX512) st_cpu_avx512_fill(&q->table, cpu);
     if (found & ST_CPU_AVX512_BF16) st_cpu_avx512bf16_fill(&q->table, cpu);
+    if (found & ST_CPU_AMX) st_cpu_amx_fill(&q->table, cpu);
     q->table.gemm = st_cpu_lib_gemm;
     cpu->blas_lost = st_blas_core() != NULL;
     q->table.name = "cpu";

@@ -6,7 +6,7 @@
 
 #include "backend/stream.h"
 
-enum { ST_CPU_AVX2 = 1, ST_CPU_AVX512 = 2, ST_CPU_AVX512_BF16 = 4 };
+enum { ST_CPU_AVX2 = 1, ST_CPU_AVX512 = 2, ST_CPU_AVX512_BF16 = 4, ST_CPU_AMX = 8 };
 
 /* What this machine has, less the names listed in $ST_CPU_FORBID ("avx512,avx2"). */
 unsigned st_cpu_features(void);
@@ -30,6 +30,7 @@ void st_cpu_avx2_fill(st_ops *t, st_cpu *cpu);
 void st_cpu_avx512_fill(st_ops *t, st_cpu *cpu);
 /* What multiplies bf16 operands. */
 void st_cpu_avx512bf16_fill(st_ops *t, st_cpu *cpu);
+void st_cpu_amx_fill(st_ops *t, st_cpu *cpu);
 
 /* Products: the library for large float32 ones, our kernels for the rest (gemm_lib.c). */
 void st_cpu_lib_gemm(st_stream *q, const st_gemm_args *g);

@@ -7,6 +7,8 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 /* State components that the system saves on a task switch. */
 static uint64_t features_saved(void)
@@ -14,6 +16,17 @@ static uint64_t features_saved(void)
     uint32_t lo, hi;
     __asm__("xgetbv" : "=a"(lo), "=d"(hi) : "c"(0));
     return (uint64_t)hi << 32 | lo;
+}
+
+/* Linux hands out the tiles' state (component 18) to processes that ask for it. */
+static bool features_permitted(void)
+{
+#if defined(__linux__)
+    enum { ARCH_REQ_XCOMP_PERM = 0x1023, XTILEDATA = 18 };
+    return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XTILEDATA) == 0;
+#else
+    return false;
+#endif
 }
 
 static unsigned features_machine(void)
@@ -33,6 +46,8 @@ static unsigned features_machine(void)
     /* Intel's processors with FP16 multiply pairs at half the rate of float32; AMD's have SSE4A */
     bool fp16 = half >> 23 & 1, sse4a = __get_cpuid(0x80000001, &a, &b, &c, &d) && (c >> 6 & 1);
     if (!fp16 || sse4a) found |= ST_CPU_AVX512_BF16;
+    bool tiles = (half >> 22 & 1) && (half >> 24 & 1) && (saved & 0x60000) == 0x60000;
+    if (tiles && features_permitted()) found |= ST_CPU_AMX;
     return found;
 }
 #else
@@ -46,9 +61,10 @@ static const struct {
     const char *name;
     unsigned bits; /* forbidding one forbids what stands on it */
 } features[] = {
-    {"avx2", ST_CPU_AVX2 | ST_CPU_AVX512 | ST_CPU_AVX512_BF16},
-    {"avx512", ST_CPU_AVX512 | ST_CPU_AVX512_BF16},
+    {"avx2", ST_CPU_AVX2 | ST_CPU_AVX512 | ST_CPU_AVX512_BF16 | ST_CPU_AMX},
+    {"avx512", ST_CPU_AVX512 | ST_CPU_AVX512_BF16 | ST_CPU_AMX},
     {"avx512bf16", ST_CPU_AVX512_BF16},
+    {"amx", ST_CPU_AMX},
 };
 
 unsigned st_cpu_features(void)
@@ -68,6 +84,7 @@ unsigned st_cpu_features(void)
 
 const char *st_cpu_feature_names(unsigned found)
 {
+    if (found & ST_CPU_AMX) return "avx512 with amx";
     if (found & ST_CPU_AVX512_BF16) return "avx512 with bf16";
     if (found & ST_CPU_AVX512) return "avx512";
     return found & ST_CPU_AVX2 ? "avx2" : "baseline";

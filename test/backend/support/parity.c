@@ -292,7 +292,7 @@ typedef struct {
     st_stream *cpu, *dry;
 } parity_config;
 
-enum { PEELS = 4, CONFIGS = PEELS + 2 };
+enum { PEELS = 5, CONFIGS = PEELS + 2 };
 
 static st_stream *parity_open(const char *device, const parity_config *k)
 {
@@ -325,7 +325,8 @@ static void parity_config_close(parity_config *k)
  * 2, as what is shared among threads does not depend on the peel. */
 static int parity_configs(parity_config k[CONFIGS])
 {
-    static const char *const peels[PEELS] = {"none", "avx512bf16", "avx512", "avx512,avx2"};
+    static const char *const peels[PEELS] = {"none", "amx", "amx,avx512bf16", "avx512",
+                                             "avx512,avx2"};
     int count = 0;
     for (int peel = 0; peel < PEELS; peel++) {
         for (int threads = peel ? 2 : 1; threads <= (peel ? 2 : 3); threads++) {
