@@ -63,6 +63,7 @@ st_status st_init_model(const char *source, const char *out, const st_init_opts 
 {
     st_model *m = NULL;
     st_bpe *tokenizer = NULL;
+    *result = NULL;
     st_status s = init_open(&m, source, o, e);
     if (!s && o->tokenizer) s = st_bpe_open(&tokenizer, o->tokenizer, e);
     if (!s) s = st_model_facts(m, "cpu", result, e);
@@ -73,6 +74,9 @@ st_status st_init_model(const char *source, const char *out, const st_init_opts 
         int64_t n = st_model_counts(m).parameters * (int64_t)st_dtype_size(o->dtype);
         json_object_set_new(*result, "bytes", json_integer(n));
         json_object_set_new(*result, "dtype", json_string(st_dtype_name(o->dtype)));
+    } else {
+        json_decref(*result);
+        *result = NULL;
     }
     st_bpe_close(tokenizer);
     st_model_close(m);

@@ -46,6 +46,7 @@ typedef struct {
 struct st_model {
     const st_model_type *type;
     void *net;
+    json_t *labels; /* id2label and label2id of config.json, handed on as they are */
     st_model_entry *entry;
     struct {
         char *name;

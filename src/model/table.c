@@ -7,6 +7,8 @@
 
 static const st_model_type *const model_types[] = {&st_model_gpt2, &st_model_t2tvit, NULL};
 
+static const char *const model_labels[] = {"id2label", "label2id", NULL};
+
 st_status st_model_open(st_model **out, const json_t *config, st_err *e)
 {
     *out = NULL;
@@ -25,6 +27,11 @@ st_status st_model_open(st_model **out, const json_t *config, st_err *e)
     st_model *m = st_calloc(1, sizeof *m);
     if (!m) ST_FAIL(e, ST_ENOMEM, "model: out of memory");
     m->type = type;
+    m->labels = json_object();
+    for (int i = 0; model_labels[i]; i++) {
+        json_t *labels = json_object_get(config, model_labels[i]);
+        if (labels) json_object_set_new(m->labels, model_labels[i], json_deep_copy(labels));
+    }
     st_status s = type->open(m, config, e);
     if (s) {
         st_model_close(m);
@@ -38,6 +45,7 @@ void st_model_close(st_model *m)
 {
     if (!m) return;
     m->type->close(m);
+    json_decref(m->labels);
     for (int64_t i = 0; i < m->entries; i++)
         free((char *)(uintptr_t)m->entry[i].p.name);
     for (int64_t i = 0; i < m->matrices; i++)
@@ -50,6 +58,7 @@ void st_model_close(st_model *m)
 json_t *st_model_config(const st_model *m)
 {
     json_t *config = m->type->config(m), *maps = json_object();
+    json_object_update(config, m->labels);
     for (int64_t i = 0; i < m->matrices; i++) {
         if (m->matrix[i].spec->type == &st_map_dense) continue;
         char text[ST_SPEC_TEXT];

@@ -55,6 +55,20 @@ JSON
     cmp "$DIR/m/config.json" "$DIR/dense/config.json"
 }
 
+@test "convert and decompose keep what classes are called" {
+    cp -r "$DIR/m" "$DIR/named"
+    sed -i 's/{/{"id2label": {"0": "cow", "9": "bee"}, "label2id": {"cow": 0},/' "$DIR/named/config.json"
+    "$STRUT" decompose "$DIR/named" "$DIR/named-small" --map 'blocks.*.mlp.*=lowrank:rank=4' --quiet
+    "$STRUT" convert "$DIR/named-small" "$DIR/named-dense" --to dense --quiet
+    for f in named-small named-dense; do
+        python3 -c '
+import json, sys
+c = json.load(open(sys.argv[1]))
+assert c["id2label"] == {"0": "cow", "9": "bee"} and c["label2id"] == {"cow": 0}, c' \
+            "$DIR/$f/config.json"
+    done
+}
+
 @test "convert: the name of OUT decides, other sizes, what a file leaves open" {
     apart "$STRUT" convert "$FILES/ema-legacy.pth.tar" "$DIR/a/" --heads 2 --json
     [ "$code" = 0 ]
