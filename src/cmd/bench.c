@@ -141,8 +141,11 @@ static st_status bench_run(const cmd_args *a, json_t **result, st_err *e)
         names[i] = w->name;
         if (strcmp(w->name, what) != 0) continue;
         if (!w->words && a->words > 1) {
-            ST_FAIL(e, ST_EARG, "%s takes options only: %s", what, a->word[1]);
+            bool layer = strcmp(what, "layer") == 0;
+            ST_FAIL(e, ST_EARG, "bench %s takes options only: %s%s%s", what, a->word[1],
+                    layer ? "; did you mean --suite " : "", layer ? a->word[1] : "");
         }
+        if (csv) ST_TRY(st_bench_csv_place(csv, e));
         ST_TRY(w->run(a, result, e));
         return csv && !w->writes ? st_bench_csv(csv, *result, e) : ST_OK;
     }

@@ -3,6 +3,7 @@
 #include "cmd/bench.h"
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { LENGTHS = 64 };
 
@@ -55,6 +56,10 @@ static void attention_row(cmd_grid *g, const json_t *row)
 static void attention_table(const json_t *rows, size_t from, size_t to)
 {
     const json_t *first = json_array_get(rows, from), *t = json_object_get(first, "forward");
+    if (!t) {
+        printf("\n%s\n", cmd_get_str(first, "reason"));
+        return;
+    }
     cmd_grid g = {.head = "<attention|MAC/tok|scratch|time|p10..p90|vs full|rel. error"};
     printf("\n%s tokens, batch %s, %s x %s, %s%s; %s repetitions, medians; the tensors take %s:\n",
            cmd_count(cmd_get_int(first, "context")).s, cmd_count(cmd_get_int(first, "batch")).s,
@@ -67,9 +72,10 @@ static void attention_table(const json_t *rows, size_t from, size_t to)
         if (json_object_get(row, "forward")) attention_row(&g, row);
     }
     cmd_grid_print(&g, stdout);
-    for (size_t i = from; i < to && from == 0; i++) {
+    for (size_t i = from; i < to; i++) { /* what the first length has said already is known */
         const char *note = cmd_get_str(json_array_get(rows, i), "reason");
-        if (note[0]) printf("%s\n", note);
+        const char *known = cmd_get_str(json_array_get(rows, i - from), "reason");
+        if (note[0] && (from == 0 || strcmp(note, known) != 0)) printf("%s\n", note);
     }
 }
 

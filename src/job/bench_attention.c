@@ -6,7 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LENGTHS = 64, WAYS = 32 };
+enum { LENGTHS = 64, WAYS = 32, CALLS = 5 /* of a way at least: its error, warm-up, 3 rounds */ };
+static const double attention_slack = 2.0; /* softmax and features keep it below a product's roof */
 static const int64_t lengths[] = {256, 512, 1024, 2048, 4096, 8192, 16384};
 
 /* One length; all ways read the same tokens and take turns. */
@@ -14,6 +15,8 @@ typedef struct {
     const st_bench_attention_opts *o;
     st_stream *q;
     int64_t batch, len;
+    const bench_ceiling *now; /* of the machine, when the benchmark began */
+    double left;              /* seconds of the budget */
     st_arena mem, tmp;
     st_attend_fwd_args a;
     float *exact, *got; /* outputs of full, of a way */
@@ -82,6 +85,44 @@ static st_status attention_plan(attention_case *c, const char *text, st_err *e)
     return s;
 }
 
+/* Knob "seed" of a way, -1: it draws nothing. */
+static int attention_seed(const st_attention *m)
+{
+    for (int i = 0; i < st_knobs_count(m->type->knob); i++) {
+        if (strcmp(m->type->knob[i].name, "seed") == 0) return i;
+    }
+    return -1;
+}
+
+/* Gives what would take too long, or more memory than is free, a note; without full (c[0]) there
+ * is nothing to compare with. Three rounds may take twice the budget, as in all benchmarks. */
+static void attention_afford(attention_bench *b, attention_case *c, int64_t n)
+{
+    const st_bench_attention_opts *o = b->o;
+    double fixed = (double)(b->batch * b->len * o->heads * o->head_dim) *
+                   (4.0 * (double)st_dtype_size(o->dtype) + 2.0 * sizeof(float));
+    double spent = 0, most = 2.0 * fmax(b->left, 1.0), memory = bench_memory();
+    for (int64_t i = 0; i < n; i++) {
+        if (c[i].note[0]) continue;
+        double calls = CALLS + (attention_seed(&c[i].way) < 0 ? 0.0 : (double)(o->seeds - 1));
+        double bytes = fixed + (double)c[i].planned;
+        double seconds =
+            calls * attention_slack *
+            bench_guess(b->now, o->dtype, (double)c[i].cost.macs, (double)c[i].cost.bytes);
+        if (spent + seconds <= most && bytes <= memory) {
+            spent += seconds;
+            continue;
+        }
+        snprintf(c[i].note, sizeof c[i].note,
+                 "left out: %s at %lld tokens would take %.0f s and %.1f GiB, of %.0f s (--budget) "
+                 "and %.1f GiB free",
+                 c[i].way.type->name, (long long)b->len, seconds, bytes / (1 << 30),
+                 fmax(b->left, 0.0), memory / (1 << 30));
+        for (int64_t k = 1; i == 0 && k < n; k++)
+            if (!c[k].note[0]) snprintf(c[k].note, sizeof c[k].note, "%s", c[0].note);
+    }
+}
+
 /* ---- distance from full --------------------------------------------------------------------- */
 
 static st_status attention_output(attention_case *c, float *to, st_err *e)
@@ -100,15 +141,6 @@ static st_status attention_output(attention_case *c, float *to, st_err *e)
     st_convert(to, ST_F32, raw, b->a.o.dtype, n);
     free(raw);
     return ST_OK;
-}
-
-/* Knob "seed" of a way, -1: it draws nothing. */
-static int attention_seed(const st_attention *m)
-{
-    for (int i = 0; i < st_knobs_count(m->type->knob); i++) {
-        if (strcmp(m->type->knob[i].name, "seed") == 0) return i;
-    }
-    return -1;
 }
 
 /* Mean and standard deviation of |o - o_full| / |o_full| over seeds. */
@@ -222,11 +254,10 @@ static st_status attention_run(attention_bench *b, attention_case *c, int64_t n,
     return attention_time(b, c, n, budget, rows, e);
 }
 
-static st_status attention_length(const st_bench_attention_opts *o, st_stream *q, int64_t len,
-                                  const char *const *ways, int64_t n, double budget, json_t *rows,
-                                  st_err *e)
+/* `b` has what lengths have in common, and its own. */
+static st_status attention_length(attention_bench b, const char *const *ways, int64_t n,
+                                  double budget, json_t *rows, st_err *e)
 {
-    attention_bench b = {.o = o, .q = q, .batch = o->batch ? o->batch : 1, .len = len};
     attention_case *c = st_calloc(n, sizeof *c);
     st_status s = ST_OK;
     if (!c) ST_FAIL(e, ST_ENOMEM, "out of memory");
@@ -234,9 +265,12 @@ static st_status attention_length(const st_bench_attention_opts *o, st_stream *q
         c[i].b = &b;
         s = attention_plan(&c[i], ways[i], e);
     }
-    if (!s) s = attention_run(&b, c, n, budget, rows, e);
-    st_device_arena_close(q, &b.tmp);
-    st_device_arena_close(q, &b.mem);
+    if (!s) attention_afford(&b, c, n);
+    for (int64_t i = 0; i < n && !s && c[0].note[0]; i++)
+        json_array_append_new(rows, attention_row(&c[i], c, NULL, NULL, 0));
+    if (!s && !c[0].note[0]) s = attention_run(&b, c, n, budget, rows, e);
+    st_device_arena_close(b.q, &b.tmp);
+    st_device_arena_close(b.q, &b.mem);
     free(b.exact);
     free(b.got);
     free(c);
@@ -260,21 +294,40 @@ static st_status attention_ways(const st_bench_attention_opts *o, const char *wa
     return ST_OK;
 }
 
+static st_status attention_ceiling(st_stream *q, st_dtype t, bench_ceiling *now, st_err *e)
+{
+    bench_roof roof = {0};
+    st_status s = bench_roof_open(&roof, q, t == ST_BF16, e);
+    for (int i = 0; i < 3 && !s; i++)
+        s = bench_roof_probe(&roof, e);
+    if (!s) *now = bench_roof_median(&roof, 0);
+    bench_roof_close(&roof);
+    return s;
+}
+
 static st_status attention_all(const st_bench_attention_opts *o, st_stream *q, json_t *rows,
                                st_err *e)
 {
+    bench_ceiling now;
     const char *ways[WAYS + 1];
     int64_t n, count = o->nlens ? o->nlens : (int64_t)(sizeof lengths / sizeof *lengths);
     const int64_t *len = o->nlens ? o->lens : lengths;
-    double start = st_now(), budget = o->budget > 0.0 ? o->budget : 60.0;
     ST_TRY(attention_ways(o, ways, &n, e));
+    ST_TRY(attention_ceiling(q, o->dtype, &now, e));
+    double start = st_now(), budget = o->budget > 0.0 ? o->budget : 60.0;
     for (int64_t i = 0; i < count; i++) {
         double left = budget - (st_now() - start);
         if (len[i] < 1 || len[i] > 1 << 22) {
             ST_FAIL(e, ST_EARG, "%lld tokens; legal: 1..%d", (long long)len[i], 1 << 22);
         }
         double share = left / (double)(count - i);
-        ST_TRY(attention_length(o, q, len[i], ways, n, share > 0.1 ? share : 0.1, rows, e));
+        attention_bench b = {.o = o,
+                             .q = q,
+                             .batch = o->batch ? o->batch : 1,
+                             .len = len[i],
+                             .now = &now,
+                             .left = left};
+        ST_TRY(attention_length(b, ways, n, share > 0.1 ? share : 0.1, rows, e));
     }
     return ST_OK;
 }

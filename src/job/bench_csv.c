@@ -166,6 +166,21 @@ st_status st_bench_csv(const char *path, const json_t *result, st_err *e)
     return bench_csv_write(path, NULL, result, e);
 }
 
+st_status st_bench_csv_place(const char *path, st_err *e)
+{
+    static const char head[] = "version,commit,machine,";
+    char found[sizeof head] = "";
+    st_outfile o = {0};
+    ST_TRY(st_outfile_open(&o, path, e)); /* a plain file that may be written, or none yet */
+    st_outfile_discard(&o);
+    FILE *f = fopen(path, "re");
+    size_t n = f ? fread(found, 1, sizeof found - 1, f) : 0;
+    if (f) fclose(f);
+    if (n && strcmp(found, head) != 0)
+        ST_FAIL(e, ST_EARG, "%s: is there and no benchmark of strut's; give another name", path);
+    return ST_OK;
+}
+
 /* ---- reading -------------------------------------------------------------------------------- */
 
 static const char *csv_get(const json_t *row, const char *name)

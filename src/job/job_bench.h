@@ -119,5 +119,8 @@ st_status st_bench_attention(const st_bench_attention_opts *o, json_t **result, 
 
 /* Writes the rows of a benchmark's result as CSV (doc/FORMATS, BENCHMARKS), whole or not at all. */
 st_status st_bench_csv(const char *path, const json_t *result, st_err *e);
+/* Before anything is measured: may the rows be written there? ST_EARG if that would replace what is
+ * no benchmark, ST_EIO if it cannot be written. */
+st_status st_bench_csv_place(const char *path, st_err *e);
 
 #endif

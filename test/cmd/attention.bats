@@ -44,6 +44,36 @@ PY
     [[ $err == *'did you mean "local"'* ]]
 }
 
+@test "bench attention: what time or memory do not allow is left out, and Ctrl-C is not needed" {
+    apart timeout 60 "$STRUT" bench attention --context 16,4194304 --attention performer:features=4 \
+        --head-dim 8 --seeds 1 --budget 1 --json
+    [ "$code" = 0 ]
+    python3 - "$BATS_TEST_TMPDIR/out" <<'PY'
+import json, sys
+rows = json.load(open(sys.argv[1]))["rows"]
+assert [r["context"] for r in rows] == [16, 16, 4194304, 4194304]
+assert all("forward" in r for r in rows[:2])
+assert all("full at 4194304 tokens would take" in r["reason"] for r in rows[2:])
+PY
+    apart timeout 60 "$STRUT" bench attention --context 4194304 --attention local --budget 1
+    [ "$code" = 0 ]
+    [[ $out == *"left out: full at 4194304 tokens"* ]]
+}
+
+@test "bench --csv: where rows cannot go is said before anything is measured" {
+    cd "$BATS_TEST_TMPDIR"
+    echo "dear diary" >notes.txt
+    mkdir folder
+    for file in notes.txt folder gone/x.csv /dev/full; do
+        apart timeout 60 "$STRUT" bench layer --suite llama --budget 500 --resume --csv "$file"
+        [ "$code" = 1 ]
+        [[ $err == *"$file: "* && $err != *"left out"* ]]
+    done
+    [ "$(cat notes.txt)" = "dear diary" ]
+    apart "$STRUT" bench layer small
+    [[ $err == *"did you mean --suite small"* ]]
+}
+
 @test "perplexity and generate: another attention, and what is refused" {
     apart "$STRUT" perplexity "$DIR/tiny" "$DIR/tokens.bin" --json
     full=$(get perplexity)

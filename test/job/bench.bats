@@ -111,7 +111,7 @@ PY
     printf 'a,b\n1,2\n' >"$CSV"
     apart "$STRUT" bench layer --suite small --resume --csv "$CSV"
     [ "$code" = 1 ]
-    [[ $err == *"there is no column version, so this version of strut did not write it"* ]]
+    [[ $err == *"is there and no benchmark of strut's; give another name"* ]]
     [ "$(cat "$CSV")" = $'a,b\n1,2' ]
 }
 
