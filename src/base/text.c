@@ -44,8 +44,9 @@ const char *st_nearest(const char *word, const char *const *list)
             best = *list;
         }
     }
-    int limit = (int)(strlen(word) + 2) / 3;
-    return best && least <= (limit < 2 ? 2 : limit) ? best : NULL;
+    int n = (int)strlen(word), limit = (n + 2) / 3; /* of two letters, another two say nothing */
+    if (limit < 2 && n > 3) limit = 2;
+    return best && least <= limit ? best : NULL;
 }
 
 /* Copies `text` without the underscores between digits; false if it does not fit. */

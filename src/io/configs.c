@@ -8,7 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { GROUP_LEVELS = 4, GROUP_ENTRIES = 4096 };
+enum { GROUP_LEVELS = 4 };
 
 bool configs_legal(const char *name)
 {
@@ -23,8 +23,7 @@ bool configs_legal(const char *name)
     }
 }
 
-/* "DIR/NAME.yaml" (an ending that is there stays), or "DIR/NAME" for a group. */
-static void configs_path(const char *dir, const char *name, bool group, char *out, size_t n)
+void configs_path(const char *dir, const char *name, bool group, char *out, size_t n)
 {
     size_t length = strlen(name);
     bool ended = length > 5 && !strcmp(name + length - 5, ".yaml");
@@ -282,108 +281,4 @@ void st_configs_close(st_configs *c)
     free(c->dir);
     free(c->file);
     free(c);
-}
-
-/* ---- options of a group --------------------------------------------------------------------- */
-
-static int options_by_name(const void *a, const void *b)
-{
-    return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
-typedef struct {
-    char **name;
-    int64_t n;
-    bool full;
-} options;
-
-static void options_add(options *o, const char *name, size_t n)
-{
-    if (o->n >= GROUP_ENTRIES || !(o->name[o->n] = strndup(name, n)))
-        o->full = true;
-    else
-        o->n++;
-}
-
-static void options_of_dir(options *o, const char *path)
-{
-    DIR *d = opendir(path);
-    if (!d) return;
-    for (struct dirent *i; !o->full && (i = readdir(d));) {
-        size_t n = strlen(i->d_name);
-        if (n > 5 && i->d_name[0] != '.' && !strcmp(i->d_name + n - 5, ".yaml"))
-            options_add(o, i->d_name, n - 5);
-    }
-    closedir(d);
-}
-
-static void options_of_builtins(options *o, const char *group)
-{
-    size_t n = strlen(group);
-    for (const config_builtin *b = config_builtins; b->path && !o->full; b++) {
-        const char *rest = n ? b->path + n + 1 : b->path;
-        if (n && (strncmp(b->path, group, n) != 0 || b->path[n] != '/')) continue;
-        if (!strchr(rest, '/')) options_add(o, rest, strlen(rest) - 5);
-    }
-}
-
-char **st_configs_options(const st_configs *c, const char *group)
-{
-    options o = {.name = st_calloc(GROUP_ENTRIES + 1, sizeof *o.name)};
-    char path[4096];
-    if (!o.name) return NULL;
-    bool root = !*group, legal = root || configs_legal(group);
-    for (int i = 0; i < c->dirs && legal; i++) {
-        if (!c->dir[i]) continue;
-        configs_path(c->dir[i], root ? "." : group, true, path, sizeof path);
-        options_of_dir(&o, path);
-    }
-    if (c->builtin && legal) options_of_builtins(&o, group);
-    qsort(o.name, (size_t)o.n, sizeof *o.name, options_by_name);
-    int64_t n = 0;
-    for (int64_t i = 0; i < o.n; i++) {
-        if (n && !strcmp(o.name[n - 1], o.name[i]))
-            free(o.name[i]);
-        else
-            o.name[n++] = o.name[i];
-    }
-    memset(o.name + n, 0, (size_t)(GROUP_ENTRIES + 1 - n) * sizeof *o.name);
-    return o.name;
-}
-
-void st_configs_options_free(char **name)
-{
-    for (int64_t i = 0; name && name[i]; i++)
-        free(name[i]);
-    free(name);
-}
-
-st_status configs_no_option(const st_configs *c, const char *group, const char *option,
-                            const char *where, st_err *e)
-{
-    char folder[CONFIG_NAME * 2], list[256] = "";
-    const char *slash = strrchr(option, '/'), *leaf = slash ? slash + 1 : option;
-    snprintf(folder, sizeof folder, "%s%s%.*s", group, *group && slash ? "/" : "",
-             (int)(slash ? slash - option : 0), option);
-    if (!configs_legal(option) || (*folder && !configs_legal(folder)))
-        ST_FAIL(e, ST_EARG,
-                "%s: %.60s%s%.80s: not the name of a config (no \"..\", no \"/\" first)", where,
-                group, *group ? "=" : "", option);
-    char **name = st_configs_options(c, folder);
-    if (!name) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", where);
-    const char *near = st_nearest(leaf, (const char *const *)(void *)name);
-    for (int64_t i = 0; name[i] && strlen(list) + strlen(name[i]) + 8 < sizeof list; i++) {
-        size_t n = strlen(list);
-        snprintf(list + n, sizeof list - n, "%s%s%s", i ? ", " : "", name[i],
-                 name[i + 1] && n + strlen(name[i]) + strlen(name[i + 1]) + 12 >= sizeof list
-                     ? ", ..."
-                     : "");
-    }
-    st_status s = st_fail(
-        e, ST_EARG, __FILE__, __LINE__, "%s: no config %.100s%s%.100s%s%s%s%s%s%s", where, group,
-        *group ? "/" : "", option, near ? "; did you mean " : "", near ? near : "", near ? "?" : "",
-        *list ? "; there are: " : "; nothing of that group is on the search path (--info shows it)",
-        list, "");
-    st_configs_options_free(name);
-    return s;
 }

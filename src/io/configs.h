@@ -18,7 +18,8 @@ enum {
     CONFIG_ENTRIES = 1024, /* of all defaults lists together */
     CONFIG_NODES = 20000,  /* values of all files together, and of what they are merged into */
     CONFIG_FILES = 512,
-    CONFIG_NAME = 512
+    CONFIG_NAME = 512,
+    GROUP_ENTRIES = 4096 /* of a folder */
 };
 
 /* One file: its defaults list is taken out of its tree. */
@@ -43,11 +44,13 @@ st_status configs_get(st_configs *c, const char *name, const config_file **out, 
 /* A primary config at a path, which is then called "" here. */
 st_status configs_open_file(st_configs *c, const char *path, const config_file **out, st_err *e);
 st_status configs_open_none(st_configs *c, const config_file **out, st_err *e); /* an empty one */
+/* "DIR/NAME.yaml" (an ending that is there stays), or "DIR/NAME" for a group. */
+void configs_path(const char *dir, const char *name, bool group, char *out, size_t n);
 bool configs_is_group(const st_configs *c, const char *name);
 bool configs_is_file(const st_configs *c, const char *name);
 /* No empty, "." or ".." part, no control characters, not absolute. */
 bool configs_legal(const char *name);
-/* ST_EARG: WHERE: no such option, those there are and the nearest. */
+/* ST_EARG: WHERE: no such option, those there are and the nearest (options.c). */
 st_status configs_no_option(const st_configs *c, const char *group, const char *option,
                             const char *where, st_err *e);
 

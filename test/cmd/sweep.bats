@@ -5,6 +5,7 @@
 bats_require_minimum_version 1.5.0
 
 setup() {
+    load ../helpers
     cd "$BATS_TEST_TMPDIR" || exit 1
     printf "$(printf '\\%03o\\000' $(seq 0 31))" >block
     for _ in $(seq 50); do cat block; done >train.bin
@@ -31,6 +32,22 @@ YAML
     [[ "$output" == *"decay_steps: 22500"* ]]
     run "$STRUT" train experiment=wt103/gpt2-ssl -c job
     [[ "$output" == *'decay_steps: "${mul:'* ]]
+}
+
+@test "a mistyped group, a group in place of a config: what was meant" {
+    apart "$STRUT" train experiment=ssl_bench_mpl
+    [ "$code" -eq 1 ]
+    [[ "$err" == *"no config experiment/ssl_bench_mpl; did you mean ssl_bench_mlp/?"* ]]
+    apart "$STRUT" train experiment=wt13/gpt2-ssl
+    [[ "$err" == *"did you mean wt103/?; there are: "*"owt/, "*"wt103/"* ]]
+    apart "$STRUT" train experiment=ssl_bench_mlp
+    [[ "$err" == *"ssl_bench_mlp, which is a group of configs; there are in it: "*"dense, "* ]]
+    mkdir -p own/experiment/mine
+    echo 'name: x' >own/experiment/mine/one.yaml
+    apart "$STRUT" train -cd own experiment=mien/one
+    [[ "$err" == *"did you mean mine/?"* ]]
+    apart "$STRUT" train tiny.yaml x.y.z=1
+    [[ "$err" == *"unknown key x.y.z; all keys"* ]]
 }
 
 @test "primary configs by name, from folders in their order" {
