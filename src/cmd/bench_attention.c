@@ -61,10 +61,10 @@ static void attention_table(const json_t *rows, size_t from, size_t to)
         return;
     }
     cmd_grid g = {.head = "<attention|MAC/tok|scratch|time|p10..p90|vs full|rel. error"};
-    printf("\n%s tokens, batch %s, %s x %s, %s%s; %s repetitions, medians; the tensors take %s:\n",
-           cmd_count(cmd_get_int(first, "context")).s, cmd_count(cmd_get_int(first, "batch")).s,
-           cmd_count(cmd_get_int(first, "heads")).s, cmd_count(cmd_get_int(first, "head_dim")).s,
-           cmd_get_str(first, "dtype"),
+    printf("\n%s, batch %s, %s x %s, %s%s; %s repetitions, medians; the tensors take %s:\n",
+           cmd_counted(cmd_get_int(first, "context"), "tokens").s,
+           cmd_count(cmd_get_int(first, "batch")).s, cmd_count(cmd_get_int(first, "heads")).s,
+           cmd_count(cmd_get_int(first, "head_dim")).s, cmd_get_str(first, "dtype"),
            json_is_true(json_object_get(first, "causal")) ? ", causal" : "",
            cmd_count(cmd_get_int(t, "reps")).s, cmd_bytes(cmd_get_int(first, "tensor_bytes")).s);
     for (size_t i = from; i < to; i++) {

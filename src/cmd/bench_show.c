@@ -75,12 +75,13 @@ static void show_title(const json_t *first)
     const char *shape = cmd_get_str(first, "shape"), *suite = cmd_get_str(first, "suite");
     if (shape[0]) printf("%s %s: ", suite, shape);
     if (json_object_get(first, "inner")) {
-        printf("MLP %s -> %s -> %s, %s tokens", cmd_count(cmd_get_int(first, "in")).s,
+        printf("MLP %s -> %s -> %s, %s", cmd_count(cmd_get_int(first, "in")).s,
                cmd_count(cmd_get_int(first, "inner")).s, cmd_count(cmd_get_int(first, "out")).s,
-               cmd_count(cmd_get_int(first, "rows")).s);
+               cmd_counted(cmd_get_int(first, "rows"), "tokens").s);
     } else if (json_object_get(first, "spec")) {
-        printf("W (%s x %s), %s tokens", cmd_count(cmd_get_int(first, "out")).s,
-               cmd_count(cmd_get_int(first, "in")).s, cmd_count(cmd_get_int(first, "rows")).s);
+        printf("W (%s x %s), %s", cmd_count(cmd_get_int(first, "out")).s,
+               cmd_count(cmd_get_int(first, "in")).s,
+               cmd_counted(cmd_get_int(first, "rows"), "tokens").s);
     } else if (json_object_get(first, "image_size")) {
         printf("batch %s images of %s pixels to a side", cmd_count(cmd_get_int(first, "batch")).s,
                cmd_count(cmd_get_int(first, "image_size")).s);

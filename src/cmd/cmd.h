@@ -114,12 +114,13 @@ void cmd_help_command(FILE *f, const cmd_command *c);
 
 typedef struct {
     char s[40];
-} cmd_str;                     /* a short text by value: printf("%s", cmd_count(n).s) */
-cmd_str cmd_count(int64_t n);  /* 124,439,808 */
-cmd_str cmd_si(double x);      /* 124.4 M */
-cmd_str cmd_bytes(int64_t n);  /* 474.7 MiB */
-cmd_str cmd_seconds(double s); /* 1.25 ms, 2.1 s, 3:05, 2:10:00 */
-cmd_str cmd_number(double x);  /* four figures, thousands grouped */
+} cmd_str;                    /* a short text by value: printf("%s", cmd_count(n).s) */
+cmd_str cmd_count(int64_t n); /* 124,439,808 */
+cmd_str cmd_counted(int64_t n, const char *many); /* of ("matrices"): 1 matrix, 1,024 matrices */
+cmd_str cmd_si(double x);                         /* 124.4 M */
+cmd_str cmd_bytes(int64_t n);                     /* 474.7 MiB */
+cmd_str cmd_seconds(double s);                    /* 1.25 ms, 2.1 s, 3:05, 2:10:00 */
+cmd_str cmd_number(double x);                     /* four figures, thousands grouped */
 
 /* A table with aligned columns: head names separated by '|' ("<name" is left-aligned). */
 typedef struct {

@@ -96,11 +96,11 @@ static void progress_text(const st_progress *p, double now, char line[PROGRESS_L
         }
         s += bytes ? snprintf(s, (size_t)(end - s), " %s of %s", cmd_bytes(p->done).s,
                               cmd_bytes(p->total).s)
-                   : snprintf(s, (size_t)(end - s), " %s of %s %s", cmd_count(p->done).s,
-                              cmd_count(p->total).s, p->unit);
+                   : snprintf(s, (size_t)(end - s), " %s of %s", cmd_count(p->done).s,
+                              cmd_counted(p->total, p->unit).s);
     } else {
         s += bytes ? snprintf(s, (size_t)(end - s), " %s", cmd_bytes(p->done).s)
-                   : snprintf(s, (size_t)(end - s), " %s %s", cmd_count(p->done).s, p->unit);
+                   : snprintf(s, (size_t)(end - s), " %s", cmd_counted(p->done, p->unit).s);
     }
     double speed = progress_speed(p, now);
     if (p->last) {
