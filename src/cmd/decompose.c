@@ -245,9 +245,9 @@ static void decompose_show(const json_t *r)
             printf("%s: init %s takes no notice of the text\n", cmd_get_str(m, "name"),
                    cmd_get_str(m, "init"));
     }
-    printf("%s: %s parameters, %.1f %% of %s; %zu matrices in %s\n", cmd_get_str(r, "out"),
-           cmd_count(now).s, before ? 100.0 * (double)now / (double)before : 0.0,
-           cmd_count(before).s, json_array_size(json_object_get(r, "matrices")),
+    printf("%s: %s parameters, %.1f %% of %s; %s in %s\n", cmd_get_str(r, "out"), cmd_count(now).s,
+           before ? 100.0 * (double)now / (double)before : 0.0, cmd_count(before).s,
+           cmd_counted((int64_t)json_array_size(json_object_get(r, "matrices")), "matrices").s,
            cmd_seconds(cmd_get_num(r, "seconds")).s);
 }
 

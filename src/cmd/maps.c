@@ -16,9 +16,11 @@ static void maps_show_init(const json_t *init)
     json_array_foreach(json_object_get(init, "knobs"), i, knob)
     {
         const char *words = cmd_get_str(knob, "words");
-        printf("    %s: %s%s%s (default %.6g)\n", cmd_get_str(knob, "name"),
-               cmd_get_str(knob, "help"), words[0] ? "; or " : "", words,
-               cmd_get_num(knob, "default"));
+        printf("    %s: %s%s%s", cmd_get_str(knob, "name"), cmd_get_str(knob, "help"),
+               words[0] ? "; or " : "", words);
+        if (json_is_number(json_object_get(knob, "default")))
+            printf(" (default %.6g)", cmd_get_num(knob, "default"));
+        putchar('\n');
     }
 }
 

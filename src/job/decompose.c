@@ -90,6 +90,23 @@ static void decompose_count(void *ctx, const char *name, const st_spec *to)
     ++*(int64_t *)ctx;
 }
 
+/* What only Kronecker sums have is refused where none is made: it would do nothing, silently. */
+static st_status decompose_kron_only(const st_decompose_run *r, st_err *e)
+{
+    char text[ST_SPEC_TEXT];
+    bool scalars = r->o->nscalars > 0;
+    if (!scalars && r->o->gauge == ST_GAUGE_UNIT) return ST_OK;
+    for (int64_t i = 0; i < r->n; i++) {
+        st_spec_print(&r->item[i].to, text);
+        if (strstr(text, "kron:")) return ST_OK;
+    }
+    ST_FAIL(
+        e, ST_EARG,
+        "%s: is about Kronecker sums, and no matrix becomes one (of %lld that change); leave it "
+        "out or give a --map GLOB=kron:...",
+        scalars ? "--scalars" : "--gauge balanced", (long long)r->n);
+}
+
 static st_status decompose_items(st_decompose_run *r, st_err *e)
 {
     int64_t most = 0;
@@ -105,7 +122,10 @@ static st_status decompose_items(st_decompose_run *r, st_err *e)
                            (long long)r->n);
     }
     free(l.used);
-    return l.status;
+    if (!l.status && r->n == 0)
+        st_log(ST_LOG_WARN, "nothing to decompose: all matrices are left as they are by --map and "
+                            "--skip");
+    return l.status ? l.status : decompose_kron_only(r, e);
 }
 
 /* ---- what came of it ------------------------------------------------------------------------ */

@@ -5,8 +5,10 @@
 
 static json_t *maps_init_knob(const st_init_knob *k)
 {
-    return json_pack("{s:s, s:s, s:s, s:f}", "name", k->name, "help", k->help, "words",
-                     k->words ? k->words : "", "default", k->preset);
+    bool legal = k->preset >= k->lo && k->preset <= k->hi; /* else it stands for "not given" */
+    return json_pack("{s:s, s:s, s:s, s:o}", "name", k->name, "help", k->help, "words",
+                     k->words ? k->words : "", "default",
+                     legal ? json_real(k->preset) : json_null());
 }
 
 static json_t *maps_inits(const st_map_type *t)

@@ -51,8 +51,8 @@ const st_map_init st_map_inits[] = {
      .weighted = true},
     {.name = "random",
      .help = "nothing of W: as strut init makes it, with the same seed",
-     .knob = {{"std", "deviation of every factor; -1: so that W' has that of a dense init", NULL,
-               -1.0, -1.0, 100.0}},
+     .knob = {{"std", "deviation of every factor; not given: so that W' has that of a dense init",
+               NULL, -1.0, 0.0, 100.0}},
      .fill = start_random},
     {.name = NULL},
 };

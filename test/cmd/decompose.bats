@@ -67,6 +67,19 @@ PY
     check 'r["matrices"][1]["alpha"] == 1'
 }
 
+@test "what only Kronecker sums have is refused without one; skipping all is said" {
+    for option in "--gauge balanced" "--scalars 1,2"; do
+        # shellcheck disable=SC2086
+        apart "$STRUT" decompose "$DIR/wide" "$DIR/none" -m 'h.*.mlp.*=lowrank:rank=2' $option
+        [ "$code" = 1 ]
+        [[ $err == *"is about Kronecker sums, and no matrix becomes one (of "* ]]
+        [ ! -e "$DIR/none" ]
+    done
+    apart "$STRUT" decompose "$DIR/wide" "$DIR/none" -m 'h.*.mlp.*=lowrank:rank=2' --skip 'h.*'
+    [ "$code" = 0 ]
+    [[ $err == *"warning: nothing to decompose"* ]]
+}
+
 @test "scalars and gauges" {
     apart "$STRUT" decompose "$DIR/wide" "$DIR/s" -p krony-92m-4s --scalars .55,.25,.15,.05 --json
     [ "$code" = 0 ]

@@ -218,6 +218,7 @@ static void start_refusals(void **state)
         {"kron:m1=3,n1=8", "prune:keep=left", "expected even|odd or 0 to 1e+06"},
         {"kron:m1=3,n1=8", "vl:rank=1", "no option of init vl called \"rank\""},
         {"kron:m1=3,n1=8", "random:std=nan", "\"nan\""},
+        {"kron:m1=3,n1=8", "random:std=-1", "std is \"-1\", expected 0 to 100"},
     };
     for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
         st_err e = {0};
