@@ -60,6 +60,8 @@ bench_effort bench_session_effort(bench_session *s, int64_t reps, double budget)
 st_status bench_session_save(bench_session *s, st_status so_far, st_err *e)
 {
     if (!s->csv || (so_far && so_far != ST_EINTR)) return so_far;
+    bool none = json_array_size(s->rows) + json_array_size(s->old.kept) == 0;
+    if (so_far && none) return so_far; /* an earlier file of that name is worth more */
     st_status wrote = bench_csv_write(s->csv, &s->old, s->result, so_far ? NULL : e);
     return so_far ? so_far : wrote;
 }
@@ -68,6 +70,9 @@ st_status bench_session_end(bench_session *s, st_status so_far, st_err *e)
 {
     if (so_far == ST_EINTR) {
         size_t n = json_array_size(s->rows);
+        if (n == 0)
+            ST_FAIL(e, ST_EINTR, "interrupted before anything was measured%s%s",
+                    s->csv ? "; unchanged: " : "", s->csv ? s->csv : "");
         ST_FAIL(e, ST_EINTR, "interrupted after %lld of %lld %s; %zu row%s %s %s%s%s",
                 (long long)s->at - 1, (long long)s->n, s->unit, n, n == 1 ? "" : "s",
                 n == 1 ? "is" : "are", s->csv ? "in " : "lost without --csv", s->csv ? s->csv : "",
@@ -77,7 +82,8 @@ st_status bench_session_end(bench_session *s, st_status so_far, st_err *e)
     json_object_set_new(s->result, "ceilings", bench_roof_json(&s->roof));
     char detail[48];
     int64_t took = (int64_t)ceil(st_now() - s->start);
-    snprintf(detail, sizeof detail, "%lld %s", (long long)s->n, s->unit);
+    snprintf(detail, sizeof detail, "%lld %.*s", (long long)s->n,
+             (int)strlen(s->unit) - (s->n == 1), s->unit); /* shapes, parts */
     st_report(&(st_progress){
         .what = s->what, .done = took, .total = took, .unit = "s", .detail = detail, .last = true});
     return ST_OK;

@@ -292,12 +292,26 @@ static st_status train_loop(st_trainer *t, st_err *e)
 
 /* ---- the whole ------------------------------------------------------------------------------ */
 
+/* Whoever looks for ckpt/best should know why there is none. */
+static void train_no_best(const st_trainer *t)
+{
+    double below = t->set->ckpt.best_below;
+    if (!t->out || !t->set->ckpt.best || !t->has_val || t->state.best_step > 0 || isnan(below))
+        return;
+    if (!isfinite(t->state.val_loss)) return;
+    st_log(ST_LOG_WARN,
+           "no ckpt/best: no validation loss was below ckpt.best_below = %.6g (the last is %.4f); "
+           "ckpt/last has the weights",
+           below, t->state.val_loss);
+}
+
 static st_status train_whole(st_trainer *t, const st_train_opts *o, json_t **result, st_err *e)
 {
     json_t *plan = o->begun ? st_result_plan(t) : NULL, *test = NULL;
     if (plan) o->begun(o->ctx, plan);
     json_decref(plan);
     st_status s = train_loop(t, e);
+    if (!s) train_no_best(t);
     if (!s && o->model) s = st_trainer_weights(t, e);
     if (!s && t->has_test) s = st_train_test(t, &test, e);
     if (!s || s == ST_EINTR) {

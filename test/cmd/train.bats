@@ -5,6 +5,7 @@
 bats_require_minimum_version 1.5.0
 
 setup() {
+    load ../helpers
     cd "$BATS_TEST_TMPDIR" || exit 1
     # The tokens 0 .. 31 as uint16, again and again.
     printf "$(printf '\\%03o\\000' $(seq 0 31))" >block
@@ -86,6 +87,14 @@ assert r["validation"]["step"] == [0, 4, 8] and r["best"]["val_loss"] > 0'
         -q >/dev/null
     [ "$(wc -l <cut/metrics.csv)" -eq $((step + 6)) ]
     [ "$(cut -d, -f1 cut/metrics.csv | sort | uniq -d | wc -l)" -eq 0 ]
+}
+
+@test "without a ckpt/best the run says why" {
+    apart "$STRUT" train tiny.yaml ckpt.best_below=1e-9 train.steps=2
+    [ "$code" -eq 0 ]
+    [[ "$err" == *"no ckpt/best: no validation loss was below ckpt.best_below = 1e-09 (the last is "* ]]
+    apart "$STRUT" train tiny.yaml ckpt.best=false ckpt.best_below=1e-9 train.steps=2 out=r2
+    [[ "$err" != *"no ckpt/best"* ]]
 }
 
 @test "--keys lists every key; --cfg prints what would be used" {

@@ -104,6 +104,18 @@ again = subprocess.run(args + ["--reps", "1", "--resume"], check=True, capture_o
 assert "32 rows are there already, 0 of 8 shapes are left" in again.stderr, again.stderr
 assert open(sys.argv[2]).read() == text
 PY
+    python3 - "$STRUT" "$CSV" <<'PY' # Ctrl-C before the first shape leaves an earlier file alone
+import signal, subprocess, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
+text = open(sys.argv[2]).read()
+p = subprocess.Popen([sys.argv[1], "bench", "layer", "--suite", "llama", "--budget", "5000", "--csv",
+                      sys.argv[2]], stderr=subprocess.PIPE)
+time.sleep(0.5)
+p.send_signal(signal.SIGINT)
+err = p.communicate(timeout=120)[1].decode()
+assert p.returncode in (130, -2), (p.returncode, err)
+assert open(sys.argv[2]).read() == text, err
+PY
     sed -i 's/cpu, /gpu, /' "$CSV"
     apart "$STRUT" bench layer --suite small --resume --csv "$CSV"
     [ "$code" = 1 ]
