@@ -16,7 +16,7 @@ st_status model_add(model_bench *b, json_t *config, const char *name, const char
         s = st_fail(e, ST_EARG, __FILE__, __LINE__, "more than %d models", MODEL_CASES);
     }
     model_case *c = &b->c[b->n];
-    if (!s) s = st_model_open(&c->m, config, e);
+    if (!s && (s = st_model_open(&c->m, config, e))) st_config_called(e, name);
     json_decref(config);
     if (!s) s = model_may(b, c->m, name, e);
     if (s) st_model_close(c->m);

@@ -195,3 +195,13 @@ st_status st_fresh_weights(const st_model *m, uint64_t seed, float *flat, st_err
 {
     return st_fresh_weights_by(m, ST_FRESH_DENSE, seed, flat, e);
 }
+
+void st_config_called(st_err *e, const char *what)
+{
+    static const char file[] = "config.json: ", maps[] = "strut.maps: ";
+    if (!e || strncmp(e->msg, file, sizeof file - 1) != 0) return;
+    char *rest = e->msg + sizeof file - 1;
+    if (strncmp(rest, maps, sizeof maps - 1) == 0) rest += sizeof maps - 1;
+    memmove(e->msg, rest, strlen(rest) + 1);
+    st_err_prefix(e, "%s", what);
+}

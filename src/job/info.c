@@ -309,7 +309,7 @@ static st_status info_facts(const char *path, const json_t *config, json_t *r, s
     st_model *m = NULL;
     json_t *facts = NULL;
     st_status s = st_model_open(&m, config, e);
-    if (s) st_err_prefix(e, "%s", path);
+    if (s) st_config_called(e, path);
     if (!s) s = st_model_facts(m, "cpu", &facts, e);
     if (!s) json_object_update(r, facts);
     json_decref(facts);

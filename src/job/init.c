@@ -52,6 +52,7 @@ static st_status init_open(st_model **out, const char *source, const st_init_opt
     config = NULL;
     if (!s) s = st_model_remap(plain, maps, n, NULL, 0, &config, e);
     if (!s) s = st_model_open(out, config, e);
+    if (s) st_config_called(e, source);
     json_decref(config);
     free(maps);
     st_model_close(plain);

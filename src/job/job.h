@@ -102,6 +102,8 @@ st_status st_positions_resize(st_model **m, float **flat, int64_t size, st_err *
  * Hugging Face's keys), "t2t-vit-14", "t2t-vit-t-14" ... (T2T-ViT's; also as t2t_vit_t_14), or the
  * content of a config.json file. New reference. */
 st_status st_fresh_config(json_t **out, const char *name, st_err *e);
+/* Puts `what` in place of "config.json: strut.maps" in the error of a config that is no file. */
+void st_config_called(st_err *e, const char *what);
 /* Names that st_fresh_config knows, NULL-terminated. */
 extern const char *const st_fresh_names[];
 int st_fresh_find(const char *name); /* the index of its own name for a name, or -1 */

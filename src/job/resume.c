@@ -88,6 +88,7 @@ st_status st_ckpt_choose(const st_settings *set, char **dir, st_err *e)
             set->out);
     } else if (there) {
         if (!yes) s = resume_same(set, last, e);
+        if (s == ST_EFORMAT) st_ckpt_hint(set, last, e);
         *dir = last;
         last = NULL;
     } else if (resume_any(set->out, other)) {

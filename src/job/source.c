@@ -133,6 +133,7 @@ static st_status source_scratch(st_trainer *t, st_model **m, st_err *e)
     t->tokenizer = t->own_tokenizer;
     st_status s = st_settings_model(t->set, t->tokenizer, &config, e);
     if (!s) s = st_model_open(m, config, e);
+    if (s) st_config_called(e, "model");
     json_decref(config);
     return s;
 }

@@ -89,6 +89,19 @@ assert r["validation"]["step"] == [0, 4, 8] and r["best"]["val_loss"] > 0'
     [ "$(cut -d, -f1 cut/metrics.csv | sort | uniq -d | wc -l)" -eq 0 ]
 }
 
+@test "messages name what was given, and what to go on from" {
+    apart "$STRUT" train tiny.yaml model.mlp.map=butterfyl
+    [ "$code" -eq 1 ]
+    [[ "$err" == *"train: model: h.0.mlp.c_fc: "*"did you mean"*"butterfly"* ]]
+    apart "$STRUT" init t2t-vit-7 new --image-size 17
+    [[ "$err" == *"init: t2t-vit-7: img_size is 17, expected a multiple of 16"* ]]
+    "$STRUT" train tiny.yaml -q
+    echo '{' >runs/tiny/ckpt/last/state.json
+    apart "$STRUT" train tiny.yaml train.steps=9
+    [ "$code" -eq 1 ]
+    [[ "$err" == *"last/state.json: not valid JSON"*"; ckpt.resume=runs/tiny/ckpt/best goes on"* ]]
+}
+
 @test "without a ckpt/best the run says why" {
     apart "$STRUT" train tiny.yaml ckpt.best_below=1e-9 train.steps=2
     [ "$code" -eq 0 ]
