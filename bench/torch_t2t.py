@@ -258,7 +258,8 @@ def compare(a, folder, dtype, rounds):
     own, peak = strut(a, "classify", folder, os.path.join(a.out, "pictures"), "--batch", str(a.batch), "--dtype", dtype)
     own = np.array([row["logits"] for row in sorted(own["images"], key=lambda row: row["path"])])
     device = strut(a, "bench", "map", "--in", "8", "--out", "8", "--map", "dense", "--reps", "1")[0]["device"]
-    core = a.core or re.search(r"\((\w+), OpenMP\)", device).group(1)
+    named = re.search(r"\((\w+), OpenMP\)", device)
+    core = a.core or (named.group(1) if named else "default")
     peers = {mode: Torch(a, folder, mode, core) for mode in MODES[dtype]}
     bound = 1e-4 if dtype == "float32" else 0.1
     for mode, peer in peers.items():
@@ -303,7 +304,7 @@ def main():
     p.add_argument("--only", choices=list(MODES))
     p.add_argument("--strut", default="build/strut")
     p.add_argument("--out", default="out/bench/t2t")
-    p.add_argument("--core", help="OPENBLAS_CORETYPE of PyTorch; default: none")
+    p.add_argument("--core", help="OPENBLAS_CORETYPE of PyTorch; \"default\": none; not given: strut's")
     a = p.parse_args()
     folder, _ = prepare(a)
     for dtype in [a.only] if a.only else MODES:
