@@ -11,6 +11,11 @@ static const char *const stop_watched[] = {"validation", "training"};
 st_status st_stop_open(const st_trainer *t, st_err *e)
 {
     char place[256];
+    if (t->set->ckpt.top_k > 0 && !t->has_val)
+        st_log(ST_LOG_WARN,
+               "ckpt.top_k = %lld keeps nothing: there are no validations to rank by "
+               "(eval.every)",
+               (long long)t->set->ckpt.top_k);
     if (t->set->stop.patience == ST_UNSET || t->has_val) return ST_OK;
     ST_FAIL(e, ST_EARG, "%s: it counts validations, and there are none; set eval.every above 0",
             st_set_place(t->set, "stop.patience", place, sizeof place));

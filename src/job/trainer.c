@@ -2,6 +2,7 @@
  * data. Everything that can fail for want of memory or of sense fails here, before the first step.
  */
 /* SPDX-License-Identifier: MIT */
+#include "job/bench.h"
 #include "job/train.h"
 #include <assert.h>
 #include <math.h>
@@ -159,6 +160,13 @@ static void trainer_say(const st_trainer *t)
     for (int i = 0; i < 8; i++)
         x[i] = (double)json_integer_value(json_object_get(j, key[i])) / mib;
     json_decref(j);
+    double room = bench_memory() / mib;
+    if (strncmp(t->set->device, "cuda", 4) != 0 && x[7] > room)
+        st_log(ST_LOG_WARN,
+               "training wants %.1f GiB, and %.1f GiB are free to use: the system may end it; a "
+               "smaller train.micro_batch needs less and gives the same steps with the same "
+               "train.tokens_per_step",
+               x[7] / 1024, room / 1024);
     st_log(ST_LOG_INFO,
            "memory: weights %.1f, gradients %.1f, optimizer %.1f, average %.1f, activations %.1f, "
            "teacher %.1f, staging %.1f; together %.1f MiB",

@@ -89,6 +89,17 @@ assert r["validation"]["step"] == [0, 4, 8] and r["best"]["val_loss"] > 0'
     [ "$(cut -d, -f1 cut/metrics.csv | sort | uniq -d | wc -l)" -eq 0 ]
 }
 
+@test "too much memory and a ranking without validations are said" {
+    apart "$STRUT" train tiny.yaml train.micro_batch=1000000 train.context=16 ckpt.top_k=2 \
+        eval.every=0 model.n_head=16 model.n_layer=40 model.n_embd=4096 --dry-run
+    [[ "$err" == *"warning: training wants "*" GiB are free to use"*"train.micro_batch"* ||
+        "$err" == *"out of memory"* ]]
+    apart "$STRUT" train tiny.yaml ckpt.top_k=2 eval.every=0
+    [ "$code" -eq 0 ]
+    [[ "$err" == *"warning: ckpt.top_k = 2 keeps nothing: there are no validations"* ]]
+    [[ "$err" != *"training wants"* ]]
+}
+
 @test "messages name what was given, and what to go on from" {
     apart "$STRUT" train tiny.yaml model.mlp.map=butterfyl
     [ "$code" -eq 1 ]
