@@ -2,10 +2,14 @@
 /* SPDX-License-Identifier: MIT */
 #include "base/base.h"
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
-#include <stdio.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+
+enum { JSON_LOOK = 200 /* ms between looks for Ctrl-C */ };
 
 st_status st_json_parse(json_t **out, const char *text, size_t n, const char *what, st_err *e)
 {
@@ -18,11 +22,27 @@ st_status st_json_parse(json_t **out, const char *text, size_t n, const char *wh
     return ST_OK;
 }
 
+/* read(2) of what may be a pipe that nobody writes to: Ctrl-C ends that (EINTR). What is there is
+ * read after Ctrl-C too: a job that ends in order looks at its files. */
+static ssize_t json_read(int fd, char *data, size_t n)
+{
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    for (;;) {
+        while (poll(&p, 1, JSON_LOOK) <= 0) {
+            if (!st_interrupted()) continue;
+            errno = EINTR;
+            return -1;
+        }
+        ssize_t got = read(fd, data, n);
+        if (got >= 0 || (errno != EINTR && errno != EAGAIN)) return got;
+    }
+}
+
 st_status st_json_load(json_t **out, const char *path, size_t max_bytes, st_err *e)
 {
     *out = NULL;
-    FILE *f = fopen(path, "rb");
-    if (!f) ST_FAIL(e, ST_EIO, "%s: %s", path, strerror(errno));
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0) ST_FAIL(e, ST_EIO, "%s: %s", path, strerror(errno));
     char *text = NULL;
     size_t n = 0, cap = 0;
     st_status s = ST_OK;
@@ -36,8 +56,17 @@ st_status st_json_load(json_t **out, const char *path, size_t max_bytes, st_err 
             }
             text = more;
         }
-        size_t got = fread(text + n, 1, cap - n, f);
-        n += got;
+        ssize_t got = json_read(fd, text + n, cap - n);
+        if (got < 0 && errno == EINTR) {
+            s = st_fail(e, ST_EINTR, __FILE__, __LINE__, "interrupted while reading %s", path);
+            goto out;
+        }
+        if (got < 0) {
+            s = st_fail(e, ST_EIO, __FILE__, __LINE__, "%s: cannot be read: %s", path,
+                        strerror(errno));
+            goto out;
+        }
+        n += (size_t)got;
         if (n > max_bytes) {
             s = st_fail(e, ST_EFORMAT, __FILE__, __LINE__,
                         "%s: more than %zu bytes, which no file of this kind has", path, max_bytes);
@@ -45,14 +74,10 @@ st_status st_json_load(json_t **out, const char *path, size_t max_bytes, st_err 
         }
         if (got == 0) break;
     }
-    if (ferror(f)) {
-        s = st_fail(e, ST_EIO, __FILE__, __LINE__, "%s: cannot be read: %s", path, strerror(errno));
-        goto out;
-    }
     s = st_json_parse(out, text, n, path, e);
 out:
     free(text);
-    fclose(f);
+    close(fd);
     return s;
 }
 

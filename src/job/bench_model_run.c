@@ -369,8 +369,10 @@ static st_status run_shapes(model_bench *b, int64_t parts, st_err *e)
         for (int64_t k = 0; k < parts; k++) {
             const model_part *p = &b->part[k];
             if (p->context >= 1 && p->context <= m.tokens && p->batch >= 1) continue;
-            ST_FAIL(e, ST_EARG, "%s: batch %lld, context %lld: expected at least 1, 1 to %lld",
-                    b->c[i].name, (long long)p->batch, (long long)p->context, (long long)m.tokens);
+            ST_FAIL(
+                e, ST_EARG,
+                "%s: batch %lld, context %lld: expected a batch of 1 or more and 1 to %lld tokens",
+                b->c[i].name, (long long)p->batch, (long long)p->context, (long long)m.tokens);
         }
     }
     return ST_OK;

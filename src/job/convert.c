@@ -21,7 +21,10 @@ void st_convert_note(st_conversion *c, const char *fmt, ...)
 
 static st_status convert_find(const char *name, const st_convert_format **out, st_err *e)
 {
-    if (!*name) ST_FAIL(e, ST_EARG, "which format? --to FORMAT (see: strut help convert)");
+    if (!*name)
+        ST_FAIL(e, ST_EARG,
+                "the name of OUT says no format (.pt, .safetensors, .gguf, a / at its end): give "
+                "--to FORMAT (see: strut help convert)");
     const char *names[32] = {0};
     char list[256] = "";
     size_t n = 0;

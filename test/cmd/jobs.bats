@@ -90,6 +90,21 @@ open(sys.argv[1], 'wb').write(struct.pack('<500H', *[random.randrange(300) for _
     [[ $err == *"neither a model"* ]]
 }
 
+@test "info: a pipe in place of config.json, Ctrl-C ends the waiting" {
+    mkdir "$DIR/pipe"
+    mkfifo "$DIR/pipe/config.json"
+    cp "$DIR/tiny/model.safetensors" "$DIR/pipe/"
+    python3 - "$STRUT" "$DIR/pipe" <<'PY'
+import signal, subprocess, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
+p = subprocess.Popen([sys.argv[1], "info", sys.argv[2]], stderr=subprocess.PIPE)
+time.sleep(0.5)
+p.send_signal(signal.SIGINT)
+err = p.communicate(timeout=60)[1].decode()
+assert p.returncode in (130, -2), (p.returncode, err)
+PY
+}
+
 @test "info: a broken model is named" {
     cp -r "$DIR/tiny" "$DIR/cut"
     head -c 50000 "$DIR/tiny/model.safetensors" >"$DIR/cut/model.safetensors"

@@ -212,7 +212,7 @@ PY
     [[ $err == *'--batch: "x" is not a whole number from 1 to 65536'* ]]
     apart "$STRUT" bench model gpt2 --context 2048
     [ "$code" = 1 ]
-    [[ $err == *"context 2048: expected at least 1, 1 to 1024"* ]]
+    [[ $err == *"context 2048: expected a batch of 1 or more and 1 to 1024 tokens"* ]]
 }
 
 @test "bench layer: what is refused" {

@@ -88,7 +88,7 @@ assert c["id2label"] == {"0": "cow", "9": "bee"} and c["label2id"] == {"cow": 0}
     [[ $err == *"give --heads"* ]]
     apart "$STRUT" convert "$DIR/a" "$DIR/noend"
     [ "$code" = 1 ]
-    [[ $err == *"which format?"* ]]
+    [[ $err == *"the name of OUT says no format"* ]]
     tar cf "$DIR/real.pth.tar" "$DIR/text" 2>/dev/null
     apart "$STRUT" convert "$DIR/real.pth.tar" "$DIR/e/"
     [[ $err == *"what torch.save writes"* ]]
