@@ -6,6 +6,7 @@ bats_require_minimum_version 1.5.0
 
 setup() {
     load ../helpers
+    export LSAN_OPTIONS=suppressions=$BATS_TEST_DIRNAME/lsan.supp:print_suppressions=0
     cd "$BATS_TEST_TMPDIR" || exit 1
     printf "$(printf '\\%03o\\000' $(seq 0 31))" >block
     for _ in $(seq 50); do cat block; done >train.bin

@@ -18,8 +18,8 @@ void st_cpu_lib_name(char *out, size_t room)
 
 /* The library goes by the processor's model number, which virtual machines mask and newer
  * processors have another of than it knows; it then takes kernels of 2004 (seen: 31 instead of 240
- * GFLOP/s) or those for AVX2 (Zen 5: 120 instead of 232 a core). It listens to OPENBLAS_CORETYPE,
- * but only when it is loaded. */
+ * GFLOP/s) or those for AVX2 (half the speed where there is AVX-512). It listens to
+ * OPENBLAS_CORETYPE, but only when it is loaded. */
 const char *st_blas_core(void)
 {
     static const char *const wide[] = {"SkylakeX", "Cooperlake", "SapphireRapids"};
