@@ -1,6 +1,6 @@
 /* The kernels that multiply bfloat16 operands as they are, for one instruction set. The file that
- * includes this defines LANES and TILE_ROWS (see all.h), HALF_TILE (the file of the tile) and
- * HALF_FILL (see cpu.h). */
+ * includes this defines LANES and TILE_ROWS (see all.h), HALF_TILE (the file of the tile),
+ * HALF_FILL (see cpu.h) and, where it has attention of its own, HALF_ATTEND (the file of it). */
 /* SPDX-License-Identifier: MIT */
 #include "backend/cpu/kernels/lanes.h"
 #include <omp.h>
@@ -20,9 +20,20 @@
 
 #include "backend/cpu/kernels/attention.h"
 
+#ifdef HALF_ATTEND
+#include HALF_ATTEND
+#endif
+
 /* Weights are rounded: not where gradients will be taken, which felt it (2.5 % of a bias's). */
 static void half_attend_fwd(st_stream *q, const st_attend_fwd_args *a)
 {
+#ifdef HALF_ATTEND
+    st_attend_fwd_args all = st_attend_resolve(a);
+    if (a->q.dtype == ST_BF16 && pairs_serve(&all)) {
+        pairs_attend_fwd(q, &all);
+        return;
+    }
+#endif
     if (a->q.dtype == ST_BF16 && !a->lse.data)
         kernel_attend_fwd(q, a);
     else
@@ -39,4 +50,5 @@ void HALF_FILL(st_ops *t, st_cpu *cpu)
 #undef LANES
 #undef TILE_ROWS
 #undef HALF_TILE
+#undef HALF_ATTEND
 #undef HALF_FILL

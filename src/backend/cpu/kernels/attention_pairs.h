@@ -1,0 +1,215 @@
+/* Softmax attention over all keys for inference from bfloat16 (formulas: ref/attention.c), where
+ * the processor multiplies pairs of numbers. Keys and values of a head are packed once for all
+ * queries that a thread takes; TILE_ROWS queries at a time meet PAIRS_KEYS keys, and scores,
+ * weights and sums of these stay in the first cache level. The left factors of both products are
+ * broadcast from rows a constant apart, so they need no panels. Weights are powers of 2, rounded to
+ * bfloat16 like the values that they meet; their sums are float32. */
+/* SPDX-License-Identifier: MIT */
+
+enum {
+    PAIRS_KEYS = 224, /* 197 tokens: one block */
+    PAIRS_Q = 4 * TILE_ROWS,
+    PAIRS_DIM = 128,
+    PAIRS_FEW = 4, /* rows of the tile for queries that do not fill TILE_ROWS */
+};
+
+typedef struct {
+    float *scores, *sum, *total; /* rows of PAIRS_KEYS, of PAIRS_DIM, of LANES parts of a sum */
+    float *top, *shrink;
+    gemm_cell *q, *weights, *k, *v; /* rows of PAIRS_DIM, of PAIRS_KEYS; panels */
+} pairs_space;
+
+enum {
+    PAIRS_FLOATS = TILE_ROWS * PAIRS_KEYS + PAIRS_Q * (PAIRS_DIM + LANES + 2),
+    PAIRS_CELLS = PAIRS_Q * PAIRS_DIM + TILE_ROWS * PAIRS_KEYS,
+    PAIRS_ROOM = ((int)ST_CPU_SCRATCH - PAIRS_FLOATS * 4) / 2 - PAIRS_CELLS, /* cells of k and v */
+};
+
+static pairs_space pairs_space_of(const st_stream *q, int part, int64_t panels)
+{
+    pairs_space s = {.k = (gemm_cell *)(void *)st_cpu_scratch(q, part)};
+    s.v = s.k + panels;
+    s.q = s.v + panels;
+    s.weights = s.q + PAIRS_Q * PAIRS_DIM;
+    s.scores = (float *)(void *)(s.weights + TILE_ROWS * PAIRS_KEYS);
+    s.sum = s.scores + TILE_ROWS * PAIRS_KEYS;
+    s.total = s.sum + PAIRS_Q * PAIRS_DIM;
+    s.top = s.total + PAIRS_Q * LANES;
+    s.shrink = s.top + PAIRS_Q;
+    return s;
+}
+
+/* Cells of a head's packed keys, and of its values. */
+static int64_t pairs_panels(const st_attend_fwd_args *a)
+{
+    int64_t keys = (a->kv_len + TILE_COLS - 1) / TILE_COLS * TILE_COLS;
+    return keys * a->head_dim;
+}
+
+static bool pairs_serve(const st_attend_fwd_args *a)
+{
+    return !a->lse.data && !a->causal && !a->window && !(a->drop > 0) && a->scale > 0 &&
+           a->q_len >= 8 && a->head_dim % TILE_COLS == 0 && a->head_dim <= PAIRS_DIM &&
+           2 * pairs_panels(a) <= PAIRS_ROOM;
+}
+
+/* c (rows, `wide` vectors; rows ldc apart) = shrink c + a b: a in rows lda apart, b a panel. c is
+ * not read where shrink is NULL. Rows, wide, lda and ldc are constants of the callers. */
+__attribute__((always_inline)) static inline void
+pairs_tile(int rows, int wide, int64_t k, const gemm_cell *restrict a, int64_t lda,
+           const gemm_cell *restrict b, float *restrict c, int64_t ldc, const float *shrink)
+{
+    __m512 sum[TILE_ROWS][2];
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; i++)
+        sum[i][0] = sum[i][1] = _mm512_setzero_ps();
+    for (int64_t x = 0; x < k; x += 2) {
+        __m512bh b0 = (__m512bh)_mm512_loadu_si512(b + x * TILE_COLS);
+        __m512bh b1 = (__m512bh)_mm512_loadu_si512(b + x * TILE_COLS + 2 * LANES);
+#pragma GCC unroll 16
+        for (int i = 0; i < rows; i++) {
+            int pair;
+            memcpy(&pair, a + i * lda + x, sizeof pair);
+            __m512bh ai = (__m512bh)_mm512_set1_epi32(pair);
+            sum[i][0] = _mm512_dpbf16_ps(sum[i][0], ai, b0);
+            if (wide > 1) sum[i][1] = _mm512_dpbf16_ps(sum[i][1], ai, b1);
+        }
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; i++) {
+        float *to = c + i * ldc;
+        vec s0 = (vec)sum[i][0], s1 = (vec)sum[i][1];
+        if (shrink) s0 += shrink[i] * vec_load(to), s1 += shrink[i] * vec_load(to + LANES);
+        vec_store(to, s0);
+        if (wide > 1) vec_store(to + LANES, s1);
+    }
+}
+
+static void pairs_scores(pairs_space s, const gemm_cell *q, const gemm_cell *k, int64_t m,
+                         int64_t n, int64_t dim)
+{
+    for (int64_t j = 0; j < n; j += TILE_COLS) {
+        const gemm_cell *b = k + j * dim;
+        float *c = s.scores + j;
+        if (m <= PAIRS_FEW)
+            pairs_tile(PAIRS_FEW, 2, dim, q, PAIRS_DIM, b, c, PAIRS_KEYS, NULL);
+        else if (n - j <= LANES)
+            pairs_tile(TILE_ROWS, 1, dim, q, PAIRS_DIM, b, c, PAIRS_KEYS, NULL);
+        else
+            pairs_tile(TILE_ROWS, 2, dim, q, PAIRS_DIM, b, c, PAIRS_KEYS, NULL);
+    }
+}
+
+/* 2^x within 2^-13 of itself for x <= 0. */
+static inline __m512 pairs_exp2(__m512 x)
+{
+    __m512 r = _mm512_reduce_ps(x, 1); /* x - floor(x) */
+    __m512 p = _mm512_set1_ps(0.0780245226f);
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.226067155f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.695833541f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.999925222f));
+    return _mm512_scalef_ps(p, x);
+}
+
+/* Scores of one query become weights 2^(scale s - top), zeros after them up to a pair of vectors.
+ */
+static void pairs_weights(pairs_space s, int64_t i, int64_t row, int64_t n, float scale)
+{
+    float *score = s.scores + i * PAIRS_KEYS, was = s.top[row];
+    gemm_cell *weight = s.weights + i * PAIRS_KEYS;
+    const __m512 none = _mm512_set1_ps(-INFINITY);
+    __m512 most[2] = {none, none}, sum[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
+    if (n % TILE_COLS) {
+        uint32_t have = half_mask(n % TILE_COLS);
+        float *last = score + n / TILE_COLS * TILE_COLS;
+        _mm512_storeu_ps(last, _mm512_mask_loadu_ps(none, (__mmask16)have, last));
+        _mm512_storeu_ps(last + LANES,
+                         _mm512_mask_loadu_ps(none, (__mmask16)(have >> LANES), last + LANES));
+    }
+    for (int64_t j = 0; j < n; j += TILE_COLS) {
+        most[0] = _mm512_max_ps(_mm512_loadu_ps(score + j), most[0]);
+        most[1] = _mm512_max_ps(_mm512_loadu_ps(score + j + LANES), most[1]);
+    }
+    float top = _mm512_reduce_max_ps(_mm512_max_ps(most[0], most[1])) * scale;
+    top = top > was ? top : was;
+    __m512 factor = _mm512_set1_ps(scale), less = _mm512_set1_ps(top);
+    for (int64_t j = 0; j < n; j += TILE_COLS) {
+        __m512 x0 = _mm512_fmsub_ps(_mm512_loadu_ps(score + j), factor, less);
+        __m512 x1 = _mm512_fmsub_ps(_mm512_loadu_ps(score + j + LANES), factor, less);
+        x0 = pairs_exp2(x0);
+        x1 = pairs_exp2(x1);
+        sum[0] = _mm512_add_ps(sum[0], x0);
+        sum[1] = _mm512_add_ps(sum[1], x1);
+        __m512bh both = _mm512_cvtne2ps_pbh(x1, x0);
+        memcpy(weight + j, &both, sizeof both);
+    }
+    /* what was summed before and its total err alike, so this power may err too */
+    float shrink = _mm512_cvtss_f32(pairs_exp2(_mm512_set1_ps(was - top)));
+    vec total = vec_load(s.total + row * LANES) * shrink + (vec)_mm512_add_ps(sum[0], sum[1]);
+    vec_store(s.total + row * LANES, total);
+    s.top[row] = top;
+    s.shrink[row] = shrink;
+}
+
+static void pairs_mix(pairs_space s, int64_t row, const gemm_cell *v, int64_t m, int64_t n,
+                      const st_attend_fwd_args *a)
+{
+    const float *shrink = s.shrink + row;
+    for (int64_t c = 0; c < a->head_dim; c += TILE_COLS) {
+        const gemm_cell *b = v + c * gemm_depth(a->kv_len);
+        float *sum = s.sum + row * PAIRS_DIM + c;
+        if (m <= PAIRS_FEW)
+            pairs_tile(PAIRS_FEW, 2, n, s.weights, PAIRS_KEYS, b, sum, PAIRS_DIM, shrink);
+        else
+            pairs_tile(TILE_ROWS, 2, n, s.weights, PAIRS_KEYS, b, sum, PAIRS_DIM, shrink);
+    }
+}
+
+/* Queries [t, t + m) of a head whose keys and values are packed; m <= PAIRS_Q. */
+static void pairs_block(const attend_head *h, pairs_space s, int64_t t, int64_t m)
+{
+    const st_attend_fwd_args *a = h->a;
+    float scale = a->scale * 1.44269504f; /* powers of 2 instead of e */
+    for (int64_t i = 0; i < PAIRS_Q; i++) {
+        memcpy(s.q + i * PAIRS_DIM, gemm_at(h->q, t + at_most(i, m - 1), 0).data,
+               (size_t)a->head_dim * sizeof *s.q);
+        s.top[i] = -INFINITY;
+    }
+    memset(s.total, 0, PAIRS_Q * LANES * sizeof *s.total);
+    memset(s.sum, 0, PAIRS_Q * PAIRS_DIM * sizeof *s.sum);
+    for (int64_t j = 0; j < a->kv_len; j += PAIRS_KEYS) {
+        int64_t n = at_most(a->kv_len - j, PAIRS_KEYS);
+        for (int64_t i = 0; i < m; i += TILE_ROWS) {
+            int64_t rows = at_most(m - i, TILE_ROWS);
+            pairs_scores(s, s.q + i * PAIRS_DIM, s.k + j * a->head_dim, rows, n, a->head_dim);
+            for (int64_t r = 0; r < rows; r++)
+                pairs_weights(s, r, i + r, n, scale);
+            pairs_mix(s, i, s.v + j * TILE_COLS, rows, n, a);
+        }
+    }
+    for (int64_t i = 0; i < m; i++) {
+        vec share = vec_set(1.0f / vec_sum(vec_load(s.total + i * LANES)));
+        uint16_t *o = (uint16_t *)a->o.data + h->o_at + (t + i) * a->o_stride;
+        for (int64_t c = 0; c < a->head_dim; c += LANES)
+            vec_narrow(o + c, vec_load(s.sum + i * PAIRS_DIM + c) * share);
+    }
+}
+
+/* Threads share heads, or stretches of queries where heads are few. */
+static void pairs_attend_fwd(st_stream *q, const st_attend_fwd_args *a)
+{
+    int parts = st_parts(q, a->batch * a->heads * a->q_len * a->kv_len * a->head_dim / 8);
+    int64_t heads = a->batch * a->heads;
+    int64_t cuts = heads % parts == 0 || heads > 4 * parts ? 1 : parts;
+#pragma omp parallel for num_threads(parts) schedule(dynamic)
+    for (int64_t unit = 0; unit < heads * cuts; unit++) {
+        st_span part = st_part(a->q_len, TILE_ROWS, unit % cuts, cuts);
+        if (part.lo >= part.hi) continue;
+        attend_head h = attend_head_of(a, unit / cuts);
+        pairs_space s = pairs_space_of(q, omp_get_thread_num(), pairs_panels(a));
+        gemm_pack_b(s.k, h.k, a->kv_len, a->head_dim);
+        gemm_pack_b(s.v, gemm_transposed(h.v), a->head_dim, a->kv_len);
+        for (int64_t t = part.lo; t < part.hi; t += PAIRS_Q)
+            pairs_block(&h, s, t, at_most(part.hi - t, PAIRS_Q));
+    }
+}
