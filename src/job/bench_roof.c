@@ -9,8 +9,9 @@
 #include <string.h>
 
 enum { SIDE_LEAST = 128, SIDE_MOST = 1024, TRIES = 3 };
-static const double roof_call = 3e-3; /* seconds of one product, about */
-static const double roof_pass = 1e-3; /* seconds that passes over one size are made for */
+static const double roof_call = 3e-3;  /* seconds of one product, about */
+static const double roof_pass = 1e-3;  /* seconds that passes over one size are made for */
+static const double roof_warm = 30e-3; /* seconds before the first: threads start, clocks rise */
 
 /* Bytes that a probe reads and writes: from what first caches hold to what none does. */
 static const int64_t roof_sets[BENCH_SETS] = {1 << 19, 1 << 21, 1 << 23, 1 << 25, 1 << 27};
@@ -66,10 +67,16 @@ static st_status roof_gbytes(bench_roof *r, int64_t bytes, double *out, st_err *
     return ST_OK;
 }
 
-/* Products grow until they last, so that a plain loop and a fast library are both probed briefly.
- */
+/* Products grow until they last, so that a plain loop and a fast library are both probed briefly;
+ * what is guessed from the first probe of a cold machine would be many times too long. */
 static st_status roof_size(bench_roof *r, st_err *e)
 {
+    double first = st_now();
+    r->side = SIDE_LEAST;
+    while (st_now() - first < roof_warm) {
+        roof_product(r, false);
+        ST_TRY(st_stream_sync(r->q, e));
+    }
     for (r->side = SIDE_LEAST;; r->side *= 2) {
         double gflops;
         ST_TRY(roof_gflops(r, false, &gflops, e));
