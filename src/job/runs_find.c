@@ -157,6 +157,30 @@ static st_status find_folder(find_walk *w, const char *dir, int depth)
     return s;
 }
 
+/* Runs of one name (a sweep's) are told apart by their folders. */
+static void find_names(json_t *runs)
+{
+    json_t *row, *count = json_object();
+    size_t i;
+    json_array_foreach(runs, i, row)
+    {
+        json_t *n = json_object_get(count, st_row_str(row, "name"));
+        json_object_set_new(count, st_row_str(row, "name"),
+                            json_integer(json_integer_value(n) + 1));
+    }
+    json_array_foreach(runs, i, row)
+    {
+        const char *name = st_row_str(row, "name"), *folder = st_row_str(row, "folder");
+        const char *slash = strrchr(folder, '/');
+        char *both = NULL;
+        if (json_integer_value(json_object_get(count, name)) < 2) continue;
+        if (asprintf(&both, "%s %s", name, slash && slash[1] ? slash + 1 : folder) < 0) continue;
+        json_object_set_new(row, "name", json_string(both));
+        free(both);
+    }
+    json_decref(count);
+}
+
 st_status st_runs_find(const char *const *paths, int n, json_t **found, st_err *e)
 {
     char when[40];
@@ -190,6 +214,7 @@ st_status st_runs_find(const char *const *paths, int n, json_t **found, st_err *
                     "CSV files of strut bench");
     json_decref(w.cache.facts);
     if (!s) st_runs_join(*found);
+    if (!s) find_names(json_object_get(*found, "runs"));
     if (s) {
         json_decref(*found);
         *found = NULL;

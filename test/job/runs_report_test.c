@@ -210,6 +210,11 @@ static void test_left_out(void **state)
     assert_int_equal(json_array_size(json_object_get(found, "runs")), 2);
     assert_int_equal(json_array_size(json_object_get(found, "left_out")), 2);
     json_decref(found);
+    put(dir, "empty/config.yaml", "name: good\n"); /* as a sweep's runs have one name */
+    found = find(&dir, 1);
+    assert_non_null(run_of(found, "good good"));
+    assert_non_null(run_of(found, "good empty"));
+    json_decref(found);
     const char *none = put(dir, "notes.csv", "a,b\n1,2\n");
     assert_st(st_runs_find(&none, 1, &found, &e), ST_EFORMAT, &e);
     assert_says(&e, "no columns spec and median_s");
