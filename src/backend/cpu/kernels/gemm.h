@@ -64,7 +64,8 @@ static inline int64_t gemm_bias(const gemm_part *p, int64_t i)
     return p->bias_at + (p->row + i) % p->bias_rows * p->bias_ld;
 }
 
-/* sums (m, n) over all of k, in rows of `to.ldc`; m <= SUMS_M, n <= PACK_N. */
+/* sums (m, n) over all of k, in rows of `to.ldc`; n columns of k, or PACK_K, fit the space for B.
+ */
 static void gemm_sums(const gemm_part *p, int64_t i0, int64_t j0, int64_t m, int64_t n,
                       gemm_space space, gemm_sink to)
 {
@@ -126,9 +127,28 @@ static void gemm_round(const gemm_part *p, int64_t i0, int64_t j0, int64_t m, in
     }
 }
 
+/* A part whose sums go straight to a bf16 C: every panel of B is packed once, and A once for as
+ * many columns as fit where PACK_N columns of PACK_K would. */
+static void gemm_direct(const gemm_part *p, gemm_space space)
+{
+    enum { WIDE = 4 };
+    int64_t times = at_most(PACK_K / gemm_depth(st_or(p->k, 1)), WIDE), step = PACK_N * times;
+    for (int64_t j = 0; j < p->n; j += step) {
+        float bias[WIDE * PACK_N];
+        int64_t n = at_most(p->n - j, step);
+        const float *add = p->bias.data ? block_in(&p->bias, p->bias_at + j, n, bias) : NULL;
+        uint16_t *c = (uint16_t *)p->c.data + p->at + j;
+        gemm_sums(p, 0, j, p->m, n, space, (gemm_sink){NULL, p->ldc, add, p->beta, c});
+    }
+}
+
 static void gemm_compute(const gemm_part *p, gemm_space space)
 {
     bool by_row = p->bias.data && p->bias_rows > 1; /* else all rows' bias is the same */
+    if (p->c.dtype != ST_F32 && p->k <= PACK_K && !by_row) {
+        gemm_direct(p, space);
+        return;
+    }
     for (int64_t j = 0; j < p->n; j += PACK_N) {
         float bias[PACK_N];
         int64_t n = at_most(p->n - j, PACK_N);
@@ -141,9 +161,6 @@ static void gemm_compute(const gemm_part *p, gemm_space space)
                 if (by_row) gemm_begin(p, i, j, m, n);
                 gemm_sink to = {c, p->ldc, add, by_row ? 1 : p->beta, NULL};
                 gemm_sums(p, i, j, m, n, space, to);
-            } else if (p->k <= PACK_K && !by_row) {
-                uint16_t *c = (uint16_t *)p->c.data + p->at + i * p->ldc + j;
-                gemm_sums(p, i, j, m, n, space, (gemm_sink){NULL, p->ldc, add, p->beta, c});
             } else {
                 gemm_sums(p, i, j, m, n, space, (gemm_sink){space.sums, PACK_N, add, 0, NULL});
                 if (by_row) gemm_add_bias(p, i, j, m, n, space.sums);

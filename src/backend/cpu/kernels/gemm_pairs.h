@@ -6,7 +6,7 @@
 enum { TILE_COLS = 2 * LANES };
 enum {
     PACK_M = 192 / TILE_ROWS * TILE_ROWS,
-    PACK_K = 1024, /* panels stream from the second cache level; C is touched once if k fits */
+    PACK_K = 1152, /* panels stream from the second cache level; C is touched once if k fits */
     PACK_N = 512,
     PACK_SPILL = 2 * LANES, /* see pairs_rows */
 };
