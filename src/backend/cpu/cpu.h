@@ -17,7 +17,9 @@ typedef void st_cpu_gemm(st_stream *q, const st_gemm_args *g);
 typedef struct {
     st_cpu_gemm *own;  /* our kernels: any shape and dtype */
     st_cpu_gemm *half; /* those for bf16 operands; NULL: `own` */
-    void (*attend)(st_stream *q, const st_attend_fwd_args *a); /* beside those of bf16 */
+    /* beside those of bf16 */
+    void (*attend)(st_stream *q, const st_attend_fwd_args *a);
+    void (*norm)(st_stream *q, const st_norm_fwd_args *a);
     bool blas_lost;   /* the library took kernels of another age: ours are faster */
     st_arena scratch; /* `threads` pieces of ST_CPU_SCRATCH bytes */
 } st_cpu;

@@ -22,6 +22,7 @@
 
 #ifdef HALF_ATTEND
 #include HALF_ATTEND
+#include "backend/cpu/kernels/half_norm.h"
 #endif
 
 /* Weights are rounded: not where gradients will be taken, which felt it (2.5 % of a bias's). */
@@ -45,6 +46,10 @@ void HALF_FILL(st_ops *t, st_cpu *cpu)
     cpu->half = kernel_gemm;
     if (!cpu->attend) cpu->attend = t->attend_fwd;
     t->attend_fwd = half_attend_fwd;
+#ifdef HALF_ATTEND
+    cpu->norm = t->norm_fwd;
+    t->norm_fwd = half_norm_fwd;
+#endif
 }
 
 #undef LANES
