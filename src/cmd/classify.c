@@ -155,11 +155,14 @@ static void classify_show_image(const json_t *row)
 {
     size_t k;
     const json_t *top;
+    cmd_put(stdout, cmd_get_str(row, "path"));
     if (json_object_get(row, "error")) {
-        printf("%s\n  broken: %s\n", cmd_get_str(row, "path"), cmd_get_str(row, "error"));
+        printf("\n  broken: ");
+        cmd_put(stdout, cmd_get_str(row, "error"));
+        printf("\n");
         return;
     }
-    printf("%s\n", cmd_get_str(row, "path"));
+    printf("\n");
     json_array_foreach(json_object_get(row, "top"), k, top)
     {
         const char *id = cmd_get_str(top, "id");

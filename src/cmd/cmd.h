@@ -139,6 +139,8 @@ const char *cmd_get_str(const json_t *o, const char *key);
 
 void cmd_progress_start(bool quiet);
 void cmd_progress_clear(void); /* takes the progress line away before other output */
+/* Text from outside, such as a file's name: control characters become '?'. */
+void cmd_put(FILE *f, const char *text);
 /* "strut WHERE: TEXT" without control characters. */
 void cmd_error(const char *where, const char *text);
 

@@ -29,11 +29,11 @@ static struct {
     int samples, next;
 } bar = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
-static void progress_print(const char *text)
+void cmd_put(FILE *f, const char *text)
 {
     for (; *text; text++) {
         unsigned char c = (unsigned char)*text;
-        fputc(c < 0x20 || c == 0x7f ? '?' : c, stderr);
+        fputc(c < 0x20 || c == 0x7f ? '?' : c, f);
     }
 }
 
@@ -144,7 +144,7 @@ static void progress_show(void *ctx, const st_progress *p)
             int room = progress_columns() - 1;
             if (room > 0 && (int)strlen(line) > room && !p->last) line[room] = '\0';
         }
-        progress_print(line);
+        cmd_put(stderr, line);
         bar.drawn = bar.terminal && !p->last;
         if (!bar.drawn) fputc('\n', stderr);
         fflush(stderr);
@@ -162,7 +162,7 @@ static void progress_remark(void *ctx, st_log_level level, const char *text)
     pthread_mutex_lock(&bar.lock);
     progress_wipe();
     if (level == ST_LOG_WARN) fputs("warning: ", stderr);
-    progress_print(text);
+    cmd_put(stderr, text);
     fputc('\n', stderr);
     pthread_mutex_unlock(&bar.lock);
 }
@@ -190,6 +190,6 @@ void cmd_error(const char *where, const char *text)
     fputs("strut", stderr);
     if (where) fprintf(stderr, " %s", where);
     fputs(": ", stderr);
-    progress_print(text);
+    cmd_put(stderr, text);
     fputc('\n', stderr);
 }

@@ -97,6 +97,15 @@ assert $1, (v, rows)"
         float(rows[2]['loss'])) < 1e-5"
 }
 
+@test "classify: a name cannot speak to the terminal" {
+    photographs
+    cp "$DATA/val/n02980441/castle-maintenon.JPEG" "$BATS_TEST_TMPDIR/$(printf 'a\033[31mb.jpg')"
+    : >"$BATS_TEST_TMPDIR/$(printf 'c\033[31md.jpg')"
+    apart "$STRUT" classify "$MODEL" "$BATS_TEST_TMPDIR"/*.jpg
+    [[ $out == *"a?[31mb.jpg"*"c?[31md.jpg"* ]]
+    not grep -q "$(printf '\033')" "$BATS_TEST_TMPDIR/out" "$BATS_TEST_TMPDIR/err"
+}
+
 @test "classify: an evaluation that ended early goes on" {
     photographs
     csv=$BATS_TEST_TMPDIR/r.csv whole=$BATS_TEST_TMPDIR/whole.csv
