@@ -85,15 +85,6 @@ static st_status attention_plan(attention_case *c, const char *text, st_err *e)
     return s;
 }
 
-/* Knob "seed" of a way, -1: it draws nothing. */
-static int attention_seed(const st_attention *m)
-{
-    for (int i = 0; i < st_knobs_count(m->type->knob); i++) {
-        if (strcmp(m->type->knob[i].name, "seed") == 0) return i;
-    }
-    return -1;
-}
-
 /* Gives what would take too long, or more memory than is free, a note; without full (c[0]) there
  * is nothing to compare with. Three rounds may take twice the budget, as in all benchmarks. */
 static void attention_afford(attention_bench *b, attention_case *c, int64_t n)
@@ -104,7 +95,7 @@ static void attention_afford(attention_bench *b, attention_case *c, int64_t n)
     double spent = 0, most = 2.0 * fmax(b->left, 1.0), memory = bench_memory();
     for (int64_t i = 0; i < n; i++) {
         if (c[i].note[0]) continue;
-        double calls = CALLS + (attention_seed(&c[i].way) < 0 ? 0.0 : (double)(o->seeds - 1));
+        double calls = CALLS + (st_attention_seed(&c[i].way) ? (double)(o->seeds - 1) : 0.0);
         double bytes = fixed + (double)c[i].planned;
         double seconds =
             calls * attention_slack *
@@ -147,14 +138,14 @@ static st_status attention_output(attention_case *c, float *to, st_err *e)
 static st_status attention_error(attention_case *c, st_err *e)
 {
     attention_bench *b = c->b;
-    int knob = attention_seed(&c->way);
-    int64_t n = st_numel(b->a.o), first = knob < 0 ? 0 : c->way.knob[knob];
+    int64_t *knob = st_attention_seed(&c->way);
+    int64_t n = st_numel(b->a.o), first = knob ? *knob : 0;
     double sum = 0, square = 0;
-    c->seeds = knob < 0 ? 1 : b->o->seeds;
+    c->seeds = knob ? b->o->seeds : 1;
     for (int64_t seed = 0; seed < c->seeds; seed++) {
         double off = 0, all = 0;
         if (st_interrupted()) ST_FAIL(e, ST_EINTR, "interrupted");
-        if (knob >= 0) c->way.knob[knob] = first + seed;
+        if (knob) *knob = first + seed;
         ST_TRY(attention_output(c, b->got, e));
         for (int64_t i = 0; i < n; i++) {
             double d = (double)b->got[i] - (double)b->exact[i];
@@ -165,7 +156,7 @@ static st_status attention_error(attention_case *c, st_err *e)
         sum += error;
         square += error * error;
     }
-    if (knob >= 0) c->way.knob[knob] = first;
+    if (knob) *knob = first;
     double count = (double)c->seeds;
     c->error = sum / count;
     c->spread = c->seeds > 1 ? sqrt(fmax(square - sum * sum / count, 0) / (count - 1)) : 0;

@@ -67,23 +67,17 @@ json_t *st_classifier_transform(const st_classifier *c, const st_classify_opts *
 
 /* ---- attention ------------------------------------------------------------------------------ */
 
-static int classify_seed_knob(const st_attention *a)
-{
-    for (int k = 0; a->type && k < ST_KNOBS && a->type->knob[k].name; k++)
-        if (strcmp(a->type->knob[k].name, "seed") == 0) return k;
-    return -1;
-}
-
 int64_t st_classifier_seed_of(const st_classifier *c)
 {
-    int k = classify_seed_knob(&c->how);
-    return k < 0 ? -1 : c->how.knob[k];
+    st_attention how = c->how;
+    const int64_t *seed = st_attention_seed(&how);
+    return seed ? *seed : -1;
 }
 
 void st_classifier_seed(st_classifier *c, int64_t seed)
 {
-    int k = classify_seed_knob(&c->how);
-    if (k >= 0) c->how.knob[k] = seed;
+    int64_t *knob = st_attention_seed(&c->how);
+    if (knob) *knob = seed;
 }
 
 static st_status classify_attend(st_classifier *c, const char *text, st_err *e)

@@ -42,6 +42,14 @@ st_status st_attention_parse(st_attention *out, const char *text, st_err *e)
     return st_knobs_read(out->type->name, out->type->knob, items, out->knob, text, e);
 }
 
+int64_t *st_attention_seed(st_attention *m)
+{
+    const st_knob *knob = attention_type(m)->knob;
+    for (int i = 0; i < st_knobs_count(knob); i++)
+        if (strcmp(knob[i].name, "seed") == 0) return &m->knob[i];
+    return NULL;
+}
+
 void st_attention_print(const st_attention *m, char text[ST_SPEC_TEXT])
 {
     const st_attention_type *t = attention_type(m);

@@ -125,6 +125,8 @@ st_status st_attention_parse(st_attention *out, const char *text, st_err *e);
 st_status st_attention_check(st_attention *m, const st_attention_shape *s, st_err *e);
 /* Text that parses to the same; knobs at "choose for me" are left out. */
 void st_attention_print(const st_attention *m, char text[ST_SPEC_TEXT]);
+/* Its knob "seed"; NULL: it draws nothing. */
+int64_t *st_attention_seed(st_attention *m);
 /* o of `a` (its layouts, scale, causal, kv_len; no dropout, no lse, no window of its own) by `m`,
  * which fits the shape; knobs left to the shape are filled for this call. a->seed numbers
  * independent draws of random directions: callers give the layer. Scratch from tmp (rewound), O(N)
