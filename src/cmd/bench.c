@@ -128,7 +128,7 @@ static const bench_what bench_whats[] = {
     {"mlp", false, false, bench_mlp},
     {"layer", false, true, bench_layer},
     {"model", true, true, bench_model},
-    {"attention", false, false, cmd_bench_attention},
+    {"attention", false, true, cmd_bench_attention},
 };
 enum { WHATS = sizeof bench_whats / sizeof *bench_whats };
 
@@ -146,8 +146,10 @@ static st_status bench_run(const cmd_args *a, json_t **result, st_err *e)
                     layer ? "; did you mean --suite " : "", layer ? a->word[1] : "");
         }
         if (csv) ST_TRY(st_bench_csv_place(csv, e));
-        ST_TRY(w->run(a, result, e));
-        return csv && !w->writes ? st_bench_csv(csv, *result, e) : ST_OK;
+        st_status s = w->run(a, result, e);
+        if (!csv || w->writes || !*result) return s;
+        st_status wrote = st_bench_csv(csv, *result, s ? NULL : e);
+        return s ? s : wrote;
     }
     const char *near = st_nearest(what, names);
     ST_FAIL(e, ST_EARG, "\"%s\" is unknown; legal: map, mlp, layer, model, attention%s%s%s", what,
@@ -166,7 +168,8 @@ const cmd_command cmd_bench = {
         "      [--train] [--attention WAY ...]\n"
         "      [--batch LIST] [--context LIST] [--dtype LIST] [--budget S] [--csv FILE "
         "[--resume]]\n"
-        "attention [--attention WAY ...] [--context LIST] [--heads N --head-dim N] [--causal]",
+        "attention [--attention WAY ...] [--context LIST] [--heads N --head-dim N] [--causal]\n"
+        "      [--csv FILE [--resume]]",
     .detail =
         "bench map times one matrix, bench mlp the two of a block's MLP with biases and GELU, as "
         "models run them, forward and training step, bench layer a suite of matrices at several "
@@ -182,7 +185,7 @@ const cmd_command cmd_bench = {
         "layer that is merely narrower (fewer outputs, or fewer inputs where those are more), or a "
         "dense model with fewer hidden units in its MLPs. What does not fit into the memory or the "
         "time (--budget) gets fewer tokens, or is left out, and says so. With --csv the rows are "
-        "written shape by shape: after Ctrl-C, --resume goes on.\n"
+        "written shape by shape: after Ctrl-C, which prints what there is, --resume goes on.\n"
         "\n"
         "bench attention times ways to attend at growing lengths against exact attention, with the "
         "scratch memory that each takes and how far its outputs are off on random tokens.",

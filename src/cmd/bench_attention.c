@@ -28,7 +28,9 @@ st_status cmd_bench_attention(const cmd_args *a, json_t **result, st_err *e)
                                  .reps = cmd_int(a, "reps"),
                                  .budget = cmd_num(a, "budget"),
                                  .dtype = dtype,
-                                 .device = cmd_text(a, "device")};
+                                 .device = cmd_text(a, "device"),
+                                 .csv = cmd_text(a, "csv"),
+                                 .resume = cmd_has(a, "resume")};
     st_status s = st_bench_attention(&o, result, e);
     free(ways);
     return s;

@@ -147,7 +147,8 @@ const cmd_option cmd_bench_options[] = {
     {.name = "csv", .kind = CMD_TEXT, .value = "FILE", .help = "write the rows as CSV too"},
     {.name = "resume",
      .kind = CMD_FLAG,
-     .help = "bench layer, model: keep the shapes that --csv FILE has and measure the others"},
+     .help = "bench layer, model, attention: keep the shapes that --csv FILE has and measure the "
+             "others"},
     {0},
 };
 

@@ -76,7 +76,7 @@ static int main_run(const cmd_args *a)
     st_status s = c->run(a, &result, &e);
     cmd_progress_clear();
     int code = 0;
-    if (s && s != ST_EINTR && result) main_show(a, result); /* what was done in spite of it */
+    if (s && result) main_show(a, result); /* what was done in spite of it */
     if (s == ST_EINTR) {
         cmd_error(c->name, e.msg[0] ? e.msg : "interrupted");
         code = 128 + (cmd_signal() ? cmd_signal() : SIGINT);

@@ -150,7 +150,8 @@ void bench_csv_free(bench_old *old);
 
 /* ---- long benchmarks (bench_session.c) ------------------------------------------------------ */
 
-/* Set what, unit, csv and resume, then: open, start, for each part turn .. save, end, close. */
+/* Set what, unit, csv and resume, then: open, start, for each part turn .. save; end, result,
+ * close. */
 typedef struct {
     const char *what, *unit; /* "bench layer", "shapes" */
     const char *csv;         /* NULL: none */
@@ -167,12 +168,16 @@ typedef struct {
 } bench_session;
 st_status bench_session_open(bench_session *s, const char *device, st_err *e);
 st_status bench_session_start(bench_session *s, int64_t parts, double budget, bool bf16, st_err *e);
+/* Says what an earlier run has left to do of `all` parts, if it did any. */
+void bench_session_kept(const bench_session *s, int64_t left, int64_t all);
 /* Seconds that the part at hand may take (also its `share`, until the caller knows better). */
 double bench_session_turn(bench_session *s);
 bench_effort bench_session_effort(bench_session *s, int64_t reps, double budget);
 /* Writes the CSV, after a part that went well or was interrupted; hands `so_far` on. */
 st_status bench_session_save(bench_session *s, st_status so_far, st_err *e);
 st_status bench_session_end(bench_session *s, st_status so_far, st_err *e);
+/* For the job's caller: all of it, or what was measured before ST_EINTR; else NULL. */
+json_t *bench_session_result(const bench_session *s, st_status so_far);
 void bench_session_close(bench_session *s);
 
 #endif

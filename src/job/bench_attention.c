@@ -13,10 +13,10 @@ static const int64_t lengths[] = {256, 512, 1024, 2048, 4096, 8192, 16384};
 /* One length; all ways read the same tokens and take turns. */
 typedef struct {
     const st_bench_attention_opts *o;
-    st_stream *q;
-    int64_t batch, len;
-    const bench_ceiling *now; /* of the machine, when the benchmark began */
-    double left;              /* seconds of the budget */
+    bench_session *run;
+    st_stream *q; /* the session's */
+    int64_t len;
+    double share, left; /* seconds: of the budget for this length, of all that is left */
     st_arena mem, tmp;
     st_attend_fwd_args a;
     float *exact, *got; /* outputs of full, of a way */
@@ -38,12 +38,19 @@ static void attention_call(void *ctx)
     st_attention_forward(c->b->q, &c->way, &c->b->a, &c->b->tmp);
 }
 
+/* "1x4096x12x64 causal": batch, tokens, heads, width of a head. */
+static void attention_shape(const st_bench_attention_opts *o, int64_t len, char *text, size_t cap)
+{
+    snprintf(text, cap, "%lldx%lldx%lldx%lld%s", (long long)o->batch, (long long)len,
+             (long long)o->heads, (long long)o->head_dim, o->causal ? " causal" : "");
+}
+
 /* The tokens of one length, on whatever the arena is. */
 static void attention_take(attention_bench *b, st_arena *from)
 {
     const st_bench_attention_opts *o = b->o;
-    int64_t n = b->batch * b->len * o->heads * o->head_dim;
-    b->a = (st_attend_fwd_args){.batch = b->batch,
+    int64_t n = b->o->batch * b->len * o->heads * o->head_dim;
+    b->a = (st_attend_fwd_args){.batch = b->o->batch,
                                 .heads = o->heads,
                                 .head_dim = o->head_dim,
                                 .q_len = b->len,
@@ -90,7 +97,7 @@ static st_status attention_plan(attention_case *c, const char *text, st_err *e)
 static void attention_afford(attention_bench *b, attention_case *c, int64_t n)
 {
     const st_bench_attention_opts *o = b->o;
-    double fixed = (double)(b->batch * b->len * o->heads * o->head_dim) *
+    double fixed = (double)(b->o->batch * b->len * o->heads * o->head_dim) *
                    (4.0 * (double)st_dtype_size(o->dtype) + 2.0 * sizeof(float));
     double spent = 0, most = 2.0 * fmax(b->left, 1.0), memory = bench_memory();
     for (int64_t i = 0; i < n; i++) {
@@ -99,7 +106,7 @@ static void attention_afford(attention_bench *b, attention_case *c, int64_t n)
         double bytes = fixed + (double)c[i].planned;
         double seconds =
             calls * attention_slack *
-            bench_guess(b->now, o->dtype, (double)c[i].cost.macs, (double)c[i].cost.bytes);
+            bench_guess(&b->run->now, o->dtype, (double)c[i].cost.macs, (double)c[i].cost.bytes);
         if (spent + seconds <= most && bytes <= memory) {
             spent += seconds;
             continue;
@@ -171,17 +178,17 @@ static json_t *attention_row(const attention_case *c, const attention_case *full
     const attention_bench *b = c->b;
     char text[ST_SPEC_TEXT];
     st_attention_print(&c->way, text);
-    json_t *row = json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:b}", "suite", "attention",
-                            "name", c->way.type->name, "spec", text, "dtype",
-                            st_dtype_name(b->o->dtype), "batch", (json_int_t)b->batch, "context",
-                            (json_int_t)b->len, "heads", (json_int_t)b->o->heads, "head_dim",
-                            (json_int_t)b->o->head_dim, "causal", b->o->causal);
+    json_t *row = json_pack(
+        "{s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:b}", "suite", "attention", "shape",
+        b->run->part, "name", c->way.type->name, "spec", text, "dtype", st_dtype_name(b->o->dtype),
+        "batch", (json_int_t)b->o->batch, "context", (json_int_t)b->len, "heads",
+        (json_int_t)b->o->heads, "head_dim", (json_int_t)b->o->head_dim, "causal", b->o->causal);
     if (c->note[0]) {
         json_object_set_new(row, "reason", json_string(c->note));
         return row;
     }
     json_object_set_new(row, "macs_per_token",
-                        json_real((double)c->cost.macs / (double)(b->batch * b->len)));
+                        json_real((double)c->cost.macs / (double)(b->o->batch * b->len)));
     json_object_set_new(row, "scratch_planned", json_integer((json_int_t)c->planned));
     json_object_set_new(row, "scratch_used", json_integer((json_int_t)c->used));
     json_object_set_new(row, "tensor_bytes", json_integer(4 * (json_int_t)st_bytes(b->a.o)));
@@ -194,8 +201,7 @@ static json_t *attention_row(const attention_case *c, const attention_case *full
     return row;
 }
 
-static st_status attention_time(attention_bench *b, attention_case *c, int64_t n, double budget,
-                                json_t *rows, st_err *e)
+static st_status attention_time(attention_bench *b, attention_case *c, int64_t n, st_err *e)
 {
     bench_item item[WAYS + 1] = {0};
     int64_t at[WAYS + 1], items = 0, rounds = 0;
@@ -206,25 +212,27 @@ static st_status attention_time(attention_bench *b, attention_case *c, int64_t n
                                      .ctx = &c[i],
                                      .macs = (double)c[i].cost.macs,
                                      .bytes = (double)c[i].cost.bytes,
-                                     .tokens = (double)(b->batch * b->len),
+                                     .tokens = (double)(b->o->batch * b->len),
                                      .dtype = b->o->dtype};
     }
-    bench_effort how = {.reps = b->o->reps, .budget = budget};
+    bench_effort how = bench_session_effort(b->run, b->o->reps, b->share);
+    how.roof = NULL; /* softmax and features have none that these ceilings tell */
     st_status s = bench_all(b->q, item, items, &how, &rounds, e);
-    for (int64_t i = 0; i < n && !s; i++)
-        json_array_append_new(rows, attention_row(&c[i], c, &item[at[i]], &item[0], rounds));
+    bool some = s == ST_EINTR && rounds >= BENCH_ROUNDS_LEAST;
+    for (int64_t i = 0; i < n && (!s || some); i++)
+        json_array_append_new(b->run->rows,
+                              attention_row(&c[i], c, &item[at[i]], &item[0], rounds));
     bench_free(item, items);
     return s;
 }
 
 /* Memory for one length, its tokens, the distances, the times. c[0] is full. */
-static st_status attention_run(attention_bench *b, attention_case *c, int64_t n, double budget,
-                               json_t *rows, st_err *e)
+static st_status attention_run(attention_bench *b, attention_case *c, int64_t n, st_err *e)
 {
     size_t most = 0;
     for (int64_t i = 0; i < n; i++)
         most = c[i].planned > most ? c[i].planned : most;
-    int64_t count = b->batch * b->len * b->o->heads * b->o->head_dim;
+    int64_t count = b->o->batch * b->len * b->o->heads * b->o->head_dim;
     size_t bytes = 4 * ((size_t)count * st_dtype_size(b->o->dtype) + ST_ALIGN);
     ST_TRY(st_device_arena(b->q, bytes, &b->mem, e));
     ST_TRY(st_device_arena(b->q, most + ST_ALIGN, &b->tmp, e));
@@ -242,24 +250,32 @@ static st_status attention_run(attention_bench *b, attention_case *c, int64_t n,
         ST_TRY(attention_error(&c[i], e));
         c[i].used = b->tmp.peak;
     }
-    return attention_time(b, c, n, budget, rows, e);
+    return attention_time(b, c, n, e);
 }
 
-/* `b` has what lengths have in common, and its own. */
-static st_status attention_length(attention_bench b, const char *const *ways, int64_t n,
-                                  double budget, json_t *rows, st_err *e)
+/* The length at hand. */
+static st_status attention_length(const st_bench_attention_opts *o, bench_session *run, int64_t len,
+                                  const char *const *ways, int64_t n, st_err *e)
 {
+    double share = bench_session_turn(run);
+    attention_bench b = {.o = o,
+                         .run = run,
+                         .q = run->q,
+                         .len = len,
+                         .share = share > 0.1 ? share : 0.1,
+                         .left = run->budget - run->before};
     attention_case *c = st_calloc(n, sizeof *c);
     st_status s = ST_OK;
     if (!c) ST_FAIL(e, ST_ENOMEM, "out of memory");
+    attention_shape(o, len, run->part, sizeof run->part);
     for (int64_t i = 0; i < n && !s; i++) {
         c[i].b = &b;
         s = attention_plan(&c[i], ways[i], e);
     }
     if (!s) attention_afford(&b, c, n);
     for (int64_t i = 0; i < n && !s && c[0].note[0]; i++)
-        json_array_append_new(rows, attention_row(&c[i], c, NULL, NULL, 0));
-    if (!s && !c[0].note[0]) s = attention_run(&b, c, n, budget, rows, e);
+        json_array_append_new(run->rows, attention_row(&c[i], c, NULL, NULL, 0));
+    if (!s && !c[0].note[0]) s = attention_run(&b, c, n, e);
     st_device_arena_close(b.q, &b.tmp);
     st_device_arena_close(b.q, &b.mem);
     free(b.exact);
@@ -285,61 +301,55 @@ static st_status attention_ways(const st_bench_attention_opts *o, const char *wa
     return ST_OK;
 }
 
-static st_status attention_ceiling(st_stream *q, st_dtype t, bench_ceiling *now, st_err *e)
+/* The lengths that an earlier run has not left, into `out`. */
+static st_status attention_list(const st_bench_attention_opts *o, bench_session *run, int64_t *out,
+                                int64_t *n, st_err *e)
 {
-    bench_roof roof = {0};
-    st_status s = bench_roof_open(&roof, q, t == ST_BF16, e);
-    for (int i = 0; i < 3 && !s; i++)
-        s = bench_roof_probe(&roof, e);
-    if (!s) *now = bench_roof_median(&roof, 0);
-    bench_roof_close(&roof);
-    return s;
+    char shape[sizeof run->part];
+    int64_t count = o->nlens ? o->nlens : (int64_t)(sizeof lengths / sizeof *lengths);
+    *n = 0;
+    for (int64_t i = 0; i < count; i++) {
+        int64_t len = o->nlens ? o->lens[i] : lengths[i];
+        if (len < 1 || len > 1 << 22)
+            ST_FAIL(e, ST_EARG, "%lld tokens; legal: 1..%d", (long long)len, 1 << 22);
+        if (*n == LENGTHS) ST_FAIL(e, ST_EARG, "more than %d lengths", LENGTHS);
+        attention_shape(o, len, shape, sizeof shape);
+        if (!bench_csv_done(&run->old, "attention", shape, o->dtype)) out[(*n)++] = len;
+    }
+    bench_session_kept(run, *n, count);
+    return ST_OK;
 }
 
-static st_status attention_all(const st_bench_attention_opts *o, st_stream *q, json_t *rows,
-                               st_err *e)
+static st_status attention_all(const st_bench_attention_opts *o, bench_session *run, st_err *e)
 {
-    bench_ceiling now;
     const char *ways[WAYS + 1];
-    int64_t n, count = o->nlens ? o->nlens : (int64_t)(sizeof lengths / sizeof *lengths);
-    const int64_t *len = o->nlens ? o->lens : lengths;
+    int64_t n, count, len[LENGTHS];
     ST_TRY(attention_ways(o, ways, &n, e));
-    ST_TRY(attention_ceiling(q, o->dtype, &now, e));
-    double start = st_now(), budget = o->budget > 0.0 ? o->budget : 60.0;
-    for (int64_t i = 0; i < count; i++) {
-        double left = budget - (st_now() - start);
-        if (len[i] < 1 || len[i] > 1 << 22) {
-            ST_FAIL(e, ST_EARG, "%lld tokens; legal: 1..%d", (long long)len[i], 1 << 22);
-        }
-        double share = left / (double)(count - i);
-        attention_bench b = {.o = o,
-                             .q = q,
-                             .batch = o->batch ? o->batch : 1,
-                             .len = len[i],
-                             .now = &now,
-                             .left = left};
-        ST_TRY(attention_length(b, ways, n, share > 0.1 ? share : 0.1, rows, e));
+    ST_TRY(bench_session_open(run, o->device, e));
+    ST_TRY(attention_list(o, run, len, &count, e));
+    double budget = o->budget > 0.0 ? o->budget : 60.0;
+    ST_TRY(bench_session_start(run, count, budget, o->dtype == ST_BF16, e));
+    st_status s = ST_OK;
+    for (run->at = 0; !s && run->at < count; run->at++) {
+        s = attention_length(o, run, len[run->at], ways, n, e);
+        s = bench_session_save(run, s, e);
     }
-    return ST_OK;
+    return bench_session_end(run, s, e);
 }
 
 st_status st_bench_attention(const st_bench_attention_opts *given, json_t **result, st_err *e)
 {
     st_bench_attention_opts o = *given;
-    st_stream *q;
     o.seeds = o.seeds > 0 ? o.seeds : 5;
+    o.batch = o.batch > 0 ? o.batch : 1;
     if (o.heads < 1 || o.head_dim < 1 || o.heads > 1024 || o.head_dim > 4096) {
         ST_FAIL(e, ST_EARG, "%lld heads of %lld; legal: 1..1024 of 1..4096", (long long)o.heads,
                 (long long)o.head_dim);
     }
-    ST_TRY(st_stream_open(&q, o.device ? o.device : "cpu", 0, e));
-    json_t *rows = json_array();
-    st_status s = attention_all(&o, q, rows, e);
-    *result = s ? NULL : bench_machine(q);
-    if (*result)
-        json_object_set_new(*result, "rows", rows);
-    else
-        json_decref(rows);
-    st_stream_close(q);
+    bench_session run = {
+        .what = "bench attention", .unit = "lengths", .csv = o.csv, .resume = o.resume};
+    st_status s = attention_all(&o, &run, e);
+    *result = bench_session_result(&run, s);
+    bench_session_close(&run);
     return s;
 }

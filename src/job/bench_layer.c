@@ -325,11 +325,7 @@ static st_status layer_list(layer_bench *b, int64_t *n, st_err *e)
                 (long long)b->suite->size[0].in, (long long)b->suite->size[0].out,
                 (long long)b->suite->size[0].in, (long long)b->suite->size[0].out);
     }
-    size_t kept = json_array_size(b->run.old.kept);
-    if (kept) {
-        st_log(ST_LOG_INFO, "%s: %zu rows are there already, %lld of %lld shapes are left",
-               b->run.csv, kept, (long long)*n, (long long)matched);
-    }
+    bench_session_kept(&b->run, *n, matched);
     return ST_OK;
 }
 
@@ -378,7 +374,7 @@ st_status st_bench_layer(const st_bench_layer_opts *o, json_t **result, st_err *
     b->run = (bench_session){
         .what = "bench layer", .unit = "shapes", .csv = o->csv, .resume = o->resume};
     st_status s = layer_all(b, e);
-    if (!s) *result = json_incref(b->run.result);
+    *result = bench_session_result(&b->run, s);
     bench_session_close(&b->run);
     free(b->job);
     free(b);

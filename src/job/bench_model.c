@@ -207,7 +207,7 @@ st_status st_bench_model(const st_bench_model_opts *o, json_t **result, st_err *
     if (!s) s = model_cases(b, e);
     if (!s && o->controls) s = model_controls(b, e);
     if (!s) s = model_run(b, e);
-    if (!s) *result = json_incref(b->run.result);
+    *result = bench_session_result(&b->run, s);
     for (int64_t i = 0; i < b->n; i++)
         st_model_close(b->c[i].m);
     bench_session_close(&b->run);

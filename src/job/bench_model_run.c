@@ -349,11 +349,7 @@ static st_status run_list(model_bench *b, int64_t *parts, st_err *e)
         }
     }
     *parts = left;
-    size_t kept = json_array_size(b->run.old.kept);
-    if (kept) {
-        st_log(ST_LOG_INFO, "%s: %zu rows are there already, %lld of %lld parts are left",
-               b->run.csv, kept, (long long)left, (long long)types * batches * contexts);
-    }
+    bench_session_kept(&b->run, left, (int64_t)types * batches * contexts);
     return ST_OK;
 }
 

@@ -37,6 +37,14 @@ double bench_session_turn(bench_session *s)
     return s->share;
 }
 
+void bench_session_kept(const bench_session *s, int64_t left, int64_t all)
+{
+    size_t kept = json_array_size(s->old.kept);
+    if (!kept) return;
+    st_log(ST_LOG_INFO, "%s: %zu rows are there already, %lld of %lld %s are left", s->csv, kept,
+           (long long)left, (long long)all, s->unit);
+}
+
 static void session_progress(void *ctx, double share)
 {
     bench_session *s = ctx;
@@ -68,6 +76,7 @@ st_status bench_session_save(bench_session *s, st_status so_far, st_err *e)
 
 st_status bench_session_end(bench_session *s, st_status so_far, st_err *e)
 {
+    json_object_set_new(s->result, "ceilings", bench_roof_json(&s->roof));
     if (so_far == ST_EINTR) {
         size_t n = json_array_size(s->rows);
         if (n == 0)
@@ -75,11 +84,10 @@ st_status bench_session_end(bench_session *s, st_status so_far, st_err *e)
                     s->csv ? "; unchanged: " : "", s->csv ? s->csv : "");
         ST_FAIL(e, ST_EINTR, "interrupted after %lld of %lld %s; %zu row%s %s %s%s%s",
                 (long long)s->at - 1, (long long)s->n, s->unit, n, n == 1 ? "" : "s",
-                n == 1 ? "is" : "are", s->csv ? "in " : "lost without --csv", s->csv ? s->csv : "",
+                n == 1 ? "is" : "are", s->csv ? "in " : "printed", s->csv ? s->csv : "",
                 s->csv ? ", and --resume goes on" : "");
     }
     if (so_far) return so_far;
-    json_object_set_new(s->result, "ceilings", bench_roof_json(&s->roof));
     char detail[48];
     int64_t took = (int64_t)ceil(st_now() - s->start);
     snprintf(detail, sizeof detail, "%lld %.*s", (long long)s->n,
@@ -87,6 +95,12 @@ st_status bench_session_end(bench_session *s, st_status so_far, st_err *e)
     st_report(&(st_progress){
         .what = s->what, .done = took, .total = took, .unit = "s", .detail = detail, .last = true});
     return ST_OK;
+}
+
+json_t *bench_session_result(const bench_session *s, st_status so_far)
+{
+    bool some = so_far == ST_EINTR && json_array_size(s->rows) > 0;
+    return !so_far || some ? json_incref(s->result) : NULL;
 }
 
 void bench_session_close(bench_session *s)

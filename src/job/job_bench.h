@@ -18,7 +18,8 @@ typedef struct {
 } st_bench_map_opts;
 /* Result: version, commit, device, threads, machine, rows [{name, spec, in, out, rows, parameters,
  * bytes, macs_per_token, dtype, forward {median, p10, p90, best, reps, gflops, tokens_per_second,
- * speedup}, backward {...}}]; dense first, times in seconds of one call, speedup against dense. */
+ * speedup}, backward {...}}]; dense first, times in seconds of one call, speedup against dense.
+ * ST_EINTR: the rounds that were done, if there are enough to say something, else NULL. */
 st_status st_bench_map(const st_bench_map_opts *o, json_t **result, st_err *e);
 
 enum { ST_BENCH_LIST = 16 };
@@ -55,7 +56,7 @@ typedef struct {
  * the first ones of a dtype, decode; of each part the first is the first model with dense matrices
  * everywhere. Of classifiers of images the context is the
  * blocks' tokens, there is only forward, which has images_per_second, too, and rows have
- * image_size. ST_EINTR: csv has what was done. */
+ * image_size. ST_EINTR: csv and result have what was done. */
 st_status st_bench_model(const st_bench_model_opts *o, json_t **result, st_err *e);
 
 typedef struct {
@@ -92,8 +93,8 @@ typedef struct {
     const char *csv; /* written after each shape, or NULL */
     bool resume;     /* shapes that csv has already are left as they are */
 } st_bench_layer_opts;
-/* Rows as of st_bench_map with suite, shape, control and reason. ST_EINTR: csv has what was done.
- */
+/* Rows as of st_bench_map with suite, shape, control and reason. ST_EINTR: csv and result have what
+ * was done. */
 st_status st_bench_layer(const st_bench_layer_opts *o, json_t **result, st_err *e);
 
 typedef struct {
@@ -109,12 +110,15 @@ typedef struct {
     double budget; /* seconds for all of it; 0: 60 */
     st_dtype dtype;
     const char *device;
+    const char *csv; /* as of st_bench_layer_opts, after each length */
+    bool resume;
 } st_bench_attention_opts;
 /* Attention of random tokens, N(0, 1), by each way at each length, in turns with full attention.
- * Rows: name, spec, batch, context, heads, head_dim, causal, dtype, macs_per_token, scratch_planned
- * and scratch_used (bytes beside q, k, v, o: by dry run, and taken), tensor_bytes (of those four),
- * error, error_sd (|o - o_full| / |o_full|, mean and standard deviation over `seeds`), forward {as
- * st_bench_map, speedup against full}; or reason: why a way is left out. */
+ * Rows: name, suite, shape ("1x4096x12x64 causal": batch, tokens, heads, width), spec, batch,
+ * context, heads, head_dim, causal, dtype, macs_per_token, scratch_planned and scratch_used (bytes
+ * beside q, k, v, o: by dry run, and taken), tensor_bytes (of those four), error, error_sd (|o -
+ * o_full| / |o_full|, mean and standard deviation over `seeds`), forward {as st_bench_map, speedup
+ * against full}; or reason: why a way is left out. ST_EINTR: csv and result have what was done. */
 st_status st_bench_attention(const st_bench_attention_opts *o, json_t **result, st_err *e);
 
 /* Writes the rows of a benchmark's result as CSV (doc/FORMATS, BENCHMARKS), whole or not at all. */

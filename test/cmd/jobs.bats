@@ -342,9 +342,10 @@ import signal, subprocess, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)
 p = subprocess.Popen([sys.argv[1], "bench", "map", "--reps", "100000", "--budget", "1000", "--in",
                       "64", "--out", "64"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-time.sleep(0.5)
+time.sleep(3) # three rounds, of 0.1 s each
 p.send_signal(signal.SIGINT)
-p.communicate(timeout=60)
+out = p.communicate(timeout=60)[0].decode()
+assert "monarch" in out and "vs dense" in out, out # the rounds that were done
 print(p.returncode)
 PY
 )
