@@ -206,6 +206,14 @@ assert $1, (v, rows)"
     apart "$STRUT" classify "$MODEL" $fixtures/rgb-444.jpg --attention locl
     [ "$code" = 1 ]
     [[ $err == *local* ]]
+    for way in full local performer:features=3,ortho=1 sblocal:window=4,features=6 linear linformer:k=5; do
+        apart "$STRUT" classify "$MODEL" $fixtures/rgb-444.jpg --json --attention "$way"
+        [ "$code" = 0 ]
+        check "v['attention'] == '$way' and all(map(math.isfinite, v['images'][0]['logits']))"
+        check "(v['images'][0]['logits'][0] == $full) == ('$way' == 'full')"
+    done
+    apart "$STRUT" classify "$MODEL" $fixtures/rgb-444.jpg --json --attention local:window=1000
+    check "abs(v['images'][0]['logits'][0] - $full) < 1e-5"
     mkdir -p "$BATS_TEST_TMPDIR/d/"{n01440764,n01443537}
     cp $fixtures/{grey,ycck}.jpg "$BATS_TEST_TMPDIR/d/n01440764"
     cp $fixtures/rgb-444.jpg "$BATS_TEST_TMPDIR/d/n01443537"
@@ -227,6 +235,10 @@ assert $1, (v, rows)"
     apart "$STRUT" classify "$BATS_TEST_TMPDIR/p" $fixtures/grey.jpg --attention local
     [ "$code" = 1 ]
     [[ $err == *"attend by random features of their"* ]]
+    apart "$STRUT" classify "$BATS_TEST_TMPDIR/p" $fixtures/grey.jpg --json
+    own=$(get images.0.logits.0)
+    apart "$STRUT" classify "$BATS_TEST_TMPDIR/p" $fixtures/grey.jpg --json --attention full
+    [ "$(get images.0.logits.0)" = "$own" ]
 }
 
 @test "classify: what makes no sense is refused" {

@@ -38,6 +38,64 @@ static inline void t2t_fill(const st_param *p, float *out)
         out[i] = (float)(mean + scale * t2t_uniform(seed, i));
 }
 
+/* ---- configs --------------------------------------------------------------------------------- */
+
+typedef struct {
+    const char *name, *config;
+    int64_t batch;
+} t2t_small;
+
+enum { T2T_TINY = 6 };
+
+/* TINY of the script. */
+static inline const t2t_small *t2t_tiny(int i)
+{
+    static const t2t_small all[T2T_TINY] = {
+        {"tiny-t",
+         "{'model_type': 't2t_vit', 'tokens_type': 'transformer', 'img_size': 32, 'embed_dim': 16, "
+         "'depth': 2, 'num_heads': 2, 'mlp_dim': 32, 'token_dim': 4, 'num_classes': 10}",
+         3},
+        {"tiny-p",
+         "{'model_type': 't2t_vit', 'tokens_type': 'performer', 'img_size': 32, 'embed_dim': 16, "
+         "'depth': 2, 'num_heads': 2, 'mlp_dim': 32, 'token_dim': 4, 'num_classes': 10}",
+         3},
+        {"tiny-t-224",
+         "{'model_type': 't2t_vit', 'tokens_type': 'transformer', 'img_size': 224, 'embed_dim': "
+         "16, "
+         "'depth': 1, 'num_heads': 2, 'mlp_dim': 48, 'token_dim': 4, 'num_classes': 7}",
+         3},
+        {"tiny-p-224",
+         "{'model_type': 't2t_vit', 'tokens_type': 'performer', 'img_size': 224, 'embed_dim': 16, "
+         "'depth': 1, 'num_heads': 2, 'mlp_dim': 48, 'token_dim': 4, 'num_classes': 7}",
+         3},
+        {"tiny-t-48",
+         "{'model_type': 't2t_vit', 'tokens_type': 'transformer', 'img_size': 48, 'embed_dim': 24, "
+         "'depth': 3, 'num_heads': 3, 'mlp_dim': 48, 'token_dim': 8, 'num_classes': 5}",
+         2},
+        {"tiny-bias",
+         "{'model_type': 't2t_vit', 'tokens_type': 'performer', 'img_size': 48, 'embed_dim': 24, "
+         "'depth': 2, 'num_heads': 3, 'mlp_dim': 48, 'token_dim': 8, 'num_classes': 5, "
+         "'qkv_bias': true, 'qk_scale': 0.6}",
+         2},
+    };
+    return &all[i];
+}
+
+/* JSON with single quotes. */
+static inline json_t *t2t_json(const char *text)
+{
+    char *copy = test_malloc(strlen(text) + 1);
+    strcpy(copy, text);
+    for (char *c = copy; *c; c++)
+        *c = *c == '\'' ? '"' : *c;
+    json_t *j = rig_json(copy);
+    test_free(copy);
+    return j;
+}
+
+/* ---- a model on a device ----------------------------------------------------------------------
+ */
+
 typedef struct {
     st_model *m;
     st_stream *q;

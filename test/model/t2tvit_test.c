@@ -5,38 +5,6 @@
 #include "model/t2t.h"
 
 static const struct {
-    const char *name, *config;
-    int64_t batch;
-} tiny[] = {
-    {"tiny-t",
-     "{'model_type': 't2t_vit', 'tokens_type': 'transformer', 'img_size': 32, 'embed_dim': 16, "
-     "'depth': 2, 'num_heads': 2, 'mlp_dim': 32, 'token_dim': 4, 'num_classes': 10}",
-     3},
-    {"tiny-p",
-     "{'model_type': 't2t_vit', 'tokens_type': 'performer', 'img_size': 32, 'embed_dim': 16, "
-     "'depth': 2, 'num_heads': 2, 'mlp_dim': 32, 'token_dim': 4, 'num_classes': 10}",
-     3},
-    {"tiny-t-224",
-     "{'model_type': 't2t_vit', 'tokens_type': 'transformer', 'img_size': 224, 'embed_dim': 16, "
-     "'depth': 1, 'num_heads': 2, 'mlp_dim': 48, 'token_dim': 4, 'num_classes': 7}",
-     3},
-    {"tiny-p-224",
-     "{'model_type': 't2t_vit', 'tokens_type': 'performer', 'img_size': 224, 'embed_dim': 16, "
-     "'depth': 1, 'num_heads': 2, 'mlp_dim': 48, 'token_dim': 4, 'num_classes': 7}",
-     3},
-    {"tiny-t-48",
-     "{'model_type': 't2t_vit', 'tokens_type': 'transformer', 'img_size': 48, 'embed_dim': 24, "
-     "'depth': 3, 'num_heads': 3, 'mlp_dim': 48, 'token_dim': 8, 'num_classes': 5}",
-     2},
-    {"tiny-bias",
-     "{'model_type': 't2t_vit', 'tokens_type': 'performer', 'img_size': 48, 'embed_dim': 24, "
-     "'depth': 2, 'num_heads': 3, 'mlp_dim': 48, 'token_dim': 8, 'num_classes': 5, "
-     "'qkv_bias': true, 'qk_scale': 0.6}",
-     2},
-};
-enum { TINY = sizeof tiny / sizeof *tiny };
-
-static const struct {
     const char *name;
     int64_t parameters;
     bool large; /* at 384 pixels, too */
@@ -48,18 +16,6 @@ static const struct {
     {"t2t-vit-t-19", 39172942, false}, {"t2t-vit-t-24", 64101454, false},
 };
 enum { FULL = sizeof full / sizeof *full };
-
-/* JSON with single quotes. */
-static json_t *config_of(const char *text)
-{
-    char *copy = test_malloc(strlen(text) + 1);
-    strcpy(copy, text);
-    for (char *c = copy; *c; c++)
-        *c = *c == '\'' ? '"' : *c;
-    json_t *j = rig_json(copy);
-    test_free(copy);
-    return j;
-}
 
 static void agrees(const stored *s, const char *key, const float *got, int64_t n, double tol)
 {
@@ -78,10 +34,10 @@ static void agrees(const stored *s, const char *key, const float *got, int64_t n
 static void tiny_logits(const stored *s, int i, const char *device, st_dtype t, double tol)
 {
     t2t_rig r;
-    json_t *config = config_of(tiny[i].config);
+    json_t *config = t2t_json(t2t_tiny(i)->config);
     t2t_open(&r, config, device, t);
-    float *y = t2t_logits(&r, tiny[i].batch, NULL);
-    agrees(s, tiny[i].name, y, tiny[i].batch * r.v.classes, tol);
+    float *y = t2t_logits(&r, t2t_tiny(i)->batch, NULL);
+    agrees(s, t2t_tiny(i)->name, y, t2t_tiny(i)->batch * r.v.classes, tol);
     test_free(y);
     t2t_close(&r);
     json_decref(config);
@@ -91,11 +47,11 @@ static void test_small(void **state)
 {
     (void)state;
     stored s = stored_open("test/fixtures/t2t/expect.safetensors");
-    for (int i = 0; i < TINY; i++) {
+    for (int i = 0; i < T2T_TINY; i++) {
         tiny_logits(&s, i, "cpu", ST_F32, 1e-5);
         tiny_logits(&s, i, "cpu", ST_BF16, 0.1);
         /* plain loops: attention over 3136 tokens takes them seconds */
-        if (strstr(tiny[i].name, "-224") == NULL) tiny_logits(&s, i, "ref", ST_F32, 1e-5);
+        if (strstr(t2t_tiny(i)->name, "-224") == NULL) tiny_logits(&s, i, "ref", ST_F32, 1e-5);
     }
     stored_close(&s);
 }
@@ -145,7 +101,7 @@ static void test_last_block(void **state)
 {
     (void)state;
     t2t_rig r;
-    json_t *config = config_of(tiny[4].config);
+    json_t *config = t2t_json(t2t_tiny(4)->config);
     t2t_open(&r, config, "cpu", ST_F32);
     int64_t n = 2 * r.v.classes, taps = 0;
     float *short_way = t2t_logits(&r, 2, NULL);
@@ -167,9 +123,9 @@ static void test_structured(void **state)
     st_err e = {0};
     for (int i = 0; i < 2; i++) {
         t2t_rig r, plain;
-        json_t *config = config_of(tiny[i].config);
+        json_t *config = t2t_json(t2t_tiny(i)->config);
         json_object_set_new(config, "strut",
-                            config_of("{'format': 1, 'maps': {'*': 'lowrank:rank=3'}}"));
+                            t2t_json("{'format': 1, 'maps': {'*': 'lowrank:rank=3'}}"));
         t2t_open(&r, config, "cpu", ST_F32);
         t2t_open(&plain, config, "ref", ST_F32);
         json_t *again = st_model_config(r.m), *strut = json_object_get(again, "strut");
@@ -205,9 +161,9 @@ static void test_narrow_head(void **state)
 {
     (void)state;
     t2t_rig wide, narrow;
-    json_t *config = config_of(tiny[0].config);
+    json_t *config = t2t_json(t2t_tiny(0)->config);
     json_object_set_new(config, "strut",
-                        config_of("{'format': 1, 'maps': {'head': 'monarch:blocks=2'}}"));
+                        t2t_json("{'format': 1, 'maps': {'head': 'monarch:blocks=2'}}"));
     t2t_open(&wide, config, "cpu", ST_F32);
     t2t_open(&narrow, config, "cpu", ST_BF16);
     float *want = t2t_logits(&wide, 3, NULL), *got = t2t_logits(&narrow, 3, NULL);
@@ -240,7 +196,7 @@ static void test_large(void **state)
     (void)state;
     for (int i = 0; i < 4; i++) {
         t2t_rig r;
-        json_t *config = config_of(tiny[i % 2].config);
+        json_t *config = t2t_json(t2t_tiny(i % 2)->config);
         t2t_open(&r, config, "cpu", i < 2 ? ST_F32 : ST_BF16);
         st_model_params(r.m, enlarge, &r);
         float *y = t2t_logits(&r, 2, NULL);
@@ -256,7 +212,7 @@ static void refused(const char *text, st_status code, const char *says)
 {
     st_model *m = NULL;
     st_err e = {0};
-    json_t *config = config_of(text);
+    json_t *config = t2t_json(text);
     assert_st(st_model_open(&m, config, &e), code, &e);
     assert_says(&e, says);
     assert_null(m);
@@ -296,7 +252,7 @@ static void test_kinds(void **state)
     st_model *m = NULL;
     st_stream *q = NULL;
     size_t bytes;
-    json_t *config = config_of(tiny[0].config), *gpt2 = NULL;
+    json_t *config = t2t_json(t2t_tiny(0)->config), *gpt2 = NULL;
     assert_ok(st_model_open(&m, config, &e), &e);
     assert_ok(st_stream_open(&q, "ref", 0, &e), &e);
     assert_true(st_model_is_vision(m));
@@ -328,7 +284,7 @@ static void test_attention(void **state)
     (void)state;
     t2t_rig r;
     st_err e = {0};
-    json_t *config = config_of(tiny[4].config);
+    json_t *config = t2t_json(t2t_tiny(4)->config);
     t2t_open(&r, config, "cpu", ST_F32);
     int64_t n = 2 * r.v.classes;
     float *exact = t2t_logits(&r, 2, NULL);
@@ -351,7 +307,7 @@ static void test_attention(void **state)
     test_free(exact);
     t2t_close(&r);
     json_decref(config);
-    config = config_of(tiny[1].config);
+    config = t2t_json(t2t_tiny(1)->config);
     t2t_open(&r, config, "cpu", ST_F32);
     a.batch = 1;
     assert_st(st_model_vision_plan(r.m, r.q, ST_F32, &a, NULL, NULL, &e), ST_EARG, &e);
