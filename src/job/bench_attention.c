@@ -25,8 +25,10 @@ typedef struct {
 typedef struct {
     attention_bench *b;
     st_attention way; /* filled for the length */
+    st_arena kept;    /* its random directions, where those are kept */
     st_cost cost;
-    size_t planned, used; /* bytes of scratch */
+    size_t planned, used; /* bytes beside the tokens: what is kept, and scratch */
+    size_t keeps;         /* of them kept */
     char note[sizeof((st_err *)0)->msg];
     double error, spread; /* relative, over seeds */
     int64_t seeds;
@@ -63,12 +65,26 @@ static void attention_take(attention_bench *b, st_arena *from)
     b->a.o = st_take1(from, o->dtype, n);
 }
 
-/* Scratch and cost of a way, by dry run. One that does not fit the shape gets a note. */
+static st_attention_shape attention_form(const attention_bench *b)
+{
+    return (st_attention_shape){
+        .head_dim = b->o->head_dim, .q_len = b->len, .kv_len = b->len, .causal = b->o->causal};
+}
+
+/* Draws what is kept, anew for another seed. */
+static st_status attention_draw(attention_case *c, st_err *e)
+{
+    st_attention_shape shape = attention_form(c->b);
+    c->kept.used = 0;
+    c->way.projection = (st_tensor){0};
+    return st_attention_keep(c->b->q, &c->way, &shape, 0, &c->kept, e);
+}
+
+/* Memory and cost of a way, by dry run. One that does not fit the shape gets a note. */
 static st_status attention_plan(attention_case *c, const char *text, st_err *e)
 {
     attention_bench *b = c->b;
-    st_attention_shape shape = {
-        .head_dim = b->o->head_dim, .q_len = b->len, .kv_len = b->len, .causal = b->o->causal};
+    st_attention_shape shape = attention_form(b);
     st_stream *dry = NULL;
     st_arena nowhere = {0};
     st_err no;
@@ -82,10 +98,14 @@ static st_status attention_plan(attention_case *c, const char *text, st_err *e)
     if (!s) {
         attention_take(b, &nowhere);
         size_t before = nowhere.used;
+        s = st_attention_keep(dry, &c->way, &shape, 0, &nowhere, e);
+        st_cost drawn = st_stream_cost(dry);
+        c->keeps = nowhere.used - before;
         st_attention_forward(dry, &c->way, &b->a, &nowhere);
         c->planned = nowhere.peak - before;
         c->cost = st_stream_cost(dry);
-        s = st_stream_sync(dry, e);
+        c->cost.bytes -= drawn.bytes;
+        if (!s) s = st_stream_sync(dry, e);
     }
     st_arena_close(&nowhere);
     st_stream_close(dry);
@@ -99,16 +119,17 @@ static void attention_afford(attention_bench *b, attention_case *c, int64_t n)
     const st_bench_attention_opts *o = b->o;
     double fixed = (double)(b->o->batch * b->len * o->heads * o->head_dim) *
                    (4.0 * (double)st_dtype_size(o->dtype) + 2.0 * sizeof(float));
-    double spent = 0, most = 2.0 * fmax(b->left, 1.0), memory = bench_memory();
+    double kept = 0, spent = 0, most = 2.0 * fmax(b->left, 1.0), memory = bench_memory();
     for (int64_t i = 0; i < n; i++) {
         if (c[i].note[0]) continue;
         double calls = CALLS + (st_attention_seed(&c[i].way) ? (double)(o->seeds - 1) : 0.0);
-        double bytes = fixed + (double)c[i].planned;
+        double bytes = fixed + kept + (double)c[i].planned;
         double seconds =
             calls * attention_slack *
             bench_guess(&b->run->now, o->dtype, (double)c[i].cost.macs, (double)c[i].cost.bytes);
         if (spent + seconds <= most && bytes <= memory) {
             spent += seconds;
+            kept += (double)c[i].keeps;
             continue;
         }
         snprintf(c[i].note, sizeof c[i].note,
@@ -153,6 +174,7 @@ static st_status attention_error(attention_case *c, st_err *e)
         double off = 0, all = 0;
         if (st_interrupted()) ST_FAIL(e, ST_EINTR, "interrupted");
         if (knob) *knob = first + seed;
+        if (knob) ST_TRY(attention_draw(c, e));
         ST_TRY(attention_output(c, b->got, e));
         for (int64_t i = 0; i < n; i++) {
             double d = (double)b->got[i] - (double)b->exact[i];
@@ -164,6 +186,7 @@ static st_status attention_error(attention_case *c, st_err *e)
         square += error * error;
     }
     if (knob) *knob = first;
+    if (c->seeds > 1) ST_TRY(attention_draw(c, e));
     double count = (double)c->seeds;
     c->error = sum / count;
     c->spread = c->seeds > 1 ? sqrt(fmax(square - sum * sum / count, 0) / (count - 1)) : 0;
@@ -231,7 +254,7 @@ static st_status attention_run(attention_bench *b, attention_case *c, int64_t n,
 {
     size_t most = 0;
     for (int64_t i = 0; i < n; i++)
-        most = c[i].planned > most ? c[i].planned : most;
+        most = c[i].planned - c[i].keeps > most ? c[i].planned - c[i].keeps : most;
     int64_t count = b->o->batch * b->len * b->o->heads * b->o->head_dim;
     size_t bytes = 4 * ((size_t)count * st_dtype_size(b->o->dtype) + ST_ALIGN);
     ST_TRY(st_device_arena(b->q, bytes, &b->mem, e));
@@ -246,9 +269,10 @@ static st_status attention_run(attention_bench *b, attention_case *c, int64_t n,
     ST_TRY(attention_output(&c[0], b->exact, e));
     for (int64_t i = 0; i < n; i++) {
         if (c[i].note[0]) continue;
+        if (c[i].keeps) ST_TRY(st_device_arena(b->q, c[i].keeps, &c[i].kept, e));
         b->tmp.peak = 0;
         ST_TRY(attention_error(&c[i], e));
-        c[i].used = b->tmp.peak;
+        c[i].used = c[i].kept.peak + b->tmp.peak;
     }
     return attention_time(b, c, n, e);
 }
@@ -276,6 +300,8 @@ static st_status attention_length(const st_bench_attention_opts *o, bench_sessio
     for (int64_t i = 0; i < n && !s && c[0].note[0]; i++)
         json_array_append_new(run->rows, attention_row(&c[i], c, NULL, NULL, 0));
     if (!s && !c[0].note[0]) s = attention_run(&b, c, n, e);
+    for (int64_t i = 0; i < n; i++)
+        st_device_arena_close(b.q, &c[i].kept);
     st_device_arena_close(b.q, &b.tmp);
     st_device_arena_close(b.q, &b.mem);
     free(b.exact);

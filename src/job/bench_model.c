@@ -208,8 +208,10 @@ st_status st_bench_model(const st_bench_model_opts *o, json_t **result, st_err *
     if (!s && o->controls) s = model_controls(b, e);
     if (!s) s = model_run(b, e);
     *result = bench_session_result(&b->run, s);
-    for (int64_t i = 0; i < b->n; i++)
+    for (int64_t i = 0; i < b->n; i++) {
+        st_device_arena_close(b->run.q, &b->c[i].kept);
         st_model_close(b->c[i].m);
+    }
     bench_session_close(&b->run);
     free(b->part);
     free(b);

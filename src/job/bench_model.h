@@ -15,7 +15,8 @@ typedef struct {
     st_model *m;
     char name[ST_SPEC_TEXT];
     const char *control; /* "none", or what kind of control it is */
-    st_attention way;    /* of a classifier's token modules */
+    st_attention way[2]; /* of a classifier's token modules */
+    st_arena kept;       /* their random directions, where those are kept */
     st_cost cost[MODEL_KINDS];
 } model_case;
 

@@ -75,7 +75,9 @@ st_status model_ways(model_bench *b, st_err *e)
         ST_TRY(st_attention_parse(&way, b->o->ways[i], e));
         st_attention_print(&way, name);
         ST_TRY(model_add(b, st_model_config(b->c[0].m), name, "none", e));
-        b->c[b->n - 1].way = way;
+        model_case *c = &b->c[b->n - 1];
+        c->way[0] = c->way[1] = way;
+        ST_TRY(st_model_vision_keep(c->m, b->run.q, c->way, &c->kept, e));
     }
     return ST_OK;
 }
@@ -85,5 +87,5 @@ st_vision_args model_vision_args(const model_bench *b, const model_case *c)
     return (st_vision_args){.batch = b->now.batch,
                             .pixels = b->pixels,
                             .logits = b->logits,
-                            .attention = {c->way, c->way}};
+                            .attention = {c->way[0], c->way[1]}};
 }

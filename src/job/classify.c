@@ -69,24 +69,35 @@ json_t *st_classifier_transform(const st_classifier *c, const st_classify_opts *
 
 int64_t st_classifier_seed_of(const st_classifier *c)
 {
-    st_attention how = c->how;
+    st_attention how = c->how[0];
     const int64_t *seed = st_attention_seed(&how);
     return seed ? *seed : -1;
 }
 
-void st_classifier_seed(st_classifier *c, int64_t seed)
+static st_status classify_draw(st_classifier *c, st_err *e)
 {
-    int64_t *knob = st_attention_seed(&c->how);
-    if (knob) *knob = seed;
+    st_device_arena_close(c->l.stream, &c->kept);
+    c->how[0].projection = c->how[1].projection = (st_tensor){0};
+    return st_model_vision_keep(c->l.model, c->l.stream, c->how, &c->kept, e);
+}
+
+st_status st_classifier_seed(st_classifier *c, int64_t seed, st_err *e)
+{
+    for (int i = 0; i < 2; i++) {
+        int64_t *knob = st_attention_seed(&c->how[i]);
+        if (knob) *knob = seed;
+    }
+    return classify_draw(c, e);
 }
 
 static st_status classify_attend(st_classifier *c, const char *text, st_err *e)
 {
-    ST_TRY(st_attention_parse(&c->how, text ? text : "full", e));
-    st_attention_print(&c->how, c->attention);
-    if (c->how.type == st_attention_types[0])
-        c->how = (st_attention){0}; /* exact, as any model can */
-    return ST_OK;
+    ST_TRY(st_attention_parse(&c->how[0], text ? text : "full", e));
+    st_attention_print(&c->how[0], c->attention);
+    if (c->how[0].type == st_attention_types[0])
+        c->how[0] = (st_attention){0}; /* exact, as any model can */
+    c->how[1] = c->how[0];
+    return classify_draw(c, e);
 }
 
 /* ---- the network ---------------------------------------------------------------------------- */
@@ -96,7 +107,7 @@ static st_status classify_plan(st_classifier *c, st_dtype dtype, st_err *e)
     size_t bytes = 0, numbers = 0;
     st_cost cost;
     int64_t pixels = c->v.channels * c->v.size * c->v.size;
-    st_vision_args a = {.batch = c->batch, .attention = {c->how, c->how}};
+    st_vision_args a = {.batch = c->batch, .attention = {c->how[0], c->how[1]}};
     ST_TRY(st_model_vision_plan(c->l.model, c->l.stream, dtype, &a, &bytes, &cost, e));
     numbers = (size_t)(c->batch * (pixels + c->v.classes)) * sizeof(float);
     ST_TRY(st_device_arena(c->l.stream, bytes + numbers + (size_t)2 * ST_ALIGN, &c->arena, e));
@@ -132,7 +143,10 @@ st_status st_classifier_open(st_classifier *c, const char *model, const st_class
 
 void st_classifier_close(st_classifier *c)
 {
-    if (c->l.stream) st_device_arena_close(c->l.stream, &c->arena);
+    if (c->l.stream) {
+        st_device_arena_close(c->l.stream, &c->arena);
+        st_device_arena_close(c->l.stream, &c->kept);
+    }
     st_loaded_close(&c->l);
     st_classes_close(&c->classes);
     free(c->h_pixels);
@@ -143,7 +157,7 @@ st_status st_classifier_run(st_classifier *c, int64_t n, st_err *e)
 {
     int64_t dim[] = {n, c->v.channels, c->v.size, c->v.size};
     st_vision_args a = {.batch = n,
-                        .attention = {c->how, c->how},
+                        .attention = {c->how[0], c->how[1]},
                         .pixels = st_view(c->pixels.data, ST_F32, 4, dim),
                         .logits = st_view2(c->logits.data, ST_F32, n, c->v.classes)};
     st_upload(c->l.stream, a.pixels, c->h_pixels);

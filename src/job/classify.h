@@ -57,8 +57,9 @@ typedef struct {
     float *h_pixels, *h_logits;
     int64_t batch, top;
     int threads;
-    st_attention how;
-    char attention[ST_SPEC_TEXT]; /* of it */
+    st_attention how[2]; /* of the token modules */
+    st_arena kept;       /* their random directions, where those are kept */
+    char attention[ST_SPEC_TEXT];
 } st_classifier;
 st_status st_classifier_open(st_classifier *c, const char *model, const st_classify_opts *o,
                              st_err *e);
@@ -68,7 +69,7 @@ st_status st_classifier_run(st_classifier *c, int64_t n, st_err *e);
 /* The seed of the random directions it attends with; -1: there is nothing random. */
 int64_t st_classifier_seed_of(const st_classifier *c);
 /* Another one from here on. */
-void st_classifier_seed(st_classifier *c, int64_t seed);
+st_status st_classifier_seed(st_classifier *c, int64_t seed, st_err *e);
 /* The `top` likeliest classes of logits z, the likeliest first, equal ones by number; *logsum: the
  * logarithm of the sum of exp(z). */
 void st_top_classes(const float *z, int64_t n, int64_t top, int64_t *best, double *logsum);

@@ -130,7 +130,7 @@ static st_status eval_fill(eval_job *j, st_loader *l, int64_t *n, int64_t *good,
 static st_status eval_network(eval_job *j, int64_t n, int64_t good, st_err *e)
 {
     for (int64_t k = 0; k < j->seeds; k++) {
-        if (j->seeds > 1) st_classifier_seed(&j->c, j->seed + k);
+        if (j->seeds > 1) ST_TRY(st_classifier_seed(&j->c, j->seed + k, e));
         if (good) ST_TRY(st_classifier_run(&j->c, good, e));
         for (int64_t i = 0; i < n; i++) {
             st_class_row *r = &j->row[i * j->seeds + k];

@@ -88,6 +88,14 @@ st_status st_attention_check(st_attention *m, const st_attention_shape *s, st_er
     return t->check ? t->check(m, s, e) : ST_OK;
 }
 
+st_status st_attention_keep(st_stream *q, st_attention *m, const st_attention_shape *s,
+                            uint64_t layer, st_arena *from, st_err *e)
+{
+    ST_TRY(st_attention_check(m, s, e));
+    if (m->type->draw) m->projection = m->type->draw(q, m, s, layer, from);
+    return ST_OK;
+}
+
 void st_attention_forward(st_stream *q, const st_attention *m, const st_attend_fwd_args *a,
                           st_arena *tmp)
 {
@@ -100,6 +108,8 @@ void st_attention_forward(st_stream *q, const st_attention *m, const st_attend_f
         st_stream_latch(q, e.code, "attention", e.msg);
         return;
     }
+    if (use.type->draw && !use.projection.data)
+        use.projection = use.type->draw(q, &use, &shape, a->seed, tmp);
     use.type->forward(q, &use, a, tmp);
     st_arena_rewind(tmp, mark);
 }

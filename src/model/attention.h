@@ -20,8 +20,7 @@ void attention_choose(st_attention *m, int knob, int64_t n, int64_t share);
  * (attention_run_favor). */
 st_favor_args attention_favor(const st_attend_fwd_args *a);
 void attention_run_favor(st_stream *q, st_favor_args *f, st_arena *tmp);
-/* m's projection, or `rows` orthogonal directions of the head, drawn from `seed` into tmp. */
-st_tensor attention_directions(st_stream *q, const st_attention *m, const st_attend_fwd_args *a,
-                               int64_t rows, int64_t seed, bool equal, st_arena *tmp);
+/* d.w (rows, cols), taken from `from`. */
+st_tensor attention_directions(st_stream *q, st_directions_args d, st_arena *from);
 
 #endif

@@ -37,21 +37,11 @@ void attention_run_favor(st_stream *q, st_favor_args *f, st_arena *tmp)
     st_stream_ops(q)->favor(q, f);
 }
 
-st_tensor attention_directions(st_stream *q, const st_attention *m, const st_attend_fwd_args *a,
-                               int64_t rows, int64_t seed, bool equal, st_arena *tmp)
+st_tensor attention_directions(st_stream *q, st_directions_args d, st_arena *from)
 {
-    if (m->projection.data) {
-        assert(st_numel(m->projection) == rows * a->head_dim);
-        return m->projection;
-    }
-    st_tensor w = st_take2(tmp, ST_F32, rows, a->head_dim);
-    st_stream_ops(q)->directions(q, &(st_directions_args){.rows = rows,
-                                                          .cols = a->head_dim,
-                                                          .w = w,
-                                                          .seed = (uint64_t)seed,
-                                                          .stream = a->seed,
-                                                          .equal = equal});
-    return w;
+    d.w = st_take2(from, ST_F32, d.rows, d.cols);
+    st_stream_ops(q)->directions(q, &d);
+    return d.w;
 }
 
 /* ---- performer ------------------------------------------------------------------------------ */
@@ -79,13 +69,25 @@ static float performer_small(int64_t digits)
     return digits ? (float)pow(10, -(double)digits) : 0.0f;
 }
 
+static st_tensor performer_draw(st_stream *q, const st_attention *m, const st_attention_shape *s,
+                                uint64_t layer, st_arena *from)
+{
+    st_directions_args d = {.rows = m->knob[FEATURES],
+                            .cols = s->head_dim,
+                            .seed = (uint64_t)m->knob[SEED],
+                            .stream = layer,
+                            .equal = m->knob[ORTHO] != 0};
+    return attention_directions(q, d, from);
+}
+
 static void performer_forward(st_stream *q, const st_attention *m, const st_attend_fwd_args *a,
                               st_arena *tmp)
 {
     const int64_t *knob = m->knob;
     st_favor_args f = attention_favor(a);
     f.features = knob[FEATURES];
-    f.w = attention_directions(q, m, a, f.features, knob[SEED], knob[ORTHO], tmp);
+    f.w = m->projection;
+    assert(st_numel(f.w) == f.features * a->head_dim);
     f.map = knob[RELU] ? ST_FAVOR_RELU : ST_FAVOR_EXP;
     f.eps = performer_small(knob[NEPS]);
     f.lift = knob[RELU] ? 0 : performer_small(knob[EPS]);
@@ -108,6 +110,7 @@ const st_attention_type st_attention_performer = {
              {"neps", "n: 10^-n is added to every sum of weights; 0: nothing", 0, ST_KNOB_HIDDEN}},
     .check = performer_check,
     .forward = performer_forward,
+    .draw = performer_draw,
 };
 
 /* ---- linear --------------------------------------------------------------------------------- */

@@ -3,6 +3,7 @@
  * network learns E and F; drawn ones, as here, keep no more than the expectation. O(N k). */
 /* SPDX-License-Identifier: MIT */
 #include "model/attention.h"
+#include <assert.h>
 #include <math.h>
 
 enum { ROWS, SEED, SHARE };
@@ -16,25 +17,33 @@ static st_status linformer_check(st_attention *m, const st_attention_shape *s, s
                            e);
 }
 
-/* The mixing matrix in the dtype of `like`: part `part` of the projection, or drawn. */
-static st_tensor linformer_matrix(st_stream *q, const st_attention *m, const st_attend_fwd_args *a,
-                                  int part, st_arena *tmp)
+/* E and, unless values are mixed by it too, F. */
+static st_tensor linformer_draw(st_stream *q, const st_attention *m, const st_attention_shape *s,
+                                uint64_t layer, st_arena *from)
 {
-    int64_t rows = a->kv_len, k = m->knob[ROWS];
-    st_tensor e = st_take2(tmp, ST_F32, rows, k);
-    if (m->projection.data) {
-        e = st_slice(m->projection, part * rows * k, rows * k);
-    } else {
-        st_directions_args draw = {.rows = rows,
+    int64_t k = m->knob[ROWS], size = s->kv_len * k, parts = m->knob[SHARE] ? 1 : 2;
+    st_tensor all = st_take1(from, ST_F32, parts * size);
+    for (int64_t i = 0; i < parts; i++) {
+        st_directions_args draw = {.rows = s->kv_len,
                                    .cols = k,
-                                   .w = e,
+                                   .w = st_slice(all, i * size, size),
                                    .seed = (uint64_t)m->knob[SEED],
-                                   .stream = 2 * a->seed + (uint64_t)part,
+                                   .stream = 2 * layer + (uint64_t)i,
                                    .std = 1.0f / sqrtf((float)k)};
         st_stream_ops(q)->directions(q, &draw);
     }
+    return all;
+}
+
+/* Matrix `part` of the projection in the dtype of the tokens. */
+static st_tensor linformer_matrix(st_stream *q, const st_attention *m, const st_attend_fwd_args *a,
+                                  int part, st_arena *tmp)
+{
+    int64_t size = a->kv_len * m->knob[ROWS];
+    assert(st_numel(m->projection) == (m->knob[SHARE] ? 1 : 2) * size);
+    st_tensor e = st_slice(m->projection, part * size, size);
     if (a->q.dtype == ST_F32) return e;
-    st_tensor cast = st_take2(tmp, a->q.dtype, rows, k);
+    st_tensor cast = st_take1(tmp, a->q.dtype, size);
     st_stream_ops(q)->copy(q, &(st_copy_args){.x = e, .y = cast});
     return cast;
 }
@@ -81,4 +90,5 @@ const st_attention_type st_attention_linformer = {
              {"share", "1: values are mixed as keys are", 0, ST_KNOB_HIDDEN}},
     .check = linformer_check,
     .forward = linformer_forward,
+    .draw = linformer_draw,
 };

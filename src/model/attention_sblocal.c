@@ -6,6 +6,7 @@
  * difference cancels. The causal form sums over the past alone. O(N (window + features)). */
 /* SPDX-License-Identifier: MIT */
 #include "model/attention.h"
+#include <assert.h>
 
 enum { WINDOW, FEATURES, SEED, ORTHO };
 
@@ -22,6 +23,17 @@ static st_status sblocal_check(st_attention *m, const st_attention_shape *s, st_
             (long long)m->knob[FEATURES]);
 }
 
+static st_tensor sblocal_draw(st_stream *q, const st_attention *m, const st_attention_shape *s,
+                              uint64_t layer, st_arena *from)
+{
+    st_directions_args d = {.rows = m->knob[FEATURES] / 2,
+                            .cols = s->head_dim,
+                            .seed = (uint64_t)m->knob[SEED],
+                            .stream = layer,
+                            .equal = m->knob[ORTHO] != 0};
+    return attention_directions(q, d, from);
+}
+
 static void sblocal_forward(st_stream *q, const st_attention *m, const st_attend_fwd_args *a,
                             st_arena *tmp)
 {
@@ -29,7 +41,8 @@ static void sblocal_forward(st_stream *q, const st_attention *m, const st_attend
     f.features = m->knob[FEATURES];
     f.window = m->knob[WINDOW];
     f.map = ST_FAVOR_COSH;
-    f.w = attention_directions(q, m, a, f.features / 2, m->knob[SEED], m->knob[ORTHO], tmp);
+    f.w = m->projection;
+    assert(st_numel(f.w) == f.features / 2 * a->head_dim);
     attention_run_favor(q, &f, tmp);
 }
 
@@ -48,4 +61,5 @@ const st_attention_type st_attention_sblocal = {
               ST_KNOB_HIDDEN}},
     .check = sblocal_check,
     .forward = sblocal_forward,
+    .draw = sblocal_draw,
 };

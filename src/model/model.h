@@ -113,6 +113,10 @@ typedef struct st_attention_type {
     /* As st_attention_forward, m checked. */
     void (*forward)(st_stream *q, const st_attention *m, const st_attend_fwd_args *a,
                     st_arena *tmp);
+    /* The projection of layer `layer` in the shape, drawn into `from`; m checked. forward then has
+     * it, given or drawn. NULL: there is none. */
+    st_tensor (*draw)(st_stream *q, const st_attention *m, const st_attention_shape *s,
+                      uint64_t layer, st_arena *from);
 } st_attention_type;
 
 extern const st_attention_type *const st_attention_types[]; /* NULL-terminated; full first */
@@ -123,6 +127,10 @@ st_status st_attention_parse(st_attention *out, const char *text, st_err *e);
 /* Fills what is left to the shape and refuses what does not fit it: a set-up that passes this can
  * attend in that shape. */
 st_status st_attention_check(st_attention *m, const st_attention_shape *s, st_err *e);
+/* st_attention_check, and what each call of layer `layer` in that shape would draw is drawn now,
+ * into `from`. From then on m is of that shape, layer and seed. */
+st_status st_attention_keep(st_stream *q, st_attention *m, const st_attention_shape *s,
+                            uint64_t layer, st_arena *from, st_err *e);
 /* Text that parses to the same; knobs at "choose for me" are left out. */
 void st_attention_print(const st_attention *m, char text[ST_SPEC_TEXT]);
 /* Its knob "seed"; NULL: it draws nothing. */
@@ -265,6 +273,10 @@ typedef struct {
     st_attention attention[2];
 } st_vision_args;
 
+/* st_attention_keep for the two token modules, into a device arena opened here (left closed where
+ * nothing is kept). Ways that do not fit are refused as by st_model_vision_plan. */
+st_status st_model_vision_keep(const st_model *m, st_stream *q, st_attention way[2], st_arena *mem,
+                               st_err *e);
 /* Inference. Scratch from `tmp` (rewound). */
 void st_model_vision_forward(st_model *m, st_stream *q, const st_vision_args *a, st_arena *tmp);
 /* Scratch bytes and cost of one call, by dry run of the same code, as st_model_plan; absent pixels

@@ -250,13 +250,49 @@ static void test_refused(void **state)
     json_decref(config);
 }
 
+/* What is drawn beforehand is what each call draws, and is no scratch any more. */
+static void test_kept(void **state)
+{
+    static const char *const text[] = {"linformer:k=6,seed=5", "linformer:k=6,share=1",
+                                       "performer:features=8", "sblocal", "local"};
+    (void)state;
+    for (int i = 0; i < 5; i++) {
+        t2t_rig r;
+        st_err e = {0};
+        st_arena kept = {0};
+        st_vision_args drawn = {.batch = 2}, once;
+        st_cost cost[2];
+        size_t bytes[2];
+        json_t *config = t2t_json(t2t_tiny(4)->config);
+        t2t_open(&r, config, "cpu", i ? ST_F32 : ST_BF16);
+        assert_ok(st_attention_parse(&drawn.attention[0], text[i], &e), &e);
+        drawn.attention[1] = drawn.attention[0];
+        once = drawn;
+        assert_ok(st_model_vision_keep(r.m, r.q, once.attention, &kept, &e), &e);
+        assert_true((kept.base != NULL) == (i < 4));
+        float *want = t2t_logits(&r, 2, &drawn), *got = t2t_logits(&r, 2, &once);
+        assert_memory_equal(got, want, (size_t)(2 * r.v.classes) * sizeof *got);
+        for (int k = 0; k < 2; k++)
+            assert_ok(st_model_vision_plan(r.m, r.q, r.flat.dtype, k ? &once : &drawn, &bytes[k],
+                                           &cost[k], &e),
+                      &e);
+        static const int draws[] = {2, 1, 1, 1, 0};
+        assert_true(bytes[1] <= bytes[0]);
+        assert_int_equal(cost[0].launches - cost[1].launches, 2 * draws[i]); /* two modules */
+        test_free(want);
+        test_free(got);
+        st_device_arena_close(r.q, &kept);
+        t2t_close(&r);
+        json_decref(config);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_small),
-        cmocka_unit_test(test_published),
-        cmocka_unit_test(test_presets),
-        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_small),   cmocka_unit_test(test_published),
+        cmocka_unit_test(test_presets), cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_kept),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
