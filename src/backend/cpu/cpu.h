@@ -17,11 +17,9 @@ typedef void st_cpu_gemm(st_stream *q, const st_gemm_args *g);
 typedef struct {
     st_cpu_gemm *own;  /* our kernels: any shape and dtype */
     st_cpu_gemm *half; /* those for bf16 operands; NULL: `own` */
-    /* beside those of bf16 */
-    void (*attend)(st_stream *q, const st_attend_fwd_args *a);
-    void (*norm)(st_stream *q, const st_norm_fwd_args *a);
-    bool blas_lost;   /* the library took kernels of another age: ours are faster */
-    st_arena scratch; /* `threads` pieces of ST_CPU_SCRATCH bytes */
+    st_ops wide;       /* beside the operations of `half`: any dtype */
+    bool blas_lost;    /* the library took kernels of another age: ours are faster */
+    st_arena scratch;  /* `threads` pieces of ST_CPU_SCRATCH bytes */
 } st_cpu;
 
 /* Scratch of one thread, for packed panels and blocks of scores. */
@@ -37,6 +35,11 @@ void st_cpu_amx_fill(st_ops *t, st_cpu *cpu);
 /* Products: the library for large float32 ones, our kernels for the rest (gemm_lib.c). */
 void st_cpu_lib_gemm(st_stream *q, const st_gemm_args *g);
 void st_cpu_lib_name(char *out, size_t room); /* "OpenBLAS 0.3.21 (Zen, OpenMP)" */
+
+static inline const st_ops *st_cpu_wide(const st_stream *q)
+{
+    return &((const st_cpu *)q->device_state)->wide;
+}
 
 static inline char *st_cpu_scratch(const st_stream *q, int part)
 {

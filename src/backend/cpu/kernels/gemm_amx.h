@@ -7,7 +7,7 @@
 enum { TILE_COLS = 2 * LANES, STEP = 2 * LANES };
 enum {
     PACK_M = 192,
-    PACK_K = 768, /* a panel streams from the second cache level */
+    PACK_K = 1152, /* as in gemm_pairs.h */
     PACK_N = 512,
     PACK_SPILL = 0,
 };
@@ -164,5 +164,66 @@ static void gemm_tile(int64_t k, const gemm_cell *restrict a, const gemm_cell *r
     for (int64_t i = 0; i < rows; i++) {
         gemm_put(vec_load(sum + i * TILE_COLS), to, i, 0);
         gemm_put(vec_load(sum + i * TILE_COLS + LANES), to, i, LANES);
+    }
+}
+
+/* rows of c (16 or 32, `right`: two tiles wide) = a b, or what is there and a b. */
+__attribute__((always_inline)) static inline void amx_rows(bool low, bool right, bool add,
+                                                           int64_t k, const gemm_cell *a,
+                                                           int64_t lda, const gemm_cell *b,
+                                                           float *c, int64_t ldc)
+{
+    enum { PAIRS = 2 * STEP * sizeof(gemm_cell) };
+    int64_t row = lda * (int64_t)sizeof *a, sums = ldc * (int64_t)sizeof *c;
+    if (add) {
+        _tile_loadd(0, c, sums);
+        if (right) _tile_loadd(1, c + LANES, sums);
+        if (low) _tile_loadd(2, c + LANES * ldc, sums);
+        if (low && right) _tile_loadd(3, c + LANES * ldc + LANES, sums);
+    } else {
+        _tile_zero(0);
+        _tile_zero(1);
+        _tile_zero(2);
+        _tile_zero(3);
+    }
+    for (int64_t x = 0; x < k; x += STEP) {
+        _tile_loadd(4, a + x, row);
+        _tile_loadd(6, b + x * TILE_COLS, PAIRS);
+        _tile_dpbf16ps(0, 4, 6);
+        if (right) _tile_loadd(7, b + x * TILE_COLS + STEP, PAIRS);
+        if (right) _tile_dpbf16ps(1, 4, 7);
+        if (low) _tile_loadd(5, a + LANES * lda + x, row);
+        if (low) _tile_dpbf16ps(2, 5, 6);
+        if (low && right) _tile_dpbf16ps(3, 5, 7);
+    }
+    _tile_stored(0, c, sums);
+    if (right) _tile_stored(1, c + LANES, sums);
+    if (low) _tile_stored(2, c + LANES * ldc, sums);
+    if (low && right) _tile_stored(3, c + LANES * ldc + LANES, sums);
+}
+
+/* As in gemm_pairs.h, but k is rounded up to STEP: rows of a have zeros, or b has, from there on.
+ */
+__attribute__((always_inline)) static inline void
+gemm_rows(int64_t m, int64_t n, int64_t k, const gemm_cell *a, int64_t lda, const gemm_cell *b,
+          int64_t depth, float *c, int64_t ldc, const float *shrink)
+{
+    for (int64_t i = 0; i < m && shrink; i++) {
+        if (shrink[i] == 1.0f) continue;
+        for (int64_t j = 0; j < n; j += LANES)
+            vec_store(c + i * ldc + j, vec_load(c + i * ldc + j) * shrink[i]);
+    }
+    __asm__ volatile("" ::: "memory"); /* compilers do not see what tile loads read */
+    for (int64_t j = 0; j < n; j += TILE_COLS) {
+        if (shrink && m > LANES)
+            amx_rows(true, true, true, k, a, lda, b + j * depth, c + j, ldc);
+        else if (shrink)
+            amx_rows(false, true, true, k, a, lda, b + j * depth, c + j, ldc);
+        else if (m <= LANES)
+            amx_rows(false, true, false, k, a, lda, b + j * depth, c + j, ldc);
+        else if (n - j <= LANES)
+            amx_rows(true, false, false, k, a, lda, b + j * depth, c + j, ldc);
+        else
+            amx_rows(true, true, false, k, a, lda, b + j * depth, c + j, ldc);
     }
 }

@@ -154,3 +154,53 @@ static void gemm_tile(int64_t k, const gemm_cell *restrict a, const gemm_cell *r
     }
     gemm_put_edge(edge, TILE_COLS, rows, cols, to);
 }
+
+/* c (rows, `wide` vectors; rows ldc apart) = shrink c + a b: a in rows lda apart, b a panel. c is
+ * not read where shrink is NULL. Rows, wide, lda and ldc are constants of the callers. */
+__attribute__((always_inline)) static inline void
+pairs_tile(int rows, int wide, int64_t k, const gemm_cell *restrict a, int64_t lda,
+           const gemm_cell *restrict b, float *restrict c, int64_t ldc, const float *shrink)
+{
+    __m512 sum[TILE_ROWS][2];
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; i++)
+        sum[i][0] = sum[i][1] = _mm512_setzero_ps();
+    for (int64_t x = 0; x < k; x += 2) {
+        __m512bh b0 = (__m512bh)_mm512_loadu_si512(b + x * TILE_COLS);
+        __m512bh b1 = (__m512bh)_mm512_loadu_si512(b + x * TILE_COLS + 2 * LANES);
+#pragma GCC unroll 16
+        for (int i = 0; i < rows; i++) {
+            int pair;
+            memcpy(&pair, a + i * lda + x, sizeof pair);
+            __m512bh ai = (__m512bh)_mm512_set1_epi32(pair);
+            sum[i][0] = _mm512_dpbf16_ps(sum[i][0], ai, b0);
+            if (wide > 1) sum[i][1] = _mm512_dpbf16_ps(sum[i][1], ai, b1);
+        }
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; i++) {
+        float *to = c + i * ldc;
+        vec s0 = (vec)sum[i][0], s1 = (vec)sum[i][1];
+        if (shrink) s0 += shrink[i] * vec_load(to), s1 += shrink[i] * vec_load(to + LANES);
+        vec_store(to, s0);
+        if (wide > 1) vec_store(to + LANES, s1);
+    }
+}
+
+/* c (m, n) = shrink c + a b, or a b where shrink is NULL: m <= TILE_ROWS rows of a (m, k), lda
+ * apart and with rows to read up to TILE_ROWS; b (k, n) in panels `depth` long. Row i of c is
+ * written up to a pair of vectors, and all TILE_ROWS rows may be. k is even. */
+__attribute__((always_inline)) static inline void
+gemm_rows(int64_t m, int64_t n, int64_t k, const gemm_cell *a, int64_t lda, const gemm_cell *b,
+          int64_t depth, float *c, int64_t ldc, const float *shrink)
+{
+    enum { FEW = 4 };
+    for (int64_t j = 0; j < n; j += TILE_COLS) {
+        if (m <= FEW)
+            pairs_tile(FEW, 2, k, a, lda, b + j * depth, c + j, ldc, shrink);
+        else if (n - j <= LANES)
+            pairs_tile(TILE_ROWS, 1, k, a, lda, b + j * depth, c + j, ldc, shrink);
+        else
+            pairs_tile(TILE_ROWS, 2, k, a, lda, b + j * depth, c + j, ldc, shrink);
+    }
+}

@@ -1,6 +1,6 @@
 /* The kernels that multiply bfloat16 operands as they are, for one instruction set. The file that
  * includes this defines LANES and TILE_ROWS (see all.h), HALF_TILE (the file of the tile),
- * HALF_FILL (see cpu.h) and, where it has attention of its own, HALF_ATTEND (the file of it). */
+ * HALF_FILL (see cpu.h) and, where passes over numbers are to be filled in too, HALF_PASSES. */
 /* SPDX-License-Identifier: MIT */
 #include "backend/cpu/kernels/lanes.h"
 #include <omp.h>
@@ -20,40 +20,42 @@
 
 #include "backend/cpu/kernels/attention.h"
 
-#ifdef HALF_ATTEND
-#include HALF_ATTEND
+#include "backend/cpu/kernels/attention_half.h"
+
+#ifdef HALF_PASSES
 #include "backend/cpu/kernels/half_norm.h"
+#include "backend/cpu/kernels/half_pointwise.h"
+#include "backend/cpu/kernels/half_unfold.h"
 #endif
 
 /* Weights are rounded: not where gradients will be taken, which felt it (2.5 % of a bias's). */
 static void half_attend_fwd(st_stream *q, const st_attend_fwd_args *a)
 {
-#ifdef HALF_ATTEND
     st_attend_fwd_args all = st_attend_resolve(a);
-    if (a->q.dtype == ST_BF16 && pairs_serve(&all)) {
+    if (a->q.dtype != ST_BF16 || a->lse.data)
+        st_cpu_wide(q)->attend_fwd(q, a);
+    else if (pairs_serve(&all))
         pairs_attend_fwd(q, &all);
-        return;
-    }
-#endif
-    if (a->q.dtype == ST_BF16 && !a->lse.data)
-        kernel_attend_fwd(q, a);
     else
-        ((const st_cpu *)q->device_state)->attend(q, a);
+        kernel_attend_fwd(q, a);
 }
 
 void HALF_FILL(st_ops *t, st_cpu *cpu)
 {
+    if (!cpu->half) cpu->wide = *t;
     cpu->half = kernel_gemm;
-    if (!cpu->attend) cpu->attend = t->attend_fwd;
     t->attend_fwd = half_attend_fwd;
-#ifdef HALF_ATTEND
-    cpu->norm = t->norm_fwd;
+#ifdef HALF_PASSES
     t->norm_fwd = half_norm_fwd;
+    t->gelu_fwd = half_gelu_fwd;
+    t->gelu_bwd = half_gelu_bwd;
+    t->residual_fwd = half_residual_fwd;
+    t->unfold = half_unfold;
 #endif
 }
 
 #undef LANES
 #undef TILE_ROWS
 #undef HALF_TILE
-#undef HALF_ATTEND
+#undef HALF_PASSES
 #undef HALF_FILL

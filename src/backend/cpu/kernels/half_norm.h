@@ -21,26 +21,46 @@ static inline __mmask16 half_lanes(int64_t n)
     return (__mmask16)half_mask(at_most(n, LANES));
 }
 
-/* y = (x - mean) rstd gain + bias of a row of n floats; even: n is a multiple of LANES, a constant
- * of the callers. */
-__attribute__((always_inline)) static inline void
-half_norm_row(bool even, const float *x, int64_t n, float eps, const uint16_t *gain,
-              const uint16_t *bias, uint16_t *y, float *mean, float *rstd)
+static inline float half_total(const __m512 sum[4])
 {
-    __m512 sum = _mm512_setzero_ps(), squares = _mm512_setzero_ps();
-    for (int64_t j = 0; j < n; j += LANES)
-        sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps((even ? 0xffff : half_lanes(n - j)), x + j));
-    *mean = _mm512_reduce_add_ps(sum) / (float)n;
-    __m512 less = _mm512_set1_ps(*mean);
-    for (int64_t j = 0; j < n; j += LANES) {
-        __mmask16 have = (even ? 0xffff : half_lanes(n - j));
-        __m512 d = _mm512_maskz_sub_ps(have, _mm512_maskz_loadu_ps(have, x + j), less);
-        squares = _mm512_fmadd_ps(d, d, squares);
+    __m512 a = _mm512_add_ps(sum[0], sum[1]), b = _mm512_add_ps(sum[2], sum[3]);
+    return _mm512_reduce_add_ps(_mm512_add_ps(a, b));
+}
+
+/* y = (x - mean) rstd gain + bias of a row of n floats. Sums are four, so that none waits. */
+static inline void half_norm_row(const float *x, int64_t n, float eps, const uint16_t *gain,
+                                 const uint16_t *bias, uint16_t *y, float *mean, float *rstd)
+{
+    enum { SUMS = 4 };
+    __m512 sum[SUMS], square[SUMS];
+    int64_t j = 0;
+    for (int s = 0; s < SUMS; s++)
+        sum[s] = square[s] = _mm512_setzero_ps();
+    for (; j + SUMS * LANES <= n; j += SUMS * LANES) {
+#pragma GCC unroll 4
+        for (int s = 0; s < SUMS; s++)
+            sum[s] = _mm512_add_ps(sum[s], _mm512_loadu_ps(x + j + s * LANES));
     }
-    *rstd = 1.0f / sqrtf(_mm512_reduce_add_ps(squares) / (float)n + eps);
+    for (; j < n; j += LANES)
+        sum[0] = _mm512_add_ps(sum[0], _mm512_maskz_loadu_ps(half_lanes(n - j), x + j));
+    *mean = half_total(sum) / (float)n;
+    __m512 less = _mm512_set1_ps(*mean);
+    for (j = 0; j + SUMS * LANES <= n; j += SUMS * LANES) {
+#pragma GCC unroll 4
+        for (int s = 0; s < SUMS; s++) {
+            __m512 d = _mm512_sub_ps(_mm512_loadu_ps(x + j + s * LANES), less);
+            square[s] = _mm512_fmadd_ps(d, d, square[s]);
+        }
+    }
+    for (; j < n; j += LANES) {
+        __mmask16 have = half_lanes(n - j);
+        __m512 d = _mm512_maskz_sub_ps(have, _mm512_maskz_loadu_ps(have, x + j), less);
+        square[0] = _mm512_fmadd_ps(d, d, square[0]);
+    }
+    *rstd = 1.0f / sqrtf(half_total(square) / (float)n + eps);
     __m512 times = _mm512_set1_ps(*rstd);
-    for (int64_t j = 0; j < n; j += LANES) {
-        __mmask16 have = (even ? 0xffff : half_lanes(n - j));
+    for (j = 0; j < n; j += LANES) {
+        __mmask16 have = half_lanes(n - j);
         __m512 d = _mm512_sub_ps(_mm512_maskz_loadu_ps(have, x + j), less);
         __m512 add = half_load(bias + j, have);
         d = _mm512_fmadd_ps(_mm512_mul_ps(d, times), half_load(gain + j, have), add);
@@ -52,11 +72,10 @@ static void half_norm_fwd(st_stream *q, const st_norm_fwd_args *a)
 {
     bool whole = a->x.dtype == ST_BF16 && a->gain.dtype == ST_BF16 && a->bias.dtype == ST_BF16;
     if (!whole || !a->gain.data || !a->bias.data || a->width > HALF_WIDTH) {
-        ((const st_cpu *)q->device_state)->norm(q, a);
+        st_cpu_wide(q)->norm_fwd(q, a);
         return;
     }
     int parts = st_parts(q, a->rows * a->width * 2);
-    bool even = a->width % LANES == 0;
 #pragma omp parallel for num_threads(parts) schedule(static)
     for (int64_t r = 0; r < a->rows; r++) {
         float row[HALF_WIDTH], mean, rstd;
@@ -64,10 +83,7 @@ static void half_norm_fwd(st_stream *q, const st_norm_fwd_args *a)
         uint16_t *y = (uint16_t *)a->y.data + r * a->width;
         for (int64_t j = 0; j < a->width; j += LANES)
             _mm512_storeu_ps(row + j, half_load(x + j, half_lanes(a->width - j)));
-        if (even)
-            half_norm_row(true, row, a->width, a->eps, gain, a->bias.data, y, &mean, &rstd);
-        else
-            half_norm_row(false, row, a->width, a->eps, gain, a->bias.data, y, &mean, &rstd);
+        half_norm_row(row, a->width, a->eps, gain, a->bias.data, y, &mean, &rstd);
         if (a->mean.data) ((float *)a->mean.data)[r] = mean;
         if (a->rstd.data) ((float *)a->rstd.data)[r] = rstd;
     }

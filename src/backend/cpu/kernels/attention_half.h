@@ -1,16 +1,15 @@
-/* Softmax attention over all keys for inference from bfloat16 (formulas: ref/attention.c), where
- * the processor multiplies pairs of numbers. Keys and values of a head are packed once for all
- * queries that a thread takes; TILE_ROWS queries at a time meet PAIRS_KEYS keys, and scores,
- * weights and sums of these stay in the first cache level. The left factors of both products are
- * broadcast from rows a constant apart, so they need no panels. Weights are powers of 2, rounded to
- * bfloat16 like the values that they meet; their sums are float32. */
+/* Softmax attention over all keys for inference from bfloat16 (formulas: ref/attention.c). Keys and
+ * values of a head are packed once for all queries that a thread takes; TILE_ROWS queries at a time
+ * meet PAIRS_KEYS keys, and scores, weights and sums of these stay in the nearest cache levels. The
+ * left factors of both products are read from rows a constant apart (gemm_rows), so they need no
+ * panels. Weights are powers of 2, rounded to bfloat16 like the values that they meet; their sums
+ * are float32. */
 /* SPDX-License-Identifier: MIT */
 
 enum {
     PAIRS_KEYS = 224, /* 197 tokens: one block */
     PAIRS_Q = 4 * TILE_ROWS,
     PAIRS_DIM = 128,
-    PAIRS_FEW = 4, /* rows of the tile for queries that do not fill TILE_ROWS */
 };
 
 typedef struct {
@@ -51,53 +50,6 @@ static bool pairs_serve(const st_attend_fwd_args *a)
     return !a->lse.data && !a->causal && !a->window && !(a->drop > 0) && a->scale > 0 &&
            a->q_len >= 8 && a->head_dim % TILE_COLS == 0 && a->head_dim <= PAIRS_DIM &&
            2 * pairs_panels(a) <= PAIRS_ROOM;
-}
-
-/* c (rows, `wide` vectors; rows ldc apart) = shrink c + a b: a in rows lda apart, b a panel. c is
- * not read where shrink is NULL. Rows, wide, lda and ldc are constants of the callers. */
-__attribute__((always_inline)) static inline void
-pairs_tile(int rows, int wide, int64_t k, const gemm_cell *restrict a, int64_t lda,
-           const gemm_cell *restrict b, float *restrict c, int64_t ldc, const float *shrink)
-{
-    __m512 sum[TILE_ROWS][2];
-#pragma GCC unroll 16
-    for (int i = 0; i < rows; i++)
-        sum[i][0] = sum[i][1] = _mm512_setzero_ps();
-    for (int64_t x = 0; x < k; x += 2) {
-        __m512bh b0 = (__m512bh)_mm512_loadu_si512(b + x * TILE_COLS);
-        __m512bh b1 = (__m512bh)_mm512_loadu_si512(b + x * TILE_COLS + 2 * LANES);
-#pragma GCC unroll 16
-        for (int i = 0; i < rows; i++) {
-            int pair;
-            memcpy(&pair, a + i * lda + x, sizeof pair);
-            __m512bh ai = (__m512bh)_mm512_set1_epi32(pair);
-            sum[i][0] = _mm512_dpbf16_ps(sum[i][0], ai, b0);
-            if (wide > 1) sum[i][1] = _mm512_dpbf16_ps(sum[i][1], ai, b1);
-        }
-    }
-#pragma GCC unroll 16
-    for (int i = 0; i < rows; i++) {
-        float *to = c + i * ldc;
-        vec s0 = (vec)sum[i][0], s1 = (vec)sum[i][1];
-        if (shrink) s0 += shrink[i] * vec_load(to), s1 += shrink[i] * vec_load(to + LANES);
-        vec_store(to, s0);
-        if (wide > 1) vec_store(to + LANES, s1);
-    }
-}
-
-static void pairs_scores(pairs_space s, const gemm_cell *q, const gemm_cell *k, int64_t m,
-                         int64_t n, int64_t dim)
-{
-    for (int64_t j = 0; j < n; j += TILE_COLS) {
-        const gemm_cell *b = k + j * dim;
-        float *c = s.scores + j;
-        if (m <= PAIRS_FEW)
-            pairs_tile(PAIRS_FEW, 2, dim, q, PAIRS_DIM, b, c, PAIRS_KEYS, NULL);
-        else if (n - j <= LANES)
-            pairs_tile(TILE_ROWS, 1, dim, q, PAIRS_DIM, b, c, PAIRS_KEYS, NULL);
-        else
-            pairs_tile(TILE_ROWS, 2, dim, q, PAIRS_DIM, b, c, PAIRS_KEYS, NULL);
-    }
 }
 
 /* 2^x within 2^-13 of itself for x <= 0. */
@@ -151,20 +103,6 @@ static void pairs_weights(pairs_space s, int64_t i, int64_t row, int64_t n, floa
     s.shrink[row] = shrink;
 }
 
-static void pairs_mix(pairs_space s, int64_t row, const gemm_cell *v, int64_t m, int64_t n,
-                      const st_attend_fwd_args *a)
-{
-    const float *shrink = s.shrink + row;
-    for (int64_t c = 0; c < a->head_dim; c += TILE_COLS) {
-        const gemm_cell *b = v + c * gemm_depth(a->kv_len);
-        float *sum = s.sum + row * PAIRS_DIM + c;
-        if (m <= PAIRS_FEW)
-            pairs_tile(PAIRS_FEW, 2, n, s.weights, PAIRS_KEYS, b, sum, PAIRS_DIM, shrink);
-        else
-            pairs_tile(TILE_ROWS, 2, n, s.weights, PAIRS_KEYS, b, sum, PAIRS_DIM, shrink);
-    }
-}
-
 /* Queries [t, t + m) of a head whose keys and values are packed; m <= PAIRS_Q. */
 static void pairs_block(const attend_head *h, pairs_space s, int64_t t, int64_t m)
 {
@@ -181,10 +119,12 @@ static void pairs_block(const attend_head *h, pairs_space s, int64_t t, int64_t 
         int64_t n = at_most(a->kv_len - j, PAIRS_KEYS);
         for (int64_t i = 0; i < m; i += TILE_ROWS) {
             int64_t rows = at_most(m - i, TILE_ROWS);
-            pairs_scores(s, s.q + i * PAIRS_DIM, s.k + j * a->head_dim, rows, n, a->head_dim);
+            gemm_rows(rows, n, a->head_dim, s.q + i * PAIRS_DIM, PAIRS_DIM, s.k + j * a->head_dim,
+                      a->head_dim, s.scores, PAIRS_KEYS, NULL);
             for (int64_t r = 0; r < rows; r++)
                 pairs_weights(s, r, i + r, n, scale);
-            pairs_mix(s, i, s.v + j * TILE_COLS, rows, n, a);
+            gemm_rows(rows, a->head_dim, n, s.weights, PAIRS_KEYS, s.v + j * TILE_COLS,
+                      gemm_depth(a->kv_len), s.sum + i * PAIRS_DIM, PAIRS_DIM, s.shrink + i);
         }
     }
     for (int64_t i = 0; i < m; i++) {
@@ -209,7 +149,9 @@ static void pairs_attend_fwd(st_stream *q, const st_attend_fwd_args *a)
         pairs_space s = pairs_space_of(q, omp_get_thread_num(), pairs_panels(a));
         gemm_pack_b(s.k, h.k, a->kv_len, a->head_dim);
         gemm_pack_b(s.v, gemm_transposed(h.v), a->head_dim, a->kv_len);
+        gemm_enter();
         for (int64_t t = part.lo; t < part.hi; t += PAIRS_Q)
             pairs_block(&h, s, t, at_most(part.hi - t, PAIRS_Q));
+        gemm_leave();
     }
 }
