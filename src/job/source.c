@@ -180,6 +180,24 @@ static st_status source_remap(st_trainer *t, st_model **m, float **flat, st_err 
     return s;
 }
 
+st_status st_trainer_shape(st_trainer *t, st_err *e)
+{
+    const st_settings *set = t->set;
+    st_model *m = NULL;
+    st_status s;
+    if (strcmp(set->init, "scratch") == 0) {
+        s = source_scratch(t, &m, e);
+    } else {
+        s = st_folder_look(set->init, NULL, &m, NULL, e);
+        if (!s) s = st_need_language(m, set->init, "train", e);
+        if (!s) s = source_same(set, m, e);
+        if (!s) s = source_remap(t, &m, NULL, e);
+    }
+    if (!s) s = source_adopt(t, m, e);
+    st_model_close(m);
+    return s;
+}
+
 /* Model and weights: the caller's, a new one, or a folder's; from the checkpoint when resuming. */
 st_status st_trainer_model(st_trainer *t, const st_train_opts *o, st_err *e)
 {

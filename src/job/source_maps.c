@@ -136,7 +136,12 @@ st_status st_source_remap(const st_trainer *t, const json_t *maps, st_model **m,
                     "a run that projects them",
                     t->resume, t->resume);
     }
-    if (!s && !same) s = source_project(set, text, n, m, flat, e);
+    if (!s && !same && flat) s = source_project(set, text, n, m, flat, e);
+    if (!s && !same && !flat) {
+        st_model_close(*m);
+        *m = NULL;
+        s = st_model_open(m, config, e);
+    }
     if (s && s != ST_EINTR)
         st_err_prefix(e, "%s", st_set_place(set, source_key(set), place, sizeof place));
     source_free(text, n);

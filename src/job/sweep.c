@@ -3,6 +3,7 @@
  * where it was, and one with more values trains only the new ones. */
 /* SPDX-License-Identifier: MIT */
 #include "job/settings.h"
+#include "job/train.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -188,16 +189,13 @@ static json_t *sweep_row(const json_t *result)
     return row;
 }
 
+/* Trains a job that is not kept. */
 static st_status sweep_job(sweep *w, int64_t job, json_t **row, st_err *e)
 {
     st_settings *s = &w->set[job];
     st_config_how how = sweep_how(w, job);
     json_t *result = NULL;
-    *row = w->o->dry ? NULL : sweep_before(s);
-    if (*row) {
-        json_object_set_new(*row, "state", json_string("kept"));
-        return ST_OK;
-    }
+    if (*row) return ST_OK;
     st_log(ST_LOG_INFO, "job %lld of %lld: %s", (long long)job + 1, (long long)w->words.jobs,
            s->out);
     st_status st =
@@ -223,6 +221,22 @@ static st_status sweep_data(const st_settings *s, st_err *e)
             st_set_place(s, key, place, sizeof place), path);
 }
 
+/* Which job, and what makes it that one, before what is wrong with it. */
+static st_status sweep_wrong(const sweep *w, int64_t job, st_status s)
+{
+    char words[112] = "";
+    size_t n = 0;
+    for (int k = 0; s && w->e && k < w->words.words && n < sizeof words; k++)
+        if (w->words.swept[k])
+            n += (size_t)snprintf(words + n, sizeof words - n, "%s%s", n ? " " : "",
+                                  w->words.job[job][k]);
+    if (s) {
+        st_err_prefix(w->e, n ? "job %lld of %lld (%s)" : "job %lld of %lld", (long long)job + 1,
+                      (long long)w->words.jobs, words);
+    }
+    return s;
+}
+
 static st_status sweep_compose(sweep *w)
 {
     w->set = st_calloc(w->words.jobs, sizeof *w->set);
@@ -230,9 +244,23 @@ static st_status sweep_compose(sweep *w)
     if (!w->set || !w->row) ST_FAIL(w->e, ST_ENOMEM, "sweep: out of memory");
     for (int64_t i = 0; i < w->words.jobs; i++) {
         st_config_how how = sweep_how(w, i);
-        ST_TRY(st_settings_compose(&w->set[i], &how, NULL, w->e));
+        ST_TRY(sweep_wrong(w, i, st_settings_compose(&w->set[i], &how, NULL, w->e)));
         if (w->o->threads) w->set[i].threads = w->o->threads;
-        ST_TRY(sweep_data(&w->set[i], w->e));
+        ST_TRY(sweep_wrong(w, i, sweep_data(&w->set[i], w->e)));
+    }
+    return ST_OK;
+}
+
+/* The rows of jobs that ended before; the others must be jobs that can begin. */
+static st_status sweep_check(sweep *w)
+{
+    for (int64_t i = 0; i < w->words.jobs; i++) {
+        if (st_interrupted()) ST_FAIL(w->e, ST_EINTR, "interrupted before the first job");
+        if (!w->o->dry) w->row[i] = sweep_before(&w->set[i]);
+        if (w->row[i])
+            json_object_set_new(w->row[i], "state", json_string("kept"));
+        else
+            ST_TRY(sweep_wrong(w, i, st_trainer_check(&w->set[i], w->e)));
     }
     return ST_OK;
 }
@@ -276,6 +304,7 @@ st_status st_sweep_run(const st_sweep_opts *o, json_t **result, st_err *e)
     st_status s = sweep_compose(&w);
     if (!s) dir = sweep_dir(&w);
     if (!s) s = sweep_folders(&w, dir);
+    if (!s) s = sweep_check(&w);
     if (!s) {
         st_sink_set(&(st_sink){.log = sweep_log, .progress = sweep_progress, .ctx = &w});
         s = sweep_jobs(&w, &failed);

@@ -174,12 +174,18 @@ typedef struct st_trainer {
 
 /* Model, initial weights and tokenizer (source.c). */
 st_status st_trainer_model(st_trainer *t, const st_train_opts *o, st_err *e);
+/* The model of a new run alone, without weights. */
+st_status st_trainer_shape(st_trainer *t, st_err *e);
 /* Makes *m (with its weights *flat) the model that `maps`, {GLOB: SPEC}, asks for, the nearest
  * matrix for every one that changes, and logs what each kind of change keeps; both are replaced. In
- * a resumed run they must ask for what is there (source_maps.c). */
+ * a resumed run they must ask for what is there. `flat` NULL: only the model (source_maps.c). */
 st_status st_source_remap(const st_trainer *t, const json_t *maps, st_model **m, float **flat,
                           st_err *e);
 st_status st_trainer_open(st_trainer *t, const st_train_opts *o, st_err *e);
+/* What of a run's settings can be refused without weights, a device or reading all tokens: matrices
+ * against shapes, sizes, groups of parameters, epochs. A run that goes on was checked when it
+ * began. */
+st_status st_trainer_check(const st_settings *set, st_err *e);
 void st_trainer_close(st_trainer *t);
 /* The model's weights (their average, where there is one) as host F32 into t->flat. ST_EARG naming
  * the tensor if one is not finite. */

@@ -191,20 +191,29 @@ static char *trainer_test_path(const char *dir)
     return other ? npy : bin;
 }
 
-static st_status trainer_shard(st_trainer *t, st_batch *b, const char *key, const char *given,
-                               st_err *e)
+/* Where the tokens of `b` are; new memory. */
+static st_status trainer_path(const st_trainer *t, const st_batch *b, const char *key,
+                              const char *given, char **path, st_err *e)
 {
     char place[256];
-    int64_t vocab = st_model_lm(t->model).vocab;
     if (!given && !t->set->data.dir) {
         ST_FAIL(e, ST_EARG,
                 "%s: nothing to train on; say data=FOLDER (made by `strut prepare`) or %s",
                 st_set_place(t->set, "data.dir", place, sizeof place), key);
     }
-    char *path = given           ? strdup(given)
-                 : b == &t->test ? trainer_test_path(t->set->data.dir)
-                                 : st_shard_path(t->set->data.dir, b == &t->val);
-    if (!path) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", key);
+    *path = given           ? strdup(given)
+            : b == &t->test ? trainer_test_path(t->set->data.dir)
+                            : st_shard_path(t->set->data.dir, b == &t->val);
+    if (!*path) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", key);
+    return ST_OK;
+}
+
+static st_status trainer_shard(st_trainer *t, st_batch *b, const char *key, const char *given,
+                               st_err *e)
+{
+    char place[256], *path;
+    int64_t vocab = st_model_lm(t->model).vocab;
+    ST_TRY(trainer_path(t, b, key, given, &path, e));
     st_order order = (st_order)t->set->data.order;
     uint64_t seed = (uint64_t)t->set->seed;
     if (b == &t->test) order = ST_ORDER_SEQUENTIAL;
@@ -351,6 +360,33 @@ st_status st_trainer_open(st_trainer *t, const st_train_opts *o, st_err *e)
     if (!s) st_monitor_open(t);
     if (!s && !o->dry) s = trainer_record(t, e);
     return s;
+}
+
+/* How long it is, by the size of the training shard. */
+static st_status trainer_length(st_trainer *t, st_err *e)
+{
+    char *path, place[256];
+    ST_TRY(trainer_path(t, &t->train, "data.train", t->set->data.train, &path, e));
+    st_status s = st_shard_open(&t->train.shard, path, e);
+    free(path);
+    t->train.context = t->context;
+    if (s && e) st_err_prefix(e, "%s", st_set_place(t->set, "data.train", place, sizeof place));
+    return s ? s : st_epoch_open(t, e);
+}
+
+st_status st_trainer_check(const st_settings *set, st_err *e)
+{
+    st_trainer t = {.set = set};
+    char *resume = NULL;
+    bool begun = st_ckpt_choose(set, &resume, NULL) || resume;
+    free(resume);
+    if (begun) e = NULL;
+    st_status s = st_trainer_shape(&t, e);
+    if (!s) s = trainer_sizes(&t, e);
+    if (!s) s = st_groups_open(&t, e);
+    if (!s) s = trainer_length(&t, e);
+    st_trainer_close(&t);
+    return begun ? ST_OK : s;
 }
 
 void st_trainer_close(st_trainer *t)

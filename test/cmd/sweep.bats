@@ -143,11 +143,25 @@ YAML
     [[ "$output" == *"-m"* ]]
     run "$STRUT" train -m tiny.yaml train.lr=1e-3,x
     [ "$status" -eq 1 ]
-    [[ "$output" == *"train.lr: found x"* ]]
+    [[ "$output" == *"job 2 of 2 (train.lr=x): "*"train.lr: found x"* ]]
     run "$STRUT" train -m tiny.yaml train.lr=1e-3,2e-3 data=nowhere
     [ "$status" -eq 1 ]
     [[ "$output" == *"data.dir: nowhere is not there"* ]]
-    [ ! -e multirun ]
+    refused() {
+        apart "$STRUT" train -m tiny.yaml "${@:2}"
+        [ "$code" -eq 1 ]
+        [[ "$err" == "strut train: $1"* ]]
+        [ ! -e multirun ]
+    }
+    refused "job 2 of 2 (model.mlp.map=lowrank:rank=99): model: h.0.mlp.c_fc: lowrank: rank=99" \
+        model.mlp.map=ss1:factor=2,lowrank:rank=99
+    refused "job 2 of 4 (train.lr=1e-3 train.context=99): command line: train.context: found 99" \
+        train.lr=1e-3,2e-3 train.context=8,99
+    refused "job 1 of 2 (train.groups={nrms: {lr: 1}}): " 'train.groups={nrms: {lr: 1}},{norms: {lr: 1}}'
+    refused "job 2 of 2 (data.last=drop): " data.order=shuffle data.last=wrap,drop train.micro_batch=100
+    "$STRUT" train tiny.yaml out=base -q
+    refused "job 2 of 2 (model.mlp.map=lowrank:rank=99): command line: model.mlp.map: " init=base/ckpt/last \
+        model.mlp.map=lowrank:rank=2,lowrank:rank=99
     run "$STRUT" train -m tiny.yaml train.lr=1e-3,2e-3 out=o --json
     [ "$status" -eq 0 ]
     [ -d o/lr=1e-3 ]
