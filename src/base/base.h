@@ -153,7 +153,8 @@ typedef struct {
     int64_t done, total; /* total <= 0: unknown */
     const char *unit;    /* "tokens", "matrices", "bytes" */
     const char *detail;  /* extra text for the line ("loss 3.21 lr 6e-4"), may be NULL */
-    bool last;           /* the job is finished: leave the line standing */
+    double later; /* seconds of jobs that come after this one, about; 0: none, or not known */
+    bool last;    /* the job is finished: leave the line standing */
 } st_progress;
 typedef struct {
     void (*log)(void *ctx, st_log_level level, const char *text);

@@ -79,8 +79,9 @@ static int progress_columns(void)
     return 80;
 }
 
-/* The text of one line: what, share, amount, speed, time left, detail. */
-static void progress_text(const st_progress *p, double now, char line[PROGRESS_LINE])
+/* The text of one line: what, share, amount, speed, time left, detail. Its length without the
+ * detail. */
+static size_t progress_text(const st_progress *p, double now, bool drawn, char line[PROGRESS_LINE])
 {
     char *s = line, *end = line + PROGRESS_LINE;
     bool bytes = strcmp(p->unit, "bytes") == 0;
@@ -90,7 +91,7 @@ static void progress_text(const st_progress *p, double now, char line[PROGRESS_L
         if (share > 1.0) share = 1.0;
         int filled = (int)(share * PROGRESS_BAR);
         s += snprintf(s, (size_t)(end - s), " %3d%%", (int)(share * 100.0));
-        if (bar.terminal) {
+        if (drawn) {
             s += snprintf(s, (size_t)(end - s), " [%.*s%.*s]", filled, "####################",
                           PROGRESS_BAR - filled, "....................");
         }
@@ -115,8 +116,11 @@ static void progress_text(const st_progress *p, double now, char line[PROGRESS_L
     if (speed > 0.0 && p->total > p->done && !p->last) {
         double left = (double)(p->total - p->done) / speed;
         s += snprintf(s, (size_t)(end - s), ", %s left", cmd_seconds(left < 1.0 ? 1.0 : left).s);
+        if (p->later > 0.0)
+            s += snprintf(s, (size_t)(end - s), ", all ~%s", cmd_seconds(left + p->later).s);
     }
     if (p->detail && p->detail[0]) snprintf(s, (size_t)(end - s), "  %s", p->detail);
+    return (size_t)(s - line);
 }
 
 /* In a log: at the start of anything long, every half minute, and at the end. */
@@ -138,12 +142,11 @@ static void progress_show(void *ctx, const st_progress *p)
     progress_sample(p, now);
     if (progress_due(p, now)) {
         char line[PROGRESS_LINE];
-        progress_text(p, now, line);
+        size_t room = bar.terminal ? (size_t)progress_columns() - 1 : PROGRESS_LINE;
+        size_t used = progress_text(p, now, bar.terminal, line);
+        if (used > room && !p->last) progress_text(p, now, false, line); /* figures before bars */
         progress_wipe();
-        if (bar.terminal) {
-            int room = progress_columns() - 1;
-            if (room > 0 && (int)strlen(line) > room && !p->last) line[room] = '\0';
-        }
+        if (strlen(line) > room && !p->last) line[room] = '\0';
         cmd_put(stderr, line);
         bar.drawn = bar.terminal && !p->last;
         if (!bar.drawn) fputc('\n', stderr);

@@ -19,6 +19,11 @@ typedef struct {
     st_sink outer;
     int64_t now;
     char what[64];
+    double began;              /* when the job at hand did */
+    int64_t first, steps, all; /* of it: done before, and those of its last report */
+    double *work;              /* of each job, 0: not known */
+    double took,
+        worked; /* seconds of the jobs trained so far, and the work that was done in them */
     st_err *e;
 } sweep;
 
@@ -108,13 +113,28 @@ static void sweep_log(void *ctx, st_log_level level, const char *text)
     if (w->outer.log) w->outer.log(w->outer.ctx, level, text);
 }
 
+/* Seconds that the jobs after this one will take at the pace of those that have ended. */
+static double sweep_later(const sweep *w)
+{
+    double left = 0;
+    for (int64_t i = w->now + 1; i < w->words.jobs; i++)
+        if (!w->row[i]) left += w->work[i];
+    return w->worked > 0 ? w->took / w->worked * left : 0.0;
+}
+
 static void sweep_progress(void *ctx, const st_progress *p)
 {
     sweep *w = ctx;
     st_progress mine = *p;
-    snprintf(w->what, sizeof w->what, "%lld/%lld %.40s", (long long)w->now + 1,
+    snprintf(w->what, sizeof w->what, "job %lld of %lld, %.32s", (long long)w->now + 1,
              (long long)w->words.jobs, p->what);
     mine.what = w->what;
+    mine.later = sweep_later(w);
+    if (strcmp(p->what, "train") == 0) {
+        if (w->steps == 0) w->first = p->done - 1;
+        w->steps = p->done;
+        w->all = p->total;
+    }
     if (w->outer.progress) w->outer.progress(w->outer.ctx, &mine);
 }
 
@@ -198,11 +218,17 @@ static st_status sweep_job(sweep *w, int64_t job, json_t **row, st_err *e)
     if (*row) return ST_OK;
     st_log(ST_LOG_INFO, "job %lld of %lld: %s", (long long)job + 1, (long long)w->words.jobs,
            s->out);
+    w->began = st_now();
+    w->first = w->steps = 0;
     st_status st =
         st_train_run(&(st_train_opts){.set = s, .how = &how, .dry = w->o->dry}, &result, e);
     if (!st) *row = sweep_row(result);
     json_decref(result);
     if (!st && !*row) st = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "sweep: out of memory");
+    if (!st && w->steps > w->first && w->work[job] > 0) {
+        w->took += st_now() - w->began;
+        w->worked += w->work[job] * (double)(w->steps - w->first) / (double)w->all;
+    }
     if (!st && !w->o->dry) st = sweep_keep(s, *row, e);
     if (!st) json_object_set_new(*row, "state", json_string(w->o->dry ? "planned" : "done"));
     return st;
@@ -241,7 +267,8 @@ static st_status sweep_compose(sweep *w)
 {
     w->set = st_calloc(w->words.jobs, sizeof *w->set);
     w->row = st_calloc(w->words.jobs, sizeof *w->row);
-    if (!w->set || !w->row) ST_FAIL(w->e, ST_ENOMEM, "sweep: out of memory");
+    w->work = st_calloc(w->words.jobs, sizeof *w->work);
+    if (!w->set || !w->row || !w->work) ST_FAIL(w->e, ST_ENOMEM, "sweep: out of memory");
     for (int64_t i = 0; i < w->words.jobs; i++) {
         st_config_how how = sweep_how(w, i);
         ST_TRY(sweep_wrong(w, i, st_settings_compose(&w->set[i], &how, NULL, w->e)));
@@ -260,7 +287,7 @@ static st_status sweep_check(sweep *w)
         if (w->row[i])
             json_object_set_new(w->row[i], "state", json_string("kept"));
         else
-            ST_TRY(sweep_wrong(w, i, st_trainer_check(&w->set[i], w->e)));
+            ST_TRY(sweep_wrong(w, i, st_trainer_check(&w->set[i], &w->work[i], w->e)));
     }
     return ST_OK;
 }
@@ -321,6 +348,7 @@ st_status st_sweep_run(const st_sweep_opts *o, json_t **result, st_err *e)
     }
     free(w.set);
     free(w.row);
+    free(w.work);
     free(dir);
     st_sweep_close(&w.words);
     return s;

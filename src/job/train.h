@@ -184,8 +184,8 @@ st_status st_source_remap(const st_trainer *t, const json_t *maps, st_model **m,
 st_status st_trainer_open(st_trainer *t, const st_train_opts *o, st_err *e);
 /* What of a run's settings can be refused without weights, a device or reading all tokens: matrices
  * against shapes, sizes, groups of parameters, epochs. A run that goes on was checked when it
- * began. */
-st_status st_trainer_check(const st_settings *set, st_err *e);
+ * began. *work: its tokens times its parameters, 0 where that is not known. */
+st_status st_trainer_check(const st_settings *set, double *work, st_err *e);
 void st_trainer_close(st_trainer *t);
 /* The model's weights (their average, where there is one) as host F32 into t->flat. ST_EARG naming
  * the tensor if one is not finite. */

@@ -374,7 +374,7 @@ static st_status trainer_length(st_trainer *t, st_err *e)
     return s ? s : st_epoch_open(t, e);
 }
 
-st_status st_trainer_check(const st_settings *set, st_err *e)
+st_status st_trainer_check(const st_settings *set, double *work, st_err *e)
 {
     st_trainer t = {.set = set};
     char *resume = NULL;
@@ -385,6 +385,9 @@ st_status st_trainer_check(const st_settings *set, st_err *e)
     if (!s) s = trainer_sizes(&t, e);
     if (!s) s = st_groups_open(&t, e);
     if (!s) s = trainer_length(&t, e);
+    *work =
+        s ? 0.0
+          : (double)(t.rows * t.context * t.accumulate) * (double)t.steps * (double)t.parameters;
     st_trainer_close(&t);
     return begun ? ST_OK : s;
 }

@@ -166,3 +166,33 @@ YAML
     [ "$status" -eq 0 ]
     [ -d o/lr=1e-3 ]
 }
+
+@test "a sweep says which job it is in and, once one has ended, how long all will take" {
+    unset CI NO_COLOR
+    python3 - "$STRUT" <<'PY'
+import os, pty, re, sys
+pid, fd = pty.fork()
+if pid == 0:
+    os.environ["TERM"] = "xterm"
+    os.execv(sys.argv[1], [sys.argv[1], "train", "-m", "tiny.yaml", "train.steps=2000,8000,80000,7000",
+                           "seed=1", "eval.every=0", "ckpt.every=0"])
+text = b""
+while b"job 2 of 4, train" not in text or b"job 3 of 4" not in text:
+    try:
+        more = os.read(fd, 65536)
+    except OSError:
+        break
+    text += more
+os.close(fd)
+os.waitpid(pid, 0)
+lines = [l.removeprefix("\x1b[K") for l in re.split(r"[\r\n]+", text.decode())]
+assert not any("all ~" in l for l in lines if l.startswith("job 1 of 4"))
+second = [re.search(r"([\d.]+) s left, all ~(?:([\d.]+) s|(\d+):(\d+))", l) for l in lines
+          if l.startswith("job 2 of 4, train ")]
+second = [m for m in second if m]
+assert second # two more jobs of 80,000 and 7,000 steps against 8,000 of this one
+for m in second:
+    whole = float(m[2]) if m[2] else 60 * int(m[3]) + int(m[4])
+    assert whole > 5 * float(m[1]), m[0]
+PY
+}
