@@ -88,6 +88,25 @@ static void dry_favor(st_stream *q, const st_favor_args *a)
     dry_add(q, macs, bytes + dry_size(a->w, st_favor_rows(a) * a->head_dim));
 }
 
+static void dry_lsh_order(st_stream *q, const st_lsh_order_args *a)
+{
+    int64_t per = a->batch * a->heads, len = per * a->head_dim;
+    int64_t rows = a->hashes * (a->buckets ? a->buckets / 2 : 1);
+    int64_t bytes = dry_size(a->x, len * a->len) + dry_size(a->y, len * a->y_len);
+    bytes += dry_size(a->w, rows * (a->head_dim + (a->buckets ? 0 : 2)));
+    bytes += dry_size(a->order, per * a->hashes * a->total);
+    dry_add(q, len * a->len * rows, bytes);
+}
+
+static void dry_lsh_attend(st_stream *q, const st_lsh_attend_args *a)
+{
+    int64_t per = a->batch * a->heads, len = per * a->head_dim, all = per * a->hashes * a->clusters;
+    int64_t bytes = dry_size(a->q, len * a->q_len) + dry_size(a->o, len * a->q_len);
+    bytes += dry_size(a->k, len * a->kv_len) + dry_size(a->v, len * a->kv_len);
+    bytes += dry_size(a->q_order, all * a->q_cluster) + dry_size(a->k_order, all * a->k_cluster);
+    dry_add(q, 2 * len * a->hashes * a->q_len * st_lsh_keys(a), bytes);
+}
+
 static void dry_directions(st_stream *q, const st_directions_args *a)
 {
     dry_add(q, 0, dry_size(a->w, a->rows * a->cols));

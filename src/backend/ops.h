@@ -105,6 +105,52 @@ static inline int64_t st_favor_work(const st_favor_args *a)
     return a->batch * a->heads * sides * blocks * a->features * (a->head_dim + 2);
 }
 
+/* Orders of rows by locality-sensitive hashes: order (batch, heads, hashes, total) I32 lists the
+ * rows by rising hash, rows of equal hash by number. Rows from len on are zeros; those from
+ * `sorted` on (0: total) come last, whatever their hash. buckets > 0   an even number: the place of
+ * the largest of all w_b.x, then all -w_b.x, the first of equal ones; w (hashes, buckets / 2,
+ * head_dim) (Andoni et al. 2015) buckets 0     w_h.(x, far, 0), or w_h.(x, 0, far) if `mirrored`; w
+ * (hashes, head_dim + 2), far = sqrt(max |x|^2 + max |y|^2 - |x|^2) over the rows of x and y (Daras
+ * et al. 2020) Sums are double precision in index order; far and hashes are then rounded to
+ * float32: the order is the same on every device. A NaN is no largest, and as a hash follows all
+ * numbers. w F32; y as x, with rows of its own, absent where there are buckets; head_dim <=
+ * ST_LSH_DIM; work F32 (st_lsh_work numbers, overwritten). The rest as in st_attend_fwd_args. */
+typedef struct {
+    int64_t batch, heads, head_dim, hashes, buckets, len, total, sorted, x_stride, x_step;
+    int64_t y_len, y_stride, y_step;
+    st_tensor x, y, w, order, work;
+    int mirrored;
+} st_lsh_order_args;
+
+enum { ST_LSH_DIM = 1 << 14 };
+
+static inline int64_t st_lsh_work(const st_lsh_order_args *a)
+{
+    return a->batch * a->heads * (3 * a->hashes * a->total + 2);
+}
+
+/* Softmax attention among rows that orders put together. For each hash, the `clusters` stretches of
+ * q_cluster queries in q_order (batch, heads, hashes, clusters * q_cluster) I32 see the same ones
+ * of k_cluster keys in k_order: o_i = sum e^(s_ij) v_j / sum e^(s_ij),  s_ij = scale q_i.k_j, over
+ * all keys that i sees, as often as it does; 0 where there are none. Each stretch of total numbers
+ * in an order is a permutation of 0 .. total - 1; those from q_len, kv_len on stand for nothing.
+ *   shared   the keys are q's rows divided by their lengths (k, k_order and k_cluster stand empty,
+ *            kv_len is q_len, clusters >= 2); queries see the cluster before theirs too, the first
+ *            the last; s_ii = -5e4 (Kitaev et al. 2020).
+ * work F32 (st_lsh_attend_work numbers, overwritten). The rest as in st_attend_fwd_args. */
+typedef struct {
+    int64_t batch, heads, head_dim, hashes, clusters, q_cluster, k_cluster, q_len, kv_len;
+    int64_t q_stride, k_stride, v_stride, o_stride, q_step, k_step, v_step, o_step;
+    st_tensor q, k, v, q_order, k_order, o, work;
+    float scale;
+    int shared;
+} st_lsh_attend_args;
+
+static inline int64_t st_lsh_attend_work(const st_lsh_attend_args *a)
+{
+    return a->hashes > 1 ? a->batch * a->heads * a->q_len * (a->head_dim + 2) : 0;
+}
+
 /* Random directions w (rows, cols) F32, the same on every device. Each `cols` rows are orthogonal,
  * uniformly distributed (Haar); every row is as long as an independent normal vector of that size,
  * or sqrt(cols) if `equal`. std > 0: independent N(0, std^2) numbers instead. From Philox streams

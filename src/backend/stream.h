@@ -101,6 +101,53 @@ static inline st_favor_args st_favor_resolve(const st_favor_args *given)
     return a;
 }
 
+static inline st_lsh_order_args st_lsh_order_resolve(const st_lsh_order_args *given)
+{
+    st_lsh_order_args a = *given;
+    int64_t width = a.heads * a.head_dim;
+    a.sorted = st_or(a.sorted, a.total);
+    a.x_stride = st_or(a.x_stride, width);
+    a.y_stride = st_or(a.y_stride, width);
+    a.x_step = st_or(a.x_step, a.len * a.x_stride);
+    a.y_step = st_or(a.y_step, a.y_len * a.y_stride);
+    return a;
+}
+
+/* Where keys are shared, they are named like those that are not. */
+static inline st_lsh_attend_args st_lsh_attend_resolve(const st_lsh_attend_args *given)
+{
+    st_lsh_attend_args a = *given;
+    int64_t width = a.heads * a.head_dim;
+    a.q_stride = st_or(a.q_stride, width);
+    a.q_step = st_or(a.q_step, a.q_len * a.q_stride);
+    if (a.shared) {
+        a.k = a.q;
+        a.k_order = a.q_order;
+        a.k_cluster = a.q_cluster;
+        a.k_stride = a.q_stride;
+        a.k_step = a.q_step;
+    }
+    a.k_stride = st_or(a.k_stride, width);
+    a.v_stride = st_or(a.v_stride, width);
+    a.o_stride = st_or(a.o_stride, width);
+    a.k_step = st_or(a.k_step, a.kv_len * a.k_stride);
+    a.v_step = st_or(a.v_step, a.kv_len * a.v_stride);
+    a.o_step = st_or(a.o_step, a.q_len * a.o_stride);
+    return a;
+}
+
+/* Keys that a query of cluster c meets: its own cluster's, and the one's before. */
+static inline int64_t st_lsh_keys(const st_lsh_attend_args *a)
+{
+    return a->shared ? 2 * a->q_cluster : a->k_cluster;
+}
+/* Where the `at`th of them stands in the order. */
+static inline int64_t st_lsh_place(const st_lsh_attend_args *a, int64_t c, int64_t at)
+{
+    if (at < a->k_cluster) return c * a->k_cluster + at;
+    return ((c + a->clusters - 1) % a->clusters - 1) * a->k_cluster + at;
+}
+
 /* Rows of w. */
 static inline int64_t st_favor_rows(const st_favor_args *a)
 {

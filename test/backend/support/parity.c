@@ -66,6 +66,11 @@ void parity_ids(parity_case *c, st_tensor *slot, int64_t n, int64_t lo, int64_t 
     parity_in_range(c, slot, ST_I32, n, (double)lo, (double)hi);
 }
 
+void parity_orders(parity_case *c, st_tensor *slot, int64_t runs, int64_t total)
+{
+    parity_declare(c, slot, ST_I32, runs * total)->order = total;
+}
+
 void parity_out(parity_case *c, st_tensor *slot, st_dtype t, int64_t n, double tol)
 {
     parity_operand *o = parity_declare(c, slot, t, n);
@@ -129,6 +134,18 @@ static char *parity_place(const parity_case *c, int run, int i)
     return c->seed % 2 ? slot + 64 : slot + SLOT_BYTES - bytes;
 }
 
+/* Number `at` of permutations: r -> step r + first modulo their size, of its own step and first. */
+static int32_t parity_place_in(uint64_t seed, int64_t at, int64_t size)
+{
+    int64_t run = at / size, step = 1 + st_op_u32(seed, 8, run) % size, a = step, b = size;
+    while (b) {
+        int64_t rest = a % b;
+        a = b, b = rest;
+    }
+    step = a == 1 ? step : 1;
+    return (int32_t)((at % size * step + st_op_u32(seed, 9, run) % size) % size);
+}
+
 /* Element `at` + j of operand `i` for j < len, in its dtype. */
 static void parity_draw(const parity_case *c, int i, int64_t at, int64_t len, char *to)
 {
@@ -140,6 +157,7 @@ static void parity_draw(const parity_case *c, int i, int64_t at, int64_t len, ch
         double u = st_op_u32(seed, 7, at + j) * 0x1p-32;
         if (o->lo != o->hi) value[j] = (float)(o->lo + u * (o->hi - o->lo));
         int32_t id = (int32_t)floor(o->lo + u * (o->hi - o->lo));
+        if (o->order) id = parity_place_in(seed, at + j, o->order);
         if (o->shape.dtype == ST_I32) memcpy(to + 4 * j, &id, 4);
     }
     if (o->shape.dtype != ST_I32) st_convert(to, o->shape.dtype, value, ST_F32, len);
@@ -216,6 +234,11 @@ static double parity_value(const char *data, st_dtype t, int64_t i)
 {
     float f;
     uint16_t h;
+    int32_t id;
+    if (t == ST_I32) {
+        memcpy(&id, data + 4 * i, 4);
+        return (double)id;
+    }
     if (t == ST_F32)
         memcpy(&f, data + 4 * i, 4);
     else
@@ -231,6 +254,7 @@ static bool parity_same(const parity_operand *o, const char *ref, const char *cp
     *want = parity_value(ref, o->shape.dtype, i);
     *got = parity_value(cpu, o->shape.dtype, i);
     if (memcmp(ref + (size_t)i * size, cpu + (size_t)i * size, size) == 0) return true;
+    if (o->shape.dtype == ST_I32) return false;
     /* one ulp of the result: both round, from values that differ by tol */
     double ulp = o->shape.dtype == ST_F32 ? 0x1p-22 : 0x1p-7;
     return fabs(*want - *got) <= o->tol + ulp * fabs(*want);

@@ -20,6 +20,7 @@ typedef struct {
     st_tensor shape; /* flat: count and dtype */
     parity_role role;
     double lo, hi; /* uniform in [lo, hi); lo == hi: normal with deviation hi; ids: integers */
+    int64_t order; /* of ids: each so many are a permutation of 0 .. order - 1 */
     double tol;    /* absolute bound of the difference, besides rounding of the result */
 } parity_operand;
 
@@ -43,6 +44,8 @@ int64_t parity_dim(const parity_case *c, int i, int64_t limit);
 void parity_in(parity_case *c, st_tensor *slot, st_dtype t, int64_t n, double std);
 void parity_in_range(parity_case *c, st_tensor *slot, st_dtype t, int64_t n, double lo, double hi);
 void parity_ids(parity_case *c, st_tensor *slot, int64_t n, int64_t lo, int64_t hi);
+/* `runs` permutations of 0 .. total - 1. */
+void parity_orders(parity_case *c, st_tensor *slot, int64_t runs, int64_t total);
 /* Outputs: pre-filled with NaN; what ref leaves alone must be left alone. */
 void parity_out(parity_case *c, st_tensor *slot, st_dtype t, int64_t n, double tol);
 /* Read and written. */

@@ -26,6 +26,9 @@
 #include "backend/cpu/kernels/attention_back.h"
 #include "backend/cpu/kernels/favor.h"
 #include "backend/cpu/kernels/favor_near.h"
+#include "backend/cpu/kernels/lsh_order.h"
+
+#include "backend/cpu/kernels/lsh_attend.h"
 #include "backend/cpu/kernels/shuffle.h"
 #include "backend/cpu/kernels/tiles.h"
 
