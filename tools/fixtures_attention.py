@@ -15,6 +15,7 @@ import math
 import os
 import sys
 import types
+from unittest import mock
 
 import torch
 
@@ -51,7 +52,9 @@ def modules(fly, fast):
     from src.models.attention.linformer_attention import LinformerAttention
     from src.models.attention.local_attention import LocalAttention
     from src.models.attention.performer_attention import PerformerAttention
+    from src.models.attention.reformer_attention import ReformerAttention
     from src.models.attention.sblocal_attention import SBLocalAttention
+    from src.models.attention.smyrf_attention import SmyrfAttention
     from src.models.modules.masking import TriangularCausalMask
     plain_causal = performer_attention.causal_linear_attention_noncuda
     performer_attention.causal_linear_attention_noncuda = (
@@ -59,14 +62,30 @@ def modules(fly, fast):
     linear_attention.causal_linear_attention = lambda q, k, v, eps, **how: (
         plain_causal(q, k, v, eps=eps), None)  # the compiled one is for GPUs
     return (LinearAttention, LinformerAttention, LocalAttention, PerformerAttention,
-            SBLocalAttention, TriangularCausalMask)
+            SBLocalAttention, SmyrfAttention, ReformerAttention, TriangularCausalMask)
+
+
+def hashed(layer, w):
+    """A layer that hashes, with w in place of what it would draw at each call: (hashes, width + 2)
+    for SMYRF, (hashes, buckets / 2, width) for the Reformer."""
+    run = layer.forward
+
+    def forward(query, *rest, **how):
+        x = w.to(query.dtype)
+        draws, x = ("normal", x.T) if x.ndim == 2 else ("randn", x.permute(2, 0, 1)[None])
+        with mock.patch("torch." + draws, lambda *shape, **kind: x):
+            return run(query, *rest, **how)
+
+    layer.forward = forward
+    return layer
 
 
 def main():
     if len(sys.argv) < 3:
         sys.exit(__doc__)
     out = sys.argv[3] if len(sys.argv) > 3 else "test/fixtures/attention"
-    Linear, Linformer, Local, Performer, SBLocal, Triangular = modules(*sys.argv[1:3])
+    (Linear, Linformer, Local, Performer, SBLocal, Smyrf, Reformer,
+     Triangular) = modules(*sys.argv[1:3])
     torch.manual_seed(20240611)
     torch.set_default_dtype(torch.float64)
     q, k, v = (torch.randn(B, T, H, E).float().double() for _ in range(3))
@@ -114,6 +133,16 @@ def main():
         m = Linformer(T, k=5, share_kv=bool(share), softmax_temp=SCALE)
         mixing = [m.proj_k.data] if share else [m.proj_k.data, m.proj_v.data]
         add("linformer:k=5,share=%d" % share, m, torch.stack(mixing))
+    for hashes, clusters in ((1, (8, 8)), (2, (5, 5)), (4, (5, 5)), (2, (1, 1)), (2, (37, 37)),
+                             (2, (50, 50)), (3, (9, 8))):
+        w = torch.randn(hashes, E + 2).float().double()
+        add("smyrf:hashes=%d,q_cluster=%d,k_cluster=%d" % (hashes, *clusters),
+            hashed(Smyrf(hashes, *clusters, softmax_temp=SCALE), w), w)
+    for hashes, bucket in ((1, 6), (2, 5), (4, 5), (2, 1), (2, 18), (2, 40)):
+        half = -(-T // (2 * bucket))  # of the buckets, in pairs
+        w = torch.randn(hashes, half, E).float().double()
+        add("reformer:hashes=%d,bucket=%d" % (hashes, bucket),
+            hashed(Reformer(bucket_size=bucket, n_hashes=hashes, softmax_temp=SCALE), w), w)
     os.makedirs(out, exist_ok=True)
     with open(os.path.join(out, "attention.json"), "w") as f:
         json.dump({"heads": H, "tokens": T, "head_dim": E, "q": numbers(q), "k": numbers(k),

@@ -8,13 +8,9 @@
 enum { ATTENTION_TYPES = 16 };
 
 const st_attention_type *const st_attention_types[] = {
-    &st_attention_full,
-    &st_attention_local,
-    &st_attention_performer,
-    &st_attention_sblocal,
-    &st_attention_linear,
-    &st_attention_linformer,
-    NULL,
+    &st_attention_full,    &st_attention_local,    &st_attention_performer,
+    &st_attention_sblocal, &st_attention_linear,   &st_attention_linformer,
+    &st_attention_smyrf,   &st_attention_reformer, NULL,
 };
 
 static const st_attention_type *attention_type(const st_attention *m)

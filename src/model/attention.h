@@ -6,7 +6,8 @@
 #include "model/model.h"
 
 extern const st_attention_type st_attention_full, st_attention_local, st_attention_performer,
-    st_attention_sblocal, st_attention_linear, st_attention_linformer;
+    st_attention_sblocal, st_attention_linear, st_attention_linformer, st_attention_smyrf,
+    st_attention_reformer;
 
 enum { ATTENTION_FEATURES = 1024 }; /* at most */
 

@@ -19,16 +19,16 @@ open(sys.argv[1], 'wb').write(struct.pack('<200H', *[random.randrange(50) for _ 
 
 @test "bench attention: full first, plan and use agree, what is not causal says so, --csv" {
     apart "$STRUT" bench attention --context 64,100 --attention local:window=8 --attention linformer:k=8 \
-        --attention sblocal:window=4,features=2 --causal --heads 2 --head-dim 8 --seeds 2 --budget 0.1 \
+        --attention sblocal:window=4,features=2 --attention smyrf --causal --heads 2 --head-dim 8 --seeds 2 --budget 0.1 \
         --csv "$DIR/a.csv" --json
     [ "$code" = 0 ]
     python3 - "$BATS_TEST_TMPDIR/out" "$DIR/a.csv" <<'PY'
 import csv, json, sys
 rows = json.load(open(sys.argv[1]))["rows"]
-assert [r["name"] for r in rows] == ["full", "local", "linformer", "sblocal"] * 2
-assert [r["context"] for r in rows] == [64] * 4 + [100] * 4
+assert [r["name"] for r in rows] == ["full", "local", "linformer", "sblocal", "smyrf"] * 2
+assert [r["context"] for r in rows] == [64] * 5 + [100] * 5
 for r in rows:
-    if r["name"] == "linformer":
+    if r["name"] in ("linformer", "smyrf"):
         assert "no causal form" in r["reason"]
         continue
     assert r["scratch_planned"] == r["scratch_used"] and r["forward"]["median"] > 0
@@ -36,14 +36,26 @@ for r in rows:
 assert rows[0]["macs_per_token"] == 2 * 16 * 65 / 2
 assert rows[3]["error_sd"] > 0 and rows[1]["seeds"] == 1 and rows[3]["scratch_used"] > 0
 lines = list(csv.DictReader(open(sys.argv[2])))
-assert len(lines) == 8 and lines[1]["spec"] == "local:window=8"
+assert len(lines) == 10 and lines[1]["spec"] == "local:window=8"
 assert float(lines[3]["error"]) > 0 and lines[3]["heads"] == "2"
 PY
     apart "$STRUT" bench attention --context 64,100,128 --attention local:window=8 --causal --heads 2 \
         --head-dim 8 --budget 0.1 --csv "$DIR/a.csv" --resume --json
-    [[ $err == *"a.csv: 8 rows are there already, 1 of 3 lengths are left"* ]]
+    [[ $err == *"a.csv: 10 rows are there already, 1 of 3 lengths are left"* ]]
     [ "$(get rows.0.shape)" = "1x128x2x8 causal" ]
-    [ "$(wc -l <"$DIR/a.csv")" = 11 ]
+    [ "$(wc -l <"$DIR/a.csv")" = 13 ]
+    apart "$STRUT" bench attention --context 64,100 --attention smyrf --attention reformer:hashes=3 \
+        --heads 2 --head-dim 8 --seeds 2 --budget 0.1 --json
+    [ "$code" = 0 ]
+    python3 - "$BATS_TEST_TMPDIR/out" <<'PY'
+import json, sys
+rows = json.load(open(sys.argv[1]))["rows"]
+assert [r["spec"] for r in rows[1:3]] == ["smyrf:hashes=2,q_cluster=1,k_cluster=1",
+                                          "reformer:hashes=3,bucket=1"]
+for r in rows:
+    assert r["scratch_planned"] == r["scratch_used"] and r["forward"]["median"] > 0
+    assert r["name"] == "full" or (r["error_sd"] > 0 and r["seeds"] == 2)
+PY
     apart "$STRUT" bench attention --attention locl
     [ "$code" = 1 ]
     [[ $err == *'did you mean "local"'* ]]
@@ -112,4 +124,9 @@ PY
     apart "$STRUT" perplexity "$DIR/tiny" "$DIR/tokens.bin" --attention linformer
     [ "$code" = 1 ]
     [[ $err == *"no causal form"*"later ones"* ]]
+    for way in smyrf reformer; do
+        apart "$STRUT" perplexity "$DIR/tiny" "$DIR/tokens.bin" --attention $way
+        [ "$code" = 1 ]
+        [[ $err == *"attention $way has no causal form"*"later ones decide"* ]]
+    done
 }

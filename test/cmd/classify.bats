@@ -203,6 +203,12 @@ assert $1, (v, rows)"
     [ "$code" = 0 ]
     [ "$(get images.0.logits.0)" != "$full" ]
     [ "$(get attention)" = local:window=3 ]
+    for way in smyrf:hashes=1 reformer:hashes=3; do
+        apart "$STRUT" classify "$MODEL" $fixtures/rgb-444.jpg --json --attention $way
+        [ "$code" = 0 ]
+        [ "$(get images.0.logits.0)" != "$full" ]
+        [ "$(get attention)" = $way ]
+    done
     apart "$STRUT" classify "$MODEL" $fixtures/rgb-444.jpg --attention locl
     [ "$code" = 1 ]
     [[ $err == *local* ]]

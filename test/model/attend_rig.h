@@ -10,7 +10,7 @@
 
 typedef struct {
     int64_t batch, heads, dim, q_len, kv_len;
-    int causal;
+    int causal, threads; /* 0: two */
     float scale;
     uint64_t layer;
     float *q, *k, *v, *o; /* (batch, len, heads, dim) */
@@ -50,7 +50,7 @@ static inline void rig_run_as(attend_rig *r, const st_attention *m, const char *
     st_arena io, tmp, count;
     int64_t nq = r->batch * r->heads * r->dim * r->q_len;
     int64_t nk = r->batch * r->heads * r->dim * r->kv_len;
-    assert_ok(st_stream_open(&q, device, 2, &e), &e);
+    assert_ok(st_stream_open(&q, device, r->threads ? r->threads : 2, &e), &e);
     assert_ok(st_device_arena(q, (size_t)(2 * nq + 2 * nk + 64) * 4 + 512, &io, &e), &e);
     st_attend_fwd_args a = {.batch = r->batch,
                             .heads = r->heads,

@@ -58,7 +58,11 @@ static void presets_follow_the_length(void **state)
     static const struct {
         const char *name;
         int64_t first[2], second[2];
-    } want[] = {{"local", {98}, {24}}, {"performer", {49}, {12}}, {"sblocal", {49, 24}, {12, 6}}};
+    } want[] = {{"local", {98}, {24}},
+                {"performer", {49}, {12}},
+                {"sblocal", {49, 24}, {12, 6}},
+                {"smyrf", {2, 49}, {2, 12}},
+                {"reformer", {2, 49}, {2, 12}}};
     for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
         for (int stage = 0; stage < 2; stage++) {
             const int64_t *knob = stage ? want[i].second : want[i].first;

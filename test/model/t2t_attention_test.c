@@ -175,12 +175,26 @@ static bool wants_brief(const row *x)
     return row_is_tiny(x) && x->size < 224; /* 3136 tokens take plain loops seconds */
 }
 
+/* bfloat16 takes tokens across the ends of clusters. */
+static bool row_is_smooth(const row *x)
+{
+    bool hashes = false;
+    for (int i = 0; i < 2; i++)
+        hashes |= strncmp(x->way[i], "smyrf", 5) == 0 || strncmp(x->way[i], "reformer", 8) == 0;
+    return !hashes;
+}
+
+static bool wants_brief_smooth(const row *x)
+{
+    return wants_brief(x) && row_is_smooth(x);
+}
+
 static void test_small(void **state)
 {
     (void)state;
     rows_check("small, cpu", row_is_tiny, "cpu", ST_F32, 5e-5);
     rows_check("small, ref", wants_brief, "ref", ST_F32, 1e-5);
-    rows_check("small, bf16", wants_brief, "cpu", ST_BF16, 0.1);
+    rows_check("small, bf16", wants_brief_smooth, "cpu", ST_BF16, 0.1);
 }
 
 static bool wants_published(const row *x)
@@ -193,7 +207,7 @@ static bool wants_published(const row *x)
 
 static bool wants_t_7(const row *x)
 {
-    return strcmp(x->model, "t2t-vit-t-7") == 0 && x->size == 224;
+    return row_is_smooth(x) && strcmp(x->model, "t2t-vit-t-7") == 0 && x->size == 224;
 }
 
 static void test_published(void **state)
@@ -253,10 +267,15 @@ static void test_refused(void **state)
 /* What is drawn beforehand is what each call draws, and is no scratch any more. */
 static void test_kept(void **state)
 {
-    static const char *const text[] = {"linformer:k=6,seed=5", "linformer:k=6,share=1",
-                                       "performer:features=8", "sblocal", "local"};
+    static const char *const text[] = {"linformer:k=6,seed=5",
+                                       "linformer:k=6,share=1",
+                                       "performer:features=8",
+                                       "sblocal",
+                                       "smyrf",
+                                       "reformer",
+                                       "local"};
     (void)state;
-    for (int i = 0; i < 5; i++) {
+    for (int i = 0; i < 7; i++) {
         t2t_rig r;
         st_err e = {0};
         st_arena kept = {0};
@@ -269,14 +288,14 @@ static void test_kept(void **state)
         drawn.attention[1] = drawn.attention[0];
         once = drawn;
         assert_ok(st_model_vision_keep(r.m, r.q, once.attention, &kept, &e), &e);
-        assert_true((kept.base != NULL) == (i < 4));
+        assert_true((kept.base != NULL) == (i < 6));
         float *want = t2t_logits(&r, 2, &drawn), *got = t2t_logits(&r, 2, &once);
         assert_memory_equal(got, want, (size_t)(2 * r.v.classes) * sizeof *got);
         for (int k = 0; k < 2; k++)
             assert_ok(st_model_vision_plan(r.m, r.q, r.flat.dtype, k ? &once : &drawn, &bytes[k],
                                            &cost[k], &e),
                       &e);
-        static const int draws[] = {2, 1, 1, 1, 0};
+        static const int draws[] = {2, 1, 1, 1, 1, 1, 0};
         assert_true(bytes[1] <= bytes[0]);
         assert_int_equal(cost[0].launches - cost[1].launches, 2 * draws[i]); /* two modules */
         test_free(want);
