@@ -80,6 +80,17 @@ static bool args_is_choice(const char *choice, const char *text)
     return false;
 }
 
+/* The choice of "a|b" nearest to `text` in `out`, or NULL. */
+static const char *args_near(const char *choice, const char *text, char out[ARGS_NAMES])
+{
+    const char *names[ARGS_NAMES] = {NULL};
+    int n = 0;
+    snprintf(out, ARGS_NAMES, "%s", choice);
+    for (char *p = strtok(out, "|"); p && n < ARGS_NAMES - 1; p = strtok(NULL, "|"))
+        names[n++] = p;
+    return st_nearest(text, names);
+}
+
 /* Is `text` a legal value of `o`? */
 static bool args_check(const cmd_option *o, const char *text, st_err *e)
 {
@@ -92,8 +103,10 @@ static bool args_check(const cmd_option *o, const char *text, st_err *e)
     } else if (o->kind == CMD_NUM) {
         kind = st_parse_num(text, &x) ? NULL : "a number";
     } else if (o->choice && !args_is_choice(o->choice, text)) {
-        st_fail(e, ST_EARG, __FILE__, __LINE__, "--%s: \"%s\" is not one of %s", o->name, text,
-                o->choice);
+        char names[ARGS_NAMES];
+        const char *near = args_near(o->choice, text, names);
+        st_fail(e, ST_EARG, __FILE__, __LINE__, "--%s: \"%s\" is not one of %s%s%s%s", o->name,
+                text, o->choice, near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
         return false;
     }
     if (kind) {
@@ -145,7 +158,10 @@ static bool args_option(cmd_args *a, char **argv, int argc, int *i, st_err *e)
         value = arg[2] && !pair ? arg + 2 : NULL;
     }
     if (o->kind == CMD_FLAG && o->choice) {
-        bool next = !value && *i + 1 < argc && args_is_choice(o->choice, argv[*i + 1]);
+        char names[ARGS_NAMES];
+        const char *word = value || *i + 1 >= argc ? "" : argv[*i + 1];
+        bool next = args_is_choice(o->choice, word) ||
+                    (args_near(o->choice, word, names) && !st_path_exists(word));
         if (next) value = argv[++*i];
         if (!value) {
             args_set(a, o, "");

@@ -9,6 +9,7 @@
 
 typedef struct {
     const st_compose_how *how;
+    const st_configs *configs;
     st_node *root;
     int64_t merged; /* values so far */
     st_err *e;
@@ -213,10 +214,13 @@ static st_status apply(const composer *c, override *o)
         break;
     }
     if (o->package || strchr(o->key, '/')) {
+        char near[CONFIG_NAME];
+        bool like = st_configs_near_group(c->configs, o->key, near, sizeof near) != NULL;
         ST_FAIL(c->e, ST_EARG,
                 "command line: %.100s: there is no group %.60s on the search path (--info shows "
-                "it)",
-                o->line, o->key);
+                "it)%s%.60s%s",
+                o->line, o->key, like ? "; did you mean the group " : "", like ? near : "",
+                like ? "?" : "");
     }
     if (o->kind == OVERRIDE_DELETE) return apply_delete(c, o);
     return apply_value(c, o, c->how->open || o->kind != OVERRIDE_SET);
@@ -277,7 +281,7 @@ static st_status compose_merge(composer *c, const defaults_list *d, override *o)
 st_status st_compose(st_node **out, json_t **info, st_configs *configs, const st_compose_how *how,
                      st_err *e)
 {
-    composer c = {.how = how, .e = e};
+    composer c = {.how = how, .configs = configs, .e = e};
     defaults_list d = {0};
     const config_file *primary = NULL;
     override *o = st_calloc(how->n + 1, sizeof *o);

@@ -428,6 +428,8 @@ void st_configs_close(st_configs *c);
  * out of memory. */
 char **st_configs_options(const st_configs *c, const char *group);
 void st_configs_options_free(char **name);
+/* The group that a mistyped "mpl" or "model/mlp" was probably meant to be, in `out`; or NULL. */
+const char *st_configs_near_group(const st_configs *c, const char *name, char *out, size_t cap);
 
 /* A section whose own value is short for one of its keys (`data=DIR` for data.dir), or (`key` NULL)
  * a plain key: words of a command line mean it even where a folder makes a group of that name

@@ -47,28 +47,38 @@ static void options_of_builtins(options *o, const char *group)
     }
 }
 
-/* Groups right in `group`, which is not the root, "NAME/". */
-static void options_of_groups(const st_configs *c, options *o, const char *group)
+static bool options_like(const char *name, size_t n, const char *near)
+{
+    char copy[CONFIG_NAME];
+    snprintf(copy, sizeof copy, "%.*s", (int)n, name);
+    return !near || st_nearest(near, (const char *const[]){copy, NULL});
+}
+
+/* Groups right in `group` ("": the root), "NAME/"; only those whose names are near `near`, if that
+ * is not NULL. */
+static void options_of_groups(const st_configs *c, options *o, const char *group, const char *near)
 {
     char path[4096], name[CONFIG_NAME * 2];
-    size_t n = strlen(group);
+    size_t n = strlen(group), skip = n ? n + 1 : 0;
     for (int i = 0; i < c->dirs; i++) {
         if (!c->dir[i]) continue;
-        configs_path(c->dir[i], group, true, path, sizeof path);
+        configs_path(c->dir[i], n ? group : ".", true, path, sizeof path);
         DIR *d = opendir(path);
         for (struct dirent *k; d && !o->full && (k = readdir(d));) {
-            snprintf(name, sizeof name, "%s/%.255s/", group, k->d_name);
+            if (!options_like(k->d_name, strlen(k->d_name), near)) continue;
+            snprintf(name, sizeof name, "%s%s%.255s/", group, n ? "/" : "", k->d_name);
             name[strlen(name) - 1] = '\0';
             if (!configs_is_group(c, name)) continue;
             strcat(name, "/");
-            options_add(o, name + n + 1, strlen(name + n + 1));
+            options_add(o, name + skip, strlen(name + skip));
         }
         if (d) closedir(d);
     }
     for (const config_builtin *b = config_builtins; c->builtin && b->path && !o->full; b++) {
-        if (strncmp(b->path, group, n) != 0 || b->path[n] != '/') continue;
-        const char *slash = strchr(b->path + n + 1, '/');
-        if (slash) options_add(o, b->path + n + 1, (size_t)(slash - b->path) - n);
+        if (n && (strncmp(b->path, group, n) != 0 || b->path[n] != '/')) continue;
+        const char *leaf = b->path + skip, *slash = strchr(leaf, '/');
+        if (slash && options_like(leaf, (size_t)(slash - leaf), near))
+            options_add(o, leaf, (size_t)(slash - leaf) + 1);
     }
 }
 
@@ -85,7 +95,7 @@ static char **options_list(const st_configs *c, const char *group, bool groups)
         options_of_dir(&o, path);
     }
     if (c->builtin && legal) options_of_builtins(&o, group);
-    if (groups && legal && !root) options_of_groups(c, &o, group);
+    if (groups && legal && !root) options_of_groups(c, &o, group, NULL);
     qsort(o.name, (size_t)o.n, sizeof *o.name, options_by_name);
     int64_t n = 0;
     for (int64_t i = 0; i < o.n; i++) {
@@ -174,4 +184,22 @@ st_status configs_no_option(const st_configs *c, const char *group, const char *
                 list);
     st_configs_options_free(name);
     return s;
+}
+
+const char *st_configs_near_group(const st_configs *c, const char *name, char *out, size_t cap)
+{
+    char folder[CONFIG_NAME], last[CONFIG_NAME];
+    options o = {.name = st_calloc(GROUP_ENTRIES + 1, sizeof *o.name)};
+    snprintf(folder, sizeof folder, "%s", name);
+    const char *leaf = folder_cut(folder, last, sizeof last), *near = NULL;
+    if (o.name && *folder) options_of_groups(c, &o, folder, leaf);
+    if (o.name && o.n == 0) {
+        folder[0] = '\0';
+        options_of_groups(c, &o, "", leaf);
+    }
+    if (o.name) near = options_near(o.name, leaf);
+    if (near)
+        snprintf(out, cap, "%s%s%.*s", folder, *folder ? "/" : "", (int)strlen(near) - 1, near);
+    st_configs_options_free(o.name);
+    return near ? out : NULL;
 }

@@ -269,8 +269,10 @@ static st_status config_note(st_settings *s, int row, const char *where, st_err 
     return ST_OK;
 }
 
-/* Applies a section: `prefix` is its key, "" for the whole file. */
-static st_status config_apply(st_settings *s, const st_node *node, const char *prefix, st_err *e)
+/* Applies a section: `prefix` is its key, "" for the whole file. `c` (may be NULL) has the groups
+ * that a key may have been meant to be. */
+static st_status config_apply(st_settings *s, const st_node *node, const char *prefix,
+                              const st_configs *c, st_err *e)
 {
     for (int64_t i = 0; i < node->n; i++) {
         const st_node *v = node->item[i];
@@ -290,9 +292,9 @@ static st_status config_apply(st_settings *s, const st_node *node, const char *p
             ST_TRY(config_value(s, &st_set_rows[row], v, e));
             ST_TRY(config_note(s, row, v->where, e));
         } else if (v->kind == ST_NODE_MAP && v->n > 0) {
-            ST_TRY(config_apply(s, v, key, e));
+            ST_TRY(config_apply(s, v, key, c, e));
         } else if (!(config_is_section(key) && (v->kind == ST_NODE_MAP || config_is_null(v)))) {
-            return config_unknown(key, v, node->key_where[i], e);
+            return config_unknown(key, v, node->key_where[i], c, e);
         }
     }
     return ST_OK;
@@ -306,7 +308,7 @@ static st_status config_override(st_settings *s, const char *key, const char *va
     st_node *root = NULL;
     ST_TRY(st_yaml_parse(&root, "{}", 2, "command line", e));
     st_status st = st_node_set(root, key, value, "command line", e);
-    if (!st) st = config_apply(s, root, "", e);
+    if (!st) st = config_apply(s, root, "", NULL, e);
     st_node_free(root);
     return st;
 }
@@ -402,10 +404,11 @@ static st_status config_compose(st_settings *s, const st_config_how *how, st_nod
                                                 .open = true,
                                                 .shorts = config_shorts},
                               e);
-    st_configs_close(c);
     for (int i = 0; st && i < how->n; i++)
         config_hint_group(how->override[i], e);
-    return st ? st : config_apply(s, *root, "", e);
+    if (!st) st = config_apply(s, *root, "", c, e);
+    st_configs_close(c);
+    return st;
 }
 
 st_status st_settings_compose(st_settings *s, const st_config_how *how, json_t **info, st_err *e)

@@ -55,9 +55,10 @@ const char *st_set_changed(const st_settings *s, const json_t *before);
 bool config_is_section(const char *key);
 /* Adds to an error about a word "group/sub=option" which of our groups does what theirs did. */
 void config_hint_group(const char *word, st_err *e);
-/* ST_EARG for a key that is not in the table, with the one that was meant; `where` is the key's
- * place. */
-st_status config_unknown(const char *key, const st_node *v, const char *where, st_err *e);
+/* ST_EARG for a key that is not in the table, with the one, or the group of `c` (may be NULL), that
+ * was meant; `where` is the key's place. */
+st_status config_unknown(const char *key, const st_node *v, const char *where, const st_configs *c,
+                         st_err *e);
 /* "found X": what stands there, for messages; in `text`. */
 const char *config_found(const st_node *v, char *text, size_t n);
 

@@ -185,7 +185,7 @@ void config_hint_group(const char *word, st_err *e)
     if (!e || !memchr(word, '/', n) || n >= sizeof key) return;
     snprintf(key, sizeof key, "%.*s", (int)n, word + strspn(word, "+~"));
     const char *ours = unknown_foreign(key);
-    if (!ours || strstr(e->msg, ours)) return;
+    if (!ours || strstr(e->msg, ours) || strstr(e->msg, "did you mean")) return;
     memcpy(old, e->msg, sizeof old);
     snprintf(e->msg, sizeof e->msg, "%.*s; did you mean %s?", (int)sizeof old - 100, old, ours);
 }
@@ -198,15 +198,25 @@ bool config_is_section(const char *key)
     return false;
 }
 
-st_status config_unknown(const char *key, const st_node *v, const char *where, st_err *e)
+st_status config_unknown(const char *key, const st_node *v, const char *where, const st_configs *c,
+                         st_err *e)
 {
-    char found[96];
+    char found[96], name[128], group[128 + sizeof "the group "];
     if (config_is_section(key)) {
         ST_FAIL(e, ST_EARG, "%s: %s: found %s, expected a section with keys (strut train --keys)",
                 v->where, key, config_found(v, found, sizeof found));
     }
     const char *near = unknown_foreign(key);
-    if (!near) near = config_near(key);
+    if (!near) {
+        near = config_near(key);
+        const char *like = c && !strchr(key, '.') && v->kind == ST_NODE_SCALAR
+                               ? st_configs_near_group(c, key, name, sizeof name)
+                               : NULL;
+        if (like && (!near || st_nearest(key, (const char *const[]){near, like, NULL}) == like)) {
+            snprintf(group, sizeof group, "the group %s", like);
+            near = group;
+        }
+    }
     ST_FAIL(e, ST_EARG, "%s: unknown key %s%s%s%s; all keys: strut train --keys", where, key,
             near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
 }

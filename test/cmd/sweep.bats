@@ -46,6 +46,25 @@ YAML
     echo 'name: x' >own/experiment/mine/one.yaml
     apart "$STRUT" train -cd own experiment=mien/one
     [[ "$err" == *"did you mean mine/?"* ]]
+    meant() {
+        apart "$STRUT" train tiny.yaml "${@:2}"
+        [ "$code" -ne 0 ]
+        [[ "$err" == *"; did you mean $1?"* && "$err" != *"did you mean"*"did you mean"* ]]
+    }
+    meant "the group mlp" mpl=ssl8x
+    meant "the group mlp" +mpl=ssl8x
+    meant "the group mlp" model/mpl=ssl8x
+    meant "the group mlp" moxdel/mlp@model=ssl8x
+    meant "the group size" sizze=xl
+    meant "seed" sed=1
+    meant "the group experiment" expriment=wt103/gpt2-ssl
+    meant "the group experiment/wt103" experiment/wt13=gpt2-ssl
+    meant "the group mine" -cd own/experiment mien=one
+    meant "job" --cfg jbo
+    meant "defaults" --info default
+    echo 'name: other' >jbo
+    apart "$STRUT" train --cfg jbo
+    [[ "$code" -eq 0 && "$out" == *"name: other"* ]]
     apart "$STRUT" train tiny.yaml x.y.z=1
     [[ "$err" == *"unknown key x.y.z; all keys"* ]]
 }
