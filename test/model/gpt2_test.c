@@ -122,7 +122,7 @@ static void test_outputs_bf16(void **state)
 {
     (void)state;
     for (int i = 0; i < MODELS; i++) {
-        twin_outputs(models[i], "ref", ST_BF16, 2.5e-2);
+        twin_outputs(models[i], "ref", ST_BF16, 2e-2);
         twin_outputs(models[i], "cpu", ST_BF16, 2.5e-2);
     }
 }
