@@ -92,18 +92,24 @@ typedef struct {
 void st_class_count(st_class_tally *t, const st_class_row *r);
 
 /* A CSV with a row for each picture and seed, and "FILE.json" beside it, which has the settings: an
- * evaluation with the same ones goes on after the last whole row. */
+ * evaluation with the same ones goes on with the pictures that it has no rows of. Set what is
+ * first, then open. */
 typedef struct {
-    FILE *f; /* NULL: no file was asked for */
+    const st_truth *truth;
+    int64_t seeds, seed;   /* how many; the first */
+    st_class_tally *tally; /* of each seed: rows that are there are counted into it */
+    FILE *f;               /* NULL: no file was asked for */
     char *path;
-    int64_t rows; /* found */
+    bool *have;     /* of each picture, were its rows there? NULL with `f` */
+    int64_t images; /* how many were */
+    bool astray;    /* rows were added that belong between others */
 } st_class_rows;
-/* Rows that are there are read into `tally` (a run for each seed) and checked against `truth`. */
 st_status st_class_rows_open(st_class_rows *r, const char *path, bool replace,
-                             const json_t *settings, const st_truth *truth, int64_t seeds,
-                             st_class_tally *tally, st_err *e);
+                             const json_t *settings, st_err *e);
 st_status st_class_rows_add(st_class_rows *r, const char *name, const st_class_row *row, st_err *e);
 st_status st_class_rows_flush(st_class_rows *r, st_err *e);
+/* After the last row: the file in the pictures' order, and the tally as it is in that order. */
+st_status st_class_rows_end(st_class_rows *r, st_err *e);
 void st_class_rows_close(st_class_rows *r);
 
 #endif

@@ -16,8 +16,11 @@ typedef struct {
     st_class_row *row;     /* of each picture of a batch and each seed */
     st_err *bad;           /* of each picture of a batch */
     int64_t *at;         /* of each picture of a batch: where it is in the network's; -1: broken */
+    int64_t *image;      /* and which it is */
     int64_t seeds, seed; /* how many; the first */
-    int64_t total, done, resumed;
+    int64_t limit;       /* pictures from here on are not asked for */
+    int64_t next, stop;  /* the loader's next picture, and its end */
+    int64_t total, done, resumed; /* pictures that there will be rows of, and are, and were */
     double start, shown;
 } eval_job;
 
@@ -71,6 +74,12 @@ static st_status eval_seeds(eval_job *j, st_err *e)
             j->c.attention);
 }
 
+/* Had the file its rows? */
+static bool eval_has(const eval_job *j, int64_t image)
+{
+    return j->rows.have && j->rows.have[image];
+}
+
 static st_status eval_open(eval_job *j, const char *model, const char *data, st_err *e)
 {
     json_t *settings = NULL;
@@ -80,15 +89,22 @@ static st_status eval_open(eval_job *j, const char *model, const char *data, st_
     j->row = st_calloc(j->seeds * j->c.batch, sizeof *j->row);
     j->bad = st_calloc(j->c.batch, sizeof *j->bad);
     j->at = st_calloc(j->c.batch, sizeof *j->at);
-    if (!j->tally || !j->row || !j->bad || !j->at) ST_FAIL(e, ST_ENOMEM, "out of memory");
+    j->image = st_calloc(j->c.batch, sizeof *j->image);
+    if (!j->tally || !j->row || !j->bad || !j->at || !j->image)
+        ST_FAIL(e, ST_ENOMEM, "out of memory");
     ST_TRY(st_truth_open(&j->truth, data, j->o->labels, &j->c.classes, e));
-    j->total = j->o->limit && j->o->limit < j->truth.n ? j->o->limit : j->truth.n;
+    j->total = j->limit = j->o->limit && j->o->limit < j->truth.n ? j->o->limit : j->truth.n;
     if (!j->o->csv) return ST_OK;
     ST_TRY(eval_settings(j, data, &settings, e));
-    st_status s = st_class_rows_open(&j->rows, j->o->csv, j->o->replace, settings, &j->truth,
-                                     j->seeds, j->tally, e);
+    j->rows = (st_class_rows){.truth = &j->truth,
+                              .seeds = j->seeds,
+                              .seed = j->seed < 0 ? 0 : j->seed,
+                              .tally = j->tally};
+    st_status s = st_class_rows_open(&j->rows, j->o->csv, j->o->replace, settings, e);
     json_decref(settings);
-    j->done = j->resumed = j->rows.rows / j->seeds;
+    j->total = j->done = j->resumed = j->rows.images;
+    for (int64_t i = 0; !s && i < j->limit; i++)
+        j->total += !eval_has(j, i);
     return s;
 }
 
@@ -110,13 +126,15 @@ static st_status eval_fill(eval_job *j, st_loader *l, int64_t *n, int64_t *good,
 {
     int64_t pixels = j->c.v.channels * j->c.v.size * j->c.v.size;
     *n = *good = 0;
-    while (*n < j->c.batch && j->done + *n < j->total) {
+    while (*n < j->c.batch && j->next < j->stop) {
         st_picture p;
         st_err *bad = &j->bad[*n];
         ST_TRY(st_loader_next(l, &p, j->c.h_pixels + *good * pixels, bad, e));
         bool missing = !p.name;
         st_picture_free(&p);
         if (missing) ST_FAIL(e, ST_EIO, "%s: pictures went away meanwhile", j->truth.path);
+        if (eval_has(j, j->next++)) continue;
+        j->image[*n] = j->next - 1;
         j->at[(*n)++] = bad->code ? -1 : (*good)++;
         if (!bad->code) continue;
         int64_t broken = ++j->tally[0].broken;
@@ -134,7 +152,7 @@ static st_status eval_network(eval_job *j, int64_t n, int64_t good, st_err *e)
         if (good) ST_TRY(st_classifier_run(&j->c, good, e));
         for (int64_t i = 0; i < n; i++) {
             st_class_row *r = &j->row[i * j->seeds + k];
-            *r = (st_class_row){.label = j->truth.label[j->done + i],
+            *r = (st_class_row){.label = j->truth.label[j->image[i]],
                                 .seed = j->seed < 0 ? 0 : j->seed + k,
                                 .error = j->at[i] < 0 ? j->bad[i].msg : NULL};
             if (!r->error) eval_score(j, r, j->c.h_logits + j->at[i] * j->c.v.classes);
@@ -161,12 +179,12 @@ static void eval_report(const eval_job *j)
 
 static st_status eval_batches(eval_job *j, st_loader *l, st_err *e)
 {
-    while (j->done < j->total) {
+    while (j->next < j->stop) {
         int64_t n, good;
         ST_TRY(eval_fill(j, l, &n, &good, e));
         ST_TRY(eval_network(j, n, good, e));
         for (int64_t i = 0; i < n * j->seeds; i++) {
-            const char *name = j->truth.name[j->done + i / j->seeds];
+            const char *name = j->truth.name[j->image[i / j->seeds]];
             ST_TRY(st_class_rows_add(&j->rows, name, &j->row[i], e));
         }
         ST_TRY(st_class_rows_flush(&j->rows, e));
@@ -177,27 +195,43 @@ static st_status eval_batches(eval_job *j, st_loader *l, st_err *e)
     return ST_OK;
 }
 
+/* From the first picture without rows from `from` on to where many have them, by a loader of their
+ * own: those in between are read in vain. */
+static void eval_stretch(eval_job *j, int64_t from)
+{
+    enum { PASSED = 256 };
+    for (j->next = from; j->next < j->limit && eval_has(j, j->next);)
+        j->next++;
+    j->stop = j->next;
+    for (int64_t i = j->next; i < j->limit && i - j->stop < PASSED; i++)
+        if (!eval_has(j, i)) j->stop = i + 1;
+}
+
 static st_status eval_run(eval_job *j, st_err *e)
 {
-    st_loader_opts lo = {.fit = j->c.fit,
-                         .how = {.max_pixels = j->o->max_pixels, .exif = j->o->exif},
-                         .threads = j->c.threads,
-                         .slots = j->c.batch + j->c.threads,
-                         .skip = j->done,
-                         .limit = j->total - j->done};
-    st_loader *l;
     const char *path = j->truth.path;
+    st_status s = ST_OK;
     j->start = st_now();
-    if (j->done >= j->total) return ST_OK;
-    ST_TRY(st_loader_open(&l, &path, 1, &lo, e));
-    eval_report(j);
-    st_status s = eval_batches(j, l, e);
-    st_loader_close(l);
+    if (j->done < j->total) eval_report(j);
+    for (eval_stretch(j, 0); !s && j->next < j->stop; eval_stretch(j, j->stop)) {
+        st_loader *l;
+        st_loader_opts lo = {.fit = j->c.fit,
+                             .how = {.max_pixels = j->o->max_pixels, .exif = j->o->exif},
+                             .threads = j->c.threads,
+                             .slots = j->c.batch + j->c.threads,
+                             .skip = j->next,
+                             .limit = j->stop - j->next};
+        ST_TRY(st_loader_open(&l, &path, 1, &lo, e));
+        s = eval_batches(j, l, e);
+        st_loader_close(l);
+        for (int64_t i = j->stop; i < j->truth.n; i++)
+            j->rows.astray = j->rows.astray || eval_has(j, i);
+    }
     if (s == ST_EINTR && e) {
         st_err_prefix(e, "%lld of %lld images%s", (long long)j->done, (long long)j->total,
                       j->rows.f ? "; the same command goes on from here" : "");
     }
-    return s;
+    return s ? s : st_class_rows_end(&j->rows, e);
 }
 
 /* ---- the result ----------------------------------------------------------------------------- */
@@ -286,5 +320,6 @@ st_status st_classify_eval(const char *model, const char *data, const st_classif
     free(j.row);
     free(j.bad);
     free(j.at);
+    free(j.image);
     return s;
 }

@@ -1,5 +1,6 @@
 /* The results of an evaluation, a row for each picture and seed, and going on after an
- * interruption. The file grows by whole batches; what a killed process left of a row is cut off. */
+ * interruption. The file grows by whole batches. Rows are found again by their pictures' names, so
+ * one that a crash or an editor has spoilt costs its own picture and no other. */
 /* SPDX-License-Identifier: MIT */
 #include "job/classify.h"
 #include <csv.h>
@@ -7,7 +8,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 static const char rows_head[] = "path,label,seed,prediction,top5,probability,loss,error\n";
 enum { ROWS_FIELDS = 8, ROWS_TOP = 5 };
@@ -60,6 +60,7 @@ st_status st_class_rows_flush(st_class_rows *r, st_err *e)
 void st_class_rows_close(st_class_rows *r)
 {
     if (r->f) fclose(r->f);
+    free(r->have);
     free(r->path);
     *r = (st_class_rows){0};
 }
@@ -119,46 +120,187 @@ static bool rows_parse(char *const *field, st_class_row *r)
     return true;
 }
 
-/* Counts the rows of pictures that have one for each seed; *size: bytes of them with the head. */
-static st_status rows_read(st_class_rows *r, const st_truth *truth, int64_t seeds,
-                           st_class_tally *tally, size_t *size, st_err *e)
+/* Where a row is in the file; n 0: there is none. */
+typedef struct {
+    size_t from, n;
+} rows_span;
+
+typedef struct {
+    st_class_rows *r;
+    char *text, *copy; /* the file; the same, to cut up */
+    size_t size;
+    rows_span *at;            /* of each picture and seed */
+    int64_t *by_name;         /* pictures sorted so, or NULL */
+    int64_t rows, bad, first; /* read; of no use, and the number of the first of these */
+    const char *why;          /* that is */
+} rows_reading;
+
+static int rows_by_name(const void *a, const void *b, void *ctx)
 {
-    char *text, *field[ROWS_FIELDS];
-    size_t n, head = sizeof rows_head - 1;
-    ST_TRY(st_read_file(r->path, ROWS_MOST, &text, &n, e));
-    st_class_row *seed = st_calloc(seeds, sizeof *seed);
-    st_status s = seed ? ST_OK : st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "out of memory");
-    *size = head;
-    if (!s && (n < head || memcmp(text, rows_head, head) != 0)) {
+    const st_truth *t = ctx;
+    return strcmp(t->name[*(const int64_t *)a], t->name[*(const int64_t *)b]);
+}
+
+/* The picture of that name, -1 for none, -2 out of memory. Rows are nearly always in order. */
+static int64_t rows_image(rows_reading *d, const char *name, int64_t guess)
+{
+    const st_truth *t = d->r->truth;
+    if (guess < t->n && strcmp(t->name[guess], name) == 0) return guess;
+    if (!d->by_name) {
+        d->by_name = st_calloc(t->n, sizeof *d->by_name);
+        for (int64_t i = 0; d->by_name && i < t->n; i++)
+            d->by_name[i] = i;
+        if (!d->by_name) return -2;
+        qsort_r(d->by_name, (size_t)t->n, sizeof *d->by_name, rows_by_name, (void *)(uintptr_t)t);
+    }
+    for (int64_t lo = 0, hi = t->n; lo < hi;) {
+        int64_t mid = lo + (hi - lo) / 2, i = d->by_name[mid];
+        int order = strcmp(name, t->name[i]);
+        if (order == 0) return i;
+        *(order < 0 ? &hi : &lo) = order < 0 ? mid : mid + 1;
+    }
+    return -1;
+}
+
+static void rows_useless(rows_reading *d, const char *why)
+{
+    if (d->bad++) return;
+    d->first = d->rows;
+    d->why = why;
+}
+
+/* A row of eight fields at `from`. One of other pictures or labels is of another evaluation. */
+static st_status rows_place(rows_reading *d, char *const *field, rows_span at, int64_t *guess,
+                            st_err *e)
+{
+    st_class_row row;
+    const st_class_rows *r = d->r;
+    if (!rows_parse(field, &row)) {
+        rows_useless(d, "a number is none");
+        return ST_OK;
+    }
+    int64_t image = rows_image(d, field[0], *guess), seed = row.seed - r->seed;
+    if (image == -2) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", r->path);
+    if (image < 0 || row.label != r->truth->label[image] || seed < 0 || seed >= r->seeds) {
+        ST_FAIL(e, ST_EFORMAT,
+                "%s: row %lld is of %.100s with label %lld and seed %lld, which is none of these; "
+                "give another name or --replace, or delete the row to have that picture again",
+                r->path, (long long)d->rows, field[0], (long long)row.label, (long long)row.seed);
+    }
+    *guess = image + (seed == r->seeds - 1);
+    rows_span *to = &d->at[image * r->seeds + seed];
+    if (to->n)
+        rows_useless(d, "it is there twice");
+    else
+        *to = at;
+    return ST_OK;
+}
+
+/* Every row to its place. After one that is none it goes on with the next line. */
+static st_status rows_read(rows_reading *d, st_err *e)
+{
+    char *field[ROWS_FIELDS];
+    int64_t guess = 0;
+    size_t from = sizeof rows_head - 1;
+    while (from < d->size) {
+        char *end = rows_cut(d->copy + from, field);
+        size_t next = end ? (size_t)(end - d->copy) : from;
+        const char *line = memchr(d->text + from, '\n', d->size - from);
+        d->rows++;
+        if (!end && !line) return ST_OK; /* the last one, cut short */
+        if (end) {
+            ST_TRY(rows_place(d, field, (rows_span){from, next - from}, &guess, e));
+        } else {
+            rows_useless(d, "it has not 8 fields");
+            next = (size_t)(line + 1 - d->text);
+        }
+        from = next;
+    }
+    return ST_OK;
+}
+
+/* Has the picture a row for each seed? */
+static bool rows_whole(const rows_reading *d, int64_t image)
+{
+    for (int64_t k = 0; k < d->r->seeds; k++)
+        if (!d->at[image * d->r->seeds + k].n) return false;
+    return true;
+}
+
+/* Counts the rows of whole pictures in their order and writes the file with these alone, unless
+ * that is what it is. *holes: pictures without rows before others with some. */
+static st_status rows_keep(rows_reading *d, int64_t *holes, st_err *e)
+{
+    st_class_rows *r = d->r;
+    char *out = malloc(d->size + 1), *field[ROWS_FIELDS];
+    size_t n = sizeof rows_head - 1;
+    int64_t last = 0;
+    if (!out) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", r->path);
+    memcpy(out, d->text, n);
+    memset(r->tally, 0, (size_t)r->seeds * sizeof *r->tally);
+    r->images = 0;
+    for (int64_t i = 0; i < r->truth->n; i++) {
+        r->have[i] = rows_whole(d, i);
+        if (!r->have[i]) continue;
+        r->images++;
+        last = i + 1;
+        for (int64_t k = 0; k < r->seeds; k++) {
+            st_class_row row;
+            const rows_span *at = &d->at[i * r->seeds + k];
+            memcpy(out + n, d->text + at->from, at->n);
+            memcpy(d->copy, d->text + at->from, at->n);
+            rows_cut(d->copy, field);
+            rows_parse(field, &row);
+            st_class_count(&r->tally[k], &row);
+            n += at->n;
+        }
+    }
+    *holes = last - r->images;
+    st_status s = ST_OK;
+    if (n != d->size || memcmp(out, d->text, n) != 0) s = st_write_file(r->path, out, n, e);
+    free(out);
+    return s;
+}
+
+static void rows_say(const rows_reading *d, int64_t holes)
+{
+    char why[80] = "";
+    if (d->bad)
+        snprintf(why, sizeof why, ": %lld row%s of no use, the first is row %lld (%s)",
+                 (long long)d->bad, d->bad == 1 ? " is" : "s are", (long long)d->first, d->why);
+    if (holes || d->bad)
+        st_log(
+            ST_LOG_WARN,
+            "%s%s; %lld picture%s between others %s no rows and %s classified again; %lld %s kept",
+            d->r->path, why, (long long)holes, holes == 1 ? "" : "s", holes == 1 ? "has" : "have",
+            holes == 1 ? "is" : "are", (long long)d->r->images, d->r->images == 1 ? "is" : "are");
+}
+
+/* Reads the file, and leaves in it what is of use. */
+static st_status rows_tidy(st_class_rows *r, st_err *e)
+{
+    rows_reading d = {.r = r};
+    int64_t holes = 0;
+    ST_TRY(st_read_file(r->path, ROWS_MOST, &d.text, &d.size, e));
+    d.at = st_calloc(r->truth->n * r->seeds, sizeof *d.at);
+    d.copy = malloc(d.size + 1);
+    st_status s = d.at && d.copy ? ST_OK : ST_ENOMEM;
+    if (s) st_fail(e, s, __FILE__, __LINE__, "%s: out of memory", r->path);
+    for (size_t i = 0; !s && i <= d.size; i++) /* a 0 within ends no text */
+        d.copy[i] = d.text[i] || i == d.size ? d.text[i] : 1;
+    if (!s && (d.size < sizeof rows_head - 1 || memcmp(d.text, rows_head, sizeof rows_head - 1))) {
         s = st_fail(e, ST_EFORMAT, __FILE__, __LINE__,
                     "%s: does not begin with the line of an evaluation; give another name or "
                     "--replace",
                     r->path);
     }
-    for (char *p = text + *size; !s && *p;) {
-        st_class_row row;
-        int64_t image = r->rows / seeds;
-        char *end = rows_cut(p, field);
-        if (!end) break; /* the last one, cut short */
-        if (image >= truth->n || strcmp(field[0], truth->name[image]) != 0 ||
-            !rows_parse(field, &row) || row.label != truth->label[image]) {
-            s = st_fail(e, ST_EFORMAT, __FILE__, __LINE__,
-                        "%s: row %lld is not of picture %lld of these (%.100s); give another name "
-                        "or --replace",
-                        r->path, (long long)r->rows + 1, (long long)image + 1,
-                        image < truth->n ? truth->name[image] : "there are fewer");
-            break;
-        }
-        seed[r->rows++ % seeds] = row;
-        p = end;
-        if (r->rows % seeds) continue;
-        for (int64_t k = 0; k < seeds; k++)
-            st_class_count(&tally[k], &seed[k]);
-        *size = (size_t)(p - text);
-    }
-    r->rows -= r->rows % seeds;
-    free(seed);
-    free(text);
+    if (!s) s = rows_read(&d, e);
+    if (!s) s = rows_keep(&d, &holes, e);
+    if (!s) rows_say(&d, holes);
+    free(d.by_name);
+    free(d.at);
+    free(d.copy);
+    free(d.text);
     return s;
 }
 
@@ -208,32 +350,36 @@ static st_status rows_fresh(st_class_rows *r, const char *settings_path, const j
     return ST_OK;
 }
 
-static st_status rows_resume(st_class_rows *r, const st_truth *truth, int64_t seeds,
-                             st_class_tally *tally, st_err *e)
+static st_status rows_resume(st_class_rows *r, st_err *e)
 {
-    size_t size;
-    ST_TRY(rows_read(r, truth, seeds, tally, &size, e));
-    if (truncate(r->path, (off_t)size) || !(r->f = fopen(r->path, "ae"))) return rows_failed(r, e);
-    return ST_OK;
+    ST_TRY(rows_tidy(r, e));
+    r->f = fopen(r->path, "ae");
+    return r->f ? ST_OK : rows_failed(r, e);
+}
+
+st_status st_class_rows_end(st_class_rows *r, st_err *e)
+{
+    if (!r->f || !r->astray) return ST_OK;
+    int failed = fclose(r->f);
+    r->f = NULL;
+    return failed ? rows_failed(r, e) : rows_tidy(r, e);
 }
 
 st_status st_class_rows_open(st_class_rows *r, const char *path, bool replace,
-                             const json_t *settings, const st_truth *truth, int64_t seeds,
-                             st_class_tally *tally, st_err *e)
+                             const json_t *settings, st_err *e)
 {
     char *about = NULL;
-    *r = (st_class_rows){0};
     if (!path) return ST_OK;
     r->path = strdup(path);
-    if (!r->path || asprintf(&about, "%s.json", path) < 0) {
-        about = NULL;
+    r->have = st_calloc(r->truth->n, sizeof *r->have);
+    st_status s = r->path && r->have && asprintf(&about, "%s.json", path) >= 0 ? ST_OK : ST_ENOMEM;
+    if (s) {
         st_class_rows_close(r);
         ST_FAIL(e, ST_ENOMEM, "%s: out of memory", path);
     }
-    st_status s = ST_OK;
     bool there = !replace && st_path_exists(path);
     if (there) s = rows_same(r, about, settings, e);
-    if (!s) s = there ? rows_resume(r, truth, seeds, tally, e) : rows_fresh(r, about, settings, e);
+    if (!s) s = there ? rows_resume(r, e) : rows_fresh(r, about, settings, e);
     free(about);
     if (s) st_class_rows_close(r);
     return s;

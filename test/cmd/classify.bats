@@ -120,6 +120,11 @@ assert $1, (v, rows)"
     first=$(get loss)
     apart "$STRUT" classify "$MODEL" --imagenet "$DATA" --csv "$csv" -b 1 --json
     check "v['resumed'] == 8 and v['loss'] == $first"
+    sed -i '3s/,/;/; 5d' "$csv"
+    apart "$STRUT" classify "$MODEL" --imagenet "$DATA" --csv "$csv" -b 1 --json
+    [[ $err == *"1 row is of no use, the first is row 2 (it has not 8 fields); 2 pictures between others have no rows and are classified again; 6 are kept"* ]]
+    cmp "$csv" "$whole"
+    check "v['resumed'] == 6 and v['loss'] == $first and v['images'] == 7"
     apart "$STRUT" classify "$MODEL" --imagenet "$DATA" --csv "$csv" --interp bilinear
     [ "$code" = 1 ]
     [[ $err == *"was made with transform"*bicubic*--replace* ]]
@@ -133,7 +138,7 @@ assert $1, (v, rows)"
     sed -i '3s/n0/n1/' "$csv"
     apart "$STRUT" classify "$BATS_TEST_TMPDIR/other" --imagenet "$DATA" --csv "$csv"
     [ "$code" = 1 ]
-    [[ $err == *"row 2 is not of picture 2"* ]]
+    [[ $err == *"row 2 is of n1"*"delete the row"* ]]
     rm "$csv.json"
     apart "$STRUT" classify "$MODEL" --imagenet "$DATA" --csv "$csv"
     [ "$code" = 1 ]
