@@ -1,15 +1,18 @@
 #!/usr/bin/env python3
 """Writes test/fixtures/train_*: what PyTorch makes of gpt2_tanh in five steps of each recipe.
 
-    tools/fixtures_train.py [OUT]
+    tools/fixtures_train.py [FLY]
 
 Windows of CONTEXT tokens in order from one shard, ACCUM micro-batches of ROWS to a step, AdamW with
 decay groups, clipping and a schedule, as a nanoGPT or fly training loop does it. Every folder:
 config.json and model.safetensors (the weights afterwards) as Hugging Face writes them, and
 expect.safetensors: tokens (N), loss, norm (before clipping) and lr of each step, and with a teacher
-the parts of the loss before their weights.
+the parts of the loss before their weights. train_ema has the moving average of train_fly's weights
+by the class that does it in FLY, a checkout of github.com/HazyResearch/fly (6b73449); without it
+that folder stays as it is.
 """
 # SPDX-License-Identifier: MIT
+import importlib
 import json
 import math
 import os
@@ -66,6 +69,7 @@ RECIPES = {"train_nanogpt": (cosine, nanogpt, (0.9, 0.95)),
 # train_distill: weights of the parts, the temperature, and whose weights the teacher has.
 CE, KL, HIDDEN, EMBEDDING, T, TEACHER = 0.4, 0.6, 0.3, 0.2, 2.0, "train_fly"
 PARTS = ("ce", "kl", "hidden", "embedding")
+EMA = 0.3  # train_ema's decay: above what the first two updates are limited to
 
 
 def states(model, ids):
@@ -102,13 +106,15 @@ def rate(group, schedule, step):
     return group.get("fixed", schedule(step) * group.get("peak", LR) / LR)
 
 
-def run(tokens, schedule, own, betas, teacher=None):
+def run(tokens, schedule, own, betas, teacher=None, average=None):
+    """Weights, and the course of the numbers. average: a class; its weights are returned."""
     model = fill(GPT2(TINY), 0)
     named = list(model.named_parameters())
     for n, p in named:
         p.requires_grad = own(n, p) is not None
     trained = [dict(own(n, p), params=[p]) for n, p in named if p.requires_grad]
     adam = torch.optim.AdamW(trained, lr=LR, betas=betas, eps=EPS)
+    ema = average and average([p for _, p in named], decay=EMA, use_num_updates=True)
     out, window = {"loss": [], "norm": [], "lr": []}, 0
     if teacher:
         out.update((part, []) for part in PARTS)
@@ -131,22 +137,30 @@ def run(tokens, schedule, own, betas, teacher=None):
             total += loss.item() / ACCUM
         norm = nn.utils.clip_grad_norm_([p for _, p in named if p.requires_grad], CLIP).item()
         adam.step()
+        if ema:
+            ema.update()
         for key, value in (("loss", total), ("norm", norm), ("lr", schedule(step))):
             out[key].append(value)
         for key, value in zip(PARTS, sums):
             if teacher:
                 out[key].append(value)
+    if ema:
+        ema.copy_to()
     return dict(named), {k: torch.tensor(v) for k, v in out.items()}
 
 
 def main():
-    out = sys.argv[1] if len(sys.argv) > 1 else os.path.join(os.path.dirname(__file__), "..",
-                                                              "test", "fixtures")
+    out = os.path.join(os.path.dirname(__file__), "..", "test", "fixtures")
+    recipes, average = dict(RECIPES), None
+    if len(sys.argv) > 1:
+        sys.path.insert(0, sys.argv[1])
+        average = importlib.import_module("src.utils.ema").ExponentialMovingAverage
+        recipes["train_ema"] = RECIPES["train_fly"]
     torch.set_num_threads(1)
     rng = random.Random(7)
     tokens = [rng.randrange(TINY["vocab_size"]) for _ in range(STEPS * ACCUM * ROWS * CONTEXT + 1)]
     teachers = {}
-    for name, recipe in RECIPES.items():
+    for name, recipe in recipes.items():
         folder = os.path.join(out, name)
         os.makedirs(folder, exist_ok=True)
         teacher = None
@@ -155,7 +169,7 @@ def main():
             with torch.no_grad():
                 for n, p in teacher.named_parameters():
                     p.copy_(teachers[TEACHER][n].float())  # as they are stored
-        weights, expect = run(tokens, *recipe, teacher)
+        weights, expect = run(tokens, *recipe, teacher, average if name == "train_ema" else None)
         teachers[name] = weights
         expect["tokens"] = torch.tensor(tokens).int()
         config = dict(TINY, model_type="gpt2", architectures=["GPT2LMHeadModel"])

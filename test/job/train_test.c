@@ -192,6 +192,9 @@ static void test_torch(void **state)
     against_torch("test/fixtures/train_nanogpt", "train.schedule=cosine train.min_lr=1e-3");
     against_torch("test/fixtures/train_fly",
                   "train.schedule=linear train.beta2=0.999 train.decay_embeddings=false");
+    against_torch("test/fixtures/train_ema",
+                  "train.schedule=linear train.beta2=0.999 train.decay_embeddings=false "
+                  "train.ema=0.3 train.ema_warmup=true");
     against_torch("test/fixtures/train_groups",
                   "train.min_lr=1e-3 train.groups={h.0.attn.*:{freeze:true},biases:{lr:"
                   "3e-2,decay:0.5},wte.weight:{schedule:false},"
