@@ -1,6 +1,7 @@
 /* Options of strut bench, and lists among their values. */
 /* SPDX-License-Identifier: MIT */
 #include "cmd/bench.h"
+#include "cmd/options.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -139,11 +140,7 @@ const cmd_option cmd_bench_options[] = {
      .value = "TYPE",
      .help = "to compute in: f32 or bf16, bench layer and model also f32,bf16",
      .preset = "f32"},
-    {.name = "device",
-     .kind = CMD_TEXT,
-     .value = "NAME",
-     .help = "cpu, or ref (plain loops)",
-     .preset = "cpu"},
+    {CMD_DEVICE},
     {.name = "csv", .kind = CMD_TEXT, .value = "FILE", .help = "write the rows as CSV too"},
     {.name = "resume",
      .kind = CMD_FLAG,

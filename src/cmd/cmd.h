@@ -70,37 +70,10 @@ bool cmd_has(const cmd_args *a, const char *name);         /* given on the comma
 const char *cmd_text(const cmd_args *a, const char *name); /* NULL: not given, no preset */
 int64_t cmd_int(const cmd_args *a, const char *name);      /* 0: not given, no preset */
 double cmd_num(const cmd_args *a, const char *name);
-st_dtype cmd_dtype(const cmd_args *a, const char *name); /* of an option with CMD_DTYPES */
+st_dtype cmd_dtype(const cmd_args *a, const char *name); /* of a row with CMD_DTYPE */
 /* The texts of a repeated option, in order; new memory, *n of them, NULL-terminated. */
 const char **cmd_many(const cmd_args *a, const char *name, int *n);
-#define CMD_DTYPES "f32|bf16|float32|bfloat16"
-
-/* Rows for commands that read a model: what weights without a config.json leave open. */
-#define CMD_READ_OPTIONS                                                                           \
-    {.name = "heads",                                                                              \
-     .kind = CMD_INT,                                                                              \
-     .value = "N",                                                                                 \
-     .lo = 1,                                                                                      \
-     .hi = 1e6,                                                                                    \
-     .help = "attention heads of a MODEL that does not say; not given: width / 64"},               \
-        {.name = "gelu",                                                                           \
-         .kind = CMD_TEXT,                                                                         \
-         .value = "KIND",                                                                          \
-         .help = "GELU of the MODEL; not given: as its config.json says, else tanh",               \
-         .choice = "tanh|erf"},                                                                    \
-        {.name = "dict",                                                                           \
-         .kind = CMD_TEXT,                                                                         \
-         .value = "KEY",                                                                           \
-         .help = "key of a PyTorch file that its weights are under, such as state_dict"},          \
-        {.name = "ss1",                                                                            \
-         .kind = CMD_TEXT,                                                                         \
-         .value = "KEY=N,...",                                                                     \
-         .help = "of SS1 layers in a state_dict: version, seed, block_k, block_n, vec, factor, "   \
-                 "r0 to r3; not given: 3,1024,32,32,8"},                                           \
-    {                                                                                              \
-        .name = "tokenizer", .kind = CMD_TEXT, .value = "PATH",                                    \
-        .help = "folder or file of the MODEL's tokenizer; not given: the one beside its weights"   \
-    }
+/* The values of CMD_READ_OPTIONS. */
 st_read_how cmd_read_how(const cmd_args *a);
 
 extern const cmd_option cmd_common[]; /* options of every command */

@@ -1,6 +1,6 @@
 /* strut convert: a model from one format into another. */
 /* SPDX-License-Identifier: MIT */
-#include "cmd/cmd.h"
+#include "cmd/options.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,18 +16,13 @@ static const cmd_option convert_options[] = {
      .help = "of the stored weights; not given: as they are in MODEL",
      .choice = "f32|f16|bf16|float32|float16|bfloat16"},
     CMD_READ_OPTIONS,
-    {.name = "image-size",
-     .kind = CMD_INT,
-     .value = "PIXELS",
-     .lo = 16,
-     .hi = 8192,
-     .help = "of a T2T-ViT: interpolate its positions for images of that size"},
+    {CMD_IMAGE_SIZE, .help = "of a T2T-ViT: interpolate its positions for images of that size"},
     {.name = "shard-size",
      .kind = CMD_TEXT,
      .value = "SIZE",
      .help = "weights of a folder in files of at most SIZE, such as 500MB or 2GiB",
      .preset = "5GB"},
-    {.name = "force", .letter = 'f', .kind = CMD_FLAG, .help = "replace OUT if it exists"},
+    {CMD_FORCE("OUT")},
     {0},
 };
 

@@ -1,22 +1,13 @@
 /* strut decompose: project a model's matrices onto structured types. */
 /* SPDX-License-Identifier: MIT */
-#include "cmd/cmd.h"
+#include "cmd/options.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 static const cmd_option decompose_options[] = {
-    {.name = "preset",
-     .letter = 'p',
-     .kind = CMD_TEXT,
-     .value = "NAME",
-     .help = "a layout of GPT-2 124M by name, such as krony-81m (see: strut maps); --map wins"},
-    {.name = "map",
-     .letter = 'm',
-     .kind = CMD_TEXT,
-     .many = true,
-     .value = "GLOB=SPEC",
-     .help = "what matrices whose name matches become; later ones win"},
+    {CMD_PRESET},
+    {CMD_MAPS, .help = "what matrices whose name matches become; later ones win"},
     {.name = "skip",
      .kind = CMD_TEXT,
      .many = true,
@@ -59,11 +50,7 @@ static const cmd_option decompose_options[] = {
      .kind = CMD_FLAG,
      .help = "with --weights: a bias takes what its matrix loses of the mean input; not given: "
              "biases are copied"},
-    {.name = "field",
-     .kind = CMD_TEXT,
-     .value = "NAME",
-     .help = "of JSON lines, which holds the text",
-     .preset = "text"},
+    {CMD_FIELD},
     {.name = "fold-norms",
      .kind = CMD_FLAG,
      .help = "first put ln_1 and ln_2 into the matrices after them (the same function, exactly)"},
@@ -82,19 +69,10 @@ static const cmd_option decompose_options[] = {
      .help = "singular value decomposition",
      .choice = "exact|randomized",
      .preset = "exact"},
-    {.name = "seed",
-     .kind = CMD_INT,
-     .value = "S",
-     .help = "of randomized decompositions and random inits",
-     .preset = "1337"},
-    {.name = "dtype",
-     .kind = CMD_TEXT,
-     .value = "TYPE",
-     .help = "of the stored weights",
-     .choice = CMD_DTYPES,
-     .preset = "f32"},
+    {CMD_SEED, .help = "of randomized decompositions and random inits"},
+    {CMD_DTYPE_STORED},
     CMD_READ_OPTIONS,
-    {.name = "force", .letter = 'f', .kind = CMD_FLAG, .help = "replace OUT if it exists"},
+    {CMD_FORCE("OUT")},
     {0},
 };
 

@@ -1,6 +1,6 @@
 /* strut demo: the whole comparison on real text, in a few minutes. */
 /* SPDX-License-Identifier: MIT */
-#include "cmd/cmd.h"
+#include "cmd/options.h"
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -23,13 +23,7 @@ static const cmd_option demo_options[] = {
      .help = "training steps of the dense model, instead of what fits the budget",
      .lo = 8,
      .hi = 4000},
-    {.name = "seed",
-     .kind = CMD_INT,
-     .value = "N",
-     .help = "of weights, data order and samples",
-     .preset = "1337",
-     .lo = 0,
-     .hi = 9e15},
+    {CMD_SEED, .help = "of weights, data order and samples", .lo = 0, .hi = 9e15},
     {0},
 };
 

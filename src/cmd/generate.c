@@ -1,6 +1,6 @@
 /* strut generate: text from a model. */
 /* SPDX-License-Identifier: MIT */
-#include "cmd/cmd.h"
+#include "cmd/options.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,7 +47,7 @@ static const cmd_option generate_options[] = {
      .hi = 1,
      .help = "then among the likeliest with this much probability; 1: all",
      .preset = "1"},
-    {.name = "seed", .kind = CMD_INT, .value = "S", .help = "of the choices", .preset = "1337"},
+    {CMD_SEED, .help = "of the choices"},
     {.name = "ignore-eos", .kind = CMD_FLAG, .help = "go on after the end of a text"},
     {.name = "logits",
      .kind = CMD_TEXT,
@@ -55,22 +55,9 @@ static const cmd_option generate_options[] = {
      .help = "write the logits of the prompt's positions, as safetensors: ids (n), logits (n, "
              "vocab)"},
     CMD_READ_OPTIONS,
-    {.name = "attention",
-     .kind = CMD_TEXT,
-     .value = "WAY",
-     .help = "how the prompt is read: full, local:window=N, performer, sblocal, linear",
-     .preset = "full"},
-    {.name = "dtype",
-     .kind = CMD_TEXT,
-     .value = "TYPE",
-     .help = "to compute in",
-     .choice = CMD_DTYPES,
-     .preset = "f32"},
-    {.name = "device",
-     .kind = CMD_TEXT,
-     .value = "NAME",
-     .help = "cpu, or ref (plain loops)",
-     .preset = "cpu"},
+    {CMD_ATTENTION("how the prompt is read", CMD_WAYS_CAUSAL)},
+    {CMD_DTYPE_COMPUTED},
+    {CMD_DEVICE},
     {0},
 };
 

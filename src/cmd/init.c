@@ -1,52 +1,33 @@
 /* strut init: a model with fresh weights. */
 /* SPDX-License-Identifier: MIT */
-#include "cmd/cmd.h"
+#include "cmd/options.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 static const cmd_option init_options[] = {
-    {.name = "preset",
-     .letter = 'p',
-     .kind = CMD_TEXT,
-     .value = "NAME",
-     .help = "a layout by name, such as krony-81m (see: strut maps); --map wins over it"},
-    {.name = "map",
-     .letter = 'm',
-     .kind = CMD_TEXT,
-     .many = true,
-     .value = "GLOB=SPEC",
-     .help = "structure of the matrices whose name matches; later ones win"},
-    {.name = "seed", .kind = CMD_INT, .value = "S", .help = "of the weights", .preset = "1337"},
+    {CMD_PRESET},
+    {CMD_MAPS, .help = "structure of the matrices whose name matches; later ones win"},
+    {CMD_SEED, .help = "of the weights"},
     {.name = "structured-init",
      .kind = CMD_TEXT,
      .value = "LAW",
      .help = "of structured matrices: as large as dense ones, or as fly's or its fork's layers",
      .choice = "dense|fly|fork",
      .preset = "dense"},
-    {.name = "dtype",
-     .kind = CMD_TEXT,
-     .value = "TYPE",
-     .help = "of the stored weights",
-     .choice = CMD_DTYPES,
-     .preset = "f32"},
+    {CMD_DTYPE_STORED},
     {.name = "tokenizer",
      .kind = CMD_TEXT,
      .value = "DIR",
      .help = "store this tokenizer with the model"},
-    {.name = "image-size",
-     .kind = CMD_INT,
-     .value = "PIXELS",
-     .lo = 16,
-     .hi = 8192,
-     .help = "of a T2T-ViT: a multiple of 16; not given: 224"},
+    {CMD_IMAGE_SIZE, .help = "of a T2T-ViT: a multiple of 16; not given: 224"},
     {.name = "classes",
      .kind = CMD_INT,
      .value = "N",
      .lo = 1,
      .hi = 1 << 24,
      .help = "of a T2T-ViT; not given: 1000"},
-    {.name = "force", .letter = 'f', .kind = CMD_FLAG, .help = "replace OUT if it exists"},
+    {CMD_FORCE("OUT")},
     {0},
 };
 

@@ -1,6 +1,6 @@
 /* strut perplexity: how well a model predicts a text. */
 /* SPDX-License-Identifier: MIT */
-#include "cmd/cmd.h"
+#include "cmd/options.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -25,13 +25,7 @@ static const cmd_option perplexity_options[] = {
      .hi = 1 << 24,
      .help =
          "tokens from one window's start to the next; not given: the protocol's or the context"},
-    {.name = "limit",
-     .letter = 'n',
-     .kind = CMD_INT,
-     .value = "N",
-     .lo = 1,
-     .hi = 9e15,
-     .help = "use the first N tokens only (pages of lm-eval, items of LAMBADA)"},
+    {CMD_LIMIT, .help = "use the first N tokens only (pages of lm-eval, items of LAMBADA)"},
     {.name = "agg",
      .kind = CMD_TEXT,
      .value = "HOW",
@@ -66,29 +60,10 @@ static const cmd_option perplexity_options[] = {
      .value = "DIR",
      .help = "look for named sets here first; then in $STRUT_DATA, ./data, the Hub's cache"},
     {.name = "download", .kind = CMD_FLAG, .help = "fetch a named set that is not on disk"},
-    {.name = "batch",
-     .letter = 'b',
-     .kind = CMD_INT,
-     .value = "N",
-     .lo = 1,
-     .hi = 65536,
-     .help = "windows or items at a time (speed only)"},
-    {.name = "attention",
-     .kind = CMD_TEXT,
-     .value = "WAY",
-     .help = "how tokens see each other: full, local:window=N, performer, sblocal, linear",
-     .preset = "full"},
-    {.name = "dtype",
-     .kind = CMD_TEXT,
-     .value = "TYPE",
-     .help = "to compute in",
-     .choice = CMD_DTYPES,
-     .preset = "f32"},
-    {.name = "device",
-     .kind = CMD_TEXT,
-     .value = "NAME",
-     .help = "cpu, or ref (plain loops)",
-     .preset = "cpu"},
+    {CMD_BATCH, .help = "windows or items at a time (speed only)"},
+    {CMD_ATTENTION("how tokens see each other", CMD_WAYS_CAUSAL)},
+    {CMD_DTYPE_COMPUTED},
+    {CMD_DEVICE},
     {0},
 };
 

@@ -1,21 +1,17 @@
 /* strut prepare: text to token shards. */
 /* SPDX-License-Identifier: MIT */
-#include "cmd/cmd.h"
+#include "cmd/options.h"
 #include <stdio.h>
 #include <string.h>
 
 static const cmd_option prepare_options[] = {
-    {.name = "out", .letter = 'o', .kind = CMD_TEXT, .value = "DIR", .help = "folder to write"},
+    {CMD_OUT_DIR},
     {.name = "tokenizer",
      .letter = 't',
      .kind = CMD_TEXT,
      .value = "DIR",
      .help = "folder with tokenizer.json, vocab.json + merges.txt, or encoder.json + vocab.bpe"},
-    {.name = "field",
-     .kind = CMD_TEXT,
-     .value = "NAME",
-     .preset = "text",
-     .help = "of JSON lines, column of parquet: where the text is"},
+    {CMD_FIELD},
     {.name = "form",
      .kind = CMD_TEXT,
      .value = "NAME",
@@ -40,7 +36,7 @@ static const cmd_option prepare_options[] = {
      .lo = 0,
      .hi = 9e15,
      .help = "of the drawing"},
-    {.name = "force", .letter = 'f', .kind = CMD_FLAG, .help = "replace DIR if it exists"},
+    {CMD_FORCE("DIR")},
     {0},
 };
 

@@ -1,6 +1,6 @@
 /* strut tokenizer: learns a byte-level BPE from text. */
 /* SPDX-License-Identifier: MIT */
-#include "cmd/cmd.h"
+#include "cmd/options.h"
 #include <stdio.h>
 
 static const cmd_option tokenizer_options[] = {
@@ -11,12 +11,8 @@ static const cmd_option tokenizer_options[] = {
      .lo = 257,
      .hi = 65536,
      .help = "ids: 256 bytes, <|endoftext|> and learned tokens"},
-    {.name = "out", .letter = 'o', .kind = CMD_TEXT, .value = "DIR", .help = "folder to write"},
-    {.name = "field",
-     .kind = CMD_TEXT,
-     .value = "NAME",
-     .preset = "text",
-     .help = "of JSON lines: where the text is"},
+    {CMD_OUT_DIR},
+    {CMD_FIELD},
     {.name = "min-count",
      .kind = CMD_INT,
      .value = "N",
@@ -24,7 +20,7 @@ static const cmd_option tokenizer_options[] = {
      .lo = 1,
      .hi = 1e15,
      .help = "a pair of tokens must be seen this often to become one"},
-    {.name = "force", .letter = 'f', .kind = CMD_FLAG, .help = "replace DIR if it exists"},
+    {CMD_FORCE("DIR")},
     {0},
 };
 
