@@ -82,6 +82,22 @@ char *st_test_read(const char *path, size_t *n)
     return text;
 }
 
+void st_test_same(const char *a, const char *b, const char *file, int line)
+{
+    size_t n = 0, m = 0, at = 0;
+    char *x = st_test_read(a, &n), *y = st_test_read(b, &m);
+    while (x && y && at < n && at < m && x[at] == y[at])
+        at++;
+    bool same = x && y && n == m && at == n;
+    if (!x || !y)
+        print_error("%s is missing\n", x ? b : a);
+    else if (!same)
+        print_error("%s (%zu bytes) and %s (%zu) differ from byte %zu on\n", a, n, b, m, at);
+    free(x);
+    free(y);
+    if (!same) _fail(file, line);
+}
+
 void st_test_status(st_status got, st_status want, const st_err *e, const char *file, int line)
 {
     if (got == want) return;

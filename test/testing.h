@@ -26,6 +26,8 @@ const char *st_test_data(const char *name);
 /* Writes and reads whole files with plain stdio, so that the library is not tested by itself. */
 void st_test_write(const char *path, const void *data, size_t n);
 char *st_test_read(const char *path, size_t *n); /* malloc, NUL added; NULL if absent */
+void st_test_same(const char *a, const char *b, const char *file, int line);
+#define assert_same_files(a, b) st_test_same((a), (b), __FILE__, __LINE__)
 
 /* Status is as expected, showing the message if not; and the message contains a text. */
 void st_test_status(st_status got, st_status want, const st_err *e, const char *file, int line);

@@ -106,14 +106,7 @@ static void test_writer_is_reference(void **state)
     const char *dir = st_test_dir(), *path = st_test_path(dir, "x.safetensors");
     st_err e;
     assert_ok(st_safetensors_write(path, layout, LAYOUT, NULL, fill_item, layout, &e), &e);
-    size_t n, m;
-    char *got = st_test_read(path, &n);
-    char *want = st_test_read("test/fixtures/io/layout.safetensors", &m);
-    assert_non_null(want);
-    assert_int_equal(n, m);
-    assert_memory_equal(got, want, n);
-    free(got);
-    free(want);
+    assert_same_files(path, "test/fixtures/io/layout.safetensors");
     st_test_remove(dir);
 }
 

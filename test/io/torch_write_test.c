@@ -177,16 +177,10 @@ static void test_same_bytes(void **state)
 {
     (void)state;
     const char *dir = st_test_dir();
-    size_t n, m;
     st_err e;
     assert_ok(st_torch_write(st_test_path(dir, "a"), items, ITEMS, NULL, fill, NULL, &e), &e);
     assert_ok(st_torch_write(st_test_path(dir, "b"), items, ITEMS, NULL, fill, NULL, &e), &e);
-    char *a = st_test_read(st_test_path(dir, "a"), &n),
-         *b = st_test_read(st_test_path(dir, "b"), &m);
-    assert_int_equal(n, m);
-    assert_memory_equal(a, b, n);
-    free(a);
-    free(b);
+    assert_same_files(st_test_path(dir, "a"), st_test_path(dir, "b"));
     st_test_remove(dir);
 }
 

@@ -2,36 +2,10 @@
  * function alone, important units are in slot 0, the search reports what it then gets. */
 /* SPDX-License-Identifier: MIT */
 #include "job/job.h"
-#include "testing.h"
+#include "model/toy.h"
 #include <math.h>
 
-enum { WIDTH = 24, INNER = 48, VOCAB = 30, LEN = 7 };
-
-typedef struct {
-    st_model *m;
-    float *flat, logits[LEN * VOCAB];
-} toy;
-
-typedef struct {
-    const char *name;
-    int64_t offset, n;
-} toy_place;
-
-static void toy_find(void *ctx, const st_param *p)
-{
-    toy_place *x = ctx;
-    if (strcmp(p->name, x->name) != 0) return;
-    x->offset = p->offset;
-    x->n = st_numel(p->w);
-}
-
-static float *toy_tensor(const toy *t, const char *name)
-{
-    toy_place x = {.name = name};
-    st_model_params(t->m, toy_find, &x);
-    if (x.n == 0) fail_msg("no %s", name);
-    return t->flat + x.offset;
-}
+enum { WIDTH = 24, INNER = 48 };
 
 static double toy_importance(const toy *t, int64_t k)
 {
@@ -48,18 +22,7 @@ static double toy_importance(const toy *t, int64_t k)
 /* Weights far from even: hidden units and residual channels of very different sizes. */
 static toy toy_open(void)
 {
-    st_err e = {0};
-    toy t = {0};
-    char text[256];
-    json_t *config = NULL;
-    snprintf(text, sizeof text,
-             "{\"model_type\":\"gpt2\",\"vocab_size\":%d,\"n_positions\":8,\"n_embd\":%d,"
-             "\"n_layer\":2,\"n_head\":2,\"n_inner\":%d,\"initializer_range\":0.2}",
-             VOCAB, WIDTH, INNER);
-    assert_ok(st_json_parse(&config, text, strlen(text), "test", &e), &e);
-    assert_ok(st_model_open(&t.m, config, &e), &e);
-    json_decref(config);
-    t.flat = st_calloc(st_model_elements(t.m), sizeof *t.flat);
+    toy t = toy_new(WIDTH, INNER, ",\"initializer_range\":0.2");
     assert_int_equal(st_fresh_weights(t.m, 5, t.flat, NULL), ST_OK);
     float size[INNER], *fc = toy_tensor(&t, "h.0.mlp.c_fc.weight");
     st_normal_fill(size, INNER, 0.0f, 0.7f, 1, 1);
@@ -69,33 +32,6 @@ static toy toy_open(void)
     st_normal_fill(toy_tensor(&t, "h.0.ln_2.weight"), WIDTH, 1.0f, 0.5f, 1, 3);
     st_normal_fill(toy_tensor(&t, "h.0.ln_2.bias"), WIDTH, 0.0f, 0.5f, 1, 4);
     return t;
-}
-
-static void toy_close(toy *t)
-{
-    st_model_close(t->m);
-    free(t->flat);
-    *t = (toy){0};
-}
-
-static void toy_run(toy *t)
-{
-    static int32_t ids[LEN] = {3, 1, 4, 1, 5, 9, 2};
-    st_err e = {0};
-    st_stream *q = NULL;
-    st_arena a = {0};
-    int64_t n = st_model_elements(t->m);
-    assert_ok(st_stream_open(&q, "ref", 1, &e), &e);
-    assert_ok(st_arena_open(&a, 1 << 21, &e), &e);
-    st_model_bind(t->m, st_view1(t->flat, ST_F32, n), (st_tensor){0});
-    st_lm_args args = {.batch = 1,
-                       .len = LEN,
-                       .ids = st_view2(ids, ST_I32, 1, LEN),
-                       .logits = st_view2(t->logits, ST_F32, LEN, VOCAB)};
-    st_model_forward(t->m, q, &args, &a);
-    assert_ok(st_stream_sync(q, &e), &e);
-    st_arena_close(&a);
-    st_stream_close(q);
 }
 
 #define MAPS(...)                                                                                  \
@@ -144,13 +80,13 @@ static void changes_exact(void **state)
         toy a = toy_open();
         json_t *rows = NULL;
         toy_run(&a);
-        float before[LEN * VOCAB];
+        float before[TOY_LOGITS];
         memcpy(before, a.logits, sizeof before);
         toy b = toy_decompose(&a, row[i], &rows);
         assert_true(toy_energy(rows) > 1.0 - 1e-9);
         toy_run(&a); /* the dense model was changed, too, and is the same function */
         toy_run(&b);
-        for (int k = 0; k < LEN * VOCAB; k++) {
+        for (int k = 0; k < TOY_LOGITS; k++) {
             assert_true(fabsf(a.logits[k] - before[k]) < 2e-4f);
             assert_true(fabsf(b.logits[k] - before[k]) < 2e-4f);
         }

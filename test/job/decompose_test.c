@@ -2,65 +2,23 @@
  * what they say, a tied head comes apart only by its name. */
 /* SPDX-License-Identifier: MIT */
 #include "job/job.h"
-#include "testing.h"
+#include "model/toy.h"
 #include <math.h>
 
-typedef struct {
-    st_model *m;
-    float *flat;
-} tiny_model;
-
-static tiny_model tiny_open(const char *maps)
+/* `maps`: of its config. */
+static toy tiny_open(const char *maps)
 {
-    st_err e = {0};
-    tiny_model t = {0};
-    char text[512];
-    snprintf(text, sizeof text,
-             "{\"model_type\":\"gpt2\",\"vocab_size\":30,\"n_positions\":8,\"n_embd\":12,"
-             "\"n_layer\":2,\"n_head\":2,\"strut\":{\"format\":1,\"maps\":{%s}}}",
-             maps);
-    json_t *config = NULL;
-    assert_ok(st_json_parse(&config, text, strlen(text), "test", &e), &e);
-    assert_ok(st_model_open(&t.m, config, &e), &e);
-    json_decref(config);
-    t.flat = st_calloc(st_model_elements(t.m), sizeof *t.flat);
+    char more[512];
+    snprintf(more, sizeof more, ",\"strut\":{\"format\":1,\"maps\":{%s}}", maps);
+    toy t = toy_new(12, 48, more);
     assert_int_equal(st_fresh_weights(t.m, 5, t.flat, NULL), ST_OK);
     return t;
 }
 
-static void tiny_close(tiny_model *t)
-{
-    st_model_close(t->m);
-    free(t->flat);
-    *t = (tiny_model){0};
-}
-
-typedef struct {
-    const char *name;
-    const float *flat, *found;
-    int64_t n;
-} tiny_find;
-
-static void tiny_param(void *ctx, const st_param *p)
-{
-    tiny_find *f = ctx;
-    if (strcmp(p->name, f->name) != 0) return;
-    f->found = f->flat + p->offset;
-    f->n = st_numel(p->w);
-}
-
-static const float *tiny_tensor(const tiny_model *t, const char *name, int64_t *n)
-{
-    tiny_find f = {.name = name, .flat = t->flat};
-    st_model_params(t->m, tiny_param, &f);
-    if (n) *n = f.n;
-    return f.found;
-}
-
-static tiny_model tiny_decompose(const tiny_model *from, st_decompose_opts o, json_t **rows)
+static toy tiny_decompose(const toy *from, st_decompose_opts o, json_t **rows)
 {
     st_err e = {0};
-    tiny_model to = {0};
+    toy to = {0};
     assert_ok(st_decompose_weights(from->m, from->flat, &o, &to.m, &to.flat, rows, &e), &e);
     return to;
 }
@@ -89,9 +47,9 @@ static double tiny_number(const json_t *rows, const char *name, const char *key)
 static void decompose_exact(void **state)
 {
     (void)state;
-    tiny_model a = tiny_open("");
+    toy a = tiny_open("");
     json_t *rows = NULL, *back = NULL;
-    tiny_model b = tiny_decompose(
+    toy b = tiny_decompose(
         &a, (st_decompose_opts){MAPS("h.*.attn.*=lowrank:rank=12", "h.1.mlp.c_fc=lowrank:rank=12")},
         &rows);
     assert_int_equal(json_array_size(rows), 5);
@@ -102,24 +60,24 @@ static void decompose_exact(void **state)
                                        "h.0.mlp.c_fc.weight", "h.1.mlp.c_proj.weight"};
     for (size_t i = 0; i < sizeof same / sizeof *same; i++) {
         int64_t n, m;
-        const float *x = tiny_tensor(&a, same[i], &n), *y = tiny_tensor(&b, same[i], &m);
+        const float *x = toy_find(&a, same[i], &n), *y = toy_find(&b, same[i], &m);
         assert_non_null(x);
         assert_int_equal(n, m);
         assert_memory_equal(x, y, (size_t)n * sizeof *x);
     }
-    assert_null(tiny_tensor(&b, "h.1.mlp.c_fc.weight", NULL));
-    tiny_model c = tiny_decompose(&b, (st_decompose_opts){MAPS("*=dense")}, &back);
+    assert_null(toy_find(&b, "h.1.mlp.c_fc.weight", NULL));
+    toy c = tiny_decompose(&b, (st_decompose_opts){MAPS("*=dense")}, &back);
     assert_int_equal(json_array_size(back), 5); /* the dense ones stay untouched */
     int64_t n;
-    const float *w = tiny_tensor(&a, "h.1.mlp.c_fc.weight", &n);
-    const float *v = tiny_tensor(&c, "h.1.mlp.c_fc.weight", NULL);
+    const float *w = toy_find(&a, "h.1.mlp.c_fc.weight", &n);
+    const float *v = toy_find(&c, "h.1.mlp.c_fc.weight", NULL);
     for (int64_t i = 0; i < n; i++)
         assert_true(fabsf(w[i] - v[i]) < 1e-6f);
     json_decref(rows);
     json_decref(back);
-    tiny_close(&a);
-    tiny_close(&b);
-    tiny_close(&c);
+    toy_close(&a);
+    toy_close(&b);
+    toy_close(&c);
 }
 
 /* Energy and error of a truncation are those of the singular values, found here by brute force:
@@ -127,70 +85,68 @@ static void decompose_exact(void **state)
 static void decompose_energy(void **state)
 {
     (void)state;
-    tiny_model a = tiny_open("");
+    toy a = tiny_open("");
     int64_t n;
-    float *w = (float *)(uintptr_t)tiny_tensor(&a, "h.0.attn.c_proj.weight", &n);
+    float *w = toy_find(&a, "h.0.attn.c_proj.weight", &n);
     assert_int_equal(n, 144);
     /* 3 e1 f1^T + 1 e2 f2^T in axes of their own: singular values 3 and 1. */
     memset(w, 0, (size_t)n * sizeof *w);
     w[0 * 12 + 5] = 3.0f;
     w[7 * 12 + 2] = 1.0f;
     json_t *rows = NULL;
-    tiny_model b = tiny_decompose(
+    toy b = tiny_decompose(
         &a, (st_decompose_opts){MAPS("h.0.attn.c_proj=lowrank:rank=1"), .randomized = true}, &rows);
     assert_true(fabs(tiny_number(rows, "h.0.attn.c_proj", "energy") - 0.9) < 1e-6);
     assert_true(fabs(tiny_number(rows, "h.0.attn.c_proj", "error") - sqrt(0.1)) < 1e-6);
     json_decref(rows);
-    tiny_close(&a);
-    tiny_close(&b);
+    toy_close(&a);
+    toy_close(&b);
 }
 
 static void decompose_globs(void **state)
 {
     (void)state;
-    tiny_model a = tiny_open("");
+    toy a = tiny_open("");
     json_t *rows = NULL;
-    tiny_model b = tiny_decompose(
+    toy b = tiny_decompose(
         &a,
         (st_decompose_opts){MAPS("*=lowrank:rank=2", "h.*.mlp.c_fc=blockdiag:blocks=2"),
                             SKIP("h.1.*")},
         &rows);
     assert_int_equal(json_array_size(rows), 4); /* of layer 0; the tied head is not "*" */
     assert_true(st_model_lm(b.m).tied);
-    assert_non_null(tiny_tensor(&b, "h.0.attn.c_attn.u", NULL));
-    assert_null(tiny_tensor(&b, "h.0.mlp.c_fc.u", NULL)); /* the later map won */
-    assert_non_null(tiny_tensor(&b, "h.1.mlp.c_fc.weight", NULL));
+    assert_non_null(toy_find(&b, "h.0.attn.c_attn.u", NULL));
+    assert_null(toy_find(&b, "h.0.mlp.c_fc.u", NULL)); /* the later map won */
+    assert_non_null(toy_find(&b, "h.1.mlp.c_fc.weight", NULL));
     json_decref(rows);
-    tiny_close(&b);
+    toy_close(&b);
     b = tiny_decompose(&a, (st_decompose_opts){MAPS("lm_head=lowrank:rank=12")}, &rows);
     assert_false(st_model_lm(b.m).tied);
     assert_true(tiny_number(rows, "lm_head", "error") < 1e-5);
     int64_t n;
-    const float *x = tiny_tensor(&a, "wte.weight", &n), *y = tiny_tensor(&b, "wte.weight", NULL);
+    const float *x = toy_find(&a, "wte.weight", &n), *y = toy_find(&b, "wte.weight", NULL);
     assert_memory_equal(x, y, (size_t)n * sizeof *x);
     json_decref(rows);
-    tiny_close(&a);
-    tiny_close(&b);
+    toy_close(&a);
+    toy_close(&b);
 }
 
 /* A structured matrix is expanded, then projected: to its own type it is itself again. */
 static void decompose_structured(void **state)
 {
     (void)state;
-    tiny_model a = tiny_open("\"h.*.mlp.*\": \"monarch:blocks=2\"");
+    toy a = tiny_open("\"h.*.mlp.*\": \"monarch:blocks=2\"");
     json_t *rows = NULL;
-    tiny_model b =
-        tiny_decompose(&a, (st_decompose_opts){MAPS("h.0.mlp.c_fc=lowrank:rank=12")}, &rows);
+    toy b = tiny_decompose(&a, (st_decompose_opts){MAPS("h.0.mlp.c_fc=lowrank:rank=12")}, &rows);
     assert_int_equal(json_array_size(rows), 1);
     assert_true(tiny_number(rows, "h.0.mlp.c_fc", "error") < 1e-5);
     json_decref(rows);
-    tiny_model c =
-        tiny_decompose(&b, (st_decompose_opts){MAPS("h.0.mlp.c_fc=monarch:blocks=2")}, &rows);
+    toy c = tiny_decompose(&b, (st_decompose_opts){MAPS("h.0.mlp.c_fc=monarch:blocks=2")}, &rows);
     assert_true(tiny_number(rows, "h.0.mlp.c_fc", "error") < 1e-5);
     json_decref(rows);
-    tiny_close(&a);
-    tiny_close(&b);
-    tiny_close(&c);
+    toy_close(&a);
+    toy_close(&b);
+    toy_close(&c);
 }
 
 static void decompose_refusals(void **state)
@@ -208,10 +164,10 @@ static void decompose_refusals(void **state)
         {"h.*.mlp.*=kron:m1=5,n1=1", NULL, "m1=5"},
         {"*=dense", "g.*", "skip g.*: no matrix of the model matches"},
     };
-    tiny_model a = tiny_open("");
+    toy a = tiny_open("");
     for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
         st_err e = {0};
-        tiny_model b = {0};
+        toy b = {0};
         json_t *rows = NULL;
         st_decompose_opts o = {
             .maps = &row[i].map, .nmaps = 1, .skip = &row[i].skip, .nskip = row[i].skip != NULL};
@@ -221,7 +177,7 @@ static void decompose_refusals(void **state)
         assert_null(b.flat);
         assert_null(rows);
     }
-    tiny_close(&a);
+    toy_close(&a);
 }
 
 /* The spec that a model's matrix has. */
@@ -236,7 +192,7 @@ static void tiny_spec_of(void *ctx, const char *name, const st_spec *spec)
     if (strcmp(name, t->name) == 0) t->spec = *spec;
 }
 
-static const char *tiny_type(const tiny_model *t, const char *name)
+static const char *tiny_type(const toy *t, const char *name)
 {
     tiny_spec s = {.name = name};
     st_model_matrices(t->m, tiny_spec_of, &s);
@@ -248,22 +204,21 @@ static const char *tiny_type(const tiny_model *t, const char *name)
 static void decompose_embedding(void **state)
 {
     (void)state;
-    tiny_model a = tiny_open("");
+    toy a = tiny_open("");
     json_t *rows = NULL, *facts = NULL;
     st_err e = {0};
     int64_t n;
-    const float *table = tiny_tensor(&a, "wte.weight", &n);
-    tiny_model all = tiny_decompose(&a, (st_decompose_opts){MAPS("*=lowrank:rank=4")}, &rows);
+    const float *table = toy_find(&a, "wte.weight", &n);
+    toy all = tiny_decompose(&a, (st_decompose_opts){MAPS("*=lowrank:rank=4")}, &rows);
     assert_string_equal(tiny_type(&all, "wte"), "dense");
     assert_int_equal(json_array_size(rows), 8);
     json_decref(rows);
-    tiny_model b =
-        tiny_decompose(&a, (st_decompose_opts){MAPS("wte=kron:terms=2,m1=6,n1=30")}, &rows);
+    toy b = tiny_decompose(&a, (st_decompose_opts){MAPS("wte=kron:terms=2,m1=6,n1=30")}, &rows);
     assert_true(tiny_number(rows, "wte", "error") < 1e-5); /* 2 terms are all there are */
     json_decref(rows);
     assert_true(st_model_lm(b.m).tied);
     assert_string_equal(tiny_type(&b, "lm_head"), "dense");
-    assert_null(tiny_tensor(&b, "lm_head.weight", NULL));
+    assert_null(toy_find(&b, "lm_head.weight", NULL));
     assert_ok(st_model_facts(b.m, "ref", &facts, &e), &e);
     assert_string_equal(
         json_string_value(json_object_get(json_object_get(facts, "maps"), "lm_head")),
@@ -273,30 +228,29 @@ static void decompose_embedding(void **state)
     assert_int_equal(json_integer_value(json_object_get(facts, "weight_macs_per_token")),
                      blocks + head);
     json_decref(facts);
-    tiny_model c = tiny_decompose(&b, (st_decompose_opts){MAPS("lm_head=lowrank:rank=12")}, &rows);
+    toy c = tiny_decompose(&b, (st_decompose_opts){MAPS("lm_head=lowrank:rank=12")}, &rows);
     assert_true(tiny_number(rows, "lm_head", "error") < 1e-5);
     json_decref(rows);
     assert_false(st_model_lm(c.m).tied);
     assert_string_equal(tiny_type(&c, "wte"), "kron");
-    tiny_model d =
-        tiny_decompose(&c, (st_decompose_opts){MAPS("wte=dense", "lm_head=dense")}, &rows);
+    toy d = tiny_decompose(&c, (st_decompose_opts){MAPS("wte=dense", "lm_head=dense")}, &rows);
     json_decref(rows);
-    const float *wte = tiny_tensor(&d, "wte.weight", NULL),
-                *top = tiny_tensor(&d, "lm_head.weight", NULL);
+    const float *wte = toy_find(&d, "wte.weight", NULL),
+                *top = toy_find(&d, "lm_head.weight", NULL);
     for (int64_t i = 0; i < n; i++) {
         assert_true(fabsf(wte[i] - table[i]) < 1e-6f);
         assert_true(fabsf(top[i] - table[i]) < 1e-6f);
     }
     st_decompose_opts o = {MAPS("wte=monarch:blocks=2")};
-    tiny_model none = {0};
+    toy none = {0};
     assert_st(st_decompose_weights(a.m, a.flat, &o, &none.m, &none.flat, &rows, &e),
               ST_EUNSUPPORTED, &e);
     assert_says(&e, "row look-up");
-    tiny_close(&a);
-    tiny_close(&all);
-    tiny_close(&b);
-    tiny_close(&c);
-    tiny_close(&d);
+    toy_close(&a);
+    toy_close(&all);
+    toy_close(&b);
+    toy_close(&c);
+    toy_close(&d);
 }
 
 int main(void)

@@ -1,7 +1,7 @@
 /* Choosing tokens, whole characters, and text that continues as the model without a cache would. */
 /* SPDX-License-Identifier: MIT */
 #include "job/generate.h"
-#include "testing.h"
+#include "job/tiny.h"
 #include <math.h>
 
 #define assert_near(a, b, eps) assert_true(fabs((a) - (b)) <= (eps))
@@ -123,38 +123,13 @@ static void text_characters(void **state)
 
 enum { VOCAB = 41, CONTEXT = 12 };
 
-static struct {
-    st_model *m;
-    st_stream *q;
-    st_arena weights, scratch;
-} tiny;
-
-static int tiny_open(void **state)
+static int open_tiny(void **state)
 {
     (void)state;
-    st_err e = {0};
-    json_t *config = json_pack("{s:s, s:i, s:i, s:i, s:i, s:i, s:f, s:i}", "model_type", "gpt2",
-                               "vocab_size", VOCAB, "n_positions", CONTEXT, "n_embd", 16, "n_layer",
-                               2, "n_head", 2, "initializer_range", 0.6, "eos_token_id", 40);
-    assert_ok(st_model_open(&tiny.m, config, &e), &e);
-    json_decref(config);
-    assert_ok(st_stream_open(&tiny.q, "ref", 1, &e), &e);
-    int64_t n = st_model_elements(tiny.m);
-    assert_ok(st_device_arena(tiny.q, (size_t)n * 4 + 64, &tiny.weights, &e), &e);
-    st_tensor flat = st_take1(&tiny.weights, ST_F32, n);
-    assert_int_equal(st_fresh_weights(tiny.m, 19, flat.data, NULL), ST_OK);
-    st_model_bind(tiny.m, flat, (st_tensor){0});
-    assert_ok(st_device_arena(tiny.q, 1 << 24, &tiny.scratch, &e), &e);
-    return 0;
-}
-
-static int tiny_close(void **state)
-{
-    (void)state;
-    st_device_arena_close(tiny.q, &tiny.weights);
-    st_device_arena_close(tiny.q, &tiny.scratch);
-    st_stream_close(tiny.q);
-    st_model_close(tiny.m);
+    tiny_open(json_pack("{s:s, s:i, s:i, s:i, s:i, s:i, s:f, s:i}", "model_type", "gpt2",
+                        "vocab_size", VOCAB, "n_positions", CONTEXT, "n_embd", 16, "n_layer", 2,
+                        "n_head", 2, "initializer_range", 0.6, "eos_token_id", 40),
+              19);
     return 0;
 }
 
@@ -277,5 +252,5 @@ int main(void)
         cmocka_unit_test(generate_seed),     cmocka_unit_test(generate_end_of_text),
         cmocka_unit_test(generate_refusals),
     };
-    return cmocka_run_group_tests(tests, tiny_open, tiny_close);
+    return cmocka_run_group_tests(tests, open_tiny, tiny_close);
 }

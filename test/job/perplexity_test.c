@@ -1,50 +1,25 @@
 /* Perplexity against the plain reading of each protocol: one window at a time, its logits turned
  * into probabilities here. */
 /* SPDX-License-Identifier: MIT */
-#include "job/job.h"
-#include "testing.h"
+#include "job/tiny.h"
 #include <math.h>
 
 #define assert_near(a, b, eps) assert_true(fabs((a) - (b)) <= (eps))
 
 enum { VOCAB = 37, CONTEXT = 16, TEXT = 71 };
 
-static struct {
-    st_model *m;
-    st_stream *q;
-    st_arena weights, scratch;
-    int32_t ids[TEXT];
-} tiny;
+static int32_t text[TEXT];
 
-static int tiny_open(void **state)
+static int open_tiny(void **state)
 {
     (void)state;
-    st_err e = {0};
-    json_t *config = json_pack("{s:s, s:i, s:i, s:i, s:i, s:i, s:f}", "model_type", "gpt2",
-                               "vocab_size", VOCAB, "n_positions", CONTEXT, "n_embd", 8, "n_layer",
-                               2, "n_head", 2, "initializer_range", 0.5);
-    assert_ok(st_model_open(&tiny.m, config, &e), &e);
-    json_decref(config);
-    assert_ok(st_stream_open(&tiny.q, "ref", 1, &e), &e);
-    int64_t n = st_model_elements(tiny.m);
-    assert_ok(st_device_arena(tiny.q, (size_t)n * 4 + 64, &tiny.weights, &e), &e);
-    st_tensor flat = st_take1(&tiny.weights, ST_F32, n);
-    assert_int_equal(st_fresh_weights(tiny.m, 7, flat.data, NULL), ST_OK);
-    st_model_bind(tiny.m, flat, (st_tensor){0});
-    assert_ok(st_device_arena(tiny.q, 1 << 24, &tiny.scratch, &e), &e);
+    tiny_open(json_pack("{s:s, s:i, s:i, s:i, s:i, s:i, s:f}", "model_type", "gpt2", "vocab_size",
+                        VOCAB, "n_positions", CONTEXT, "n_embd", 8, "n_layer", 2, "n_head", 2,
+                        "initializer_range", 0.5),
+              7);
     st_rng r = {.seed = 3};
     for (int i = 0; i < TEXT; i++)
-        tiny.ids[i] = (int32_t)st_rng_below(&r, VOCAB);
-    return 0;
-}
-
-static int tiny_close(void **state)
-{
-    (void)state;
-    st_device_arena_close(tiny.q, &tiny.weights);
-    st_device_arena_close(tiny.q, &tiny.scratch);
-    st_stream_close(tiny.q);
-    st_model_close(tiny.m);
+        text[i] = (int32_t)st_rng_below(&r, VOCAB);
     return 0;
 }
 
@@ -55,7 +30,7 @@ static double tiny_nll(int64_t begin, int64_t t)
     size_t mark = st_arena_mark(&tiny.scratch);
     int64_t len = t - begin;
     st_tensor ids = st_take2(&tiny.scratch, ST_I32, 1, len);
-    memcpy(ids.data, tiny.ids + begin, (size_t)len * 4);
+    memcpy(ids.data, text + begin, (size_t)len * 4);
     st_tensor logits = st_take2(&tiny.scratch, ST_F32, 1, VOCAB);
     st_lm_args a = {.batch = 1, .len = len, .ids = ids, .logits = logits, .last_only = 1};
     st_model_forward(tiny.m, tiny.q, &a, &tiny.scratch);
@@ -64,7 +39,7 @@ static double tiny_nll(int64_t begin, int64_t t)
     const float *z = logits.data;
     for (int i = 0; i < VOCAB; i++)
         sum += exp((double)z[i]);
-    double nll = log(sum) - (double)z[tiny.ids[t]];
+    double nll = log(sum) - (double)z[text[t]];
     st_arena_rewind(&tiny.scratch, mark);
     return nll;
 }
@@ -105,7 +80,7 @@ static void tiny_compare(const st_perplexity_opts *o, int64_t n)
 {
     st_err e = {0};
     json_t *r = NULL;
-    assert_ok(st_perplexity_ids(tiny.m, tiny.q, tiny.ids, TEXT, o, &r, &e), &e);
+    assert_ok(st_perplexity_ids(tiny.m, tiny.q, text, TEXT, o, &r, &e), &e);
     int64_t context = o->context ? o->context : CONTEXT;
     tiny_answer want = tiny_reference(n, context, o->stride ? o->stride : context,
                                       o->protocol && strcmp(o->protocol, "krony") == 0);
@@ -168,7 +143,7 @@ static void perplexity_refusals(void **state)
         {{.context = 0}, 0, "the text has 0 tokens; at least 2"},
     };
     for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
-        assert_st(st_perplexity_ids(tiny.m, tiny.q, tiny.ids, row[i].n, &row[i].o, &r, &e), ST_EARG,
+        assert_st(st_perplexity_ids(tiny.m, tiny.q, text, row[i].n, &row[i].o, &r, &e), ST_EARG,
                   &e);
         assert_says(&e, row[i].says);
         assert_null(r);
@@ -233,7 +208,7 @@ static double attended(const char *how)
     st_err e = {0};
     json_t *r = NULL;
     st_perplexity_opts o = {.attention = how};
-    assert_ok(st_perplexity_ids(tiny.m, tiny.q, tiny.ids, TEXT, &o, &r, &e), &e);
+    assert_ok(st_perplexity_ids(tiny.m, tiny.q, text, TEXT, &o, &r, &e), &e);
     double nll = json_number_value(json_object_get(r, "nll"));
     json_decref(r);
     return nll;
@@ -251,10 +226,10 @@ static void perplexity_attention(void **state)
     assert_true(fabs(attended("performer:features=64") - full) < 1.0);
     assert_true(fabs(attended("local:window=2") - full) > 1e-4);
     st_perplexity_opts o = {.attention = "linformer"};
-    assert_st(st_perplexity_ids(tiny.m, tiny.q, tiny.ids, TEXT, &o, &r, &e), ST_EUNSUPPORTED, &e);
+    assert_st(st_perplexity_ids(tiny.m, tiny.q, text, TEXT, &o, &r, &e), ST_EUNSUPPORTED, &e);
     assert_says(&e, "no causal form");
     o.attention = "locl";
-    assert_st(st_perplexity_ids(tiny.m, tiny.q, tiny.ids, TEXT, &o, &r, &e), ST_EARG, &e);
+    assert_st(st_perplexity_ids(tiny.m, tiny.q, text, TEXT, &o, &r, &e), ST_EARG, &e);
     assert_says(&e, "did you mean \"local\"?");
 }
 
@@ -272,7 +247,7 @@ static void attention_of_prompts_only(void **state)
         st_kv_take(&kv, tiny.m, ST_F32, 1, CONTEXT, &tiny.scratch);
         st_tensor ids = st_take2(&tiny.scratch, ST_I32, 1, CONTEXT);
         st_tensor out = st_take2(&tiny.scratch, ST_F32, 1, VOCAB);
-        memcpy(ids.data, tiny.ids, CONTEXT * 4);
+        memcpy(ids.data, text, CONTEXT * 4);
         const st_attention *first = i < 2 ? NULL : &near, *then = i % 2 ? &near : NULL;
         st_lm_args a = {.batch = 1, .len = 9, .ids = ids, .logits = out, .last_only = 1, .kv = &kv};
         a.attention = first;
@@ -296,5 +271,5 @@ int main(void)
         cmocka_unit_test(perplexity_broken_weights), cmocka_unit_test(perplexity_short_window),
         cmocka_unit_test(perplexity_attention),      cmocka_unit_test(attention_of_prompts_only),
     };
-    return cmocka_run_group_tests(tests, tiny_open, tiny_close);
+    return cmocka_run_group_tests(tests, open_tiny, tiny_close);
 }

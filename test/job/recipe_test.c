@@ -7,18 +7,6 @@
 #define FIXTURES "test/fixtures/recipes/"
 static const char tok[] = "test/fixtures/text/license-400.json";
 
-static void recipe_same(const char *a, const char *b)
-{
-    size_t n, m;
-    char *x = st_test_read(a, &n), *y = st_test_read(b, &m);
-    assert_non_null(x);
-    assert_non_null(y);
-    assert_int_equal(n, m);
-    assert_memory_equal(x, y, n);
-    free(x);
-    free(y);
-}
-
 static int64_t recipe_int(const json_t *r, const char *key)
 {
     assert_true(json_is_integer(json_object_get(r, key)));
@@ -47,8 +35,8 @@ static void recipe_owt(void **state)
     st_recipe_opts o = {.prepare = {.tokenizer = tok, .split = ST_SPLIT_NANOGPT, .seed = 2357}};
     json_t *r = recipe_run("owt", FIXTURES "openwebtext.tar.xz", dir, &o, &s, &e);
     assert_ok(s, &e);
-    recipe_same(FIXTURES "owt-train.bin", st_test_path(dir, "out/train.bin"));
-    recipe_same(FIXTURES "owt-val.bin", st_test_path(dir, "out/val.bin"));
+    assert_same_files(FIXTURES "owt-train.bin", st_test_path(dir, "out/train.bin"));
+    assert_same_files(FIXTURES "owt-val.bin", st_test_path(dir, "out/val.bin"));
     assert_int_equal(recipe_int(r, "documents"), 90);
     assert_string_equal(json_string_value(json_object_get(r, "recipe")), "owt");
     json_decref(r);
@@ -60,7 +48,7 @@ static void recipe_owt(void **state)
     st_test_write(st_test_path(dir, "in/dataset_infos.json"), "{", 1);
     r = recipe_run("owt", st_test_path(dir, "in"), dir, &o, &s, &e);
     assert_ok(s, &e);
-    recipe_same(FIXTURES "owt-train.bin", st_test_path(dir, "out/train.bin"));
+    assert_same_files(FIXTURES "owt-train.bin", st_test_path(dir, "out/train.bin"));
     json_decref(r);
     st_test_remove(dir);
 }
@@ -74,8 +62,8 @@ static void recipe_shakespeare(void **state)
     st_recipe_opts o = {.prepare = {.tokenizer = tok}};
     json_decref(recipe_run("shakespeare", FIXTURES "input.txt", dir, &o, &s, &e));
     assert_ok(s, &e);
-    recipe_same(FIXTURES "bpe-train.bin", st_test_path(dir, "out/train.bin"));
-    recipe_same(FIXTURES "bpe-val.bin", st_test_path(dir, "out/val.bin"));
+    assert_same_files(FIXTURES "bpe-train.bin", st_test_path(dir, "out/train.bin"));
+    assert_same_files(FIXTURES "bpe-val.bin", st_test_path(dir, "out/val.bin"));
     st_test_remove(dir);
 }
 
@@ -89,9 +77,9 @@ static void recipe_chars(void **state)
     json_t *r =
         recipe_run("shakespeare_char", FIXTURES "input.txt", dir, &(st_recipe_opts){0}, &s, &e);
     assert_ok(s, &e);
-    recipe_same(FIXTURES "char-train.bin", st_test_path(dir, "out/train.bin"));
-    recipe_same(FIXTURES "char-val.bin", st_test_path(dir, "out/val.bin"));
-    recipe_same(FIXTURES "meta.pkl", st_test_path(dir, "out/meta.pkl"));
+    assert_same_files(FIXTURES "char-train.bin", st_test_path(dir, "out/train.bin"));
+    assert_same_files(FIXTURES "char-val.bin", st_test_path(dir, "out/val.bin"));
+    assert_same_files(FIXTURES "meta.pkl", st_test_path(dir, "out/meta.pkl"));
     st_bpe *b;
     st_ids ids = {0};
     assert_ok(st_bpe_open(&b, st_test_path(dir, "out"), &e), &e);
@@ -136,7 +124,7 @@ static void recipe_pickles(void **state)
         assert_ok(st_bpe_from_text(&b, text, 3 * (size_t)counts[i], &e), &e);
         assert_ok(st_pickle_chars(b, path, &e), &e);
         snprintf(want, sizeof want, FIXTURES "han-%d.pkl", counts[i]);
-        recipe_same(want, path);
+        assert_same_files(want, path);
         st_bpe_close(b);
     }
     st_test_remove(dir);

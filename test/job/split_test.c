@@ -40,18 +40,6 @@ static void split_permutations(void **state)
     json_decref(cases);
 }
 
-static void split_same(const char *a, const char *b)
-{
-    size_t n, m;
-    char *x = st_test_read(a, &n), *y = st_test_read(b, &m);
-    assert_non_null(x);
-    assert_non_null(y);
-    assert_int_equal(n, m);
-    assert_memory_equal(x, y, n);
-    free(x);
-    free(y);
-}
-
 static void split_corpus(void **state)
 {
     (void)state;
@@ -65,8 +53,8 @@ static void split_corpus(void **state)
                              .threads = threads,
                              .replace = true};
         assert_ok(st_prepare(&input, 1, st_test_path(dir, "out"), &o, &r, &e), &e);
-        split_same(FIXTURES "train.bin", st_test_path(dir, "out/train.bin"));
-        split_same(FIXTURES "val.bin", st_test_path(dir, "out/val.bin"));
+        assert_same_files(FIXTURES "train.bin", st_test_path(dir, "out/train.bin"));
+        assert_same_files(FIXTURES "val.bin", st_test_path(dir, "out/val.bin"));
         assert_int_equal(json_integer_value(json_object_get(r, "documents")), 2100);
         assert_int_equal(json_integer_value(json_object_get(r, "val_documents")), 2);
         assert_string_equal(json_string_value(json_object_get(r, "split")), "nanogpt");

@@ -72,18 +72,6 @@ static json_t *convert(const char *in, const char *out, const char *to, int64_t 
     return r;
 }
 
-static void same_bytes(const char *a, const char *b)
-{
-    size_t n, m;
-    char *x = st_test_read(a, &n), *y = st_test_read(b, &m);
-    assert_non_null(x);
-    assert_non_null(y);
-    assert_int_equal(n, m);
-    assert_memory_equal(x, y, n);
-    free(x);
-    free(y);
-}
-
 static void test_there_and_back(void **state)
 {
     (void)state;
@@ -104,7 +92,7 @@ static void test_there_and_back(void **state)
         json_decref(convert(name[0], name[1], NULL, 0));
         json_decref(convert(name[1], name[2], NULL, 0));
         json_decref(convert(name[2], name[3], NULL, 0));
-        same_bytes(name[4], name[5]);
+        assert_same_files(name[4], name[5]);
         reads(name[1], "state_dict_ema", i == 1, i == 1);
     }
     st_test_remove(dir);
