@@ -117,8 +117,7 @@ void cmd_put(FILE *f, const char *text);
 /* "strut WHERE: TEXT" without control characters. */
 void cmd_error(const char *where, const char *text);
 
-/* ---- start.c: the process
- * ------------------------------------------------------------------------ */
+/* ---- start.c: the process ------------------------------------------------------------------- */
 
 void cmd_start_files(void); /* descriptors 0 to 2 are open from here on */
 void cmd_start_signals(void);

@@ -33,8 +33,7 @@ struct st_docs {
     int64_t done, total;
 };
 
-/* ---- opening
- * ------------------------------------------------------------------------------------- */
+/* ---- opening -------------------------------------------------------------------------------- */
 
 /* Bytes of all inputs; what is missing shows now and not after an hour. */
 static st_status docs_measure(st_docs *d, st_err *e)
@@ -118,8 +117,7 @@ const char *st_docs_name(const st_docs *d)
     return d->name;
 }
 
-/* ---- bytes
- * --------------------------------------------------------------------------------------- */
+/* ---- bytes ---------------------------------------------------------------------------------- */
 
 static bool docs_wanted(const st_docs *d, const char *name)
 {
@@ -194,8 +192,7 @@ static st_status docs_fill(st_docs *d, const char *what, size_t most, st_err *e)
     return ST_OK;
 }
 
-/* ---- pieces
- * -------------------------------------------------------------------------------------- */
+/* ---- pieces --------------------------------------------------------------------------------- */
 
 size_t st_text_cut(const char *s, size_t n)
 {
@@ -235,8 +232,7 @@ static st_status docs_file_piece(st_docs *d, const char **text, size_t *n, st_er
     return ST_OK;
 }
 
-/* ---- JSON lines
- * ---------------------------------------------------------------------------------- */
+/* ---- JSON lines ----------------------------------------------------------------------------- */
 
 /* The next line without its end; *line NULL: no more. */
 static st_status docs_line(st_docs *d, const char **line, size_t *n, st_err *e)
@@ -290,8 +286,7 @@ static st_status docs_parse(st_docs *d, const char *line, size_t n, st_err *e)
     return ST_OK;
 }
 
-/* ---- rows
- * ---------------------------------------------------------------------------------------- */
+/* ---- rows ----------------------------------------------------------------------------------- */
 
 /* The next row of a table or of lines, into d->text and d->left; *found false: there is none. */
 static st_status docs_row(st_docs *d, bool *found, st_err *e)
@@ -345,8 +340,7 @@ static st_status docs_row_piece(st_docs *d, const char **text, size_t *n, st_err
     return ST_OK;
 }
 
-/* ---- documents
- * ----------------------------------------------------------------------------------- */
+/* ---- documents ------------------------------------------------------------------------------ */
 
 st_status st_docs_next(st_docs *d, const char **text, size_t *n, st_err *e)
 {

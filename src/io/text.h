@@ -5,8 +5,7 @@
 
 #include "io/io.h"
 
-/* ---- walk.c: files in order
- * ---------------------------------------------------------------------- */
+/* ---- walk.c: files in order ----------------------------------------------------------------- */
 
 /* The files of the given paths; folders are entered, their entries sorted by name (bytes). Hidden
  * entries, devices and a folder that contains itself by a link are left out; links to nothing are
@@ -18,8 +17,7 @@ st_status st_walk_next(st_walk *w, const char **path, st_err *e);
 bool st_walk_named(const st_walk *w); /* was the last one given itself, not found in a folder? */
 void st_walk_close(st_walk *w);
 
-/* ---- unpack.c: the streams inside a file
- * --------------------------------------------------------- */
+/* ---- unpack.c: the streams inside a file ---------------------------------------------------- */
 
 /* A file is one stream or, if its first bytes say that it is compressed or an archive, the streams
  * that are in it, in order, down to ST_UNPACK_DEPTH levels. */

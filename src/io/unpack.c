@@ -42,8 +42,7 @@ bool st_name_ends(const char *name, const char *suffix)
     return n >= k && !strcasecmp(name + n - k, suffix);
 }
 
-/* ---- reading a level
- * ----------------------------------------------------------------------------- */
+/* ---- reading a level ------------------------------------------------------------------------ */
 
 /* What libarchive has to say about the level that `a` reads. */
 static st_status unpack_failed(st_unpack *u, const unpack_level *l, struct archive *a, st_err *e)
@@ -99,8 +98,7 @@ static la_ssize_t unpack_feed(struct archive *a, void *ctx, const void **data)
     return (la_ssize_t)got;
 }
 
-/* ---- what a stream is
- * ---------------------------------------------------------------------------- */
+/* ---- what a stream is ----------------------------------------------------------------------- */
 
 static bool unpack_begins(const unpack_level *l, size_t at, const char *magic, size_t n)
 {
@@ -184,8 +182,7 @@ static st_status unpack_look(st_unpack *u, unpack_level *l, st_err *e)
     return ST_OK;
 }
 
-/* ---- levels
- * -------------------------------------------------------------------------------------- */
+/* ---- levels --------------------------------------------------------------------------------- */
 
 static void unpack_drop(st_unpack *u)
 {

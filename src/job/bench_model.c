@@ -5,8 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- cases
- * --------------------------------------------------------------------------------------- */
+/* ---- cases ---------------------------------------------------------------------------------- */
 
 st_status model_add(model_bench *b, json_t *config, const char *name, const char *control,
                     st_err *e)

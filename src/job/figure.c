@@ -72,8 +72,7 @@ st_status st_report_front(const json_t *rows, const char *x, bool larger, int64_
     return ST_OK;
 }
 
-/* ---- one figure, in the page and as files
- * -------------------------------------------------------- */
+/* ---- one figure, in the page and as files --------------------------------------------------- */
 
 static st_status figure_files(const st_plot *p, const char *dir, const char *name, st_err *e)
 {

@@ -9,8 +9,7 @@
 
 enum { INFO_JSON = 1 << 26, INFO_BLOCK = 1 << 12, FIRST_IDS = 8 };
 
-/* ---- telling kinds apart
- * ------------------------------------------------------------------------- */
+/* ---- telling kinds apart -------------------------------------------------------------------- */
 
 static bool info_has(const char *dir, const char *name)
 {
@@ -106,8 +105,7 @@ static bool info_is_json(const char *path)
     return info_ends(path, ".json");
 }
 
-/* ---- telling about them
- * --------------------------------------------------------------------------- */
+/* ---- telling about them --------------------------------------------------------------------- */
 
 static st_status info_tokenizer(const char *path, json_t *r, st_err *e)
 {

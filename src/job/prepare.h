@@ -6,8 +6,7 @@
 
 #include "job/job.h"
 
-/* ---- prepare_bin.c: a file of 16-bit tokens, as it grows
- * -------------------------------------------- */
+/* ---- prepare_bin.c: a file of 16-bit tokens, as it grows ------------------------------------ */
 
 typedef struct {
     const char *name; /* "train.bin" */

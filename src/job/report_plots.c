@@ -11,8 +11,7 @@ static st_shape plots_shape(const json_t *row)
     return reduction < 1.5 ? ST_DIAMOND : reduction < 3 ? ST_CIRCLE : ST_SQUARE;
 }
 
-/* ---- perplexity against x
- * ------------------------------------------------------------------------ */
+/* ---- perplexity against x ------------------------------------------------------------------- */
 
 typedef struct {
     const char *name, *x, *title, *x_label, *caption;
@@ -87,8 +86,7 @@ out:
     return status;
 }
 
-/* ---- loss curves
- * --------------------------------------------------------------------------------- */
+/* ---- loss curves ---------------------------------------------------------------------------- */
 
 enum { PLOTS_BINS = 60, PLOTS_LINES = 64 };
 

@@ -265,8 +265,7 @@ void st_linear_rows_backward(st_stream *q, const st_linear *l, const st_embed_bw
 void st_linear_backward(st_stream *q, const st_linear *l, st_tensor x, st_tensor kept, st_tensor dy,
                         st_tensor dx, st_arena *tmp);
 
-/* ---- SS1 as its authors released it
- * -------------------------------------------------------------- */
+/* ---- SS1 as its authors released it --------------------------------------------------------- */
 
 /* Hash constants r0..r3 of the released code for a seed: version 3 (since 30 October 2024), 2 (from
  * the 20th) or 1 (the paper's). */

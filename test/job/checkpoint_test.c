@@ -72,8 +72,7 @@ static void test_init(void **state)
     refused("third", more, ST_EARG, "model.n_layer: found 3");
 }
 
-/* ---- going on or not
- * ----------------------------------------------------------------------------- */
+/* ---- going on or not ------------------------------------------------------------------------ */
 
 static void test_settings(void **state)
 {
@@ -111,8 +110,7 @@ static void test_two(void **state)
     json_decref(runs_good("two", "train.steps=8"));
 }
 
-/* ---- hostile
- * ------------------------------------------------------------------------------------- */
+/* ---- hostile -------------------------------------------------------------------------------- */
 
 static void spoil(const char *file, const char *find, const char *put)
 {
@@ -213,8 +211,7 @@ static void test_spoilt(void **state)
     json_decref(r);
 }
 
-/* ---- a full disk
- * ---------------------------------------------------------------------------------- */
+/* ---- a full disk ---------------------------------------------------------------------------- */
 
 /* No file may be longer than a part of the checkpoint: the old one stays, nothing half-written is
  * left, and with room the run goes on to the same end. */
@@ -243,8 +240,7 @@ static void test_full(void **state)
     runs_same_metrics("room", "full");
 }
 
-/* ---- other bad input
- * ------------------------------------------------------------------------------ */
+/* ---- other bad input ------------------------------------------------------------------------ */
 
 static void test_input(void **state)
 {
