@@ -58,11 +58,12 @@ static inline st_span st_part(int64_t n, int64_t grain, int64_t i, int64_t parts
     return (st_span){lo < n ? lo : n, hi < n ? hi : n};
 }
 
-/* How many threads are worth waking for `work` (about one per 4 us of vector work). */
+/* Whether `work` is worth waking all threads (a unit is some 0.25 ns of vector work). Never some of
+ * them: libgomp ends the threads that a smaller team has no place for, and starts them again for
+ * the next larger one. */
 static inline int st_parts(const st_stream *q, int64_t work)
 {
-    int64_t parts = work >> 14;
-    return parts < 1 ? 1 : parts < q->threads ? (int)parts : q->threads;
+    return work >> 15 ? q->threads : 1;
 }
 
 #endif

@@ -158,7 +158,7 @@ static void thin_sum(const st_gemm_args *g, const st_gemm_layout *l, int64_t bat
 {
     double sums[THIN_PARTS][THIN_MAX * THIN_MAX];
     int used = parts < THIN_PARTS ? parts : THIN_PARTS;
-#pragma omp parallel for num_threads(used) schedule(static)
+#pragma omp parallel for num_threads(parts) schedule(static)
     for (int t = 0; t < used; t++) {
         st_span r = st_part(g->k, THIN_ROWS, t, used);
         thin_sum_span(g, batch * l->step_a, batch * l->step_b, r, sums[t]);
