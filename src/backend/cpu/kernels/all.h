@@ -4,33 +4,28 @@
 #include "backend/cpu/kernels/lanes.h"
 #include <omp.h>
 
-/* in the order of what uses what */
+/* In the order of what uses what. */
+/* clang-format off */
 #include "backend/cpu/kernels/rows.h"
 #include "backend/cpu/kernels/thin.h"
-
 #include "backend/cpu/kernels/gemm_common.h"
-
 #include "backend/cpu/kernels/gemm_float.h"
-
 #include "backend/cpu/kernels/gemm.h"
-
 #include "backend/cpu/kernels/norm.h"
 #include "backend/cpu/kernels/optim.h"
 #include "backend/cpu/kernels/unfold.h"
-
 #include "backend/cpu/kernels/drop.h"
 #include "backend/cpu/kernels/loss.h"
 #include "backend/cpu/kernels/pointwise.h"
-
 #include "backend/cpu/kernels/attention.h"
 #include "backend/cpu/kernels/attention_back.h"
 #include "backend/cpu/kernels/favor.h"
 #include "backend/cpu/kernels/favor_near.h"
 #include "backend/cpu/kernels/lsh_order.h"
-
 #include "backend/cpu/kernels/lsh_attend.h"
 #include "backend/cpu/kernels/shuffle.h"
 #include "backend/cpu/kernels/tiles.h"
+/* clang-format on */
 
 void KERNEL_FILL(st_ops *t, st_cpu *cpu)
 {

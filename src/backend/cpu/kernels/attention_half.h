@@ -52,7 +52,8 @@ static bool pairs_serve(const st_attend_fwd_args *a)
            2 * pairs_panels(a) <= PAIRS_ROOM;
 }
 
-/* 2^x within 2^-13 of itself for x <= 0. */
+/* 2^x within 2^-13 of itself for x <= 0: a product less than half_exp2, as a weight is rounded to
+ * 2^-9 of itself next. */
 static inline __m512 pairs_exp2(__m512 x)
 {
     __m512 r = _mm512_reduce_ps(x, 1); /* x - floor(x) */
@@ -63,8 +64,7 @@ static inline __m512 pairs_exp2(__m512 x)
     return _mm512_scalef_ps(p, x);
 }
 
-/* Scores of one query become weights 2^(scale s - top), zeros after them up to a pair of vectors.
- */
+/* Scores of a query become weights 2^(scale s - top), zeros after them up to a pair of vectors. */
 static void pairs_weights(pairs_space s, int64_t i, int64_t row, int64_t n, float scale)
 {
     float *score = s.scores + i * PAIRS_KEYS, was = s.top[row];

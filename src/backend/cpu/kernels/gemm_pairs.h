@@ -116,27 +116,36 @@ static void gemm_pack_b(gemm_cell *dst, gemm_view v, int64_t n, int64_t k)
     pairs_pack(dst, v, TILE_COLS, n, k);
 }
 
-/* One tile. All loops over the sums must be unrolled, or gcc keeps the array in memory. */
-static void gemm_tile(int64_t k, const gemm_cell *restrict a, const gemm_cell *restrict b,
-                      int64_t rows, int64_t cols, gemm_sink to)
+/* sum (rows, `wide` vectors) = a b: step x of row i of a at i row + x step, b a panel. All but k
+ * are constants of the callers; loops over sums must be unrolled, or gcc keeps them in memory. */
+__attribute__((always_inline)) static inline void
+pairs_sums(__m512 sum[TILE_ROWS][2], int rows, int wide, int64_t k, const gemm_cell *restrict a,
+           int64_t row, int64_t step, const gemm_cell *restrict b)
 {
-    __m512 sum[TILE_ROWS][2];
-    gemm_prefetch(to, rows);
 #pragma GCC unroll 16
-    for (int i = 0; i < TILE_ROWS; i++)
+    for (int i = 0; i < rows; i++)
         sum[i][0] = sum[i][1] = _mm512_setzero_ps();
     for (int64_t x = 0; x < k; x += 2) {
         __m512bh b0 = (__m512bh)_mm512_loadu_si512(b + x * TILE_COLS);
         __m512bh b1 = (__m512bh)_mm512_loadu_si512(b + x * TILE_COLS + 2 * LANES);
 #pragma GCC unroll 16
-        for (int i = 0; i < TILE_ROWS; i++) {
+        for (int i = 0; i < rows; i++) {
             int pair;
-            memcpy(&pair, a + x * TILE_ROWS + 2 * i, sizeof pair);
+            memcpy(&pair, a + x * step + i * row, sizeof pair);
             __m512bh ai = (__m512bh)_mm512_set1_epi32(pair);
             sum[i][0] = _mm512_dpbf16_ps(sum[i][0], ai, b0);
-            sum[i][1] = _mm512_dpbf16_ps(sum[i][1], ai, b1);
+            if (wide > 1) sum[i][1] = _mm512_dpbf16_ps(sum[i][1], ai, b1);
         }
     }
+}
+
+/* One tile. */
+static void gemm_tile(int64_t k, const gemm_cell *restrict a, const gemm_cell *restrict b,
+                      int64_t rows, int64_t cols, gemm_sink to)
+{
+    __m512 sum[TILE_ROWS][2];
+    gemm_prefetch(to, rows);
+    pairs_sums(sum, TILE_ROWS, 2, k, a, 2, TILE_ROWS, b);
     if (cols == TILE_COLS) {
 #pragma GCC unroll 16
         for (int i = 0; i < TILE_ROWS; i++) {
@@ -162,21 +171,7 @@ pairs_tile(int rows, int wide, int64_t k, const gemm_cell *restrict a, int64_t l
            const gemm_cell *restrict b, float *restrict c, int64_t ldc, const float *shrink)
 {
     __m512 sum[TILE_ROWS][2];
-#pragma GCC unroll 16
-    for (int i = 0; i < rows; i++)
-        sum[i][0] = sum[i][1] = _mm512_setzero_ps();
-    for (int64_t x = 0; x < k; x += 2) {
-        __m512bh b0 = (__m512bh)_mm512_loadu_si512(b + x * TILE_COLS);
-        __m512bh b1 = (__m512bh)_mm512_loadu_si512(b + x * TILE_COLS + 2 * LANES);
-#pragma GCC unroll 16
-        for (int i = 0; i < rows; i++) {
-            int pair;
-            memcpy(&pair, a + i * lda + x, sizeof pair);
-            __m512bh ai = (__m512bh)_mm512_set1_epi32(pair);
-            sum[i][0] = _mm512_dpbf16_ps(sum[i][0], ai, b0);
-            if (wide > 1) sum[i][1] = _mm512_dpbf16_ps(sum[i][1], ai, b1);
-        }
-    }
+    pairs_sums(sum, rows, wide, k, a, lda, 1, b);
 #pragma GCC unroll 16
     for (int i = 0; i < rows; i++) {
         float *to = c + i * ldc;

@@ -5,28 +5,23 @@
 #include "backend/cpu/kernels/lanes.h"
 #include <omp.h>
 
-/* in the order of what uses what */
+/* In the order of what uses what. */
+/* clang-format off */
 #include "backend/cpu/kernels/rows.h"
 #include "backend/cpu/kernels/thin.h"
-
 #include "backend/cpu/kernels/gemm_common.h"
 #include "backend/cpu/kernels/gemm_half.h"
-
 #include HALF_TILE
-
 #include "backend/cpu/kernels/gemm.h"
-
 #include "backend/cpu/kernels/drop.h"
-
 #include "backend/cpu/kernels/attention.h"
-
 #include "backend/cpu/kernels/attention_half.h"
-
 #ifdef HALF_PASSES
 #include "backend/cpu/kernels/half_norm.h"
 #include "backend/cpu/kernels/half_pointwise.h"
 #include "backend/cpu/kernels/half_unfold.h"
 #endif
+/* clang-format on */
 
 /* Weights are rounded: not where gradients will be taken, which felt it (2.5 % of a bias's). */
 static void half_attend_fwd(st_stream *q, const st_attend_fwd_args *a)
