@@ -64,6 +64,13 @@ typedef struct {
     int causal;
 } st_attend_fwd_args;
 typedef st_attend_fwd_args st_attend_bwd_args;
+/* The heads, lengths, tensors and scale of `a`, for arguments of another kind of attention. */
+#define ST_ATTEND_SAME(a)                                                                          \
+    .batch = (a)->batch, .heads = (a)->heads, .head_dim = (a)->head_dim, .q_len = (a)->q_len,      \
+    .kv_len = (a)->kv_len, .q_stride = (a)->q_stride, .k_stride = (a)->k_stride,                   \
+    .v_stride = (a)->v_stride, .o_stride = (a)->o_stride, .q_step = (a)->q_step,                   \
+    .k_step = (a)->k_step, .v_step = (a)->v_step, .o_step = (a)->o_step, .q = (a)->q, .k = (a)->k, \
+    .v = (a)->v, .o = (a)->o, .scale = (a)->scale
 
 /* Positive features phi(x) of a row of x (head_dim); w (features, head_dim) float serves all heads.
  *   EXP   exp(w_m.x' - |x'|^2 / 2) / sqrt(features), x' = sqrt(scale) x (Choromanski et al. 2021)
@@ -107,14 +114,16 @@ static inline int64_t st_favor_work(const st_favor_args *a)
 
 /* Orders of rows by locality-sensitive hashes: order (batch, heads, hashes, total) I32 lists the
  * rows by rising hash, rows of equal hash by number. Rows from len on are zeros; those from
- * `sorted` on (0: total) come last, whatever their hash. buckets > 0   an even number: the place of
- * the largest of all w_b.x, then all -w_b.x, the first of equal ones; w (hashes, buckets / 2,
- * head_dim) (Andoni et al. 2015) buckets 0     w_h.(x, far, 0), or w_h.(x, 0, far) if `mirrored`; w
- * (hashes, head_dim + 2), far = sqrt(max |x|^2 + max |y|^2 - |x|^2) over the rows of x and y (Daras
- * et al. 2020) Sums are double precision in index order; far and hashes are then rounded to
- * float32: the order is the same on every device. A NaN is no largest, and as a hash follows all
- * numbers. w F32; y as x, with rows of its own, absent where there are buckets; head_dim <=
- * ST_LSH_DIM; work F32 (st_lsh_work numbers, overwritten). The rest as in st_attend_fwd_args. */
+ * `sorted` on (0: total) come last, whatever their hash.
+ *   buckets > 0   an even number: the place of the largest of all w_b.x, then all -w_b.x, the first
+ *                 of equal ones; w (hashes, buckets / 2, head_dim) (Andoni et al. 2015)
+ *   buckets 0     w_h.(x, far, 0), or w_h.(x, 0, far) if `mirrored`; w (hashes, head_dim + 2),
+ *                 far = sqrt(max |x|^2 + max |y|^2 - |x|^2) over the rows of x and y (Daras et al.
+ *                 2020)
+ * Sums are double precision in index order; far and hashes are then rounded to float32: the order
+ * is the same on every device. A NaN is no largest, and as a hash follows all numbers. w F32; y as
+ * x, with rows of its own, absent where there are buckets; head_dim <= ST_LSH_DIM; work F32
+ * (st_lsh_work numbers, overwritten). The rest as in st_attend_fwd_args. */
 typedef struct {
     int64_t batch, heads, head_dim, hashes, buckets, len, total, sorted, x_stride, x_step;
     int64_t y_len, y_stride, y_step;

@@ -54,18 +54,21 @@ static inline st_gemm_layout st_gemm_resolve(const st_gemm_args *g)
     return l;
 }
 
+/* Rows of a tensor of heads: next to each other, and items too, where nothing else is said. */
+static inline void st_natural(int64_t *stride, int64_t *step, int64_t width, int64_t len)
+{
+    *stride = st_or(*stride, width);
+    *step = st_or(*step, len * *stride);
+}
+
 static inline st_attend_fwd_args st_attend_resolve(const st_attend_fwd_args *given)
 {
     st_attend_fwd_args a = *given;
     int64_t width = a.heads * a.head_dim;
-    a.q_stride = st_or(a.q_stride, width);
-    a.k_stride = st_or(a.k_stride, width);
-    a.v_stride = st_or(a.v_stride, width);
-    a.o_stride = st_or(a.o_stride, width);
-    a.q_step = st_or(a.q_step, a.q_len * a.q_stride);
-    a.k_step = st_or(a.k_step, a.kv_len * a.k_stride);
-    a.v_step = st_or(a.v_step, a.kv_len * a.v_stride);
-    a.o_step = st_or(a.o_step, a.q_len * a.o_stride);
+    st_natural(&a.q_stride, &a.q_step, width, a.q_len);
+    st_natural(&a.k_stride, &a.k_step, width, a.kv_len);
+    st_natural(&a.v_stride, &a.v_step, width, a.kv_len);
+    st_natural(&a.o_stride, &a.o_step, width, a.q_len);
     return a;
 }
 
@@ -89,14 +92,10 @@ static inline st_favor_args st_favor_resolve(const st_favor_args *given)
 {
     st_favor_args a = *given;
     int64_t width = a.heads * a.head_dim;
-    a.q_stride = st_or(a.q_stride, width);
-    a.k_stride = st_or(a.k_stride, width);
-    a.v_stride = st_or(a.v_stride, width);
-    a.o_stride = st_or(a.o_stride, width);
-    a.q_step = st_or(a.q_step, a.q_len * a.q_stride);
-    a.k_step = st_or(a.k_step, a.kv_len * a.k_stride);
-    a.v_step = st_or(a.v_step, a.kv_len * a.v_stride);
-    a.o_step = st_or(a.o_step, a.q_len * a.o_stride);
+    st_natural(&a.q_stride, &a.q_step, width, a.q_len);
+    st_natural(&a.k_stride, &a.k_step, width, a.kv_len);
+    st_natural(&a.v_stride, &a.v_step, width, a.kv_len);
+    st_natural(&a.o_stride, &a.o_step, width, a.q_len);
     a.scale = a.scale != 0 ? a.scale : 1.0f;
     return a;
 }
@@ -106,10 +105,8 @@ static inline st_lsh_order_args st_lsh_order_resolve(const st_lsh_order_args *gi
     st_lsh_order_args a = *given;
     int64_t width = a.heads * a.head_dim;
     a.sorted = st_or(a.sorted, a.total);
-    a.x_stride = st_or(a.x_stride, width);
-    a.y_stride = st_or(a.y_stride, width);
-    a.x_step = st_or(a.x_step, a.len * a.x_stride);
-    a.y_step = st_or(a.y_step, a.y_len * a.y_stride);
+    st_natural(&a.x_stride, &a.x_step, width, a.len);
+    st_natural(&a.y_stride, &a.y_step, width, a.y_len);
     return a;
 }
 
@@ -118,8 +115,7 @@ static inline st_lsh_attend_args st_lsh_attend_resolve(const st_lsh_attend_args 
 {
     st_lsh_attend_args a = *given;
     int64_t width = a.heads * a.head_dim;
-    a.q_stride = st_or(a.q_stride, width);
-    a.q_step = st_or(a.q_step, a.q_len * a.q_stride);
+    st_natural(&a.q_stride, &a.q_step, width, a.q_len);
     if (a.shared) {
         a.k = a.q;
         a.k_order = a.q_order;
@@ -127,12 +123,9 @@ static inline st_lsh_attend_args st_lsh_attend_resolve(const st_lsh_attend_args 
         a.k_stride = a.q_stride;
         a.k_step = a.q_step;
     }
-    a.k_stride = st_or(a.k_stride, width);
-    a.v_stride = st_or(a.v_stride, width);
-    a.o_stride = st_or(a.o_stride, width);
-    a.k_step = st_or(a.k_step, a.kv_len * a.k_stride);
-    a.v_step = st_or(a.v_step, a.kv_len * a.v_stride);
-    a.o_step = st_or(a.o_step, a.q_len * a.o_stride);
+    st_natural(&a.k_stride, &a.k_step, width, a.kv_len);
+    st_natural(&a.v_stride, &a.v_step, width, a.kv_len);
+    st_natural(&a.o_stride, &a.o_step, width, a.q_len);
     return a;
 }
 
@@ -164,26 +157,7 @@ static inline int64_t st_favor_divisor(const st_favor_args *a)
 /* The exact part: attention within the window. Without a window its keys are the visible ones. */
 static inline st_attend_fwd_args st_favor_near(const st_favor_args *a)
 {
-    return (st_attend_fwd_args){.batch = a->batch,
-                                .heads = a->heads,
-                                .head_dim = a->head_dim,
-                                .q_len = a->q_len,
-                                .kv_len = a->kv_len,
-                                .q_start = a->q_start,
-                                .window = a->window,
-                                .q_stride = a->q_stride,
-                                .k_stride = a->k_stride,
-                                .v_stride = a->v_stride,
-                                .o_stride = a->o_stride,
-                                .q_step = a->q_step,
-                                .k_step = a->k_step,
-                                .v_step = a->v_step,
-                                .o_step = a->o_step,
-                                .q = a->q,
-                                .k = a->k,
-                                .v = a->v,
-                                .o = a->o,
-                                .scale = a->scale,
+    return (st_attend_fwd_args){ST_ATTEND_SAME(a), .q_start = a->q_start, .window = a->window,
                                 .causal = a->causal};
 }
 

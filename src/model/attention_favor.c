@@ -8,26 +8,7 @@
 
 st_favor_args attention_favor(const st_attend_fwd_args *a)
 {
-    return (st_favor_args){.batch = a->batch,
-                           .heads = a->heads,
-                           .head_dim = a->head_dim,
-                           .q_len = a->q_len,
-                           .kv_len = a->kv_len,
-                           .q_start = a->q_start,
-                           .q_stride = a->q_stride,
-                           .k_stride = a->k_stride,
-                           .v_stride = a->v_stride,
-                           .o_stride = a->o_stride,
-                           .q_step = a->q_step,
-                           .k_step = a->k_step,
-                           .v_step = a->v_step,
-                           .o_step = a->o_step,
-                           .q = a->q,
-                           .k = a->k,
-                           .v = a->v,
-                           .o = a->o,
-                           .scale = a->scale,
-                           .causal = a->causal};
+    return (st_favor_args){ST_ATTEND_SAME(a), .q_start = a->q_start, .causal = a->causal};
 }
 
 void attention_run_favor(st_stream *q, st_favor_args *f, st_arena *tmp)

@@ -32,30 +32,6 @@ static int64_t lsh_least(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
-/* The same attention, still without clusters and orders. */
-static st_lsh_attend_args lsh_args(const st_attend_fwd_args *a, int64_t hashes)
-{
-    return (st_lsh_attend_args){.batch = a->batch,
-                                .heads = a->heads,
-                                .head_dim = a->head_dim,
-                                .hashes = hashes,
-                                .q_len = a->q_len,
-                                .kv_len = a->kv_len,
-                                .q_stride = a->q_stride,
-                                .k_stride = a->k_stride,
-                                .v_stride = a->v_stride,
-                                .o_stride = a->o_stride,
-                                .q_step = a->q_step,
-                                .k_step = a->k_step,
-                                .v_step = a->v_step,
-                                .o_step = a->o_step,
-                                .q = a->q,
-                                .k = a->k,
-                                .v = a->v,
-                                .o = a->o,
-                                .scale = a->scale};
-}
-
 /* The order of the queries, still without size and hashes. */
 static st_lsh_order_args lsh_order_args(const st_lsh_attend_args *a, st_tensor w)
 {
@@ -127,7 +103,7 @@ static st_tensor smyrf_draw(st_stream *q, const st_attention *m, const st_attent
 static void smyrf_forward(st_stream *q, const st_attention *m, const st_attend_fwd_args *a,
                           st_arena *tmp)
 {
-    st_lsh_attend_args l = lsh_args(a, m->knob[HASHES]);
+    st_lsh_attend_args l = {ST_ATTEND_SAME(a), .hashes = m->knob[HASHES]};
     l.q_cluster = lsh_least(m->knob[Q_CLUSTER], a->q_len);
     l.k_cluster = lsh_least(m->knob[K_CLUSTER], a->kv_len);
     l.clusters = lsh_pieces(a->q_len, l.q_cluster);
@@ -219,7 +195,7 @@ static st_tensor reformer_draw(st_stream *q, const st_attention *m, const st_att
 static void reformer_forward(st_stream *q, const st_attention *m, const st_attend_fwd_args *a,
                              st_arena *tmp)
 {
-    st_lsh_attend_args l = lsh_args(a, m->knob[R_HASHES]);
+    st_lsh_attend_args l = {ST_ATTEND_SAME(a), .hashes = m->knob[R_HASHES]};
     l.q_cluster = reformer_bucket(m, a->q_len);
     l.clusters = reformer_buckets(m, a->q_len);
     l.shared = 1;
