@@ -1,12 +1,15 @@
 /* Structured layers under the names that HazyResearch fly and its SS1 fork give them, as our maps.
  * Of a matrix M (fly's mlp.fc1 and mlp.fc2 are c_fc and c_proj, as nn.Linear has them, beside
- * Conv1D attention): M.blkdiag1 (b, q, p), M.blkdiag2 (b, s, q)      monarch  l1, l2 M.weight (b,
- * s, p)                              blockdiag M.weight and M.layout (tile rows, columns)
- * butterfly: (tiles, k, k); (tiles k, k), each tile transposed (huggingface); (1, tiles, k, k)
- * (triton) M.lr_weight1 (r, in), M.lr_weight2 (out, r)     lowrank  v, u M.module.0.weight,
- * M.module.1.weight, .bias     lowrank of the fork, whose M.bias is dead M.sparse.*, M.low_rank.*,
- * M.gate.*              their sum; without a gate the mean of the two M.weight (out, K') with K'
- * below in             ss1 (folder_ss1.c) */
+ * Conv1D attention):
+ *   M.blkdiag1 (b, q, p), M.blkdiag2 (b, s, q)      monarch l1, l2
+ *   M.weight (b, s, p)                              blockdiag
+ *   M.weight and M.layout (tile rows, columns)      butterfly: (tiles, k, k); (tiles k, k), each
+ *                                                   tile transposed (huggingface); (1, tiles, k, k)
+ *                                                   (triton)
+ *   M.lr_weight1 (r, in), M.lr_weight2 (out, r)     lowrank v, u
+ *   M.module.0.weight, M.module.1.weight, .bias     lowrank of the fork, whose M.bias is dead
+ *   M.sparse.*, M.low_rank.*, M.gate.*              their sum; without a gate the mean of the two
+ *   M.weight (out, K') with K' below in             ss1 (folder_ss1.c) */
 /* SPDX-License-Identifier: MIT */
 #include "job/folder.h"
 #include <stdio.h>

@@ -1,11 +1,12 @@
 /* A T2T-ViT's config.json for weights that have none, from the names and shapes of its tensors:
  *   embed_dim, token_dim   tokens_to_token.project.weight (embed_dim, 9 token_dim)
  *   in_chans               tokens_to_token.attention1.norm1.weight (49 in_chans)
- *   tokens_type            attention1.attn.qkv.weight, or attention1.kqv.weight and .w (features,
- * _) img_size               pos_embed (1, 1 + (img_size / 16)^2, embed_dim) depth, mlp_dim
- * blocks.N; blocks.0.mlp.fc1.weight (mlp_dim, embed_dim) num_classes            head.weight
- * (num_classes, embed_dim) What no shape says is the number of heads: every published size has 64
- * channels in each. */
+ *   tokens_type            attention1.attn.qkv.weight, or attention1.kqv.weight and .w
+ *                          (features, _)
+ *   img_size               pos_embed (1, 1 + (img_size / 16)^2, embed_dim)
+ *   depth, mlp_dim         blocks.N; blocks.0.mlp.fc1.weight (mlp_dim, embed_dim)
+ *   num_classes            head.weight (num_classes, embed_dim)
+ * What no shape says is the number of heads: every published size has 64 channels in each. */
 /* SPDX-License-Identifier: MIT */
 #include "job/folder.h"
 #include <stdlib.h>

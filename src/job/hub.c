@@ -1,7 +1,8 @@
 /* The Hub's cache as huggingface_hub lays it out, so that other programs find what strut fetched
- * and the other way round: CACHE/models--org--name/blobs/ETAG                 the content, under
- * its checksum refs/main                  the commit that "main" was last seen at
- *                           snapshots/COMMIT/NAME  ->  ../../blobs/ETAG */
+ * and the other way round. In CACHE/models--org--name (or datasets--...):
+ *   blobs/ETAG              the content, under its checksum
+ *   refs/main               the commit that "main" was last seen at
+ *   snapshots/COMMIT/NAME   a link to ../../blobs/ETAG */
 /* SPDX-License-Identifier: MIT */
 #include "job/hub.h"
 #include <ctype.h>

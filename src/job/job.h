@@ -235,10 +235,12 @@ typedef struct {
 } st_train_opts;
 
 /* Trains, or goes on with, the run in set->out (NULL: nothing is written to disk):
- *   OUT/config.yaml metrics.jsonl metrics.csv result.json checkpoints.json ..., of a composed
- * config OUT/.hydra/config.yaml overrides.yaml OUT/ckpt/{last,best,step-N}/ each a model folder
- * with state.safetensors and state.json A resumed run gives the bits of an uninterrupted one.
- * ST_EINTR after Ctrl-C: `last` is saved. *result (new reference; also set on ST_EINTR) is what
+ *   OUT/config.yaml metrics.jsonl metrics.csv result.json checkpoints.json ...
+ *   OUT/.hydra/config.yaml overrides.yaml   of a composed config
+ *   OUT/ckpt/{last,best,step-N}/            each a model folder with state.safetensors and
+ *                                           state.json
+ * A resumed run gives the bits of an uninterrupted one. ST_EINTR after Ctrl-C: `last` is saved.
+ * *result (new reference; also set on ST_EINTR) is what
  * doc/COMMANDS says of `train`, or of a dry run. */
 st_status st_train_run(const st_train_opts *o, json_t **result, st_err *e);
 

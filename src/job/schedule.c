@@ -1,6 +1,9 @@
 /* Learning rates: nanoGPT's warm-up + cosine, fly's warm-up + linear, constant. With s the step
- * from 0, W = warmup, D = decay_steps: s < W        lr s / W s > D        min cosine       min +
- * (lr - min) (1 + cos(pi (s - W)/(D - W))) / 2 linear       min + (lr - min) (D - s)/(D - W) */
+ * from 0, W = warmup, D = decay_steps:
+ *   s < W    lr s / W
+ *   s > D    min
+ *   cosine   min + (lr - min) (1 + cos(pi (s - W) / (D - W))) / 2
+ *   linear   min + (lr - min) (D - s) / (D - W) */
 /* SPDX-License-Identifier: MIT */
 #include "job/job.h"
 #include <math.h>

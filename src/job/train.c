@@ -1,9 +1,10 @@
 /* Training: AdamW (Loshchilov & Hutter 2019) on gradients accumulated over micro-batches, clipped
- * by their global norm (Pascanu et al. 2013), after a schedule. One optimiser step: g = sum over
- * micro-batches of dL/dw, L the mean loss of all tokens of the step g = g min(1, clip / |g|);   w =
- * AdamW(w, g, lr(step)) Between steps: validation, checkpoints, Ctrl-C. A step is a function of
- * weights, moments, step number and data cursor alone, so a resumed run repeats the bits of an
- * uninterrupted one. */
+ * by their global norm (Pascanu et al. 2013), after a schedule. One optimiser step:
+ *   g = sum over micro-batches of dL/dw, L the mean loss of all tokens of the step
+ *   g = g min(1, clip / |g|)
+ *   w = AdamW(w, g, lr(step))
+ * Between steps: validation, checkpoints, Ctrl-C. A step is a function of weights, moments, step
+ * number and data cursor alone, so a resumed run repeats the bits of an uninterrupted one. */
 /* SPDX-License-Identifier: MIT */
 #include "job/train.h"
 #include <math.h>
