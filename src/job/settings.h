@@ -32,6 +32,8 @@ typedef struct {
     const char *help;
 } set_row;
 
+enum { CONFIG_KEY = 256 }; /* room for a key, and for its place in messages */
+
 extern const set_row st_set_rows[];
 /* The keys of one entry of a SET_GROUPS row: offsets in set_group; the key NULL ends it. */
 extern const set_row st_set_group_rows[];
@@ -59,7 +61,14 @@ void config_hint_group(const char *word, st_err *e);
  * was meant; `where` is the key's place. */
 st_status config_unknown(const char *key, const st_node *v, const char *where, const st_configs *c,
                          st_err *e);
+
+/* ---- config_value.c ------------------------------------------------------------------------- */
+
+bool config_is_null(const st_node *v); /* nothing, ~ or null, without quotes */
 /* "found X": what stands there, for messages; in `text`. */
 const char *config_found(const st_node *v, char *text, size_t n);
+/* The value into its row's place; `base`: the struct that the row's offset is in. */
+st_status config_value(void *base, const set_row *r, const st_node *v, st_err *e);
+void config_null(const set_row *r, char *field);
 
 #endif
