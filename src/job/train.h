@@ -233,8 +233,7 @@ const double *st_monitor_values(st_trainer *t, double tokens_per_second);
 /* Billions of operations a second (2 for a multiply-add), or NAN where they are not known. */
 double st_monitor_gflops(const st_trainer *t, double tokens_per_second);
 
-/* ---- board.c: TensorBoard; norms.c: norms.jsonl. Nothing where they are not asked for ---------
- */
+/* ---- board.c: TensorBoard; norms.c: norms.jsonl. Nothing where they are not asked for ------- */
 
 st_status st_board_open(st_trainer *t, st_err *e);
 st_status st_board_row(st_trainer *t, const st_metric *row, st_err *e);
@@ -272,8 +271,7 @@ bool st_groups_frozen(const st_trainer *t, const st_param *p);
 /* [{name, shape, lr, decay, schedule, frozen}] in the model's order. New reference. */
 json_t *st_groups_json(const st_trainer *t);
 
-/* ---- epoch.c: epochs of the training shard, and how long the run is ---------------------------
- */
+/* ---- epoch.c: epochs of the training shard, and how long the run is ------------------------- */
 
 /* Steps of an epoch, steps in all and warm-up; after the data. Refuses rules for the end of epochs
  * where there are none. */
@@ -319,13 +317,19 @@ st_status st_ckpt_choose(const st_settings *set, char **dir, st_err *e);
 /* Adds to the message of a checkpoint that cannot be used which other one the run has. */
 void st_ckpt_hint(const st_settings *set, const char *broken, st_err *e);
 
-/* ---- checkpoint.c --------------------------------------------------------------------------- */
+/* ---- checkpoint.c: one ---------------------------------------------------------------------- */
 
-char *st_ckpt_path(const char *out, const char *name);      /* "OUT/ckpt/NAME", new memory */
-int64_t st_ckpt_number(const char *name, const char *kind); /* N of "KIND-N", else -1 */
 st_status st_ckpt_json(const char *dir, json_t **state, st_err *e); /* DIR/state.json */
 /* Checks the whole checkpoint, then reads moments and state. The weights are read by the opener. */
 st_status st_ckpt_load(st_trainer *t, st_err *e);
+/* The trainer as it is, its weights in t->flat, into an empty folder. */
+st_status st_ckpt_write(st_trainer *t, const char *dir, st_err *e);
+
+/* ---- checkpoints.c: those of a run ---------------------------------------------------------- */
+
+char *st_ckpt_path(const char *out, const char *name);      /* "OUT/ckpt/NAME", new memory */
+int64_t st_ckpt_number(const char *name, const char *kind); /* N of "KIND-N", else -1 */
+bool st_ckpt_there(const st_trainer *t, const char *kind, int64_t step); /* OUT/ckpt/KIND-STEP */
 /* Writes `last` and, as links to the same files, what is asked for; then removes the oldest step-N
  * beyond ckpt.keep and the top-N that no longer are. A failure leaves all older checkpoints as they
  * were. */
@@ -333,10 +337,8 @@ enum { ST_CKPT_BEST = 1, ST_CKPT_STEP = 2, ST_CKPT_TOP = 4, ST_CKPT_PROGRESS = 8
 st_status st_ckpt_save(st_trainer *t, unsigned what, st_err *e);
 /* Makes again what a crash between `last` and its links has left out. */
 st_status st_ckpt_repair(st_trainer *t, st_err *e);
-bool st_ckpt_there(const st_trainer *t, const char *kind, int64_t step); /* OUT/ckpt/KIND-STEP */
 
-/* ---- ranks.c: the checkpoints of the lowest validation losses ---------------------------------
- */
+/* ---- ranks.c: the checkpoints of the lowest validation losses ------------------------------- */
 
 /* Enters the validation just made into the state's list; false: it is not among the ckpt.top_k. */
 bool st_rank_enter(st_trainer *t);
