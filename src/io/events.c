@@ -24,8 +24,7 @@ struct st_events {
     char buffer[EVENTS_ROOM];
 };
 
-/* ---- CRC-32C (Castagnoli), reflected ----------------------------------------------------------
- */
+/* ---- CRC-32C (Castagnoli), reflected -------------------------------------------------------- */
 
 static uint32_t events_crc(const uint8_t *p, size_t n)
 {
@@ -44,8 +43,7 @@ uint32_t st_events_mask(const void *data, size_t n)
     return (crc >> 15 | crc << 17) + 0xa282ead8u;
 }
 
-/* ---- protocol buffers --------------------------------------------------------------------------
- */
+/* ---- protocol buffers ----------------------------------------------------------------------- */
 
 static uint8_t *events_varint(uint8_t *p, uint64_t x)
 {

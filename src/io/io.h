@@ -289,8 +289,7 @@ st_status st_image_check_fit(const st_image_fit *f, st_err *e);
 /* planes: (3, size, size), as torchvision's Resize, CenterCrop, ToTensor and Normalize make it. */
 st_status st_image_planes(const st_image *in, const st_image_fit *f, float *planes, st_err *e);
 
-/* ---- picture files in folders and archives (gallery.c, loader.c) ------------------------------
- */
+/* ---- picture files in folders and archives (gallery.c, loader.c) ---------------------------- */
 
 /* Walks inputs in order, as st_docs does. Of folders and archives (.tar .zip and .gz .xz .zst .bz2,
  * in any nesting) the files with a picture's suffix count (.jpg .jpeg .png, and those of formats

@@ -156,8 +156,7 @@ static st_status convert_expand(st_conversion *c, bool table)
     return ST_OK;
 }
 
-/* ---- images ----------------------------------------------------------------------------------
- */
+/* ---- images --------------------------------------------------------------------------------- */
 
 /* What a classifier needs: a format that holds it, positions for the size that is wanted. */
 static st_status convert_images(st_conversion *c, const st_convert_format *f,

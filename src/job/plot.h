@@ -78,9 +78,7 @@ double st_heat_height(const st_plot_heat *h); /* that a heat map needs, in pixel
 /* The same drawing on white as PNG, `scale` pixels per unit. Atomic. */
 st_status st_plot_png(const st_plot *p, double scale, const char *path, st_err *e);
 
-/* ---- inside plot: ticks.c, labels.c, marks.c
- * -------------------------------------------------------------
- */
+/* ---- inside plot: ticks.c, labels.c, marks.c ------------------------------------------------ */
 
 enum { ST_TICKS = 24 };
 typedef struct {
