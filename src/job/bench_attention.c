@@ -253,8 +253,10 @@ static st_status attention_time(attention_bench *b, attention_case *c, int64_t n
 static st_status attention_run(attention_bench *b, attention_case *c, int64_t n, st_err *e)
 {
     size_t most = 0;
-    for (int64_t i = 0; i < n; i++)
-        most = c[i].planned - c[i].keeps > most ? c[i].planned - c[i].keeps : most;
+    for (int64_t i = 0; i < n; i++) {
+        size_t scratch = c[i].note[0] ? 0 : c[i].planned - c[i].keeps;
+        most = scratch > most ? scratch : most;
+    }
     int64_t count = b->o->batch * b->len * b->o->heads * b->o->head_dim;
     size_t bytes = 4 * ((size_t)count * st_dtype_size(b->o->dtype) + ST_ALIGN);
     ST_TRY(st_device_arena(b->q, bytes, &b->mem, e));

@@ -97,6 +97,18 @@ PY
     [[ $out == *"left out: full at 4194304 tokens"* ]]
 }
 
+@test "bench attention: a way with more scratch than there is memory is left out alone" {
+    memory=$(awk '/MemTotal/ { print $2 }' /proc/meminfo)
+    [ "$memory" -lt 50000000 ] || skip "the tensors would take 1 GB"
+    batch=$((memory / 16384)) # 16,384 tokens with 1,280 bytes of orders each
+    apart timeout 120 "$STRUT" bench attention --context 16 --batch $batch --heads 1024 --head-dim 1 \
+        --attention smyrf:hashes=64 --attention local:window=4 --seeds 1 --budget 5 --json
+    [ "$code" = 0 ]
+    [[ "$(get rows.1.reason)" == "left out: smyrf at 16 tokens"* ]]
+    [ "$(get rows.2.name)" = local ]
+    [ "$(get rows.2.forward.reps)" -gt 0 ]
+}
+
 @test "bench --csv: where rows cannot go is said before anything is measured" {
     cd "$BATS_TEST_TMPDIR"
     echo "dear diary" >notes.txt
