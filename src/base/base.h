@@ -125,6 +125,9 @@ uint64_t st_hash_name(const char *name);
  * ST_EFORMAT with line and column. *out is a new reference. */
 st_status st_json_load(json_t **out, const char *path, size_t max_bytes, st_err *e);
 st_status st_json_parse(json_t **out, const char *text, size_t n, const char *what, st_err *e);
+/* A new string of what need not be UTF-8, as names of files: other bytes become U+FFFD. NULL: out
+ * of memory. */
+json_t *st_json_text(const char *text);
 /* obj[key] as a number/bool/string; a missing key or null leaves *out alone, another type or a
  * value outside [lo, hi] is ST_EFORMAT naming `what`, key, value and range. */
 st_status st_json_int(const json_t *obj, const char *key, int64_t lo, int64_t hi, int64_t *out,

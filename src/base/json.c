@@ -22,6 +22,35 @@ st_status st_json_parse(json_t **out, const char *text, size_t n, const char *wh
     return ST_OK;
 }
 
+/* Bytes of the character at `text`, 0 if it is none in UTF-8. */
+static size_t json_character(const char *text)
+{
+    size_t n = 0;
+    for (size_t k = 1; k <= 4 && text[k - 1] && !n; k++) {
+        json_t *one = json_stringn(text, k);
+        if (one) n = k;
+        json_decref(one);
+    }
+    return n;
+}
+
+json_t *st_json_text(const char *text)
+{
+    json_t *whole = json_string(text);
+    if (whole) return whole;
+    char *copy = malloc(3 * strlen(text) + 1), *to = copy;
+    if (!copy) return NULL;
+    while (*text) {
+        size_t n = json_character(text);
+        memcpy(to, n ? text : "\xef\xbf\xbd", n ? n : 3);
+        to += n ? n : 3;
+        text += n ? n : 1;
+    }
+    whole = json_stringn(copy, (size_t)(to - copy));
+    free(copy);
+    return whole;
+}
+
 /* read(2) of what may be a pipe that nobody writes to: Ctrl-C ends that (EINTR). What is there is
  * read after Ctrl-C too: a job that ends in order looks at its files. */
 static ssize_t json_read(int fd, char *data, size_t n)

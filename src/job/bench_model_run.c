@@ -223,8 +223,9 @@ static json_t *run_row(const model_bench *b, const model_case *c, const char *sh
     json_t *config = st_model_config(c->m), *ours = json_object_get(config, "strut");
     json_t *maps = json_object_get(ours, "maps");
     json_t *row = json_pack(
-        "{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:o}", "name", c->name, "suite",
-        b->suite, "shape", shape, "control", c->control, "parameters", (json_int_t)n, "bytes",
+        "{s:o, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:o}", "name",
+        st_json_text(c->name), "suite", b->suite, "shape", shape, "control", c->control,
+        "parameters", (json_int_t)n, "bytes",
         (json_int_t)(n * (int64_t)st_dtype_size(b->now.dtype)), "macs_per_token",
         (json_int_t)(c->cost[MODEL_FORWARD].macs / tokens), "batch", (json_int_t)b->now.batch,
         "context", (json_int_t)b->now.context, "decode_at", (json_int_t)b->decode, "dtype",

@@ -223,7 +223,7 @@ static st_status classify_one(classify_job *j, json_t *row, const float *z, st_e
 static void classify_broken(classify_job *j, json_t *row, const st_err *bad)
 {
     if (j->broken++ == 0) j->first = *bad;
-    json_object_set_new(row, "error", json_string(bad->msg));
+    json_object_set_new(row, "error", st_json_text(bad->msg));
     if (j->broken <= CLASSIFY_SAY) st_log(ST_LOG_WARN, "%s", bad->msg);
     if (j->broken == CLASSIFY_SAY + 1) st_log(ST_LOG_WARN, "more broken images are not named here");
 }
@@ -239,8 +239,7 @@ static st_status classify_batch(classify_job *j, st_loader *l, bool *more, st_er
         ST_TRY(st_loader_next(l, &p, j->c.h_pixels + n * pixels, &bad, e));
         *more = p.name != NULL;
         if (!p.name) break;
-        json_t *row = json_pack("{s:s}", "path", p.name);
-        if (!row) row = json_pack("{s:s}", "path", "(a name that is not UTF-8)");
+        json_t *row = json_pack("{s:o}", "path", st_json_text(p.name));
         st_picture_free(&p);
         if (json_array_append_new(j->images, row)) ST_FAIL(e, ST_ENOMEM, "out of memory");
         if (bad.code)
@@ -297,10 +296,10 @@ st_status st_classify(const char *model, const char *const *images, int n,
     double seconds = st_now() - start;
     if (!s) {
         *result = json_pack(
-            "{s:s, s:s, s:O, s:I, s:I, s:o, s:f, s:f}", "model", model, "attention", j.c.attention,
-            "images", j.images, "classified", (json_int_t)j.done, "broken", (json_int_t)j.broken,
-            "transform", st_classifier_transform(&j.c, o), "seconds", seconds, "images_per_second",
-            (double)j.done / (seconds > 1e-9 ? seconds : 1e-9));
+            "{s:o, s:s, s:O, s:I, s:I, s:o, s:f, s:f}", "model", st_json_text(model), "attention",
+            j.c.attention, "images", j.images, "classified", (json_int_t)j.done, "broken",
+            (json_int_t)j.broken, "transform", st_classifier_transform(&j.c, o), "seconds", seconds,
+            "images_per_second", (double)j.done / (seconds > 1e-9 ? seconds : 1e-9));
         if (!*result) s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "out of memory");
     }
     st_classifier_close(&j.c);

@@ -53,13 +53,14 @@ static st_status eval_settings(const eval_job *j, const char *data, json_t **out
 {
     char weights[17];
     ST_TRY(eval_fingerprint(&j->c.l, weights, e));
-    *out = json_pack("{s:s, s:s, s:I, s:s, s:o, s:s, s:s, s:I, s:I, s:s}", "weights", weights,
-                     "data", data, "images", (json_int_t)j->truth.n, "labels", j->truth.rule,
-                     "transform", st_classifier_transform(&j->c, j->o), "attention", j->c.attention,
-                     "dtype", st_dtype_name(j->o->dtype), "seeds", (json_int_t)j->seeds,
-                     "max_pixels", (json_int_t)j->o->max_pixels, "format", "strut classify 1");
+    *out =
+        json_pack("{s:s, s:o, s:I, s:s, s:o, s:s, s:s, s:I, s:I, s:s}", "weights", weights, "data",
+                  st_json_text(data), "images", (json_int_t)j->truth.n, "labels", j->truth.rule,
+                  "transform", st_classifier_transform(&j->c, j->o), "attention", j->c.attention,
+                  "dtype", st_dtype_name(j->o->dtype), "seeds", (json_int_t)j->seeds, "max_pixels",
+                  (json_int_t)j->o->max_pixels, "format", "strut classify 1");
     if (*out) return ST_OK;
-    ST_FAIL(e, ST_ENOMEM, "out of memory, or names that are not UTF-8");
+    ST_FAIL(e, ST_ENOMEM, "out of memory");
 }
 
 static st_status eval_seeds(eval_job *j, st_err *e)
@@ -280,8 +281,8 @@ static st_status eval_result(const eval_job *j, const char *model, const char *d
     const st_class_tally *t = &j->tally[0];
     double seconds = st_now() - j->start;
     double n = (double)(j->done - j->resumed) * (double)j->seeds;
-    *result =
-        json_pack("{s:s, s:s, s:s}", "model", model, "data", data, "attention", j->c.attention);
+    *result = json_pack("{s:o, s:o, s:s}", "model", st_json_text(model), "data", st_json_text(data),
+                        "attention", j->c.attention);
     if (!*result) ST_FAIL(e, ST_ENOMEM, "out of memory");
     eval_numbers(j, *result);
     double p = json_number_value(json_object_get(*result, "top1"));

@@ -229,11 +229,11 @@ st_status st_convert_model(const char *in, const char *out, const st_convert_opt
                        .e = e};
     st_status s = convert_run(&c, f, o, &form);
     if (!s) {
-        *result = json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:O, s:b, s:O, s:f}", "in", in, "out",
-                            out, "from", form, "to", f->name, "dtype", st_dtype_name(c.dtype),
-                            "parameters", (json_int_t)st_model_counts(c.model).parameters,
-                            "densified", c.dense, "tokenizer", f->words && c.tokenizer, "notes",
-                            c.notes, "seconds", st_now() - start);
+        *result = json_pack(
+            "{s:o, s:o, s:s, s:s, s:s, s:I, s:O, s:b, s:O, s:f}", "in", st_json_text(in), "out",
+            st_json_text(out), "from", form, "to", f->name, "dtype", st_dtype_name(c.dtype),
+            "parameters", (json_int_t)st_model_counts(c.model).parameters, "densified", c.dense,
+            "tokenizer", f->words && c.tokenizer, "notes", c.notes, "seconds", st_now() - start);
         if (!*result) s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "out of memory");
     }
     json_decref(c.config);

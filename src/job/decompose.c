@@ -235,9 +235,9 @@ static st_status decompose_result(const st_model *from, const st_model *to, cons
     }
     bool some = total > 0.0;
     *result =
-        json_pack("{s:s, s:f, s:I, s:I, s:f, s:f, s:f, s:O}", "out", out, "seconds", seconds,
-                  "parameters", (json_int_t)st_model_counts(to).parameters, "parameters_before",
-                  (json_int_t)st_model_counts(from).parameters, "mean_energy",
+        json_pack("{s:o, s:f, s:I, s:I, s:f, s:f, s:f, s:O}", "out", st_json_text(out), "seconds",
+                  seconds, "parameters", (json_int_t)st_model_counts(to).parameters,
+                  "parameters_before", (json_int_t)st_model_counts(from).parameters, "mean_energy",
                   i ? mean / (double)i : 1.0, "energy", some ? kept / total : 1.0, "error",
                   some ? sqrt(lost / total) : 0.0, "matrices", matrices);
     if (!*result) ST_FAIL(e, ST_ENOMEM, "out of memory");

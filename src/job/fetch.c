@@ -254,8 +254,8 @@ static st_status fetch_file(fetch *f, st_hub_file *file, st_err *e)
         asprintf(&shown, "%s/snapshots/%s/%s", f->repo.folder, f->commit, file->name) < 0)
         shown = NULL;
     if (!s) {
-        json_array_append_new(f->list, json_pack("{s:s, s:s, s:I, s:b}", "name", file->name, "path",
-                                                 shown ? shown : path, "bytes",
+        json_array_append_new(f->list, json_pack("{s:s, s:o, s:I, s:b}", "name", file->name, "path",
+                                                 st_json_text(shown ? shown : path), "bytes",
                                                  (json_int_t)file->size, "fetched", !there));
         if (file->size > 0) f->bytes += file->size;
     }
@@ -282,8 +282,8 @@ static void fetch_walk(fetch *f, const char *dir, const char *lead, int depth)
             free(more);
         } else if (path && name && !dots && st_path_exists(path) &&
                    (!f->o->nfiles || fetch_matches(f->o, name, NULL))) {
-            json_array_append_new(
-                f->list, json_pack("{s:s, s:s, s:b}", "name", name, "path", path, "fetched", 0));
+            json_array_append_new(f->list, json_pack("{s:o, s:o, s:b}", "name", st_json_text(name),
+                                                     "path", st_json_text(path), "fetched", 0));
         }
         free(path);
         free(name);
@@ -360,10 +360,11 @@ st_status st_fetch(const char *repo, const st_fetch_opts *o, json_t **result, st
         int n = o->to ? asprintf(&folder, "%s", o->to)
                       : asprintf(&folder, "%s/snapshots/%s", f.repo.folder, f.commit);
         if (n < 0) folder = NULL;
-        *result = json_pack("{s:s, s:s, s:s, s:s*, s:O, s:I, s:I, s:f}", "repo", f.repo.id,
-                            "revision", f.repo.revision, "commit", f.commit, "folder", folder,
-                            "files", f.list, "bytes", (json_int_t)f.bytes, "fetched",
-                            (json_int_t)f.t.fetched, "seconds", st_now() - start);
+        *result = json_pack("{s:s, s:s, s:s, s:o*, s:O, s:I, s:I, s:f}", "repo", f.repo.id,
+                            "revision", f.repo.revision, "commit", f.commit, "folder",
+                            folder ? st_json_text(folder) : NULL, "files", f.list, "bytes",
+                            (json_int_t)f.bytes, "fetched", (json_int_t)f.t.fetched, "seconds",
+                            st_now() - start);
         free(folder);
         if (!*result) s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "out of memory");
     }

@@ -263,7 +263,7 @@ st_status st_generate(const char *model, const st_generate_opts *o, json_t **res
     if (!s) s = st_need_language(l.model, model, "generate", e);
     if (!s) s = st_generate_ids(l.model, l.stream, l.tokenizer, o, result, e);
     if (!s) {
-        json_object_set_new(*result, "model", json_string(model));
+        json_object_set_new(*result, "model", st_json_text(model));
         json_object_set_new(*result, "device", json_string(st_stream_describe(l.stream)));
     }
     st_loaded_close(&l);

@@ -354,7 +354,7 @@ static st_status info_tell(const char *kind, info_fn *tell, const char *path, js
 {
     json_t *r = json_object();
     json_object_set_new(r, "kind", json_string(kind));
-    json_object_set_new(r, "path", json_string(path));
+    json_object_set_new(r, "path", st_json_text(path));
     st_status s = tell(path, r, e);
     if (s)
         json_decref(r);

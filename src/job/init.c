@@ -70,7 +70,7 @@ st_status st_init_model(const char *source, const char *out, const st_init_opts 
     if (!s) s = st_model_facts(m, "cpu", result, e);
     if (!s) s = init_write(m, tokenizer, out, o, e);
     if (!s) {
-        json_object_set_new(*result, "out", json_string(out));
+        json_object_set_new(*result, "out", st_json_text(out));
         json_object_set_new(*result, "seed", json_integer((json_int_t)o->seed));
         int64_t n = st_model_counts(m).parameters * (int64_t)st_dtype_size(o->dtype);
         json_object_set_new(*result, "bytes", json_integer(n));

@@ -86,8 +86,8 @@ static st_status text_measure(const st_loaded *l, const char *text, const st_pro
         if (s && s != ST_EINTR) st_err_prefix(e, "%s", text);
     }
     if (!s) {
-        json_object_set_new(*result, "text", json_string(text));
-        if (rows.path) json_object_set_new(*result, "path", json_string(rows.path));
+        json_object_set_new(*result, "text", st_json_text(text));
+        if (rows.path) json_object_set_new(*result, "path", st_json_text(rows.path));
         if (rows.flavour) json_object_set_new(*result, "flavour", json_string(rows.flavour));
     }
     st_eval_ids_free(&ids);
@@ -134,7 +134,7 @@ st_status st_perplexity(const char *model, const char *text, const st_perplexity
     }
     if (!s) {
         st_gelu_kind gelu = st_model_lm(l.model).gelu;
-        json_object_set_new(*result, "model", json_string(model));
+        json_object_set_new(*result, "model", st_json_text(model));
         json_object_set_new(*result, "dtype", json_string(st_dtype_name(o->dtype)));
         json_object_set_new(*result, "device", json_string(st_stream_describe(l.stream)));
         json_object_set_new(*result, "attention",

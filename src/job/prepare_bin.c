@@ -101,11 +101,8 @@ int st_prepare_threads(int asked)
 json_t *st_prepare_meta(const st_bpe *b, const char *const *inputs, int n)
 {
     json_t *list = json_array();
-    for (int i = 0; i < n; i++) {
-        /* a path need not be UTF-8, JSON text must */
-        json_t *path = json_string(inputs[i]);
-        json_array_append_new(list, path ? path : json_string("(not UTF-8)"));
-    }
+    for (int i = 0; i < n; i++)
+        json_array_append_new(list, st_json_text(inputs[i]));
     json_t *eos = st_bpe_eos(b) < 0 ? json_null() : json_integer(st_bpe_eos(b));
     return json_pack("{s:s, s:s, s:I, s:o, s:o, s:o}", "format", "strut shards 1", "dtype",
                      "uint16", "vocab_size", (json_int_t)st_bpe_size(b), "eos_token_id", eos,
@@ -129,10 +126,10 @@ st_status st_prepare_finish(st_outdir *dir, const st_bpe *b, const json_t *meta,
 json_t *st_prepare_result(const json_t *meta, const char *out, const char *const *names,
                           double seconds)
 {
-    json_t *files = json_array(), *result = json_pack("{s:s}", "out", out);
+    json_t *files = json_array(), *result = json_pack("{s:o}", "out", st_json_text(out));
     for (; *names; names++) {
         char *path = st_path_join(out, *names);
-        json_array_append_new(files, json_string(path ? path : *names));
+        json_array_append_new(files, st_json_text(path ? path : *names));
         free(path);
     }
     json_object_update(result, (json_t *)(uintptr_t)meta);

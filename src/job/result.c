@@ -136,9 +136,9 @@ json_t *st_result(const st_trainer *t, const json_t *test, bool interrupted)
     json_t *r =
         json_pack("{s:s, s:o, s:o, s:I, s:f, s:I, s:o, s:o, s:o, s:f, s:o, s:o}", "status", status,
                   "name", t->set->name ? json_string(t->set->name) : json_null(), "out",
-                  t->out ? json_string(t->out) : json_null(), "step", (json_int_t)s->step, "epochs",
-                  st_epoch_done(t), "tokens", (json_int_t)tokens, "loss", result_real(s->loss),
-                  "val_loss", result_real(s->val_loss), "val_perplexity",
+                  t->out ? st_json_text(t->out) : json_null(), "step", (json_int_t)s->step,
+                  "epochs", st_epoch_done(t), "tokens", (json_int_t)tokens, "loss",
+                  result_real(s->loss), "val_loss", result_real(s->val_loss), "val_perplexity",
                   result_real(exp(s->val_loss)), "seconds", s->seconds, "tokens_per_second",
                   result_real(speed), "gflops", result_real(st_monitor_gflops(t, speed)));
     if (!r) return NULL;

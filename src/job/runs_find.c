@@ -110,7 +110,7 @@ typedef struct {
 static void find_leave_out(find_walk *w, const char *path, const char *why)
 {
     st_log(ST_LOG_WARN, "%s is left out: %s", path, why);
-    json_t *entry = json_pack("{s:s, s:s}", "path", path, "why", why);
+    json_t *entry = json_pack("{s:o, s:o}", "path", st_json_text(path), "why", st_json_text(why));
     if (entry) json_array_append_new(json_object_get(w->found, "left_out"), entry);
 }
 

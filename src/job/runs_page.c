@@ -337,9 +337,9 @@ st_status st_report_runs(const char *const *paths, int n, const char *out, const
     st_outfile_discard(&o);
     if (s) rmdir(dir); /* if nothing is in it */
     if (!s) {
-        json_object_update_new(found,
-                               json_pack("{s:s, s:s, s:I, s:f}", "out", out, "plots", dir, "bytes",
-                                         (json_int_t)bytes, "seconds", st_now() - began));
+        json_object_update_new(found, json_pack("{s:o, s:o, s:I, s:f}", "out", st_json_text(out),
+                                                "plots", st_json_text(dir), "bytes",
+                                                (json_int_t)bytes, "seconds", st_now() - began));
         *result = json_incref(found);
     }
     json_decref(found);

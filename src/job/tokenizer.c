@@ -51,7 +51,7 @@ st_status st_tokenizer(const char *const *inputs, int n, const char *out,
     if (!s) s = tokenizer_write(b, &dir, e);
     if (!s) {
         *result =
-            json_pack("{s:s, s:I, s:I, s:I, s:I, s:o, s:f}", "out", out, "vocab_size",
+            json_pack("{s:o, s:I, s:I, s:I, s:I, s:o, s:f}", "out", st_json_text(out), "vocab_size",
                       (json_int_t)st_bpe_size(b), "merges", (json_int_t)st_bpe_merges(b),
                       "documents", (json_int_t)documents, "bytes", (json_int_t)bytes,
                       "tokenizer_hash", json_sprintf("%016llx", (unsigned long long)st_bpe_hash(b)),

@@ -151,13 +151,32 @@ static void test_others(void **state)
     json_decref(j);
 }
 
+static void test_text(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *is;
+    } row[] = {
+        {"", ""},
+        {"a\n\xc3\xa4\xf0\x9f\x98\x80", "a\n\xc3\xa4\xf0\x9f\x98\x80"},
+        {"\xff", "\xef\xbf\xbd"},
+        {"a\xff\xc3\xa4/\xfe.jpg", "a\xef\xbf\xbd\xc3\xa4/\xef\xbf\xbd.jpg"},
+        {"\xc3", "\xef\xbf\xbd"},                                 /* cut short */
+        {"\xc0\xaf", "\xef\xbf\xbd\xef\xbf\xbd"},                 /* overlong */
+        {"\xed\xa0\x80", "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"}, /* half of a pair */
+    };
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
+        json_t *j = st_json_text(row[i].text);
+        assert_string_equal(json_string_value(j), row[i].is);
+        json_decref(j);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_parse),
-        cmocka_unit_test(test_load),
-        cmocka_unit_test(test_int),
-        cmocka_unit_test(test_others),
+        cmocka_unit_test(test_parse),  cmocka_unit_test(test_load), cmocka_unit_test(test_int),
+        cmocka_unit_test(test_others), cmocka_unit_test(test_text),
     };
     return cmocka_run_group_tests_name("json", tests, NULL, NULL);
 }

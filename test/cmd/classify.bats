@@ -106,6 +106,36 @@ assert $1, (v, rows)"
     not grep -q "$(printf '\033')" "$BATS_TEST_TMPDIR/out" "$BATS_TEST_TMPDIR/err"
 }
 
+@test "classify: names that are not UTF-8 cost nobody anything" {
+    bad=$(printf '%s/\377' "$BATS_TEST_TMPDIR")
+    mkdir -p "$bad/d/cat" "$bad/d/dog"
+    printf x >"$bad/d/cat/$(printf 'a\377.jpg')"
+    printf x >"$bad/d/cat/$(printf 'd\377.jpg')"
+    cp $fixtures/grey.jpg "$bad/d/cat/b.jpg"
+    cp $fixtures/rgb-8.png "$bad/d/dog/$(printf 'c\377.png')"
+    cp -r "$MODEL" "$bad/model"
+    apart "$STRUT" classify "$MODEL" $fixtures/grey.jpg $fixtures/rgb-8.png --json
+    a=$(get images.0.logits) b=$(get images.1.logits)
+    apart "$STRUT" classify "$bad/model" "$bad/d" --batch 2 --json
+    [ "$code" = 0 ]
+    check "v['classified'] == v['broken'] == 2 and v['model'].endswith('/\ufffd/model')"
+    check "[i['path'][-7:] for i in v['images']] == ['/a\ufffd.jpg', 't/b.jpg', '/d\ufffd.jpg', '/c\ufffd.png']"
+    check "['neither JPEG' in i.get('error', '') for i in v['images']] == [True, False, True, False]"
+    check "v['images'][1]['logits'] == $a and v['images'][3]['logits'] == $b"
+    "$STRUT" init "$BATS_FILE_TMPDIR/config.json" "$bad/two" --classes 2 -q
+    for end in 0 4; do
+        apart "$STRUT" classify "$bad/two" --imagenet "$bad/d" --csv "$bad/r.csv" --json
+        [ "$code" = 0 ]
+        check "v['images'] == 2 and v['broken'] == 2 and v['resumed'] == $end"
+    done
+    apart "$STRUT" convert "$bad/two" "$bad/two.pt" --json
+    check "v['out'].endswith('/\ufffd/two.pt')"
+    apart "$STRUT" decompose "$bad/two" "$bad/small" --map 'blocks.*.mlp.*=lowrank:rank=4' --json
+    check "v['out'].endswith('/\ufffd/small')"
+    apart "$STRUT" info "$bad/small" --json
+    check "v['path'].endswith('/\ufffd/small')"
+}
+
 @test "classify: an evaluation that ended early goes on" {
     photographs
     csv=$BATS_TEST_TMPDIR/r.csv whole=$BATS_TEST_TMPDIR/whole.csv
