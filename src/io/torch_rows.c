@@ -104,6 +104,20 @@ static void torch_keys(const st_pickle *p, const st_py *dict, char out[160])
         *c = *c < ' ' || *c == 127 ? '?' : *c;
 }
 
+/* The first key of a dict that has tensors under it, as advice; else nothing. */
+static void torch_hint(const st_pickle *p, const st_py *dict, char out[80])
+{
+    out[0] = '\0';
+    for (uint32_t c = dict->i ? dict->a : 0; c && !out[0]; c = p->cell[c].next) {
+        const st_py *key = st_py_at(p, p->cell[c].key);
+        bool plain = key->kind == ST_PY_STR && key->b > 0 && key->b < 40;
+        for (uint32_t i = 0; plain && i < key->b; i++)
+            plain = p->text[key->a + i] > ' ' && p->text[key->a + i] < 127;
+        if (plain && torch_tensors(p, st_py_at(p, p->cell[c].value)))
+            snprintf(out, 80, "; --dict %.*s takes those there", (int)key->b, p->text + key->a);
+    }
+}
+
 /* The dict under the path that the user chose. */
 static st_status torch_chosen(const st_torch_file *f, const st_py **dict, const char **key,
                               st_err *e)
@@ -154,12 +168,13 @@ static st_status torch_model(const st_torch_file *f, const st_py **dict, const c
     }
     if (*dict == root) *key = NULL;
     if (torch_tensors(p, *dict)) return ST_OK;
-    char keys[160];
+    char keys[160], hint[80];
     torch_keys(p, root, keys);
+    torch_hint(p, root, hint);
     ST_FAIL(e, ST_EFORMAT,
             "%s: no tensors under model, state_dict, state_dict_ema, module or at its top, which "
-            "has: %s",
-            f->w->path, *keys ? keys : "nothing");
+            "has: %s%s",
+            f->w->path, *keys ? keys : "nothing", hint);
 }
 
 /* ---- rows ----------------------------------------------------------------------------------- */

@@ -95,6 +95,8 @@ st_status st_folder_stored(st_folder *f);
 st_status st_folder_guess(st_folder *f);
 /* The same of a T2T-ViT, which the names show (folder_t2t.c). */
 bool st_folder_is_t2t(const st_folder *f);
+/* Fails: there is no --heads, or it is no divisor of the width. */
+st_status st_folder_no_heads(const st_folder *f, int64_t width);
 st_status st_folder_guess_t2t(st_folder *f);
 /* Every parameter has its tensor and every tensor its parameter; f->linear. */
 st_status st_folder_match(st_folder *f);

@@ -158,6 +158,18 @@ static bool config_no_bias(const st_folder *f)
            !st_folder_find(f, "ln_f.bias");
 }
 
+st_status st_folder_no_heads(const st_folder *f, int64_t width)
+{
+    if (f->how && f->how->heads) {
+        ST_FAIL(f->e, ST_EARG, "%s: --heads %lld is no divisor of the width %lld", f->file,
+                (long long)f->how->heads, (long long)width);
+    }
+    ST_FAIL(f->e, ST_EARG,
+            "%s: nothing says the number of attention heads; give --heads, a divisor of the width "
+            "%lld (to convert, for commands that lack it)",
+            f->file, (long long)width);
+}
+
 static st_status config_heads(st_folder *f, config_shape *c)
 {
     int64_t asked = f->how ? f->how->heads : 0;
@@ -173,13 +185,7 @@ static st_status config_heads(st_folder *f, config_shape *c)
                        "of %lld; --heads sets another",
                        (long long)c->heads, (long long)c->width);
     }
-    if (!c->heads || c->width % c->heads) {
-        ST_FAIL(f->e, ST_EARG,
-                "%s: nothing says the number of attention heads; give --heads, a divisor of the "
-                "width %lld (to convert, for commands that lack it)",
-                f->file, (long long)c->width);
-    }
-    return ST_OK;
+    return !c->heads || c->width % c->heads ? st_folder_no_heads(f, c->width) : ST_OK;
 }
 
 st_status st_folder_stored(st_folder *f)

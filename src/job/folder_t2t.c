@@ -16,8 +16,10 @@ enum { T2T_HEAD = 64, T2T_LAYERS = 1 << 16 };
 
 bool st_folder_is_t2t(const st_folder *f)
 {
-    return st_folder_find(f, "cls_token") && (st_folder_find(f, "tokens_to_token.project.weight") ||
-                                              st_folder_find(f, "tokens_to_token.project.bias"));
+    static const char lead[] = "tokens_to_token.";
+    for (int64_t i = 0; i < f->rows; i++)
+        if (strncmp(f->row[i].name, lead, sizeof lead - 1) == 0) return true;
+    return false;
 }
 
 static st_status t2t_tensor(const st_folder *f, const char *name, int ndim, const st_stored **out)
@@ -70,10 +72,7 @@ static st_status t2t_heads(st_folder *f, int64_t width, int64_t *heads)
     *heads = f->how ? f->how->heads : 0;
     if (!*heads && width % T2T_HEAD == 0) *heads = width / T2T_HEAD;
     if (*heads > 0 && width % *heads == 0) return ST_OK;
-    ST_FAIL(f->e, ST_EARG,
-            "%s: nothing says the number of attention heads; give --heads, a divisor of the width "
-            "%lld (to convert, for commands that lack it)",
-            f->file, (long long)width);
+    return st_folder_no_heads(f, width);
 }
 
 st_status st_folder_guess_t2t(st_folder *f)

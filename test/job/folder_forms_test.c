@@ -97,7 +97,7 @@ static void test_single(void **state)
     reads(path, &three, m, flat);
     assert_string_equal(said, ""); /* (in, out): tanh, as GPT-2 */
     refused(path, NULL, ST_EARG, "give --heads, a divisor of the width 24");
-    refused(path, &(st_read_how){.heads = 5}, ST_EARG, "a divisor of the width 24");
+    refused(path, &(st_read_how){.heads = 5}, ST_EARG, "--heads 5 is no divisor of the width 24");
     refused(fixture, &(st_read_how){.heads = 2}, ST_EARG, "has 3 heads by its config.json");
     reads(fixture, &three, m, flat);
     /* a folder without config.json, and its file by name; with one, the file has it */
@@ -336,7 +336,7 @@ static void test_no_model(void **state)
     (void)state;
     const char *dir = st_test_dir(), *path = st_test_path(dir, "m.safetensors");
     tensors *t = calloc(1, sizeof *t);
-    tensors_add(t, "tokens_to_token.project.weight", ST_F32, 2, (int64_t[]){3, 4});
+    tensors_add(t, "encoder.project.weight", ST_F32, 2, (int64_t[]){3, 4});
     tensors_write(t, 0, t->n, dir, "m.safetensors");
     refused(path, NULL, ST_EFORMAT, "no tensor wte.weight, which every GPT-2 has");
     tensors_add(t, "wte.weight", ST_F32, 2, (int64_t[]){0, 64});
