@@ -51,15 +51,21 @@ static st_status eval_fingerprint(const st_loaded *l, char out[17], st_err *e)
 /* What rows of a file must have in common. */
 static st_status eval_settings(const eval_job *j, const char *data, json_t **out, st_err *e)
 {
-    char weights[17];
-    ST_TRY(eval_fingerprint(&j->c.l, weights, e));
-    *out =
-        json_pack("{s:s, s:o, s:I, s:s, s:o, s:s, s:s, s:I, s:I, s:s}", "weights", weights, "data",
-                  st_json_text(data), "images", (json_int_t)j->truth.n, "labels", j->truth.rule,
-                  "transform", st_classifier_transform(&j->c, j->o), "attention", j->c.attention,
-                  "dtype", st_dtype_name(j->o->dtype), "seeds", (json_int_t)j->seeds, "max_pixels",
-                  (json_int_t)j->o->max_pixels, "format", "strut classify 1");
-    if (*out) return ST_OK;
+    char weights[17], *folder = strdup(data);
+    size_t n = folder ? strlen(folder) : 0;
+    while (n > 1 && folder[n - 1] == '/') /* "val/" is "val" */
+        folder[--n] = '\0';
+    st_status s = eval_fingerprint(&j->c.l, weights, e);
+    *out = s || !folder
+               ? NULL
+               : json_pack("{s:s, s:s, s:o, s:I, s:s, s:o, s:s, s:I, s:I, s:s}", "dtype",
+                           st_dtype_name(j->o->dtype), "weights", weights, "data",
+                           st_json_text(folder), "images", (json_int_t)j->truth.n, "labels",
+                           j->truth.rule, "transform", st_classifier_transform(&j->c, j->o),
+                           "attention", j->c.attention, "seeds", (json_int_t)j->seeds, "max_pixels",
+                           (json_int_t)j->o->max_pixels, "format", "strut classify 1");
+    free(folder);
+    if (s || *out) return s;
     ST_FAIL(e, ST_ENOMEM, "out of memory");
 }
 

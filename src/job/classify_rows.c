@@ -290,8 +290,7 @@ static st_status rows_tidy(st_class_rows *r, st_err *e)
         d.copy[i] = d.text[i] || i == d.size ? d.text[i] : 1;
     if (!s && (d.size < sizeof rows_head - 1 || memcmp(d.text, rows_head, sizeof rows_head - 1))) {
         s = st_fail(e, ST_EFORMAT, __FILE__, __LINE__,
-                    "%s: does not begin with the line of an evaluation; give another name or "
-                    "--replace",
+                    "%s: does not begin with the line of an evaluation; give another name",
                     r->path);
     }
     if (!s) s = rows_read(&d, e);
@@ -337,9 +336,33 @@ static st_status rows_same(const st_class_rows *r, const char *path, const json_
     return s;
 }
 
+/* What is there under the names of a new file must be an evaluation's. */
+static st_status rows_ours(const char *path, const char *settings_path, st_err *e)
+{
+    char head[sizeof rows_head] = "";
+    json_t *about = NULL;
+    const char *name = path, *format = "";
+    bool ours = !st_path_exists(path) || st_path_is_file(path);
+    FILE *f = ours ? fopen(path, "re") : NULL;
+    size_t n = f ? fread(head, 1, sizeof head - 1, f) : 0;
+    if (f) fclose(f);
+    ours = ours && memcmp(head, rows_head, n) == 0; /* or its beginning */
+    if (ours && st_path_exists(settings_path)) {
+        name = settings_path;
+        ours = !st_json_load(&about, settings_path, 1 << 24, NULL) &&
+               !json_unpack(about, "{s:{s:s}}", "settings", "format", &format) &&
+               strncmp(format, "strut classify", 14) == 0;
+        json_decref(about);
+    }
+    if (ours) return ST_OK;
+    ST_FAIL(e, ST_EARG, "%s: is no file of an evaluation, so it is not replaced; give another name",
+            name);
+}
+
 static st_status rows_fresh(st_class_rows *r, const char *settings_path, const json_t *settings,
                             st_err *e)
 {
+    ST_TRY(rows_ours(r->path, settings_path, e));
     json_t *about = json_pack("{s:O}", "settings", settings);
     st_status s = about ? st_write_json(settings_path, about, e)
                         : st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "out of memory");

@@ -155,6 +155,11 @@ assert $1, (v, rows)"
     [[ $err == *"1 row is of no use, the first is row 2 (it has not 8 fields); 2 pictures between others have no rows and are classified again; 6 are kept"* ]]
     cmp "$csv" "$whole"
     check "v['resumed'] == 6 and v['loss'] == $first and v['images'] == 7"
+    apart "$STRUT" classify "$MODEL" --imagenet "$DATA//" --csv "$csv" -n 1 --json
+    check "v['resumed'] == 8 and v['loss'] == $first"
+    apart "$STRUT" classify "$MODEL" --imagenet "$DATA" --csv "$csv" --dtype bf16
+    [ "$code" = 1 ]
+    [[ $err == *'was made with dtype "float32", not "bfloat16"'*--replace* ]]
     apart "$STRUT" classify "$MODEL" --imagenet "$DATA" --csv "$csv" --interp bilinear
     [ "$code" = 1 ]
     [[ $err == *"was made with transform"*bicubic*--replace* ]]
@@ -173,6 +178,13 @@ assert $1, (v, rows)"
     apart "$STRUT" classify "$MODEL" --imagenet "$DATA" --csv "$csv"
     [ "$code" = 1 ]
     [[ $err == *"says how it was made"* ]]
+    cp "$MODEL/config.json" "$BATS_TEST_TMPDIR/config.json"
+    for name in config config.json; do
+        apart "$STRUT" classify "$MODEL" --imagenet "$DATA" --csv "$BATS_TEST_TMPDIR/$name" --replace
+        [ "$code" = 1 ]
+        [[ $err == *"config.json: is no file of an evaluation, so it is not replaced"* ]]
+        cmp "$MODEL/config.json" "$BATS_TEST_TMPDIR/config.json"
+    done
 }
 
 @test "classify: labels from a file" {

@@ -95,7 +95,8 @@ static const st_truth truth = {.n = IMAGES, .name = names, .label = labels};
 
 static json_t *settings(const char *attention)
 {
-    return json_pack("{s:s, s:i}", "attention", attention, "seeds", SEEDS);
+    return json_pack("{s:s, s:i, s:s}", "attention", attention, "seeds", SEEDS, "format",
+                     "strut classify 1");
 }
 
 static st_class_row row_of(int i, int k)
@@ -278,6 +279,38 @@ static void rows_of_others_are_refused(void **state)
     st_test_remove(dir);
 }
 
+/* Under the names of results or of their settings: never lost, whatever is asked for. */
+static void other_files_are_not_replaced(void **state)
+{
+    st_class_tally t[SEEDS];
+    const char *dir = st_test_dir(), *path = st_test_path(dir, "r.csv"),
+               *about = st_test_path(dir, "r.csv.json");
+    static const char *const others[] = {"{\"format\": 1}\n", "{\"settings\": {\"format\": 1}}\n",
+                                         "{\"settings\": {}}\n", "path,label\n", "q"};
+    st_err e = {0};
+    int64_t found;
+    size_t n;
+    (void)state;
+    for (size_t i = 0; i < 2 * sizeof others / sizeof *others; i++) {
+        const char *text = others[i / 2], *at = i % 2 ? path : about;
+        st_test_write(at, text, strlen(text));
+        assert_st(write_rows(path, true, 3, t, &found, &e), ST_EARG, &e);
+        assert_says(&e, "is no file of an evaluation, so it is not replaced");
+        assert_says(&e, i % 2 ? "r.csv: " : "r.csv.json: ");
+        if (i % 2 == 0) assert_st(write_rows(path, false, 3, t, &found, &e), ST_EARG, &e);
+        char *is = st_test_read(at, &n);
+        assert_int_equal(n, strlen(text));
+        assert_memory_equal(is, text, n);
+        free(is);
+        remove(at);
+        assert_int_equal(st_test_entries(dir), 0);
+    }
+    st_test_write(path, "", 0);
+    assert_ok(write_rows(path, true, 3, t, &found, &e), &e);
+    assert_ok(write_rows(path, true, 3, t, &found, &e), &e);
+    st_test_remove(dir);
+}
+
 int main(void)
 {
     for (int i = 0; i < IMAGES; i++)
@@ -289,6 +322,7 @@ int main(void)
         cmocka_unit_test(rows_go_on_wherever_they_end),
         cmocka_unit_test(spoilt_rows_cost_their_pictures),
         cmocka_unit_test(rows_of_others_are_refused),
+        cmocka_unit_test(other_files_are_not_replaced),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
