@@ -46,7 +46,11 @@ void st_picture_free(st_picture *p)
 const char *st_picture_folder(const st_picture *p, size_t *n)
 {
     const char *slash = strrchr(p->name, '/'), *base = slash ? slash + 1 : p->name;
-    const char *member = p->packed ? strstr(base, ": ") : NULL;
+    const char *member = NULL;
+    for (const char *at = base; p->packed && (at = strstr(at, ": ")); at += 2) {
+        if (member) base = member + 2; /* archives in each other: the innermost */
+        member = at;
+    }
     if (member) { /* right in the archive, whose name is the folder's */
         const char *dot = memchr(base, '.', (size_t)(member - base));
         *n = (size_t)((dot && dot > base ? dot : member) - base);

@@ -306,8 +306,8 @@ st_status st_gallery_open(st_gallery **out, const char *const *paths, int n, st_
 st_status st_gallery_next(st_gallery *g, st_picture *p, bool bytes, st_err *e);
 void st_gallery_close(st_gallery *g);
 void st_picture_free(st_picture *p);
-/* The folder a picture is in, without those around it: of "n01/x.jpg", "a.tar: n01/x.jpg" and
- * "n01.tar: x.jpg" this is n01. Its first byte, *n bytes. */
+/* The folder a picture is in, without those around it: of "n01/x.jpg", "a.tar: n01/x.jpg",
+ * "n01.tar: x.jpg" and "a.tar: n01.tar: x.jpg" this is n01. Its first byte, *n bytes. */
 const char *st_picture_folder(const st_picture *p, size_t *n);
 
 /* Pictures decoded and made planes by threads beside the caller, in the gallery's order. No more

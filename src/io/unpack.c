@@ -267,6 +267,8 @@ static st_status unpack_member(st_unpack *u, bool *found, st_err *e)
         const char *name = archive_entry_pathname_utf8(entry);
         if (!name) name = archive_entry_pathname(entry);
         if (!name) name = "(unnamed)";
+        while (name[0] == '.' && name[1] == '/') /* as tar -C DIR . writes them */
+            name += 2;
         const char *slash = strrchr(name, '/'), *base = slash ? slash + 1 : name;
         *found = archive_entry_filetype(entry) == AE_IFREG && !archive_entry_hardlink(entry) &&
                  base[0] != '.' && base[0];

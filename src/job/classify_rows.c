@@ -30,7 +30,8 @@ void st_class_count(st_class_tally *t, const st_class_row *r)
 
 static st_status rows_failed(const st_class_rows *r, st_err *e)
 {
-    ST_FAIL(e, ST_EIO, "%s: cannot be written: %s", r->path, strerror(errno));
+    ST_FAIL(e, ST_EIO, "%s: cannot be written: %s%s", r->path, strerror(errno),
+            errno == ENOSPC ? "; make room, and the same command goes on" : "");
 }
 
 st_status st_class_rows_add(st_class_rows *r, const char *name, const st_class_row *row, st_err *e)

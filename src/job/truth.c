@@ -259,6 +259,13 @@ static st_status truth_by_name(st_truth *t, truth_line *line, int64_t lines, con
                                st_err *e)
 {
     if (lines) qsort(line, (size_t)lines, sizeof *line, truth_compare_line);
+    for (int64_t i = 1; i < lines; i++) {
+        const truth_line *a = &line[i - 1], *b = &line[i];
+        if (strcmp(a->key, b->key) || a->label == b->label) continue;
+        ST_FAIL(e, ST_EARG, "%s: %.200s has two labels, in lines %lld and %lld", file, a->key,
+                (long long)(a->at < b->at ? a->at : b->at),
+                (long long)(a->at < b->at ? b->at : a->at));
+    }
     for (int64_t i = 0; i < t->n; i++) {
         const truth_line *at = truth_find(line, lines, truth_base(t->name[i]));
         if (!at) ST_FAIL(e, ST_EARG, "%s: no label of %.200s", file, t->name[i]);
@@ -277,7 +284,8 @@ static st_status truth_by_file(st_truth *t, const char *file, const st_classes *
         lines += text[i] == '\n';
     truth_line *line = st_calloc(lines, sizeof *line);
     st_status s = line ? ST_OK : st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "out of memory");
-    for (char *p = text, *next; !s && p; p = next) {
+    char *first = text + (strncmp(text, "\xef\xbb\xbf", 3) ? 0 : 3); /* after a byte order mark */
+    for (char *p = first, *next; !s && p; p = next) {
         bool alone, skip;
         next = strchr(p, '\n');
         if (next) *next++ = '\0';

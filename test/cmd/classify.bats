@@ -91,6 +91,12 @@ assert $1, (v, rows)"
     (cd "$DATA/val" && python3 -m zipfile -c "$BATS_TEST_TMPDIR/in.zip" n*)
     apart "$STRUT" classify "$MODEL" --imagenet "$BATS_TEST_TMPDIR/in.zip" --json
     check "v['images'] == 7 and v['labels'] == 'wnid' and abs(v['loss'] - $loss) < 1e-5"
+    # A tar of a tar for each class, each made in its folder: names begin with ./
+    mkdir "$BATS_TEST_TMPDIR/tars"
+    for d in "$DATA"/val/n*; do tar -C "$d" -cf "$BATS_TEST_TMPDIR/tars/${d##*/}.tar" .; done
+    tar -C "$BATS_TEST_TMPDIR/tars" -cf "$BATS_TEST_TMPDIR/nested.tar" .
+    apart "$STRUT" classify "$MODEL" --imagenet "$BATS_TEST_TMPDIR/nested.tar" --json
+    check "v['images'] == 7 and v['labels'] == 'wnid' and abs(v['loss'] - $loss) < 1e-5"
     # Against the logits of the same picture.
     apart "$STRUT" classify "$MODEL" "$DATA/val/n02980441/castle-maintenon.JPEG" --json
     check "abs(-v['images'][0]['logits'][483] + math.log(sum(map(math.exp, v['images'][0]['logits']))) -
@@ -203,6 +209,11 @@ assert $1, (v, rows)"
     set -- $best
     run_with "val/cmyk.jpg $1\ngrey.jpg $2\nycck.jpg $3\n"
     check "v['top1'] == 1 and v['top5'] == 1"
+    run_with '\xef\xbb\xbfcmyk.jpg 7\nycck.jpg 9\ngrey.jpg 8\nval/grey.jpg 8\n'
+    check "[r['label'] for r in rows] == ['7', '8', '9']"
+    run_with 'cmyk.jpg 7\nycck.jpg 9\ngrey.jpg 8\ncmyk.jpg 6\n'
+    [ "$code" = 1 ]
+    [[ $err == *"cmyk.jpg has two labels, in lines 1 and 4"* ]]
     run_with 'ImageId,PredictionString\r\nycck,n01440764 1 2 3 4\r\ngrey,n01443537 1 2\r\ncmyk,n01484850 1\r\n'
     check "[r['label'] for r in rows] == ['2', '1', '0']"
     run_with 'n01443537\nn01440764\n\nn01484850\n'
