@@ -80,6 +80,14 @@ static st_status attention_draw(attention_case *c, st_err *e)
     return st_attention_keep(c->b->q, &c->way, &shape, 0, &c->kept, e);
 }
 
+/* More than can be measured, whose costs could be past int64_t: of a way they are at most 128 times
+ * the numbers of a tensor times its tokens, or times the mixed keys of linformer. */
+static bool attention_vast(const attention_bench *b)
+{
+    double numbers = (double)b->o->batch * (double)b->len * (double)(b->o->heads * b->o->head_dim);
+    return numbers * fmax((double)b->len, 1 << 16) > 0x1p55;
+}
+
 /* Memory and cost of a way, by dry run. One that does not fit the shape gets a note. */
 static st_status attention_plan(attention_case *c, const char *text, st_err *e)
 {
@@ -91,6 +99,14 @@ static st_status attention_plan(attention_case *c, const char *text, st_err *e)
     ST_TRY(st_attention_parse(&c->way, text, e));
     if (st_attention_check(&c->way, &shape, &no)) {
         memcpy(c->note, no.msg, sizeof c->note);
+        return ST_OK;
+    }
+    if (attention_vast(b)) {
+        snprintf(
+            c->note, sizeof c->note,
+            "left out: %s at %lld tokens, batch %lld, %lld x %lld is more than can be measured",
+            c->way.type->name, (long long)b->len, (long long)b->o->batch, (long long)b->o->heads,
+            (long long)b->o->head_dim);
         return ST_OK;
     }
     st_status s = st_stream_dry(&dry, b->q, e);

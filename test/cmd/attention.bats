@@ -95,6 +95,10 @@ PY
     apart timeout 60 "$STRUT" bench attention --context 4194304 --attention local --budget 1
     [ "$code" = 0 ]
     [[ $out == *"left out: full at 4194304 tokens"* ]]
+    apart timeout 60 "$STRUT" bench attention --context 4194304 --batch 65536 --heads 1024 \
+        --head-dim 4096 --attention local --budget 1
+    [ "$code" = 0 ]
+    [[ $out == *"full at 4194304 tokens, batch 65536, 1024 x 4096 is more than can be measured"* ]]
 }
 
 @test "bench attention: a way with more scratch than there is memory is left out alone" {
