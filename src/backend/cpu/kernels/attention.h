@@ -235,7 +235,7 @@ static void attend_fwd_query(const attend_head *h, attend_space s, int64_t t, in
                          .col = 1,
                          .beta = shrink};
         mix.b = gemm_at(h->v, j, c0).data;
-        rows_down(&mix, (st_span){0, width});
+        rows_down(&mix, (st_span){0, width}, (st_span){0, n}, NULL);
     }
     float buf[ATTEND_DIM], *o = block_out(&a->o, at + c0, buf), *lse = a->lse.data;
     for (int64_t c = 0; c < width; c++)

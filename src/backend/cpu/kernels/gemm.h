@@ -258,7 +258,7 @@ static void kernel_gemm(st_stream *q, const st_gemm_args *g)
     st_gemm_layout l = st_gemm_resolve(g);
     if (g->m <= 0 || g->n <= 0) return;
     int parts = st_parts(q, l.batch * g->m * g->n * (g->k + 8) / 8);
-    if (thin_gemm(g, &l, parts) || rows_gemm(q, g, &l, parts)) return;
+    if (thin_gemm(g, &l, parts) || rows_gemm(q, g, &l)) return;
     int64_t tiles = ((g->m + TILE_ROWS - 1) / TILE_ROWS) * ((g->n + TILE_COLS - 1) / TILE_COLS);
     if (parts > 1 && tiles * l.batch < 4 * parts && g->k >= 512 && g->n <= PACK_N &&
         g->m <= SUMS_M) {

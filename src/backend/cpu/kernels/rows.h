@@ -4,7 +4,14 @@
  * Few columns are few rows of the transposed product. */
 /* SPDX-License-Identifier: MIT */
 
-enum { ROWS_MAX = 12, ROWS_GROUP = 6, ROWS_STREAMS = 4, ROWS_CHUNK = 16, ROWS_COLS = 256 };
+enum {
+    ROWS_MAX = 12,
+    ROWS_GROUP = 6,
+    ROWS_STREAMS = 4,
+    ROWS_CHUNK = 16,
+    ROWS_COLS = 256,
+    ROWS_DOWN = 4
+};
 
 /* The rows of A in float32, `k` apart; C and B of one batch item. */
 typedef struct {
@@ -39,6 +46,15 @@ static void rows_store(const rows_part *p, int64_t i, int64_t j, float sum)
         ((uint16_t *)p->c.data)[at] = st_f32_to_bf16(sum);
 }
 
+/* All bits of the last n lanes. */
+static inline vec_u32 rows_last(int n)
+{
+    vec_u32 v;
+    for (int i = 0; i < LANES; i++)
+        v[i] = i >= LANES - n ? UINT32_MAX : 0;
+    return v;
+}
+
 /* C[i0..i0 + m)[j..j + streams) for compile-time m and streams, dtype of B. */
 __attribute__((always_inline)) static inline void rows_dots(const rows_part *p, int64_t i0,
                                                             int64_t j, const int m,
@@ -62,14 +78,24 @@ __attribute__((always_inline)) static inline void rows_dots(const rows_part *p, 
                 sum[i][s] += vec_load(a + i * k + x) * b;
         }
     }
+    if (x < k && k >= LANES) { /* the last vector, less what was counted */
+        vec_u32 left = rows_last((int)(k - x));
+#pragma GCC unroll 16
+        for (int s = 0; s < streams; s++) {
+            vec b = (vec)((vec_u32)vec_read(p->b, t, b0 + s * p->ldb + k - LANES) & left);
+#pragma GCC unroll 16
+            for (int i = 0; i < m; i++)
+                sum[i][s] += (vec)((vec_u32)vec_load(a + i * k + k - LANES) & left) * b;
+        }
+        x = k;
+    }
 #pragma GCC unroll 16
     for (int i = 0; i < m; i++) {
 #pragma GCC unroll 16
         for (int s = 0; s < streams; s++) {
             float total = vec_sum(sum[i][s]);
-            for (int64_t y = x; y < k; y++) {
+            for (int64_t y = x; y < k; y++)
                 total += a[i * k + y] * rows_get(p->b, t, b0 + s * p->ldb + y);
-            }
             rows_store(p, i0 + i, j + s, total);
         }
     }
@@ -113,38 +139,95 @@ static void rows_across(const rows_part *p, st_span c)
     }
 }
 
-/* B stored (k, n): C's columns are sums of B's rows, four rows of B at a time. */
-static void rows_down(const rows_part *p, st_span c)
+/* sum (m, ROWS_COLS + LANES) of B's columns [j, j + n) over its rows `x`, four at a time, for
+ * compile-time m and dtype of B. Where n is no multiple, one more vector ends with the last column:
+ * of its sums, behind the others, the last ones count. */
+__attribute__((always_inline)) static inline void
+rows_sums(const rows_part *p, st_span c, st_span x, float *sum, const int m, const st_dtype t)
 {
-    for (int64_t j = c.lo; j < c.hi; j += ROWS_COLS) {
-        float sum[ROWS_GROUP][ROWS_COLS] = {{0}}, wide[4][ROWS_COLS];
-        int64_t n = at_most(c.hi - j, ROWS_COLS);
-        for (int64_t x = 0; x < p->k; x += 4) {
-            const float *row[4] = {wide[0], wide[1], wide[2], wide[3]};
-            int64_t have = at_most(p->k - x, 4);
-            for (int y = 0; y < have; y++) {
-                row[y] = floats_in(p->b, p->dtype, (x + y) * p->ldb + j, n, wide[y]);
-            }
-            for (int64_t i = 0; i < p->m; i++) {
-                const float *a = p->a + i * p->k + x;
-                float *s = sum[i];
-                if (have == 4) {
-                    const float *r0 = row[0], *r1 = row[1], *r2 = row[2], *r3 = row[3];
-#pragma omp simd
-                    for (int64_t y = 0; y < n; y++) {
-                        s[y] += a[0] * r0[y] + a[1] * r1[y] + a[2] * r2[y] + a[3] * r3[y];
-                    }
-                    continue;
+    int64_t n = c.hi - c.lo, whole = n / LANES, vecs = (n + LANES - 1) / LANES;
+    for (int64_t k = x.lo; k < x.hi; k += ROWS_DOWN) {
+        int64_t have = at_most(x.hi - k, ROWS_DOWN);
+        const float *a = p->a + k;
+        for (int64_t v = 0; v < vecs; v++) {
+            int64_t at = k * p->ldb + (v < whole ? c.lo + v * LANES : c.hi - LANES);
+            vec b[ROWS_DOWN];
+            if (have == ROWS_DOWN) {
+#pragma GCC unroll 4
+                for (int y = 0; y < ROWS_DOWN; y++)
+                    b[y] = vec_read(p->b, t, at + y * p->ldb);
+#pragma GCC unroll 8
+                for (int i = 0; i < m; i++) {
+                    float *to = sum + i * (ROWS_COLS + LANES) + v * LANES;
+                    vec s = vec_load(to);
+#pragma GCC unroll 4
+                    for (int y = 0; y < ROWS_DOWN; y++)
+                        s += a[i * p->k + y] * b[y];
+                    vec_store(to, s);
                 }
-                for (int v = 0; v < have; v++) {
-                    for (int64_t y = 0; y < n; y++)
-                        s[y] += a[v] * row[v][y];
+                continue;
+            }
+            for (int64_t y = 0; y < have; y++) {
+                b[0] = vec_read(p->b, t, at + y * p->ldb);
+                for (int i = 0; i < m; i++) {
+                    float *to = sum + i * (ROWS_COLS + LANES) + v * LANES;
+                    vec_store(to, vec_load(to) + a[i * p->k + y] * b[0]);
                 }
             }
         }
+    }
+    for (int i = 0; i < m && whole < vecs; i++) {
+        float *to = sum + i * (ROWS_COLS + LANES) + whole * LANES;
+        memmove(to, to + vecs * LANES - n, (size_t)(n - whole * LANES) * sizeof *to);
+    }
+}
+
+/* The same for columns that are fewer than a vector, and all that there are. */
+static void rows_sums_narrow(const rows_part *p, st_span c, st_span x, float *sum)
+{
+    for (int64_t k = x.lo; k < x.hi; k++) {
         for (int64_t i = 0; i < p->m; i++) {
-            for (int64_t y = 0; y < n; y++)
-                rows_store(p, i, j + y, sum[i][y]);
+            for (int64_t j = c.lo; j < c.hi; j++)
+                sum[i * (ROWS_COLS + LANES) + j - c.lo] +=
+                    p->a[i * p->k + k] * rows_get(p->b, p->dtype, k * p->ldb + j);
+        }
+    }
+}
+
+__attribute__((always_inline)) static inline void
+rows_sums_of(const rows_part *p, st_span c, st_span x, float *sum, const st_dtype t)
+{
+    switch (p->m) {
+    case 1: rows_sums(p, c, x, sum, 1, t); break;
+    case 2: rows_sums(p, c, x, sum, 2, t); break;
+    case 3: rows_sums(p, c, x, sum, 3, t); break;
+    case 4: rows_sums(p, c, x, sum, 4, t); break;
+    case 5: rows_sums(p, c, x, sum, 5, t); break;
+    default: rows_sums(p, c, x, sum, 6, t); break;
+    }
+}
+
+/* B stored (k, n): C's columns are sums of B's rows. Of rows `x` alone they go to `to`, (m, n). */
+static void rows_down(const rows_part *p, st_span c, st_span x, float *to)
+{
+    for (int64_t j = c.lo; j < c.hi; j += ROWS_COLS) {
+        float sum[ROWS_GROUP * (ROWS_COLS + LANES)];
+        memset(sum, 0, (size_t)p->m * (ROWS_COLS + LANES) * sizeof *sum);
+        st_span cols = {j, at_most(c.hi, j + ROWS_COLS)};
+        if (cols.hi < LANES)
+            rows_sums_narrow(p, cols, x, sum);
+        else if (p->dtype == ST_F32)
+            rows_sums_of(p, cols, x, sum, ST_F32);
+        else
+            rows_sums_of(p, cols, x, sum, ST_BF16);
+        for (int64_t i = 0; i < p->m; i++) {
+            for (int64_t y = j; y < cols.hi; y++) {
+                float total = sum[i * (ROWS_COLS + LANES) + y - j];
+                if (to)
+                    to[i * (c.hi - c.lo) + y - c.lo] = total;
+                else
+                    rows_store(p, i, y, total);
+            }
         }
     }
 }
@@ -200,36 +283,74 @@ static rows_job rows_job_of(const st_gemm_args *g, const st_gemm_layout *l, bool
     return w;
 }
 
+static rows_part rows_part_of(const rows_job *w, const st_gemm_layout *l, int64_t batch,
+                              float *wide)
+{
+    rows_part p = w->part;
+    p.a = rows_gather(&w->a, batch * w->a_step, w->a_row, w->a_col, w->m, w->k, wide);
+    p.b = (const char *)w->b.data + batch * w->b_step * (int64_t)st_dtype_size(w->b.dtype);
+    p.at = batch * l->step_c;
+    p.bias_at = batch * w->step_bias;
+    return p;
+}
+
 /* One thread's share: units are stretches of `grain` columns of a batch item. */
 static void rows_share(const rows_job *w, const st_gemm_layout *l, st_span share, int64_t cuts,
                        int64_t grain, float *wide)
 {
     for (int64_t unit = share.lo; unit < share.hi;) {
-        int64_t batch = unit / cuts, first = unit % cuts;
-        int64_t last = at_most(cuts, first + share.hi - unit);
-        rows_part p = w->part;
-        p.a = rows_gather(&w->a, batch * w->a_step, w->a_row, w->a_col, w->m, w->k, wide);
-        p.b = (const char *)w->b.data + batch * w->b_step * (int64_t)st_dtype_size(w->b.dtype);
-        p.at = batch * l->step_c;
-        p.bias_at = batch * w->step_bias;
+        int64_t first = unit % cuts, last = at_most(cuts, first + share.hi - unit);
+        rows_part p = rows_part_of(w, l, unit / cuts, wide);
         st_span c = {first * grain, at_most(w->n, last * grain)};
         if (w->across)
             rows_across(&p, c);
         else
-            rows_down(&p, c);
+            rows_down(&p, c, (st_span){0, w->k}, NULL);
         unit += last - first;
     }
 }
 
-/* True if it was a product of few rows or columns, and is done. */
-static bool rows_gemm(st_stream *q, const st_gemm_args *g, const st_gemm_layout *l, int parts)
+/* Fewer stretches of columns than threads: each takes some of B's rows, then the sums are added. */
+static void rows_split(const st_stream *q, const rows_job *w, const st_gemm_layout *l, int64_t cuts,
+                       int64_t pieces, int parts)
 {
+    int64_t own = w->m * w->k; /* numbers of a thread's scratch before its sums */
+#pragma omp parallel for num_threads(parts) schedule(static)
+    for (int64_t unit = 0; unit < l->batch * cuts * pieces; unit++) {
+        float *wide = (float *)(void *)st_cpu_scratch(q, (int)unit);
+        rows_part p = rows_part_of(w, l, unit / pieces / cuts, wide);
+        rows_down(&p, st_part(w->n, LANES, unit / pieces % cuts, cuts),
+                  st_part(w->k, ROWS_DOWN, unit % pieces, pieces), wide + own);
+    }
+    for (int64_t unit = 0; unit < l->batch * cuts; unit++) {
+        rows_part p = rows_part_of(w, l, unit / cuts, (float *)(void *)st_cpu_scratch(q, 0));
+        st_span c = st_part(w->n, LANES, unit % cuts, cuts);
+        for (int64_t x = 0; x < w->m * (c.hi - c.lo); x++) {
+            float sum = 0;
+            for (int64_t t = unit * pieces; t < (unit + 1) * pieces; t++)
+                sum += ((const float *)(const void *)st_cpu_scratch(q, (int)t))[own + x];
+            rows_store(&p, x / (c.hi - c.lo), c.lo + x % (c.hi - c.lo), sum);
+        }
+    }
+}
+
+/* True if it was a product of few rows or columns, and is done. */
+static bool rows_gemm(st_stream *q, const st_gemm_args *g, const st_gemm_layout *l)
+{
+    enum { COLS = 64, DEPTH = 32 }; /* of a stretch at least */
     bool flip = g->m > ROWS_MAX && g->n <= 4 && g->k >= 2 * LANES;
     if (!flip && g->m > ROWS_MAX) return false;
     rows_job w = rows_job_of(g, l, flip);
-    if ((size_t)(w.m * w.k) * sizeof(float) > ST_CPU_SCRATCH) return false;
+    if ((size_t)(w.m * (w.k + 2 * COLS)) * sizeof(float) > ST_CPU_SCRATCH) return false;
     if (!w.across && w.m > ROWS_GROUP) return false;
-    int64_t grain = w.across ? ROWS_STREAMS : 64, cuts = (w.n + grain - 1) / grain;
+    /* What counts is B's bytes, and for more rows the products. */
+    int parts = st_parts(q, l->batch * w.n * w.k * (8 + w.m) / 8);
+    int64_t grain = w.across ? ROWS_STREAMS : COLS, cuts = (w.n + grain - 1) / grain;
+    int64_t pieces = at_most(parts / (l->batch * cuts), w.k / DEPTH);
+    if (!w.across && pieces > 1) {
+        rows_split(q, &w, l, cuts, pieces, parts);
+        return true;
+    }
 #pragma omp parallel for num_threads(parts) schedule(static)
     for (int t = 0; t < parts; t++) {
         st_span share = st_part(l->batch * cuts, 1, t, parts);
