@@ -89,6 +89,8 @@ static st_status classify_check(const cmd_args *a, st_err *e)
         if (cmd_has(a, eval[i])) ST_FAIL(e, ST_EARG, "--%s needs --imagenet DIR", eval[i]);
     }
     if (cmd_has(a, "replace") && !cmd_has(a, "csv")) ST_FAIL(e, ST_EARG, "--replace needs --csv");
+    if (data && cmd_has(a, "top"))
+        ST_FAIL(e, ST_EARG, "--top is for pictures; with --imagenet top-1 and top-5 are measured");
     return ST_OK;
 }
 

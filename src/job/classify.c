@@ -228,7 +228,8 @@ static void classify_broken(classify_job *j, json_t *row, const st_err *bad)
     if (j->broken == CLASSIFY_SAY + 1) st_log(ST_LOG_WARN, "more broken images are not named here");
 }
 
-/* Fills a batch and classifies it; *more false: there was not a full one. */
+/* Fills a batch and classifies it; *more false: there was not a full one. What a failure leaves of
+ * it is no result. */
 static st_status classify_batch(classify_job *j, st_loader *l, bool *more, st_err *e)
 {
     int64_t n = 0, pixels = j->c.v.channels * j->c.v.size * j->c.v.size;
@@ -270,13 +271,20 @@ static st_status classify_all(classify_job *j, const char *const *images, int n,
     ST_TRY(st_loader_open(&l, images, n, &lo, e));
     st_status s = ST_OK;
     while (!s && more) {
+        size_t whole = json_array_size(j->images);
+        int64_t broken = j->broken;
         s = classify_batch(j, l, &more, e);
+        if (s) j->broken = broken;
+        while (s && json_array_size(j->images) > whole)
+            json_array_remove(j->images, json_array_size(j->images) - 1);
         st_report(&(st_progress){.what = "classify",
                                  .done = j->done + j->broken,
                                  .unit = "images",
                                  .last = !s && !more});
     }
     st_loader_close(l);
+    if (s == ST_EINTR && json_array_size(j->images))
+        st_err_prefix(e, "after %zu images", json_array_size(j->images));
     ST_TRY(s);
     if (j->done) return ST_OK;
     if (e && j->first.code) *e = j->first;
@@ -294,16 +302,17 @@ st_status st_classify(const char *model, const char *const *images, int n,
     double start = st_now();
     if (!s) s = classify_all(&j, images, n, e);
     double seconds = st_now() - start;
-    if (!s) {
+    st_status failed = s;
+    if (!s || (s == ST_EINTR && json_array_size(j.images))) { /* what was done until then, too */
         *result = json_pack(
             "{s:o, s:s, s:O, s:I, s:I, s:o, s:f, s:f}", "model", st_json_text(model), "attention",
             j.c.attention, "images", j.images, "classified", (json_int_t)j.done, "broken",
             (json_int_t)j.broken, "transform", st_classifier_transform(&j.c, o), "seconds", seconds,
             "images_per_second", (double)j.done / (seconds > 1e-9 ? seconds : 1e-9));
-        if (!*result) s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "out of memory");
+        if (!*result) failed = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "out of memory");
     }
     st_classifier_close(&j.c);
     json_decref(j.images);
     free(j.best);
-    return s;
+    return failed;
 }

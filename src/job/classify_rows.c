@@ -277,8 +277,8 @@ static void rows_say(const rows_reading *d, int64_t holes)
             holes == 1 ? "is" : "are", (long long)d->r->images, d->r->images == 1 ? "is" : "are");
 }
 
-/* Reads the file, and leaves in it what is of use. */
-static st_status rows_tidy(st_class_rows *r, st_err *e)
+/* Reads the file, and leaves in it what is of use; says what was not, if that is `news`. */
+static st_status rows_tidy(st_class_rows *r, bool news, st_err *e)
 {
     rows_reading d = {.r = r};
     int64_t holes = 0;
@@ -296,7 +296,7 @@ static st_status rows_tidy(st_class_rows *r, st_err *e)
     }
     if (!s) s = rows_read(&d, e);
     if (!s) s = rows_keep(&d, &holes, e);
-    if (!s) rows_say(&d, holes);
+    if (!s && news) rows_say(&d, holes);
     free(d.by_name);
     free(d.at);
     free(d.copy);
@@ -376,7 +376,7 @@ static st_status rows_fresh(st_class_rows *r, const char *settings_path, const j
 
 static st_status rows_resume(st_class_rows *r, st_err *e)
 {
-    ST_TRY(rows_tidy(r, e));
+    ST_TRY(rows_tidy(r, true, e));
     r->f = fopen(r->path, "ae");
     return r->f ? ST_OK : rows_failed(r, e);
 }
@@ -386,7 +386,7 @@ st_status st_class_rows_end(st_class_rows *r, st_err *e)
     if (!r->f || !r->astray) return ST_OK;
     int failed = fclose(r->f);
     r->f = NULL;
-    return failed ? rows_failed(r, e) : rows_tidy(r, e);
+    return failed ? rows_failed(r, e) : rows_tidy(r, false, e);
 }
 
 st_status st_class_rows_open(st_class_rows *r, const char *path, bool replace,

@@ -325,3 +325,29 @@ assert $1, (v, rows)"
     [[ $err == *"no pictures in it"* ]]
     "$STRUT" classify "$MODEL" $fixtures/grey.jpg --mean 0.5 --std 0.5 --crop-pct 1 --interp bilinear
 }
+
+@test "classify: Ctrl-C prints what was classified until then" {
+    python3 - "$STRUT" "$MODEL" $fixtures/rgb-444.jpg <<'PY'
+import json, signal, subprocess, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+MANY = 5000
+for wait in (0.5, 1, 2, 4, 8, 16):  # until some are, even on a slow machine
+    p = subprocess.Popen([sys.argv[1], "classify", sys.argv[2], *[sys.argv[3]] * MANY, "-b", "16", "-k", "2",
+                          "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        p.communicate(timeout=wait)
+    except subprocess.TimeoutExpired:
+        p.send_signal(signal.SIGINT)
+    out, err = p.communicate(timeout=100)
+    assert p.returncode == 130, (p.returncode, err)
+    if out:
+        break
+v = json.loads(out)
+n = v["classified"]
+assert 0 < n < MANY and len(v["images"]) == n and all(len(r["top"]) == 2 for r in v["images"]), n
+assert f"after {n} images: interrupted" in err, err
+PY
+    apart "$STRUT" classify "$MODEL" --imagenet "$DATA" --top 3
+    [ "$code" = 1 ]
+    [[ $err == *"--top is for pictures"* ]]
+}
