@@ -1,5 +1,4 @@
-/* Few rows times stored tiles. What is read is each tile once: one thread keeps up with memory, and
- * a band is too small to wake others for. */
+/* Few rows times stored tiles, each of which is read once. Threads share the outputs. */
 /* SPDX-License-Identifier: MIT */
 
 /* sum of w[j] x[j], j < n, on top of *acc, which is summed at the end, and of what is returned. */
@@ -17,8 +16,9 @@ static inline float tiles_dot(const st_tensor *w, int64_t at, const st_tensor *x
 
 static void kernel_tiles(st_stream *q, const st_tiles_args *a)
 {
-    (void)q;
     int64_t block = a->block;
+    int parts = st_parts(q, a->rows * a->outs * a->wide * block);
+#pragma omp parallel for num_threads(parts) schedule(static)
     for (int64_t at = 0; at < a->rows * a->outs; at++) {
         int64_t r = at / a->outs, y = at % a->outs;
         int64_t tile = (y / block * a->wide * block + y % block) * block;
