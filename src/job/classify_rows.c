@@ -8,6 +8,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static const char rows_head[] = "path,label,seed,prediction,top5,probability,loss,error\n";
 enum { ROWS_FIELDS = 8, ROWS_TOP = 5 };
@@ -364,6 +365,8 @@ static st_status rows_fresh(st_class_rows *r, const char *settings_path, const j
                             st_err *e)
 {
     ST_TRY(rows_ours(r->path, settings_path, e));
+    /* first: rows never stand under settings that are not theirs */
+    if (st_path_exists(r->path) && truncate(r->path, 0)) return rows_failed(r, e);
     json_t *about = json_pack("{s:O}", "settings", settings);
     st_status s = about ? st_write_json(settings_path, about, e)
                         : st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "out of memory");
