@@ -3,6 +3,7 @@
  * one that a crash or an editor has spoilt costs its own picture and no other. */
 /* SPDX-License-Identifier: MIT */
 #include "job/classify.h"
+#include <assert.h>
 #include <csv.h>
 #include <errno.h>
 #include <math.h>
@@ -69,16 +70,18 @@ void st_class_rows_close(st_class_rows *r)
 
 /* ---- reading back --------------------------------------------------------------------------- */
 
-/* The fields of the row at `text`, unquoted in place; its end, or NULL if it is not whole. */
-static char *rows_cut(char *text, char *field[ROWS_FIELDS])
+/* The end of the row at `text`, or NULL if it is not whole. With `field` its fields are unquoted in
+ * place. */
+static char *rows_walk(char *text, char **field)
 {
     char *p = text;
     for (int i = 0; i < ROWS_FIELDS; i++) {
-        char *to = field[i] = p;
+        char *to = p;
+        if (field) field[i] = p;
         if (*p == '"') {
             for (p++; *p && (*p != '"' || p[1] == '"'); p++) {
                 if (*p == '"') p++;
-                *to++ = *p;
+                if (field) *to++ = *p;
             }
             if (*p++ != '"') return NULL;
         } else {
@@ -87,9 +90,15 @@ static char *rows_cut(char *text, char *field[ROWS_FIELDS])
         }
         if (*p != (i == ROWS_FIELDS - 1 ? '\n' : ',')) return NULL;
         p++;
-        *to = '\0';
+        if (field) *to = '\0';
     }
     return p;
+}
+
+/* The row's fields, and its end; NULL, and nothing is changed, if it is not whole. */
+static char *rows_cut(char *text, char *field[ROWS_FIELDS])
+{
+    return rows_walk(text, NULL) ? rows_walk(text, field) : NULL;
 }
 
 static bool rows_number(const char *text, double lo, double hi, double *out)
@@ -102,6 +111,7 @@ static bool rows_parse(char *const *field, st_class_row *r)
 {
     double probability = 0, loss = 0;
     *r = (st_class_row){.best = {-1, -1, -1, -1, -1}};
+    int64_t prediction;
     if (!st_parse_int(field[1], &r->label) || !st_parse_int(field[2], &r->seed)) return false;
     if (*field[7]) {
         r->error = field[7];
@@ -114,6 +124,7 @@ static bool rows_parse(char *const *field, st_class_row *r)
         if (!st_parse_int(p, &r->best[r->tops])) return false;
         p = next;
     }
+    if (!st_parse_int(field[3], &prediction) || prediction != r->best[0]) return false;
     if (!r->tops || *p || !rows_number(field[5], 0, 1, &probability) ||
         !rows_number(field[6], 0, INFINITY, &loss))
         return false;
@@ -210,7 +221,9 @@ static st_status rows_read(rows_reading *d, st_err *e)
         const char *line = memchr(d->text + from, '\n', d->size - from);
         d->rows++;
         if (!end && !line) return ST_OK; /* the last one, cut short */
-        if (end) {
+        if (end && memchr(d->text + from, '\0', next - from)) {
+            rows_useless(d, "it has a zero byte");
+        } else if (end) {
             ST_TRY(rows_place(d, field, (rows_span){from, next - from}, &guess, e));
         } else {
             rows_useless(d, "it has not 8 fields");
@@ -251,9 +264,9 @@ static st_status rows_keep(rows_reading *d, int64_t *holes, st_err *e)
             const rows_span *at = &d->at[i * r->seeds + k];
             memcpy(out + n, d->text + at->from, at->n);
             memcpy(d->copy, d->text + at->from, at->n);
-            rows_cut(d->copy, field);
-            rows_parse(field, &row);
-            st_class_count(&r->tally[k], &row);
+            bool fine = rows_cut(d->copy, field) && rows_parse(field, &row);
+            assert(fine); /* as when it was placed */
+            if (fine) st_class_count(&r->tally[k], &row);
             n += at->n;
         }
     }
