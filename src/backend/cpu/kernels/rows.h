@@ -10,7 +10,8 @@ enum {
     ROWS_STREAMS = 4,
     ROWS_CHUNK = 16,
     ROWS_COLS = 256,
-    ROWS_DOWN = 4
+    ROWS_DOWN = 4,
+    ROWS_SPLIT = 64
 };
 
 /* The rows of A in float32, `k` apart; C and B of one batch item. */
@@ -310,25 +311,29 @@ static void rows_share(const rows_job *w, const st_gemm_layout *l, st_span share
     }
 }
 
-/* Fewer stretches of columns than threads: each takes some of B's rows, then the sums are added. */
+/* Few stretches of columns: units take some of B's rows each, then the sums are added. Cut by the
+ * shape alone, so that bits do not depend on how many threads there are. */
 static void rows_split(const st_stream *q, const rows_job *w, const st_gemm_layout *l, int64_t cuts,
                        int64_t pieces, int parts)
 {
-    int64_t own = w->m * w->k; /* numbers of a thread's scratch before its sums */
+    float *sums = (float *)(void *)st_cpu_scratch(q, 0) + w->m * w->k; /* behind the first's A */
+    int64_t units = l->batch * cuts * pieces, size = w->m * ROWS_SPLIT;
 #pragma omp parallel for num_threads(parts) schedule(static)
-    for (int64_t unit = 0; unit < l->batch * cuts * pieces; unit++) {
-        float *wide = (float *)(void *)st_cpu_scratch(q, (int)unit);
+    for (int64_t unit = 0; unit < units; unit++) {
+        float *wide = (float *)(void *)st_cpu_scratch(q, omp_get_thread_num());
         rows_part p = rows_part_of(w, l, unit / pieces / cuts, wide);
         rows_down(&p, st_part(w->n, LANES, unit / pieces % cuts, cuts),
-                  st_part(w->k, ROWS_DOWN, unit % pieces, pieces), wide + own);
+                  st_part(w->k, ROWS_DOWN, unit % pieces, pieces), sums + unit * size);
     }
-    for (int64_t unit = 0; unit < l->batch * cuts; unit++) {
-        rows_part p = rows_part_of(w, l, unit / cuts, (float *)(void *)st_cpu_scratch(q, 0));
-        st_span c = st_part(w->n, LANES, unit % cuts, cuts);
+    for (int64_t unit = 0; unit < units; unit += pieces) {
+        rows_part p = w->part;
+        p.at = unit / pieces / cuts * l->step_c;
+        p.bias_at = unit / pieces / cuts * w->step_bias;
+        st_span c = st_part(w->n, LANES, unit / pieces % cuts, cuts);
         for (int64_t x = 0; x < w->m * (c.hi - c.lo); x++) {
             float sum = 0;
-            for (int64_t t = unit * pieces; t < (unit + 1) * pieces; t++)
-                sum += ((const float *)(const void *)st_cpu_scratch(q, (int)t))[own + x];
+            for (int64_t t = unit; t < unit + pieces; t++)
+                sum += sums[t * size + x];
             rows_store(&p, x / (c.hi - c.lo), c.lo + x % (c.hi - c.lo), sum);
         }
     }
@@ -337,16 +342,16 @@ static void rows_split(const st_stream *q, const rows_job *w, const st_gemm_layo
 /* True if it was a product of few rows or columns, and is done. */
 static bool rows_gemm(st_stream *q, const st_gemm_args *g, const st_gemm_layout *l)
 {
-    enum { COLS = 64, DEPTH = 32 }; /* of a stretch at least */
+    enum { UNITS = 16, DEPTH = 64 }; /* of a split product: wanted; B's rows of each at least */
     bool flip = g->m > ROWS_MAX && g->n <= 4 && g->k >= 2 * LANES;
     if (!flip && g->m > ROWS_MAX) return false;
     rows_job w = rows_job_of(g, l, flip);
-    if ((size_t)(w.m * (w.k + 2 * COLS)) * sizeof(float) > ST_CPU_SCRATCH) return false;
+    if ((size_t)(w.m * (w.k + UNITS * ROWS_SPLIT)) * sizeof(float) > ST_CPU_SCRATCH) return false;
     if (!w.across && w.m > ROWS_GROUP) return false;
     /* What counts is B's bytes, and for more rows the products. */
     int parts = st_parts(q, l->batch * w.n * w.k * (8 + w.m) / 8);
-    int64_t grain = w.across ? ROWS_STREAMS : COLS, cuts = (w.n + grain - 1) / grain;
-    int64_t pieces = at_most(parts / (l->batch * cuts), w.k / DEPTH);
+    int64_t grain = w.across ? ROWS_STREAMS : ROWS_SPLIT, cuts = (w.n + grain - 1) / grain;
+    int64_t pieces = at_most(UNITS / (l->batch * cuts), w.k / DEPTH);
     if (!w.across && pieces > 1) {
         rows_split(q, &w, l, cuts, pieces, parts);
         return true;
