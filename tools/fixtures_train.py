@@ -49,7 +49,7 @@ def fly(name, p):
 
 
 def groups(name, p):
-    """Every key that train.groups has: test/job/train_test.c says the same in its words."""
+    """Every key that train.groups has: test/train/train_test.c says the same in its words."""
     if name.startswith("transformer.h.0.attn"):
         return None  # frozen
     own = nanogpt(name, p)

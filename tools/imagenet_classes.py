@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes src/job/imagenet_classes.txt: the 1000 classes of ImageNet (ILSVRC 2012) in the order of
+"""Makes src/vision/imagenet_classes.txt: the 1000 classes of ImageNet (ILSVRC 2012) in the order of
 their numbers, which is that of their WordNet ids: "n01440764 tench, Tinca tinca".
 
     apt install wordnet-base                       # WordNet 3.0
@@ -13,7 +13,7 @@ licence wants to go with them: it stands at the head of the file, in lines that 
 import os
 import sys
 
-OUT = "src/job/imagenet_classes.txt"
+OUT = "src/vision/imagenet_classes.txt"
 WORDNET = os.environ.get("WORDNET", "/usr/share/wordnet") + "/data.noun"
 
 

@@ -351,7 +351,7 @@ typedef struct {
     float rate;
 } st_average_args;
 
-/* ---- random numbers inside operations, the same on every backend ---------------------------- */
+/* ---- random numbers inside operations, the same on every backend ----------------------------- */
 
 /* Number i of stream (seed, stream): word i%4 of Philox block i/4. */
 static inline uint32_t st_op_u32(uint64_t seed, uint64_t stream, int64_t i)

@@ -11,7 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* ---- status: an error is a value with a place and a sentence -------------------------------- */
+/* ---- status: an error is a value with a place and a sentence --------------------------------- */
 
 typedef enum {
     ST_OK,
@@ -46,7 +46,7 @@ void st_err_prefix(st_err *e, const char *fmt, ...) __attribute__((format(printf
         if (try_) return try_;                                                                     \
     } while (0)
 
-/* ---- arena: one block, used in order -------------------------------------------------------- */
+/* ---- arena: one block, used in order --------------------------------------------------------- */
 
 /* A stack of 64-byte aligned pieces. Arenas own, tensors borrow. A counting arena sits on reserved,
  * inaccessible addresses: taking from it measures, touching it faults. */
@@ -119,7 +119,7 @@ void st_uniform_fill(float *out, int64_t n, float bound, uint64_t seed, uint64_t
 /* FNV-1a of a name: the stream number of a parameter, so that inits do not depend on order. */
 uint64_t st_hash_name(const char *name);
 
-/* ---- JSON (jansson) ------------------------------------------------------------------------- */
+/* ---- JSON (jansson) -------------------------------------------------------------------------- */
 
 /* Reads and parses a whole file of at most `max_bytes`; duplicate keys and trailing text are
  * ST_EFORMAT with line and column. *out is a new reference. */
@@ -138,7 +138,13 @@ st_status st_json_flag(const json_t *obj, const char *key, bool *out, const char
 st_status st_json_str(const json_t *obj, const char *key, const char **out, const char *what,
                       st_err *e);
 
-/* ---- spelling ------------------------------------------------------------------------------- */
+/* ---- rows of results (rows.c) ---------------------------------------------------------------- */
+
+/* Numbers of a row: NAN where absent. Path: "decode.tokens_per_second". */
+double st_row_num(const json_t *row, const char *path);
+const char *st_row_str(const json_t *row, const char *key); /* "" where absent */
+
+/* ---- spelling -------------------------------------------------------------------------------- */
 
 /* The entry of the NULL-terminated list nearest to `word` (Damerau-Levenshtein), or NULL if none
  * is near enough to be worth proposing. */
@@ -148,7 +154,14 @@ const char *st_nearest(const char *word, const char *const *list);
 bool st_parse_int(const char *text, int64_t *out);
 bool st_parse_num(const char *text, double *out);
 
-/* ---- speaking: the library reports, whoever runs it decides what is shown ------------------- */
+/* A growing text. */
+typedef struct {
+    char *s;
+    size_t n, cap;
+} st_buffer;
+bool st_buffer_put(st_buffer *b, const char *s, size_t n); /* false: out of memory */
+
+/* ---- speaking: the library reports, whoever runs it decides what is shown -------------------- */
 
 typedef enum { ST_LOG_INFO, ST_LOG_WARN } st_log_level;
 typedef struct {
@@ -176,5 +189,16 @@ void st_report(const st_progress *p);
 void st_interrupt(void); /* async-signal-safe */
 bool st_interrupted(void);
 double st_now(void); /* seconds, monotonic */
+
+/* ---- the machine (machine.c) ----------------------------------------------------------------- */
+
+/* Threads for work beside the kernels: `asked`, or if that is 0 OMP_NUM_THREADS, or the processors
+ * that are ours; at most 512. */
+int st_threads(int asked);
+/* Bytes of memory that may be asked for: most of what the machine or our container has free. */
+double st_memory_free(void);
+/* {version, commit, device, threads, machine, cores, date} of a program that computes on `device`.
+ */
+json_t *st_machine_json(const char *device, int threads);
 
 #endif

@@ -180,3 +180,24 @@ st_status st_json_str(const json_t *obj, const char *key, const char **out, cons
     *out = json_string_value(v);
     return ST_OK;
 }
+
+/* ---- rows of results ------------------------------------------------------------------------- */
+
+double st_row_num(const json_t *row, const char *path)
+{
+    char key[64];
+    const char *dot;
+    while ((dot = strchr(path, '.')) != NULL) {
+        snprintf(key, sizeof key, "%.*s", (int)(dot - path), path);
+        row = json_object_get(row, key);
+        path = dot + 1;
+    }
+    const json_t *v = json_object_get(row, path);
+    return json_is_number(v) ? json_number_value(v) : (double)NAN;
+}
+
+const char *st_row_str(const json_t *row, const char *key)
+{
+    const char *s = json_string_value(json_object_get(row, key));
+    return s ? s : "";
+}

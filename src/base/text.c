@@ -84,3 +84,18 @@ bool st_parse_num(const char *text, double *out)
     *out = v;
     return true;
 }
+
+bool st_buffer_put(st_buffer *b, const char *s, size_t n)
+{
+    if (!b->s || n > b->cap - b->n) {
+        if (n > SIZE_MAX / 4 - b->n) return false;
+        size_t cap = b->n + n < 4096 ? 4096 : (b->n + n) * 2;
+        char *more = realloc(b->s, cap);
+        if (!more) return false;
+        b->s = more;
+        b->cap = cap;
+    }
+    if (n) memcpy(b->s + b->n, s, n);
+    b->n += n;
+    return true;
+}

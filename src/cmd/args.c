@@ -1,6 +1,7 @@
 /* The command line: long and short options, repeated ones, words, "--". */
 /* SPDX-License-Identifier: MIT */
 #include "cmd/cmd.h"
+#include "files/files.h"
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>

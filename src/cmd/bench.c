@@ -1,11 +1,12 @@
 /* strut bench: how fast structured matrices and models are, against dense ones of the same run. */
 /* SPDX-License-Identifier: MIT */
 #include "cmd/bench.h"
+#include "bench/bench.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- running -------------------------------------------------------------------------------- */
+/* ---- running --------------------------------------------------------------------------------- */
 
 static st_status bench_map(const cmd_args *a, json_t **result, st_err *e)
 {

@@ -1,5 +1,6 @@
 /* strut bench attention: options, and its tables, one for each length. */
 /* SPDX-License-Identifier: MIT */
+#include "bench/bench.h"
 #include "cmd/bench.h"
 #include <stdio.h>
 #include <stdlib.h>

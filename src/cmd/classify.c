@@ -1,6 +1,7 @@
 /* strut classify: what is on a picture, and how often a model knows it. */
 /* SPDX-License-Identifier: MIT */
 #include "cmd/options.h"
+#include "vision/vision.h"
 #include <stdio.h>
 #include <string.h>
 

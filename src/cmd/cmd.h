@@ -10,7 +10,7 @@
 #ifndef ST_CMD_H
 #define ST_CMD_H
 
-#include "job/job.h"
+#include "store/store.h"
 
 typedef enum { CMD_FLAG, CMD_TEXT, CMD_INT, CMD_NUM } cmd_kind;
 
@@ -60,7 +60,7 @@ extern const char cmd_commit[]; /* that the program was built at, "-dirty" if it
 extern const cmd_command *const cmd_table[]; /* NULL-terminated; table.c */
 const cmd_command *cmd_find(const char *name);
 
-/* ---- args.c --------------------------------------------------------------------------------- */
+/* ---- args.c ---------------------------------------------------------------------------------- */
 
 /* Parses what follows the command's name. False: `e` says what is wrong (a usage error). */
 bool cmd_parse(cmd_args *a, const cmd_command *c, int argc, char **argv, st_err *e);
@@ -78,12 +78,12 @@ st_read_how cmd_read_how(const cmd_args *a);
 
 extern const cmd_option cmd_common[]; /* options of every command */
 
-/* ---- help.c --------------------------------------------------------------------------------- */
+/* ---- help.c ---------------------------------------------------------------------------------- */
 
 void cmd_help(FILE *f); /* the list of commands */
 void cmd_help_command(FILE *f, const cmd_command *c);
 
-/* ---- print.c: numbers and tables for people ------------------------------------------------- */
+/* ---- print.c: numbers and tables for people -------------------------------------------------- */
 
 typedef struct {
     char s[40];
@@ -108,7 +108,7 @@ int64_t cmd_get_int(const json_t *o, const char *key);
 double cmd_get_num(const json_t *o, const char *key);
 const char *cmd_get_str(const json_t *o, const char *key);
 
-/* ---- progress.c: the sink of base on a terminal or in a log, always on standard error ------- */
+/* ---- progress.c: the sink of base on a terminal or in a log, always on standard error -------- */
 
 void cmd_progress_start(bool quiet);
 void cmd_progress_clear(void); /* takes the progress line away before other output */
@@ -117,7 +117,7 @@ void cmd_put(FILE *f, const char *text);
 /* "strut WHERE: TEXT" without control characters. */
 void cmd_error(const char *where, const char *text);
 
-/* ---- start.c: the process ------------------------------------------------------------------- */
+/* ---- start.c: the process -------------------------------------------------------------------- */
 
 void cmd_start_files(void); /* descriptors 0 to 2 are open from here on */
 void cmd_start_signals(void);

@@ -1,5 +1,6 @@
 /* strut convert: a model from one format into another. */
 /* SPDX-License-Identifier: MIT */
+#include "convert/convert.h"
 #include "cmd/options.h"
 #include <stdio.h>
 #include <stdlib.h>

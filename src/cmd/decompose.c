@@ -1,6 +1,7 @@
 /* strut decompose: project a model's matrices onto structured types. */
 /* SPDX-License-Identifier: MIT */
 #include "cmd/options.h"
+#include "fit/fit.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

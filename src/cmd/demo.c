@@ -1,5 +1,6 @@
 /* strut demo: the whole comparison on real text, in a few minutes. */
 /* SPDX-License-Identifier: MIT */
+#include "demo/demo.h"
 #include "cmd/options.h"
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,6 +1,7 @@
 /* strut fetch: files from the Hugging Face Hub. */
 /* SPDX-License-Identifier: MIT */
 #include "cmd/cmd.h"
+#include "hub/hub.h"
 #include <stdio.h>
 
 static const cmd_option fetch_options[] = {

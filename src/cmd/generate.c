@@ -1,6 +1,8 @@
 /* strut generate: text from a model. */
 /* SPDX-License-Identifier: MIT */
 #include "cmd/options.h"
+#include "eval/eval.h"
+#include "files/files.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

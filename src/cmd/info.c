@@ -1,6 +1,7 @@
 /* strut info: what is in a model, checkpoint, run, shard, folder of data, tokenizer or config. */
 /* SPDX-License-Identifier: MIT */
 #include "cmd/cmd.h"
+#include "report/report.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -7,7 +7,7 @@
 
 #include "cmd/cmd.h"
 
-/* ---- computing ------------------------------------------------------------------------------ */
+/* ---- computing ------------------------------------------------------------------------------- */
 
 #define CMD_DEVICE                                                                                 \
     .name = "device", .kind = CMD_TEXT, .value = "NAME", .help = "cpu, or ref (plain loops)",      \
@@ -23,7 +23,7 @@
     .preset = "full"
 #define CMD_WAYS_CAUSAL "local:window=N, performer, sblocal, linear"
 
-/* ---- how much ------------------------------------------------------------------------------- */
+/* ---- how much -------------------------------------------------------------------------------- */
 
 #define CMD_BATCH                                                                                  \
     .name = "batch", .letter = 'b', .kind = CMD_INT, .value = "N", .lo = 1, .hi = 65536
@@ -31,14 +31,14 @@
 #define CMD_IMAGE_SIZE                                                                             \
     .name = "image-size", .kind = CMD_INT, .value = "PIXELS", .lo = 16, .hi = 8192
 
-/* ---- structure ------------------------------------------------------------------------------ */
+/* ---- structure ------------------------------------------------------------------------------- */
 
 #define CMD_PRESET                                                                                 \
     .name = "preset", .letter = 'p', .kind = CMD_TEXT, .value = "NAME",                            \
     .help = "a layout of GPT-2 124M by name, such as krony-81m (see: strut maps); --map wins"
 #define CMD_MAPS .name = "map", .letter = 'm', .kind = CMD_TEXT, .many = true, .value = "GLOB=SPEC"
 
-/* ---- files ---------------------------------------------------------------------------------- */
+/* ---- files ----------------------------------------------------------------------------------- */
 
 #define CMD_OUT_DIR                                                                                \
     .name = "out", .letter = 'o', .kind = CMD_TEXT, .value = "DIR", .help = "folder to write"

@@ -1,6 +1,7 @@
 /* strut perplexity: how well a model predicts a text. */
 /* SPDX-License-Identifier: MIT */
 #include "cmd/options.h"
+#include "eval/eval.h"
 #include <stdio.h>
 #include <string.h>
 

@@ -1,6 +1,8 @@
 /* strut prepare: text to token shards. */
 /* SPDX-License-Identifier: MIT */
 #include "cmd/options.h"
+#include "data/data.h"
+#include "files/files.h"
 #include <stdio.h>
 #include <string.h>
 

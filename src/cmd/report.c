@@ -1,5 +1,6 @@
 /* strut report: runs and benchmarks on one page. */
 /* SPDX-License-Identifier: MIT */
+#include "report/report.h"
 #include "cmd/cmd.h"
 #include <math.h>
 #include <stdio.h>

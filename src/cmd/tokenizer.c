@@ -1,6 +1,7 @@
 /* strut tokenizer: learns a byte-level BPE from text. */
 /* SPDX-License-Identifier: MIT */
 #include "cmd/options.h"
+#include "data/data.h"
 #include <stdio.h>
 
 static const cmd_option tokenizer_options[] = {

@@ -1,6 +1,8 @@
 /* strut train: a run from a configuration. */
 /* SPDX-License-Identifier: MIT */
 #include "cmd/train.h"
+#include "files/files.h"
+#include "train/train.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

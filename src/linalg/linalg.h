@@ -4,7 +4,7 @@
 #ifndef ST_LINALG_H
 #define ST_LINALG_H
 
-#include "tensor/tensor.h"
+#include "base/base.h"
 
 typedef struct {
     int64_t rank;
@@ -59,5 +59,21 @@ void st_assign_gain(const float *w, const float *v, int64_t out, int64_t in, boo
 /* Threads that each call of this room uses inside; returns what it was. For programs that call it
  * from several threads of their own and want 1; to be set while none of them runs. */
 int st_linalg_threads(int n);
+
+/* ---- pieces of work over threads (spread.c) -------------------------------------------------- */
+
+typedef struct {
+    const char *what, *unit; /* of the progress line */
+    int64_t n;
+    st_status (*work)(void *ctx, int64_t i, st_err *e); /* from several threads at once */
+    const char *(*name)(void *ctx, int64_t i);          /* of a piece; NULL: none are shown */
+    void *ctx;
+    bool quiet; /* no progress */
+} st_spread_args;
+
+/* Does pieces 0 .. n - 1, with LAPACK and BLAS single-threaded in each if there are several
+ * threads: half of a decomposition does not run in parallel, so threads inside it are mostly idle.
+ * Stops at the first failure, which is returned; ST_EINTR after Ctrl-C. */
+st_status st_spread(const st_spread_args *a, st_err *e);
 
 #endif

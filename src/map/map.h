@@ -210,7 +210,7 @@ st_status st_spec_macs(const st_spec *s, const st_stream *q, int64_t rows, doubl
  * g = sigmoid(gate bias). */
 st_status st_map_expand(const st_spec *s, const st_theta *t, st_tensor w, st_err *e);
 
-/* ---- where a structured matrix starts (start.c) --------------------------------------------- */
+/* ---- where a structured matrix starts (start.c) ---------------------------------------------- */
 
 extern const st_map_init st_map_inits[]; /* of every type, the default first; ends with name NULL */
 
@@ -242,7 +242,7 @@ st_status st_map_start(const st_spec *s, const st_start *start, st_tensor w, con
 /* Fills theta and bias (may be absent; host, F32) of a new matrix. */
 void st_map_fresh(const st_spec *s, const st_fresh_opts *how, const st_theta *t, st_tensor bias);
 
-/* ---- st_linear: map + bias, with its gradients ---------------------------------------------- */
+/* ---- st_linear: map + bias, with its gradients ----------------------------------------------- */
 
 typedef struct {
     st_spec spec;
@@ -265,7 +265,7 @@ void st_linear_rows_backward(st_stream *q, const st_linear *l, const st_embed_bw
 void st_linear_backward(st_stream *q, const st_linear *l, st_tensor x, st_tensor kept, st_tensor dy,
                         st_tensor dx, st_arena *tmp);
 
-/* ---- SS1 as its authors released it --------------------------------------------------------- */
+/* ---- SS1 as its authors released it ---------------------------------------------------------- */
 
 /* Hash constants r0..r3 of the released code for a seed: version 3 (since 30 October 2024), 2 (from
  * the 20th) or 1 (the paper's). */
@@ -275,7 +275,7 @@ void st_ss1_constants(uint64_t seed, int version, int64_t r[4]);
 void st_ss1_import(const st_spec *s, const float *released, float *weight);
 void st_ss1_export(const st_spec *s, const float *weight, float *released);
 
-/* ---- butterfly as fly stores it ------------------------------------------------------------- */
+/* ---- butterfly as fly stores it -------------------------------------------------------------- */
 
 /* The butterfly spec whose tiles are those for which `layout` (ceil(out/block), ceil(in/block)) is
  * not 0; ST_EUNSUPPORTED if there is none. */

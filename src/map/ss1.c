@@ -251,7 +251,7 @@ static st_status ss1_fit(st_spec *s, int64_t params, st_err *e)
     return ST_OK;
 }
 
-/* ---- the released code's weights ------------------------------------------------------------ */
+/* ---- the released code's weights ------------------------------------------------------------- */
 
 /* r(p, k) of the release: where row n = p bn + .. of super-block k keeps its first weight. */
 static int64_t ss1_row_shift(const st_spec *s, int64_t n, int64_t k)

@@ -25,7 +25,7 @@ st_tensor attention_directions(st_stream *q, st_directions_args d, st_arena *fro
     return d.w;
 }
 
-/* ---- performer ------------------------------------------------------------------------------ */
+/* ---- performer ------------------------------------------------------------------------------- */
 
 enum { FEATURES, SEED, ORTHO, RELU, EPS, NEPS };
 
@@ -94,7 +94,7 @@ const st_attention_type st_attention_performer = {
     .draw = performer_draw,
 };
 
-/* ---- linear --------------------------------------------------------------------------------- */
+/* ---- linear ---------------------------------------------------------------------------------- */
 
 enum { LINEAR_NEPS };
 

@@ -63,7 +63,7 @@ static void lsh_attend(st_stream *q, st_lsh_attend_args *a, st_arena *tmp)
     st_stream_ops(q)->lsh_attend(q, a);
 }
 
-/* ---- smyrf ---------------------------------------------------------------------------------- */
+/* ---- smyrf ----------------------------------------------------------------------------------- */
 
 enum { HASHES, Q_CLUSTER, K_CLUSTER, SEED };
 
@@ -152,7 +152,7 @@ const st_attention_type st_attention_smyrf = {
     .draw = smyrf_draw,
 };
 
-/* ---- reformer ------------------------------------------------------------------------------- */
+/* ---- reformer -------------------------------------------------------------------------------- */
 
 enum { R_HASHES, R_BUCKET, R_SEED };
 

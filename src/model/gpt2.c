@@ -136,7 +136,7 @@ typedef struct {
     st_tensor last;   /* its last block's output; that of block i is g->acts[i + 1].x */
 } gpt2_taught;
 
-/* ---- the head ------------------------------------------------------------------------------- */
+/* ---- the head -------------------------------------------------------------------------------- */
 
 /* Rows of logits that exist at a time, of `rows`: a power of two, at most 128 MiB of float32. Each
  * chunk reads the whole head three times, so that fewer rows cost time (GPT-2 124M: 256 rows 8 %
@@ -261,7 +261,7 @@ static void gpt2_head_grad(const gpt2 *g, st_stream *q, const st_lm_args *a,
     }
 }
 
-/* ---- the network ---------------------------------------------------------------------------- */
+/* ---- the network ----------------------------------------------------------------------------- */
 
 static st_embed_fwd_args gpt2_embed(const gpt2 *g, const st_lm_args *a)
 {

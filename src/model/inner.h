@@ -5,7 +5,7 @@
 
 #include "model/model.h"
 
-/* ---- the list of parameters (table.c) ------------------------------------------------------- */
+/* ---- the list of parameters (table.c) -------------------------------------------------------- */
 
 /* A row of table.c: one kind of network. */
 typedef struct st_model_type {
@@ -99,7 +99,7 @@ void st_matrix_forward(st_stream *q, const st_matrix *w, st_tensor x, st_tensor 
 void st_matrix_backward(st_stream *q, const st_matrix *w, st_tensor x, st_tensor kept, st_tensor dy,
                         st_tensor dx, st_arena *tmp);
 
-/* ---- a transformer block (block.c) ---------------------------------------------------------- */
+/* ---- a transformer block (block.c) ----------------------------------------------------------- */
 
 /* Pre-norm block: x2 = x + drop(attn_out(attend(attn_in(ln_1(x)))));
  *                 y = x2 + drop(mlp_out(gelu(mlp_in(ln_2(x2))))). */
@@ -148,7 +148,7 @@ void st_block_first(st_stream *q, const st_block *b, const st_pass *p, st_tensor
 void st_block_backward(st_stream *q, const st_block *b, const st_pass *p, const st_block_acts *k,
                        st_tensor d, st_arena *tmp);
 
-/* ---- GPT-2's config.json (gpt2_config.c) ---------------------------------------------------- */
+/* ---- GPT-2's config.json (gpt2_config.c) ----------------------------------------------------- */
 
 typedef struct {
     int64_t vocab, context, width, layers, heads, inner, eos;
@@ -161,7 +161,7 @@ typedef struct {
 st_status st_gpt2_config_read(st_gpt2_config *c, const json_t *config, st_err *e);
 json_t *st_gpt2_config_json(const st_gpt2_config *c); /* NULL when out of memory */
 
-/* ---- T2T-ViT's config.json (t2tvit_config.c) ------------------------------------------------ */
+/* ---- T2T-ViT's config.json (t2tvit_config.c) ------------------------------------------------- */
 
 typedef struct {
     int64_t size, channels, classes, width, layers, heads, inner; /* pixels; blocks' MLPs' width */

@@ -215,7 +215,7 @@ void st_model_tap(st_model *m, st_tap_fn *fn, void *ctx);
 st_status st_model_plan(st_model *m, const st_stream *q, st_dtype t, const st_lm_args *a, bool grad,
                         size_t *bytes, st_cost *cost, st_err *e);
 
-/* ---- the MLP of a block (mlp.c) ------------------------------------------------------------- */
+/* ---- the MLP of a block (mlp.c) -------------------------------------------------------------- */
 
 typedef struct {
     st_tap_fn *fn; /* NULL: none */
@@ -249,7 +249,7 @@ void st_mlp_forward(st_stream *q, const st_mlp *m, bool train, st_tensor x, st_t
 void st_mlp_backward(st_stream *q, const st_mlp *m, const st_mlp_acts *k, st_tensor dy,
                      st_tensor dx, st_arena *tmp);
 
-/* ---- classifiers of images (vision.c) ------------------------------------------------------- */
+/* ---- classifiers of images (vision.c) -------------------------------------------------------- */
 
 /* Such a model has no tokens of text: st_model_lm says zeros, the functions on st_lm_args may not
  * be called, but for st_model_plan, which refuses it; of a language model the same holds here. */
@@ -285,7 +285,7 @@ void st_model_vision_forward(st_model *m, st_stream *q, const st_vision_args *a,
 st_status st_model_vision_plan(st_model *m, const st_stream *q, st_dtype t, const st_vision_args *a,
                                size_t *bytes, st_cost *cost, st_err *e);
 
-/* ---- symmetries (symmetry.c): other weights, the same function ------------------------------ */
+/* ---- symmetries (symmetry.c): other weights, the same function ------------------------------- */
 
 /* Of language models. All of them change `flat` (host, F32, the model's layout) in place and need
  * dense matrices where they reach: ST_EARG naming one that is not, and nothing is changed. */

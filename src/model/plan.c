@@ -31,7 +31,7 @@ out:
     return s;
 }
 
-/* ---- language models ------------------------------------------------------------------------ */
+/* ---- language models ------------------------------------------------------------------------- */
 
 /* Gives absent inputs addresses on a counting arena, so that the call takes its usual path. */
 static void plan_args(st_lm_args *a, st_kv *kv, st_teach *teach, const st_model *m, st_dtype t,

@@ -48,7 +48,7 @@ static st_status symmetry_dense(const symmetry *y, int64_t layer, const char *na
     return ST_OK;
 }
 
-/* ---- folding -------------------------------------------------------------------------------- */
+/* ---- folding --------------------------------------------------------------------------------- */
 
 static void symmetry_fold(st_tensor gain, st_tensor shift, st_tensor w, st_tensor bias)
 {
@@ -88,7 +88,7 @@ st_status st_model_fold_norms(const st_model *m, float *flat, st_err *e)
     return ST_OK;
 }
 
-/* ---- permuting ------------------------------------------------------------------------------ */
+/* ---- permuting ------------------------------------------------------------------------------- */
 
 /* Rows p of t (or, `columns`, columns p) become what rows from[p] were. `old` has room for t. A
  * vector has its numbers in rows; absent tensors are let be. */

@@ -37,7 +37,7 @@ typedef struct {
     st_norm norm;
 } t2t;
 
-/* ---- the list of parameters ----------------------------------------------------------------- */
+/* ---- the list of parameters ------------------------------------------------------------------ */
 
 static void t2t_close(st_model *m)
 {
@@ -168,7 +168,7 @@ static st_vision_shape t2t_vision(const st_model *m)
                              .performer = c->performer};
 }
 
-/* ---- tokens to token ------------------------------------------------------------------------ */
+/* ---- tokens to token ------------------------------------------------------------------------- */
 
 static st_tensor t2t_from(st_tensor t, int64_t offset)
 {
@@ -327,7 +327,7 @@ static void t2t_tokens(const t2t *g, st_stream *q, const st_vision_args *a, st_t
     }
 }
 
-/* ---- the network ---------------------------------------------------------------------------- */
+/* ---- the network ----------------------------------------------------------------------------- */
 
 static void t2t_head(const t2t *g, st_stream *q, st_tensor x, st_tensor logits, st_arena *tmp)
 {

@@ -40,7 +40,7 @@ st_tensor st_take(st_arena *a, st_dtype t, int ndim, const int64_t *dim);
 st_tensor st_take1(st_arena *a, st_dtype t, int64_t n);
 st_tensor st_take2(st_arena *a, st_dtype t, int64_t rows, int64_t cols);
 
-/* ---- conversion: round to nearest even; NaN stays NaN, overflow becomes infinity ------------ */
+/* ---- conversion: round to nearest even; NaN stays NaN, overflow becomes infinity ------------- */
 
 static inline float st_bf16_to_f32(uint16_t h)
 {

@@ -4,6 +4,7 @@
 #define REF_RIG_H
 
 #include "backend/backend.h"
+#include "tensor/tensor.h"
 #include "testing.h"
 #include <math.h>
 

@@ -166,7 +166,7 @@ static void norm_by_differences(void **state)
     }
 }
 
-/* ---- attention: two items, two heads of 3, from a cache of 2 -------------------------------- */
+/* ---- attention: two items, two heads of 3, from a cache of 2 --------------------------------- */
 
 enum { ITEMS = 2, HEADS = 2, DIM = 3, QUERIES = 3, KEYS = 5, ACROSS = HEADS * DIM };
 
@@ -284,7 +284,7 @@ static void attend_sees_all_without_mask(void **state)
     assert_all_near(lse, (double[]){0, log(2), log(3), log(4)}, 4, 1e-7);
 }
 
-/* ---- loss, gate ----------------------------------------------------------------------------- */
+/* ---- loss, gate ------------------------------------------------------------------------------ */
 
 static void gate_by_hand(void **state)
 {
@@ -310,7 +310,7 @@ static void gate_by_hand(void **state)
     assert_near((double)dz[0], 3. / 16 * (1 * 4 + 2 * -8), 1e-6);
 }
 
-/* ---- moves ---------------------------------------------------------------------------------- */
+/* ---- moves ----------------------------------------------------------------------------------- */
 
 /* The integer vectors of the SS1 specification: x_i = (i mod 7) - 3. */
 static void fold_vectors(void **state)

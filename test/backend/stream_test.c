@@ -1,6 +1,7 @@
 /* Streams: opening, failures that wait for sync, dry runs, device memory, NaN. */
 /* SPDX-License-Identifier: MIT */
 #include "backend/backend.h"
+#include "tensor/tensor.h"
 #include "testing.h"
 #include <math.h>
 

@@ -1,7 +1,7 @@
 /* Any bytes as tokenizer.json, or as merges.txt to a given vocabulary: a tokenizer that gives back
  * every byte of a text (one of characters: every character of its own), or an error. */
 /* SPDX-License-Identifier: MIT */
-#include "io/io.h"
+#include "text/text.h"
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>

@@ -1,7 +1,8 @@
 /* Any bytes as config files (NUL bytes between them) of which the first has the others in its
  * defaults list, and as words of a command line. */
 /* SPDX-License-Identifier: MIT */
-#include "io/io.h"
+#include "config/config.h"
+#include "files/files.h"
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>

@@ -1,6 +1,6 @@
 /* The detokeniser and Python's white space, on any bytes. */
 /* SPDX-License-Identifier: MIT */
-#include "job/evaltext.h"
+#include "data/data.h"
 #include <stdint.h>
 #include <stdlib.h>
 

@@ -1,7 +1,7 @@
 /* Any bytes as text, JSON lines or anything packed: documents or an error, in bounded memory, and
  * pieces that make up the documents. The first byte chooses the file's name. */
 /* SPDX-License-Identifier: MIT */
-#include "io/io.h"
+#include "text/text.h"
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>

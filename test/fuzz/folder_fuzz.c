@@ -1,7 +1,7 @@
 /* Any bytes as a file of weights without a config.json: an error, or a model that is what it says
  * and that is stored and read as the same. */
 /* SPDX-License-Identifier: MIT */
-#include "job/job.h"
+#include "convert/convert.h"
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>

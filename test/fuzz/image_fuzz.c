@@ -1,7 +1,7 @@
 /* Any bytes as a picture: pixels or an error; pixels become a network's planes. The last byte
  * chooses whether EXIF counts. */
 /* SPDX-License-Identifier: MIT */
-#include "io/io.h"
+#include "image/image.h"
 #include <stdlib.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);

@@ -1,7 +1,7 @@
 /* Any bytes as a parquet file: strings or an error, in bounded memory and time. The footer's length
  * and magic are put right, so that more than them is tried. */
 /* SPDX-License-Identifier: MIT */
-#include "io/io.h"
+#include "text/text.h"
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>

@@ -1,6 +1,6 @@
 /* Any bytes as a safetensors file: an error, or tensors that can all be read. */
 /* SPDX-License-Identifier: MIT */
-#include "io/io.h"
+#include "weights/weights.h"
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>

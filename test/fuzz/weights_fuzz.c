@@ -2,8 +2,7 @@
  * model, a legacy PyTorch archive, or as the pickle of a zip one. An error, or tensors that can be
  * read. */
 /* SPDX-License-Identifier: MIT */
-#include "io/io.h"
-#include "io/zip.h"
+#include "weights/zip.h"
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>

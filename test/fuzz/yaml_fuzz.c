@@ -1,6 +1,6 @@
 /* Any bytes as a YAML file and, cut at their first NUL bytes, as an override of it. */
 /* SPDX-License-Identifier: MIT */
-#include "io/io.h"
+#include "config/config.h"
 #include <stdlib.h>
 #include <string.h>
 

@@ -3,7 +3,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "attend_rig.h"
 
-/* ---- weights one by one --------------------------------------------------------------------- */
+/* ---- weights one by one ---------------------------------------------------------------------- */
 
 typedef struct {
     const float *w;
@@ -61,7 +61,7 @@ static double weight_favor(const attend_rig *r, void *ctx, int64_t i, int64_t h,
     return top + log(sum) - (f->elu || f->relu ? 0 : log((double)all));
 }
 
-/* ---- the cases ------------------------------------------------------------------------------ */
+/* ---- the cases ------------------------------------------------------------------------------- */
 
 static void draw(float *w, int64_t rows, int64_t cols, uint64_t seed, bool equal)
 {
@@ -153,7 +153,7 @@ static void large_rows_are_no_danger(void **state)
         check(&c[i], ST_F32);
 }
 
-/* ---- random features ------------------------------------------------------------------------ */
+/* ---- random features ------------------------------------------------------------------------- */
 
 static void directions_are_orthogonal(void **state)
 {
@@ -266,7 +266,7 @@ static void draws_have_numbers(void **state)
     assert_true(distance("performer:features=8", 0) != distance("performer:features=8,seed=1", 0));
 }
 
-/* ---- what comes later counts for nothing ---------------------------------------------------- */
+/* ---- what comes later counts for nothing ----------------------------------------------------- */
 
 static void causal_forms_do_not_look_ahead(void **state)
 {
@@ -315,7 +315,7 @@ static void what_cannot_be_causal_says_so(void **state)
     assert_says(&e, "1..1024");
 }
 
-/* ---- linformer ------------------------------------------------------------------------------ */
+/* ---- linformer ------------------------------------------------------------------------------- */
 
 static void linformer_mixes_the_keys(void **state)
 {

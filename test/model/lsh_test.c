@@ -6,7 +6,7 @@
 static const char *const devices[] = {"ref", "cpu"};
 enum { DEVICES = 2, DIM = 8 };
 
-/* ---- who sees whom, written out ------------------------------------------------------------- */
+/* ---- who sees whom, written out -------------------------------------------------------------- */
 
 typedef struct {
     const char *text;
@@ -145,7 +145,7 @@ static double weight_seen(const attend_rig *r, void *ctx, int64_t i, int64_t h, 
     return log(count) + (t == j ? -5e4 : (double)r->scale * row_dot(q, k, DIM) / length);
 }
 
-/* ---- the cases ------------------------------------------------------------------------------ */
+/* ---- the cases ------------------------------------------------------------------------------- */
 
 static void draw(float *w, int64_t rows, int64_t cols)
 {
@@ -228,7 +228,7 @@ static void weights_are_those_of_clusters(void **state)
     }
 }
 
-/* ---- where they are exact ------------------------------------------------------------------- */
+/* ---- where they are exact -------------------------------------------------------------------- */
 
 static double weight_full(const attend_rig *r, void *ctx, int64_t i, int64_t h, int64_t t,
                           int64_t j)
@@ -291,7 +291,7 @@ static void draws_have_numbers(void **state)
     }
 }
 
-/* ---- hard inputs ---------------------------------------------------------------------------- */
+/* ---- hard inputs ----------------------------------------------------------------------------- */
 
 /* Threads decide nothing; rows that are no numbers spoil those that see them alone, the same ones
  * on ref and cpu, and keep nothing from ending. */
@@ -326,7 +326,7 @@ static void no_numbers_are_no_danger(void **state)
     }
 }
 
-/* ---- what is refused ------------------------------------------------------------------------ */
+/* ---- what is refused ------------------------------------------------------------------------- */
 
 static void misfits_are_named(void **state)
 {

@@ -13,7 +13,7 @@ static st_model *open_text(const char *text)
     return m;
 }
 
-/* ---- totals --------------------------------------------------------------------------------- */
+/* ---- totals ---------------------------------------------------------------------------------- */
 
 #define MEDIUM "\"n_layer\": 24, \"n_head\": 16, \"n_embd\": 1024"
 #define LARGE  "\"n_layer\": 36, \"n_head\": 20, \"n_embd\": 1280"
@@ -129,7 +129,7 @@ static void test_totals(void **state)
     }
 }
 
-/* ---- the list of parameters ----------------------------------------------------------------- */
+/* ---- the list of parameters ------------------------------------------------------------------ */
 
 typedef struct {
     int64_t end, count;
@@ -246,7 +246,7 @@ static void test_round_trip(void **state)
     st_model_close(again);
 }
 
-/* ---- refusals ------------------------------------------------------------------------------- */
+/* ---- refusals -------------------------------------------------------------------------------- */
 
 static const struct {
     const char *config;

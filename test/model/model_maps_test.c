@@ -86,7 +86,7 @@ static void for_types(void (*test)(rig *r, const char *type))
     }
 }
 
-/* ---- gradients ------------------------------------------------------------------------------ */
+/* ---- gradients ------------------------------------------------------------------------------- */
 
 static void gradients(rig *r, const char *type)
 {
@@ -124,7 +124,7 @@ static void test_dropout(void **state)
     rig_close(&r);
 }
 
-/* ---- one text, many ways to run it ---------------------------------------------------------- */
+/* ---- one text, many ways to run it ----------------------------------------------------------- */
 
 /* A prompt and then one token at a time gives the logits of the whole. */
 static void decoding(rig *r, const char *type)

@@ -8,7 +8,7 @@
 #include "testing.h"
 #include <math.h>
 
-/* ---- stored tensors ------------------------------------------------------------------------- */
+/* ---- stored tensors -------------------------------------------------------------------------- */
 
 /* A safetensors file that the tests themselves made. */
 typedef struct {
@@ -45,7 +45,7 @@ static inline const void *stored_find(const stored *s, const char *name, int64_t
     return s->data + from;
 }
 
-/* ---- numbers -------------------------------------------------------------------------------- */
+/* ---- numbers --------------------------------------------------------------------------------- */
 
 static inline double largest(const float *x, int64_t n)
 {
@@ -67,7 +67,7 @@ static inline void assert_close(const char *what, const float *got, const float 
     }
 }
 
-/* ---- a model on a device -------------------------------------------------------------------- */
+/* ---- a model on a device --------------------------------------------------------------------- */
 
 typedef struct {
     st_model *m;
@@ -172,7 +172,7 @@ static inline float *rig_stored(const stored *s, const char *prefix, const st_pa
     return y;
 }
 
-/* ---- batches -------------------------------------------------------------------------------- */
+/* ---- batches --------------------------------------------------------------------------------- */
 
 static inline st_tensor rig_ints(rig *r, const int32_t *x, int64_t n)
 {

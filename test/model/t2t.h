@@ -93,7 +93,7 @@ static inline json_t *t2t_json(const char *text)
     return j;
 }
 
-/* ---- a model on a device -------------------------------------------------------------------- */
+/* ---- a model on a device --------------------------------------------------------------------- */
 
 typedef struct {
     st_model *m;

@@ -2,8 +2,8 @@
  * in it (test/fixtures/t2t/attention.safetensors, tools/fixtures_t2t_attention.py), whose random
  * numbers are injected. */
 /* SPDX-License-Identifier: MIT */
-#include "job/job.h"
 #include "model/t2t.h"
+#include "store/store.h"
 
 /* One row of the fixture: "MODEL@SIZE WAY WAY.logits". */
 typedef struct {
@@ -40,7 +40,7 @@ static void row_open(const row *x, const char *device, st_dtype t, t2t_rig *r)
     json_decref(config);
 }
 
-/* ---- ways to attend ------------------------------------------------------------------------- */
+/* ---- ways to attend -------------------------------------------------------------------------- */
 
 static int64_t knob(const st_attention *m, const char *name)
 {
@@ -99,7 +99,7 @@ static st_attention way_of(const stored *s, const row *at, const t2t_rig *r, int
     return m;
 }
 
-/* ---- logits --------------------------------------------------------------------------------- */
+/* ---- logits ---------------------------------------------------------------------------------- */
 
 /* The largest difference of a way's logits, printed in the end. */
 typedef struct {

@@ -1,7 +1,7 @@
 /* T2T-ViT against the authors' code (test/fixtures/t2t, tools/fixtures_t2t.py): logits of every
  * published size, parameter counts, structured matrices, refusals. */
 /* SPDX-License-Identifier: MIT */
-#include "job/job.h"
+#include "fit/fit.h"
 #include "model/t2t.h"
 
 static const struct {

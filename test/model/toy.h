@@ -60,7 +60,7 @@ static inline void toy_run(toy *t)
     st_stream_close(q);
 }
 
-/* ---- its tensors ---------------------------------------------------------------------------- */
+/* ---- its tensors ----------------------------------------------------------------------------- */
 
 typedef struct {
     const char *name;

@@ -7,7 +7,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-/* ---- orders --------------------------------------------------------------------------------- */
+/* ---- orders ---------------------------------------------------------------------------------- */
 
 /* One head's rows; those from `len` on are zeros. */
 typedef struct {
@@ -102,7 +102,7 @@ void st_ref_lsh_order(st_stream *q, const st_lsh_order_args *given)
     free(hash);
 }
 
-/* ---- attention ------------------------------------------------------------------------------ */
+/* ---- attention ------------------------------------------------------------------------------- */
 
 /* One query's keys and their scores, then weights. */
 typedef struct {

@@ -20,7 +20,7 @@ void parity_program(const char *path)
     program = path;
 }
 
-/* ---- describing cases ----------------------------------------------------------------------- */
+/* ---- describing cases ------------------------------------------------------------------------ */
 
 int64_t parity_pick(const parity_case *c, int i, int64_t n)
 {
@@ -105,7 +105,7 @@ void parity_inplace(parity_case *c, st_tensor *slot, const st_tensor *of, double
     abort();
 }
 
-/* ---- operands in memory --------------------------------------------------------------------- */
+/* ---- operands in memory ---------------------------------------------------------------------- */
 
 static char *parity_slots(void)
 {
@@ -228,7 +228,7 @@ static const char *parity_execute(const parity_case *c, int run, parity_call *ca
     return NULL;
 }
 
-/* ---- comparing ------------------------------------------------------------------------------ */
+/* ---- comparing ------------------------------------------------------------------------------- */
 
 static double parity_value(const char *data, st_dtype t, int64_t i)
 {
@@ -308,7 +308,7 @@ static bool parity_dry_ok(const parity_case *c, const parity_op *op, st_stream *
     return false;
 }
 
-/* ---- runs ----------------------------------------------------------------------------------- */
+/* ---- runs ------------------------------------------------------------------------------------ */
 
 typedef struct {
     const char *forbid;

@@ -9,6 +9,7 @@
 #define ST_PARITY_H
 
 #include "backend/backend.h"
+#include "tensor/tensor.h"
 
 enum { PARITY_OPERANDS = 14 };
 

@@ -112,7 +112,7 @@ static void attend_drop(const attend_head *h, int64_t t, int64_t j0, int64_t n, 
     drop_mask(mask, h->a->seed, h->number + t * h->a->kv_len + j0, n, h->a->drop);
 }
 
-/* ---- forward -------------------------------------------------------------------------------- */
+/* ---- forward --------------------------------------------------------------------------------- */
 
 /* Scores of a row become weights e^(s - top), 0 from `seen` on; what was summed before is rescaled
  * by the return value. */
@@ -192,7 +192,7 @@ static void attend_fwd_block(const attend_head *h, attend_space s, int64_t t0, i
     }
 }
 
-/* ---- few queries: products of a row need no panels ------------------------------------------ */
+/* ---- few queries: products of a row need no panels ------------------------------------------- */
 
 /* Columns [c0, c0 + width) of one query's output. */
 static void attend_fwd_query(const attend_head *h, attend_space s, int64_t t, int64_t c0,

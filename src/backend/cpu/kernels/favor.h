@@ -41,7 +41,7 @@ static bool favor_fits(const st_favor_args *a)
     return (size_t)a->features <= room / (size_t)(3 * ATTEND_Q + 2 + a->head_dim);
 }
 
-/* ---- logits --------------------------------------------------------------------------------- */
+/* ---- logits ---------------------------------------------------------------------------------- */
 
 /* |x|^2 / 2 of row i, scaled. */
 static float favor_half(const st_favor_args *a, gemm_view x, int64_t i)
@@ -131,7 +131,7 @@ static float favor_key_shift(const st_favor_args *a, favor_space s, gemm_view k)
     return most * sqrtf(a->scale);
 }
 
-/* ---- sums over keys ------------------------------------------------------------------------- */
+/* ---- sums over keys -------------------------------------------------------------------------- */
 
 /* top[f] rises to the largest of column f of n logits; they become e^(logit - top[f]), whose sums
  * are added to total. */
@@ -212,7 +212,7 @@ static void favor_join(const st_favor_args *a, favor_sums s, favor_sums other)
     }
 }
 
-/* ---- queries -------------------------------------------------------------------------------- */
+/* ---- queries --------------------------------------------------------------------------------- */
 
 /* p = e^(logit + top - their maximum), which is returned. p may be logit. */
 static float favor_weights(int64_t m, const float *logit, const float *top, float *p)

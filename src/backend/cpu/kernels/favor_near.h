@@ -52,7 +52,7 @@ static void favor_plan_side(const st_favor_args *a, favor_plan p, int64_t pair, 
     }
 }
 
-/* ---- a tile of queries ---------------------------------------------------------------------- */
+/* ---- a tile of queries ----------------------------------------------------------------------- */
 
 typedef struct {
     const st_favor_args *a;

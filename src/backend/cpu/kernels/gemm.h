@@ -46,7 +46,7 @@ static void gemm_block(int64_t m, int64_t n, int64_t k, const gemm_cell *a, cons
     }
 }
 
-/* ---- one thread's part of C ----------------------------------------------------------------- */
+/* ---- one thread's part of C ------------------------------------------------------------------ */
 
 /* The part of a product that a thread computes. */
 typedef struct {
@@ -170,7 +170,7 @@ static void gemm_compute(const gemm_part *p, gemm_space space)
     }
 }
 
-/* ---- sharing among threads ------------------------------------------------------------------ */
+/* ---- sharing among threads ------------------------------------------------------------------- */
 
 static gemm_part gemm_part_of(const st_gemm_args *g, const st_gemm_layout *l, int64_t batch)
 {

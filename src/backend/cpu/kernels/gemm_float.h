@@ -31,7 +31,7 @@ static inline void gemm_enter(void) {}
 
 static inline void gemm_leave(void) {}
 
-/* ---- packing -------------------------------------------------------------------------------- */
+/* ---- packing --------------------------------------------------------------------------------- */
 
 /* dst[j * wide + i] = element (i, j) of `v` for i < wide, j < n, where the elements of a row are
  * neighbours: LANES x LANES at a time. What a vector holds beyond `wide` spills into the next
@@ -99,7 +99,7 @@ static void gemm_pack_b(gemm_cell *dst, gemm_view v, int64_t n, int64_t k)
     gemm_pack(dst, v, TILE_COLS, n, k);
 }
 
-/* ---- the register tile ---------------------------------------------------------------------- */
+/* ---- the register tile ----------------------------------------------------------------------- */
 
 /* One tile: `a` (k, TILE_ROWS) and `b` (k, TILE_COLS) are panels. All loops over the sums must be
  * unrolled, or gcc keeps the array in memory. */

@@ -104,7 +104,7 @@ static inline uint32_t bits_of_f32(float f)
     return v.u;
 }
 
-/* ---- blocks of BLOCK numbers, in float32 ---------------------------------------------------- */
+/* ---- blocks of BLOCK numbers, in float32 ----------------------------------------------------- */
 
 enum { BLOCK = 512 };
 
@@ -174,7 +174,7 @@ static inline float scalar_in(const st_tensor *t, int64_t i)
                               : st_bf16_to_f32(((const uint16_t *)t->data)[i]);
 }
 
-/* ---- exp, log ------------------------------------------------------------------------------- */
+/* ---- exp, log -------------------------------------------------------------------------------- */
 
 /* e^x within 2 ulp for x in [-87, 88]; outside, the value at that end; NaN stays NaN.
  * 2^n e^r with |r| <= ln(2)/2; the polynomial's relative error, fitted to be even, is 3e-9. */

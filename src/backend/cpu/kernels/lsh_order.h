@@ -112,7 +112,7 @@ static uint32_t lsh_key(float hash)
     return u >> 31 ? ~u : u | 0x80000000u;
 }
 
-/* ---- hashes of rows [lo, hi); keys: of the head, (hashes, total) ---------------------------- */
+/* ---- hashes of rows [lo, hi); keys: of the head, (hashes, total) ----------------------------- */
 
 /* The best of the directions so far, and of their opposites, for each of a stretch of rows. */
 typedef struct {
@@ -186,7 +186,7 @@ static void lsh_projections(const st_lsh_order_args *a, const lsh_rows *x, lsh_s
     }
 }
 
-/* ---- sorting -------------------------------------------------------------------------------- */
+/* ---- sorting --------------------------------------------------------------------------------- */
 
 /* order: 0 .. n - 1 by rising key, stable. keys, keys_2 and order_2 are overwritten. Digits that
  * are the same in all keys are skipped. */
@@ -218,7 +218,7 @@ static void lsh_sort(uint32_t *keys, uint32_t *keys_2, int32_t *order, int32_t *
     if (from != order) memcpy(order, from, (size_t)n * sizeof *order);
 }
 
-/* ---- the operation -------------------------------------------------------------------------- */
+/* ---- the operation --------------------------------------------------------------------------- */
 
 static lsh_rows lsh_rows_of(const st_lsh_order_args *a, int64_t pair)
 {

@@ -102,7 +102,7 @@ static void kernel_gelu_bwd(st_stream *q, const st_gelu_bwd_args *a)
     }
 }
 
-/* ---- residual ------------------------------------------------------------------------------ */
+/* ---- residual -------------------------------------------------------------------------------- */
 
 static void residual_block(const st_residual_fwd_args *s, const st_tensor *b, const st_tensor *y,
                            int64_t i, int64_t n)
@@ -150,7 +150,7 @@ static void kernel_residual_bwd(st_stream *q, const st_residual_bwd_args *a)
     residual_all(q, &s, &a->dy, &a->db);
 }
 
-/* ---- gate ----------------------------------------------------------------------------------- */
+/* ---- gate ------------------------------------------------------------------------------------ */
 
 static void kernel_gate_fwd(st_stream *q, const st_gate_fwd_args *a)
 {
@@ -203,7 +203,7 @@ static void kernel_gate_bwd(st_stream *q, const st_gate_bwd_args *a)
     }
 }
 
-/* ---- scale, copy, fill ---------------------------------------------------------------------- */
+/* ---- scale, copy, fill ----------------------------------------------------------------------- */
 
 /* y[0..n) = s x, or += if `add`; s == 1 for copies. */
 static void pointwise_scaled(const st_tensor *x, int64_t x0, const st_tensor *y, int64_t y0,

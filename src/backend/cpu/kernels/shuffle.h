@@ -1,7 +1,7 @@
 /* Moving numbers about: embedding, permutation, SS1's fold. */
 /* SPDX-License-Identifier: MIT */
 
-/* ---- embedding ------------------------------------------------------------------------------ */
+/* ---- embedding ------------------------------------------------------------------------------- */
 
 static bool embed_ids_ok(st_stream *q, const st_embed_fwd_args *a, st_tensor table)
 {
@@ -81,7 +81,7 @@ static void kernel_embed_bwd(st_stream *q, const st_embed_bwd_args *a)
     }
 }
 
-/* ---- permutation ---------------------------------------------------------------------------- */
+/* ---- permutation ----------------------------------------------------------------------------- */
 
 enum { PERMUTE_TILE = 16 };
 
@@ -169,7 +169,7 @@ static void kernel_permute(st_stream *q, const st_permute_args *a)
     }
 }
 
-/* ---- SS1's fold ----------------------------------------------------------------------------- */
+/* ---- SS1's fold ------------------------------------------------------------------------------ */
 
 /* Shifts are multiples of 8 wherever the block is: vectors of 8 need no other shuffle. */
 #if LANES == 4

@@ -5,7 +5,7 @@
 
 enum { THIN_MAX = 16, THIN_ROWS = 64, THIN_FLUSH = 4096 };
 
-/* ---- C (m, n) = beta C + A (m, k) B (k, n) + bias, k and n at most THIN_MAX ----------------- */
+/* ---- C (m, n) = beta C + A (m, k) B (k, n) + bias, k and n at most THIN_MAX ------------------ */
 
 /* c[i] = bias[i * bias_step] + a[i] b for `rows` rows; the callers give constant k and n. */
 __attribute__((always_inline)) static inline void
@@ -91,7 +91,7 @@ static void thin_span(const st_gemm_args *g, const st_gemm_layout *l, int64_t ba
     }
 }
 
-/* ---- C (m, n) = beta C + A^T B + bias, A (k, m), B (k, n), k long --------------------------- */
+/* ---- C (m, n) = beta C + A^T B + bias, A (k, m), B (k, n), k long ---------------------------- */
 
 /* sum[i][j] += a[x][i] b[x][j] over x < rows, four rows at a time in sums of their own. */
 __attribute__((always_inline)) static inline void thin_outer(const float *restrict a,

@@ -1,0 +1,128 @@
+/* Files of 16-bit tokens as they are written, and what every prepared folder has besides. */
+/* SPDX-License-Identifier: MIT */
+#include "data/prepare.h"
+#include <errno.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { BIN_BLOCK = 1 << 14 };
+
+st_status st_bin_failed(const st_bin *b, st_err *e)
+{
+    int why = errno ? errno : EIO;
+    ST_FAIL(e, ST_EIO, "%s: cannot be written: %s%s", b->name, strerror(why),
+            why == ENOSPC || why == EDQUOT ? "; make room and run again, nothing was kept" : "");
+}
+
+st_status st_bin_open(st_bin *b, const char *dir, const char *name, st_err *e)
+{
+    *b = (st_bin){.name = name};
+    char *path = st_path_join(dir, name);
+    if (!path) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", name);
+    errno = 0;
+    b->f = fopen(path, "w+be");
+    st_status s = b->f ? ST_OK : st_bin_failed(b, e);
+    free(path);
+    return s;
+}
+
+st_status st_bin_put(st_bin *b, const int32_t *id, int64_t n, st_err *e)
+{
+    uint16_t token[BIN_BLOCK];
+    for (int64_t i = 0; i < n; i += BIN_BLOCK) {
+        size_t k = n - i < BIN_BLOCK ? (size_t)(n - i) : BIN_BLOCK;
+        for (size_t j = 0; j < k; j++)
+            token[j] = (uint16_t)id[i + (int64_t)j];
+        errno = 0;
+        if (fwrite(token, sizeof *token, k, b->f) != k) return st_bin_failed(b, e);
+    }
+    b->tokens += n;
+    return ST_OK;
+}
+
+st_status st_bin_copy(st_bin *b, st_bin *from, int64_t at, int64_t n, st_err *e)
+{
+    uint16_t token[BIN_BLOCK];
+    errno = 0;
+    if (fseeko(from->f, 2 * at, SEEK_SET)) return st_bin_failed(from, e);
+    for (int64_t left = n; left > 0;) {
+        size_t k = left < BIN_BLOCK ? (size_t)left : BIN_BLOCK;
+        errno = 0;
+        if (fread(token, sizeof *token, k, from->f) != k) return st_bin_failed(from, e);
+        if (fwrite(token, sizeof *token, k, b->f) != k) return st_bin_failed(b, e);
+        left -= (int64_t)k;
+    }
+    b->tokens += n;
+    return ST_OK;
+}
+
+st_status st_bin_close(st_bin *b, st_err *e)
+{
+    if (!b->f) return ST_OK;
+    errno = 0;
+    int failed = fclose(b->f);
+    b->f = NULL;
+    return failed ? st_bin_failed(b, e) : ST_OK;
+}
+
+void st_bin_drop(st_bin *b)
+{
+    if (b->f) fclose(b->f);
+    *b = (st_bin){0};
+}
+
+st_status st_bin_vocab(const st_bpe *b, const char *path, bool needed, st_err *e)
+{
+    if (st_bpe_size(b) > 65536) {
+        ST_FAIL(e, ST_EUNSUPPORTED, "%s: %lld tokens, but shards hold 16-bit ids: at most 65536",
+                path, (long long)st_bpe_size(b));
+    }
+    if (needed && st_bpe_eos(b) < 0) {
+        ST_FAIL(e, ST_EARG, "%s: has no <|endoftext|>, which ends documents", path);
+    }
+    return ST_OK;
+}
+
+/* ---- the folder ------------------------------------------------------------------------------ */
+
+json_t *st_prepare_meta(const st_bpe *b, const char *const *inputs, int n)
+{
+    json_t *list = json_array();
+    for (int i = 0; i < n; i++)
+        json_array_append_new(list, st_json_text(inputs[i]));
+    json_t *eos = st_bpe_eos(b) < 0 ? json_null() : json_integer(st_bpe_eos(b));
+    return json_pack("{s:s, s:s, s:I, s:o, s:o, s:o}", "format", "strut shards 1", "dtype",
+                     "uint16", "vocab_size", (json_int_t)st_bpe_size(b), "eos_token_id", eos,
+                     "tokenizer_hash", json_sprintf("%016llx", (unsigned long long)st_bpe_hash(b)),
+                     "inputs", list);
+}
+
+st_status st_prepare_finish(st_outdir *dir, const st_bpe *b, const json_t *meta, st_err *e)
+{
+    ST_TRY(st_bpe_save(b, dir->temp, e));
+    char *path = st_path_join(dir->temp, "meta.json");
+    if (!path || !meta) {
+        free(path);
+        ST_FAIL(e, ST_ENOMEM, "meta.json: out of memory");
+    }
+    st_status s = st_write_json(path, meta, e);
+    free(path);
+    return s ? s : st_outdir_commit(dir, e);
+}
+
+json_t *st_prepare_result(const json_t *meta, const char *out, const char *const *names,
+                          double seconds)
+{
+    json_t *files = json_array(), *result = json_pack("{s:o}", "out", st_json_text(out));
+    for (; *names; names++) {
+        char *path = st_path_join(out, *names);
+        json_array_append_new(files, st_json_text(path ? path : *names));
+        free(path);
+    }
+    json_object_update(result, (json_t *)(uintptr_t)meta);
+    json_object_set_new(result, "files", files);
+    json_object_set_new(result, "seconds", json_real(seconds));
+    return result;
+}

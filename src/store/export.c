@@ -1,0 +1,231 @@
+/* A model's parameters under the names and in the orientation of the formats that hold them. */
+/* SPDX-License-Identifier: MIT */
+#include "store/export.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- names ----------------------------------------------------------------------------------- */
+
+static void export_name_hf(const st_param *p, char *name)
+{
+    bool head = strncmp(p->name, "lm_head.", 8) == 0;
+    snprintf(name, ST_EXPORT_NAME, "%s%.100s", head ? "" : "transformer.", p->name);
+}
+
+/* The factors of kronecker products in MLPs; the rest as Hugging Face calls it. */
+static void export_name_krony(const st_param *p, char *name)
+{
+    static const char *const ours[] = {"a", "b", "bias"}, *const theirs[] = {"0", "1", "bias"};
+    const char *mlp = strstr(p->name, ".mlp."), *factor = mlp ? strrchr(p->name, '.') + 1 : NULL;
+    export_name_hf(p, name);
+    if (!mlp) return;
+    int block = (int)(mlp - p->name);
+    const char *matrix = mlp + 5; /* "c_fc" or "c_proj" */
+    int length = (int)(factor - 1 - matrix);
+    if (strcmp(factor, "s") == 0) {
+        snprintf(name, ST_EXPORT_NAME, "transformer.%.*s.mlp.scalers%.*s", block, p->name,
+                 length - 1, matrix + 1);
+    }
+    for (int i = 0; i < 3; i++) {
+        if (strcmp(factor, ours[i])) continue;
+        snprintf(name, ST_EXPORT_NAME, "transformer.%.*s.mlp.%.*s_%s", block, p->name, length,
+                 matrix, theirs[i]);
+    }
+}
+
+const st_export_style st_export_hf = {.name = export_name_hf};
+const st_export_style st_export_nanogpt = {.name = export_name_hf, .linear = true, .head = true};
+const st_export_style st_export_krony = {.name = export_name_krony, .linear = true, .head = true};
+const st_export_style st_export_llmc = {.name = export_name_hf, .linear = true};
+const st_export_style st_export_gguf = {.name = export_name_hf, .linear = true, .vectors = true};
+
+/* ---- items ----------------------------------------------------------------------------------- */
+
+struct export_walk {
+    st_export *x;
+    const float *flat;
+    st_dtype dtype;
+    const st_export_style *style;
+    const st_param *wte;
+    bool bare; /* names as the model has them */
+    int64_t wte_at;
+    bool has_head, failed;
+};
+
+static bool export_has_layout(const st_param *p)
+{
+    size_t n = strlen(p->name);
+    return p->spec && n > 6 && strcmp(p->name + n - 6, ".tiles") == 0;
+}
+
+static void export_count(void *ctx, const st_param *p)
+{
+    *(int64_t *)ctx += 1 + export_has_layout(p);
+}
+
+static st_store_item *export_item(struct export_walk *k, const st_param *p)
+{
+    st_export *x = k->x;
+    bool linear = k->style->linear || (k->style->mlp && strstr(p->name, ".mlp."));
+    bool turn = (p->flags & ST_P_FLIP) && !linear;
+    bool vector = k->style->vectors && (p->w.ndim == 1 || strcmp(p->name, "wpe.weight") == 0);
+    st_store_item *item = &x->item[x->n];
+    *item = (st_store_item){.name = x->names + x->n * ST_EXPORT_NAME,
+                            .dtype = vector ? ST_F32 : k->dtype,
+                            .ndim = p->w.ndim};
+    for (int i = 0; i < p->w.ndim; i++)
+        item->dim[i] = p->w.dim[turn ? p->w.ndim - 1 - i : i];
+    x->same[x->n] = -1;
+    x->row[x->n++] = (st_export_row){
+        .w = k->flat + p->offset, .rows = p->w.dim[0], .cols = p->w.dim[1], .turn = turn};
+    return item;
+}
+
+/* Beside the tensor "PREFIX.weight" just added. */
+static void export_layout(struct export_walk *k, const st_param *p)
+{
+    st_export *x = k->x;
+    st_export_row *row = &x->row[x->n];
+    st_store_item *item = &x->item[x->n];
+    char *name = x->names + x->n * ST_EXPORT_NAME;
+    char before[ST_EXPORT_NAME];
+    snprintf(before, sizeof before, "%s", name - ST_EXPORT_NAME);
+    snprintf(name, ST_EXPORT_NAME, "%.*s.layout", (int)(strrchr(before, '.') - before), before);
+    *item = (st_store_item){.name = name, .dtype = ST_I32, .ndim = 2};
+    *row = (st_export_row){.layout = st_butterfly_layout(p->spec, item->dim)};
+    k->failed = k->failed || !row->layout;
+    x->same[x->n++] = -1;
+}
+
+static void export_param(void *ctx, const st_param *p)
+{
+    struct export_walk *k = ctx;
+    if (strcmp(p->name, "wte.weight") == 0) {
+        k->wte = p;
+        k->wte_at = k->x->n;
+    }
+    if (strncmp(p->name, "lm_head.", 8) == 0) k->has_head = true;
+    char *name = k->x->names + k->x->n * ST_EXPORT_NAME;
+    if (k->bare)
+        snprintf(name, ST_EXPORT_NAME, "%.100s", p->name);
+    else
+        k->style->name(p, name);
+    export_item(k, p);
+    if (export_has_layout(p) && k->style->layouts) export_layout(k, p);
+}
+
+st_status st_export_open(st_export *x, const st_model *m, const float *flat, st_dtype dtype,
+                         const st_export_style *style, st_err *e)
+{
+    int64_t n = 1; /* the head once more */
+    *x = (st_export){0};
+    st_model_params(m, export_count, &n);
+    x->item = st_calloc(n, sizeof *x->item);
+    x->row = st_calloc(n, sizeof *x->row);
+    x->same = st_calloc(n, sizeof *x->same);
+    x->names = st_calloc(n, ST_EXPORT_NAME);
+    if (!x->item || !x->row || !x->same || !x->names) {
+        st_export_close(x);
+        ST_FAIL(e, ST_ENOMEM, "out of memory");
+    }
+    struct export_walk k = {
+        .x = x, .flat = flat, .dtype = dtype, .style = style, .bare = st_model_is_vision(m)};
+    st_model_params(m, export_param, &k);
+    if (style->head && !k.has_head && k.wte) {
+        strcpy(x->names + x->n * ST_EXPORT_NAME, "lm_head.weight");
+        export_item(&k, k.wte);
+        x->same[x->n - 1] = k.wte_at;
+    }
+    if (k.failed) {
+        st_export_close(x);
+        ST_FAIL(e, ST_ENOMEM, "out of memory");
+    }
+    for (int64_t i = 0; i < x->n; i++)
+        x->total += x->same[i] < 0 ? st_export_bytes(x, i, 1) : 0;
+    return ST_OK;
+}
+
+void st_export_close(st_export *x)
+{
+    for (int64_t i = 0; x->row && i < x->n; i++)
+        free(x->row[i].layout);
+    free(x->item);
+    free(x->row);
+    free(x->same);
+    free(x->names);
+    *x = (st_export){0};
+}
+
+int64_t st_export_bytes(const st_export *x, int64_t first, int64_t n)
+{
+    int64_t bytes = 0;
+    for (int64_t i = first; i < first + n; i++) {
+        int64_t size = (int64_t)st_dtype_size(x->item[i].dtype);
+        for (int d = 0; d < x->item[i].ndim; d++)
+            size *= x->item[i].dim[d];
+        bytes += size;
+    }
+    return bytes;
+}
+
+/* ---- numbers --------------------------------------------------------------------------------- */
+
+/* data (cols, rows) = w (rows, cols)^T, in squares that stay in the cache. */
+static void export_turned(void *data, st_dtype t, const float *w, int64_t rows, int64_t cols)
+{
+    enum { SQUARE = 32 };
+    float strip[SQUARE];
+    for (int64_t r0 = 0; r0 < rows; r0 += SQUARE) {
+        int64_t n = rows - r0 < SQUARE ? rows - r0 : SQUARE;
+        for (int64_t c0 = 0; c0 < cols; c0 += SQUARE) {
+            for (int64_t c = c0; c < cols && c < c0 + SQUARE; c++) {
+                for (int64_t r = 0; r < n; r++)
+                    strip[r] = w[(r0 + r) * cols + c];
+                st_convert((char *)data + (size_t)(c * rows + r0) * st_dtype_size(t), t, strip,
+                           ST_F32, n);
+            }
+        }
+    }
+}
+
+/* Weights are finite; one that float16 cannot hold would become infinite. */
+static st_status export_check_f16(const st_store_item *item, const float *w, int64_t n, st_err *e)
+{
+    for (int64_t i = 0; i < n; i++) {
+        if (fabsf(w[i]) < 65520.0f) continue;
+        ST_FAIL(e, ST_EARG,
+                "tensor %.100s: %g does not fit into float16, whose largest number is 65504; "
+                "choose bfloat16 or float32",
+                item->name, (double)w[i]);
+    }
+    return ST_OK;
+}
+
+st_status st_export_fill(void *ctx, int64_t i, void *data, size_t bytes, st_err *e)
+{
+    st_export *x = ctx;
+    const st_store_item *item = &x->item[x->first + i];
+    const st_export_row *row = &x->row[x->first + i];
+    int64_t n = (int64_t)(bytes / st_dtype_size(item->dtype));
+    if (x->what) {
+        x->done += (int64_t)bytes;
+        st_report(&(st_progress){.what = x->what,
+                                 .done = x->done,
+                                 .total = x->total,
+                                 .unit = "bytes",
+                                 .detail = item->name,
+                                 .last = x->done == x->total});
+    }
+    if (x->stop && st_interrupted()) ST_FAIL(e, ST_EINTR, "interrupted; nothing was written");
+    if (row->layout) {
+        memcpy(data, row->layout, bytes);
+        return ST_OK;
+    }
+    if (item->dtype == ST_F16) ST_TRY(export_check_f16(item, row->w, n, e));
+    if (row->turn)
+        export_turned(data, item->dtype, row->w, row->rows, row->cols);
+    else
+        st_convert(data, item->dtype, row->w, ST_F32, n);
+    return ST_OK;
+}

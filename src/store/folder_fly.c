@@ -1,0 +1,336 @@
+/* Structured layers under the names that HazyResearch fly and its SS1 fork give them, as our maps.
+ * Of a matrix M (fly's mlp.fc1 and mlp.fc2 are c_fc and c_proj, as nn.Linear has them, beside
+ * Conv1D attention):
+ *   M.blkdiag1 (b, q, p), M.blkdiag2 (b, s, q)      monarch l1, l2
+ *   M.weight (b, s, p)                              blockdiag
+ *   M.weight and M.layout (tile rows, columns)      butterfly: (tiles, k, k); (tiles k, k), each
+ *                                                   tile transposed (huggingface); (1, tiles, k, k)
+ *                                                   (triton)
+ *   M.lr_weight1 (r, in), M.lr_weight2 (out, r)     lowrank v, u
+ *   M.module.0.weight, M.module.1.weight, .bias     lowrank of the fork, whose M.bias is dead
+ *   M.sparse.*, M.low_rank.*, M.gate.*              their sum; without a gate the mean of the two
+ *   M.weight (out, K') with K' below in             ss1 (folder_ss1.c) */
+/* SPDX-License-Identifier: MIT */
+#include "store/folder.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { FLY_NAME = 64, FLY_LONGER = 16, FLY_TILES = 1 << 24, FLY_SIDE = 1 << 24 };
+
+typedef struct {
+    st_folder *f;
+    char name[FLY_NAME];
+    int64_t in, out;
+    st_folder_row *row; /* those of M */
+    int64_t rows;
+    char **at; /* where the next name goes */
+} fly_matrix;
+
+/* The row "M.<prefix><what>", or NULL. */
+static st_folder_row *fly_find(const fly_matrix *m, const char *prefix, const char *what)
+{
+    char name[2 * FLY_NAME];
+    snprintf(name, sizeof name, "%s.%s%s", m->name, prefix, what);
+    for (int64_t i = 0; i < m->rows; i++) {
+        if (m->row[i].stored && strcmp(m->row[i].name, name) == 0) return &m->row[i];
+    }
+    return NULL;
+}
+
+static void fly_rename(fly_matrix *m, st_folder_row *row, const char *type, const char *name)
+{
+    row->name = *m->at;
+    *m->at += sprintf(*m->at, "%s.%s%s%s", m->name, type, *type ? "." : "", name) + 1;
+    row->form = ST_ROW_PLAIN;
+}
+
+static st_status fly_dims(const fly_matrix *m, const st_folder_row *row, int ndim)
+{
+    if (row->stored->ndim == ndim) return ST_OK;
+    ST_FAIL(m->f->e, ST_ESHAPE, "%s: tensor %.100s has %d dimensions, expected %d", m->f->file,
+            row->stored->name, row->stored->ndim, ndim);
+}
+
+/* ---- the kinds ------------------------------------------------------------------------------- */
+
+static st_status fly_monarch(fly_matrix *m, st_folder_row *one, st_folder_row *two,
+                             const char *type, char spec[ST_SPEC_TEXT])
+{
+    ST_TRY(fly_dims(m, one, 3));
+    ST_TRY(fly_dims(m, two, 3));
+    if (one->stored->dim[0] != two->stored->dim[0]) {
+        ST_FAIL(m->f->e, ST_EUNSUPPORTED,
+                "%s: %.100s has %lld blocks and %.100s %lld; only equal numbers are read",
+                m->f->file, one->stored->name, (long long)one->stored->dim[0], two->stored->name,
+                (long long)two->stored->dim[0]);
+    }
+    snprintf(spec, ST_SPEC_TEXT, "monarch:blocks=%lld,inner=%lld", (long long)one->stored->dim[0],
+             (long long)one->stored->dim[1]);
+    fly_rename(m, one, type, "l1");
+    fly_rename(m, two, type, "l2");
+    return ST_OK;
+}
+
+/* The tiles, and the layout beside them, which is a buffer and goes. */
+static st_status fly_tiles(fly_matrix *m, st_folder_row *w, st_folder_row *layout, const char *type,
+                           char spec[ST_SPEC_TEXT])
+{
+    const st_stored *t = w->stored, *l = layout->stored;
+    int64_t block = t->ndim > 1 ? t->dim[t->ndim - 1] : 0;
+    bool shape = (t->ndim == 3 && t->dim[1] == block) || (t->ndim == 2 && block) ||
+                 (t->ndim == 4 && t->dim[0] == 1 && t->dim[2] == block);
+    bool fits = shape && block >= 1 && block <= 4096 && l->ndim == 2 &&
+                l->dim[0] == (m->out + block - 1) / block &&
+                l->dim[1] == (m->in + block - 1) / block && l->dim[0] <= FLY_TILES / l->dim[1];
+    if (!fits) {
+        ST_FAIL(m->f->e, ST_ESHAPE,
+                "%s: tensors %.100s and %.60s are no tiles and layout of a %lld x %lld matrix",
+                m->f->file, t->name, l->name, (long long)m->out, (long long)m->in);
+    }
+    int32_t *on = st_calloc(l->dim[0] * l->dim[1], sizeof *on);
+    st_spec s;
+    st_status err = on ? st_stored_read(l, st_view2(on, ST_I32, l->dim[0], l->dim[1]), m->f->e)
+                       : st_fail(m->f->e, ST_ENOMEM, __FILE__, __LINE__, "out of memory");
+    if (!err) err = st_butterfly_find(&s, m->in, m->out, block, on, m->f->e);
+    free(on);
+    if (err) st_err_prefix(m->f->e, "%s: tensor %.100s", m->f->file, l->name);
+    ST_TRY(err);
+    st_spec_print(&s, spec);
+    fly_rename(m, w, type, "tiles");
+    w->form = t->ndim == 2 ? ST_ROW_TURNED : t->ndim == 4 ? ST_ROW_TILES : ST_ROW_PLAIN;
+    layout->stored = NULL; /* no parameter */
+    return ST_OK;
+}
+
+static st_status fly_lowrank(fly_matrix *m, st_folder_row *v, st_folder_row *u, const char *type,
+                             char spec[ST_SPEC_TEXT])
+{
+    ST_TRY(fly_dims(m, v, 2));
+    ST_TRY(fly_dims(m, u, 2));
+    snprintf(spec, ST_SPEC_TEXT, "lowrank:rank=%lld", (long long)v->stored->dim[0]);
+    fly_rename(m, v, type, "v");
+    fly_rename(m, u, type, "u");
+    return ST_OK;
+}
+
+/* Some revisions have no bias: it is zeros. */
+static st_status fly_ss1(fly_matrix *m, st_folder_row *w, char spec[ST_SPEC_TEXT])
+{
+    st_folder_row *r = fly_find(m, "", "random_numbers");
+    if (!r) r = fly_find(m, "hasher.", "random_numbers");
+    m->f->no_bias = m->f->no_bias || !fly_find(m, "", "bias");
+    ST_TRY(st_folder_ss1(m->f, w, r, m->name, m->in, spec));
+    if (r) r->stored = NULL; /* no parameter */
+    return ST_OK;
+}
+
+/* The one matrix that stands alone, or (prefix "sparse.", named) is the sparse part of a sum. spec
+ * stays empty where it is dense. */
+static st_status fly_part(fly_matrix *m, const char *prefix, char spec[ST_SPEC_TEXT])
+{
+    bool part = *prefix != '\0';
+    st_folder_row *one = fly_find(m, prefix, "blkdiag1"), *two = fly_find(m, prefix, "blkdiag2");
+    st_folder_row *w = fly_find(m, prefix, "weight"), *layout = fly_find(m, prefix, "layout");
+    if (one && two) return fly_monarch(m, one, two, part ? "monarch" : "", spec);
+    if (w && layout) return fly_tiles(m, w, layout, part ? "butterfly" : "", spec);
+    if (w && w->stored->ndim == 3) {
+        snprintf(spec, ST_SPEC_TEXT, "blockdiag:blocks=%lld", (long long)w->stored->dim[0]);
+        fly_rename(m, w, part ? "blockdiag" : "", "blocks");
+        return ST_OK;
+    }
+    bool small = w && w->stored->ndim == 2 && w->stored->dim[0] == m->out &&
+                 w->stored->dim[1] < m->in && w->stored->dim[1] > 0;
+    return small && !part ? fly_ss1(m, w, spec) : ST_OK;
+}
+
+static st_status fly_sum(fly_matrix *m, st_folder_row *v, st_folder_row *u, char spec[ST_SPEC_TEXT])
+{
+    char low[ST_SPEC_TEXT], sparse[ST_SPEC_TEXT] = "";
+    bool gate = fly_find(m, "gate.", "weight") != NULL;
+    ST_TRY(fly_part(m, "sparse.", sparse));
+    if (!*sparse) {
+        ST_FAIL(
+            m->f->e, ST_EUNSUPPORTED,
+            "%s: %s has a low-rank part, but its other part is none of blkdiag1 and blkdiag2, a "
+            "weight of blocks, and tiles with a layout",
+            m->f->file, m->name);
+    }
+    ST_TRY(fly_lowrank(m, v, u, "lowrank", low));
+    snprintf(spec, ST_SPEC_TEXT, "%.120s+%.200s%s", low, sparse, gate ? "+gate" : "");
+    if (gate) return ST_OK;
+    u->half = true; /* the mean of the parts: one factor of each is halved */
+    for (int64_t i = 0; i < m->rows; i++) {
+        const char *name = m->row[i].name + strlen(m->name) + 1;
+        static const char *const first[] = {"monarch.l1", "blockdiag.blocks", "butterfly.tiles"};
+        for (int k = 0; k < 3; k++)
+            m->row[i].half = m->row[i].half || (m->row[i].stored && !strcmp(name, first[k]));
+    }
+    return ST_OK;
+}
+
+static st_status fly_one(fly_matrix *m, json_t *maps)
+{
+    char spec[ST_SPEC_TEXT] = "";
+    st_folder_row *v = fly_find(m, "", "lr_weight1"), *u = fly_find(m, "", "lr_weight2");
+    st_folder_row *right = fly_find(m, "module.0.", "weight"),
+                  *left = fly_find(m, "module.1.", "weight");
+    st_folder_row *lv = fly_find(m, "low_rank.", "lr_weight1"),
+                  *lu = fly_find(m, "low_rank.", "lr_weight2");
+    st_status s = ST_OK;
+    if (lv && lu) {
+        s = fly_sum(m, lv, lu, spec);
+    } else if (v && u) {
+        s = fly_lowrank(m, v, u, "", spec);
+    } else if (right && left) {
+        st_folder_row *bias = fly_find(m, "module.1.", "bias");
+        s = fly_lowrank(m, right, left, "", spec);
+        st_folder_row *dead = fly_find(m, "", "bias");
+        if (dead) dead->stored = NULL;
+        if (bias) fly_rename(m, bias, "", "bias");
+    } else {
+        s = fly_part(m, "", spec);
+    }
+    if (!s && *spec) json_object_set_new(maps, m->name, json_string(spec));
+    return s;
+}
+
+/* ---- all of them ----------------------------------------------------------------------------- */
+
+/* Rows whose names begin with "M.": they are neighbours, whatever their order has become. */
+static void fly_rows(fly_matrix *m)
+{
+    st_folder *f = m->f;
+    char name[FLY_NAME + 2];
+    size_t n = (size_t)snprintf(name, sizeof name, "%s.", m->name);
+    int64_t lo = 0, hi = f->rows;
+    while (lo < hi) {
+        int64_t mid = lo + (hi - lo) / 2;
+        if (strncmp(f->row[mid].name, name, n) < 0)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    m->row = f->row + lo;
+    m->rows = 0;
+    while (lo + m->rows < f->rows && !strncmp(m->row[m->rows].name, name, n))
+        m->rows++;
+}
+
+static int fly_order(const void *a, const void *b)
+{
+    const st_folder_row *x = a, *y = b;
+    int d = strcmp(x->name, y->name);
+    return d ? d : (x->piece > y->piece) - (x->piece < y->piece);
+}
+
+/* Outputs of block `layer`'s c_fc. */
+static int64_t fly_inner(const st_folder *f, int64_t layer, int64_t width)
+{
+    char name[FLY_NAME];
+    static const char *const bias[] = {"bias", "module.1.bias"};
+    for (int i = 0; i < 2; i++) {
+        snprintf(name, sizeof name, "h.%lld.mlp.c_fc.%s", (long long)layer, bias[i]);
+        const st_folder_row *row = st_folder_find(f, name);
+        if (row && row->stored->ndim == 1 && row->stored->dim[0] <= FLY_SIDE)
+            return row->stored->dim[0];
+    }
+    return 4 * width;
+}
+
+static st_status fly_block(st_folder *f, int64_t layer, int64_t width, fly_matrix *m, json_t *maps)
+{
+    int64_t inner = fly_inner(f, layer, width);
+    const struct {
+        const char *name;
+        int64_t in, out;
+    } matrix[] = {{"attn.c_attn", width, 3 * width},
+                  {"attn.c_proj", width, width},
+                  {"mlp.c_fc", width, inner},
+                  {"mlp.c_proj", inner, width}};
+    for (int i = 0; i < 4; i++) {
+        snprintf(m->name, sizeof m->name, "h.%lld.%s", (long long)layer, matrix[i].name);
+        m->in = matrix[i].in;
+        m->out = matrix[i].out;
+        fly_rows(m);
+        ST_TRY(fly_one(m, maps));
+    }
+    return ST_OK;
+}
+
+static st_status fly_blocks(st_folder *f, int64_t width)
+{
+    size_t bytes = 1;
+    for (int64_t i = 0; i < f->rows; i++)
+        bytes += strlen(f->row[i].name) + FLY_LONGER;
+    f->made = st_calloc((int64_t)bytes, 1);
+    f->maps = json_object();
+    if (!f->made || !f->maps) ST_FAIL(f->e, ST_ENOMEM, "%s: out of memory", f->file);
+    char *at = f->made;
+    fly_matrix m = {.f = f, .at = &at};
+    for (int64_t layer = 0; layer < ST_FOLDER_LAYERS; layer++) {
+        char name[FLY_NAME];
+        snprintf(name, sizeof name, "h.%lld.ln_1.weight", (long long)layer);
+        if (!st_folder_find(f, name)) break;
+        ST_TRY(fly_block(f, layer, width, &m, f->maps));
+    }
+    int64_t n = 0;
+    for (int64_t i = 0; i < f->rows; i++) {
+        if (f->row[i].stored) f->row[n++] = f->row[i];
+    }
+    f->rows = n;
+    if (n) qsort(f->row, (size_t)n, sizeof *f->row, fly_order);
+    return ST_OK;
+}
+
+st_status st_folder_fly(st_folder *f)
+{
+    const st_folder_row *wte = st_folder_find(f, "wte.weight");
+    if (json_object_get(f->config, "strut")) return ST_OK; /* our own names */
+    if (!wte || wte->stored->ndim != 2) return ST_OK;
+    if (wte->stored->dim[1] < 1 || wte->stored->dim[1] > FLY_SIDE) return ST_OK;
+    ST_TRY(fly_blocks(f, wte->stored->dim[1]));
+    if (json_object_size(f->maps) == 0 || !f->config) return ST_OK;
+    json_t *config = json_copy(f->config);
+    json_decref(f->config);
+    f->config = config;
+    json_object_set_new(config, "strut", json_pack("{s:i, s:O}", "format", 1, "maps", f->maps));
+    return ST_OK;
+}
+
+/* ---- their numbers --------------------------------------------------------------------------- */
+
+bool st_folder_special(const st_folder_row *row)
+{
+    return row->half || row->form == ST_ROW_TURNED || row->form == ST_ROW_SS1;
+}
+
+/* Tiles (block, block), each transposed. */
+static void fly_turn(float *to, const float *from, int64_t n, int64_t block)
+{
+    int64_t square = block * block;
+    for (int64_t i = 0; i < n; i++) {
+        int64_t tile = i / square, row = i % square / block, col = i % block;
+        to[i] = from[tile * square + col * block + row];
+    }
+}
+
+st_status st_folder_read_special(const st_folder *f, const st_param *p, const st_folder_row *row,
+                                 st_tensor w)
+{
+    int64_t n = st_numel(w);
+    float *from = st_calloc(2 * n, sizeof *from), *to = from + n;
+    if (!from) ST_FAIL(f->e, ST_ENOMEM, "%s: out of memory", f->path);
+    st_status s = st_stored_read(row->stored, st_view1(from, ST_F32, n), f->e);
+    if (row->form == ST_ROW_TURNED)
+        fly_turn(to, from, n, p->w.dim[p->w.ndim - 1]);
+    else if (row->form == ST_ROW_SS1)
+        st_ss1_import(p->spec, from, to);
+    else
+        memcpy(to, from, (size_t)n * sizeof *to);
+    for (int64_t i = 0; i < n && row->half; i++)
+        to[i] *= 0.5f;
+    if (!s) st_convert(w.data, w.dtype, to, ST_F32, n);
+    free(from);
+    return s;
+}

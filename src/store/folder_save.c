@@ -1,0 +1,146 @@
+/* Writing model folders as Hugging Face's save_pretrained does for GPT-2: a dense model loads there
+ * unchanged; a structured one has its factors under names of ours and "strut" in config.json, and
+ * loads there with the code that can be put beside it. */
+/* SPDX-License-Identifier: MIT */
+#include "files/files.h"
+#include "store/export.h"
+#include "store/store.h"
+#include <stdlib.h>
+#include <string.h>
+
+static st_status save_json(const char *dir, const char *name, json_t *j, st_err *e)
+{
+    char *path = st_path_join(dir, name);
+    st_status s = path && j ? st_write_json(path, j, e)
+                            : st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "%s: out of memory", dir);
+    free(path);
+    json_decref(j);
+    return s;
+}
+
+/* ---- weights --------------------------------------------------------------------------------- */
+
+static st_status save_file(const char *dir, const char *name, st_export *x, int64_t first,
+                           int64_t n, st_err *e)
+{
+    char *path = st_path_join(dir, name);
+    if (!path) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", dir);
+    x->first = first;
+    st_status s = st_safetensors_write(path, x->item + first, n, NULL, st_export_fill, x, e);
+    free(path);
+    return s;
+}
+
+/* Items of the shard that begins at `first`: one at least, then while they fit. */
+static int64_t save_take(const st_export *x, int64_t first, int64_t limit)
+{
+    int64_t n = 1;
+    while (first + n < x->n && st_export_bytes(x, first, n + 1) <= limit)
+        n++;
+    return n;
+}
+
+static st_status save_shards(const char *dir, st_export *x, int64_t limit, st_err *e)
+{
+    int64_t files = 0, file = 0;
+    char name[64];
+    json_t *map = json_object();
+    st_status s = ST_OK;
+    for (int64_t i = 0; i < x->n; files++)
+        i += save_take(x, i, limit);
+    for (int64_t i = 0, n; !s && i < x->n; i += n) {
+        n = save_take(x, i, limit);
+        snprintf(name, sizeof name, "model-%05lld-of-%05lld.safetensors", (long long)++file,
+                 (long long)files);
+        for (int64_t k = i; k < i + n; k++)
+            json_object_set_new(map, x->item[k].name, json_string(name));
+        s = save_file(dir, name, x, i, n, e);
+    }
+    json_t *index = json_pack("{s:{s:I}, s:o}", "metadata", "total_size",
+                              (json_int_t)st_export_bytes(x, 0, x->n), "weight_map", map);
+    st_status t = save_json(dir, "model.safetensors.index.json", index, s ? NULL : e);
+    return s ? s : t;
+}
+
+static st_status save_weights(const char *dir, const st_model *m, const float *flat,
+                              const st_folder_how *how, st_err *e)
+{
+    st_export x;
+    ST_TRY(st_export_open(&x, m, flat, how->dtype, &st_export_hf, e));
+    x.stop = how->stop;
+    x.what = how->what;
+    bool one = !how->shard_bytes || st_export_bytes(&x, 0, x.n) <= how->shard_bytes;
+    st_status s = one ? save_file(dir, "model.safetensors", &x, 0, x.n, e)
+                      : save_shards(dir, &x, how->shard_bytes, e);
+    st_export_close(&x);
+    return s;
+}
+
+/* ---- files ----------------------------------------------------------------------------------- */
+
+static st_status save_config(const char *dir, const st_model *m, const st_folder_how *how,
+                             st_err *e)
+{
+    json_t *config = st_model_config(m), *generation = json_object();
+    bool vision = st_model_is_vision(m);
+    static const char *const keys[] = {"bos_token_id", "eos_token_id"};
+    json_object_set_new(generation, "_from_model_config", json_true());
+    for (int i = 0; i < 2; i++) {
+        json_t *id = json_object_get(config, keys[i]);
+        if (json_is_integer(id)) json_object_set(generation, keys[i], id);
+    }
+    json_object_set_new(config, "torch_dtype", json_string(st_dtype_name(how->dtype)));
+    if (how->code) {
+        /* not "gpt2": transformers' own class of that name would make up the structured matrices */
+        json_object_set_new(config, "model_type", json_string("strut_gpt2"));
+        json_object_set_new(config, "architectures", json_pack("[s]", "StrutForCausalLM"));
+        json_object_set_new(config, "auto_map",
+                            json_pack("{s:s, s:s}", "AutoConfig", "modeling_strut.StrutConfig",
+                                      "AutoModelForCausalLM", "modeling_strut.StrutForCausalLM"));
+    }
+    st_status s = save_json(dir, "config.json", config, e), t;
+    if (vision) {
+        json_decref(generation);
+        return s;
+    }
+    t = save_json(dir, "generation_config.json", generation, s ? NULL : e);
+    return s ? s : t;
+}
+
+static st_status save_code(const char *dir, st_err *e)
+{
+    char *path = st_path_join(dir, "modeling_strut.py");
+    if (!path) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", dir);
+    st_status s = st_write_file(path, st_modeling_strut, strlen(st_modeling_strut), e);
+    free(path);
+    return s;
+}
+
+st_status st_folder_put(const char *dir, const st_model *m, const float *flat,
+                        const st_folder_how *how, st_err *e)
+{
+    ST_TRY(save_config(dir, m, how, e));
+    ST_TRY(save_weights(dir, m, flat, how, e));
+    if (how->code) ST_TRY(save_code(dir, e));
+    return how->tokenizer ? st_bpe_save(how->tokenizer, dir, e) : ST_OK;
+}
+
+st_status st_folder_write(const char *dir, const st_model *m, const float *flat, st_dtype dtype,
+                          const st_bpe *tokenizer, st_err *e)
+{
+    return st_folder_put(dir, m, flat, &(st_folder_how){.dtype = dtype, .tokenizer = tokenizer}, e);
+}
+
+st_status st_folder_save(const char *dir, bool replace, const st_model *m, const float *flat,
+                         st_dtype dtype, const st_bpe *tokenizer, st_err *e)
+{
+    st_outdir o = {0};
+    st_folder_how how = {.dtype = dtype, .tokenizer = tokenizer, .stop = true};
+    ST_TRY(st_outdir_open(&o, dir, replace, e));
+    st_status s = st_folder_put(o.temp, m, flat, &how, e);
+    if (s && s != ST_EINTR)
+        st_err_prefix(e, "%s", dir); /* the message names a file of the temporary folder */
+    if (!s) s = st_outdir_commit(&o, e);
+    st_outdir_discard(&o);
+    return s;
+}

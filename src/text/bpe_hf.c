@@ -1,0 +1,242 @@
+/* Hugging Face's tokenizer.json: which settings mean GPT-2's byte-level BPE, and writing them. */
+/* SPDX-License-Identifier: MIT */
+#include "files/files.h"
+#include "text/bpe.h"
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- reading --------------------------------------------------------------------------------- */
+
+static bool hf_absent(const json_t *v)
+{
+    return !v || json_is_null(v);
+}
+
+/* A part (normalizer, ...) that does nothing: absent or an empty sequence under `list`. */
+static bool hf_idle(const json_t *part, const char *list)
+{
+    const json_t *items = json_object_get(part, list);
+    return hf_absent(part) || (json_is_array(items) && json_array_size(items) == 0);
+}
+
+static const char *hf_type(const json_t *part)
+{
+    const char *type = json_string_value(json_object_get(part, "type"));
+    return type ? type : hf_absent(part) ? "none" : "unnamed";
+}
+
+static st_status hf_check_model(const json_t *model, const char *what, st_err *e)
+{
+    static const char *const affixes[] = {"continuing_subword_prefix", "end_of_word_suffix"};
+    if (!json_is_object(model)) {
+        ST_FAIL(e, ST_EFORMAT, "%s: no \"model\"; is this a tokenizer.json?", what);
+    }
+    const json_t *type = json_object_get(model, "type");
+    if (type && strcmp(hf_type(model), "BPE")) {
+        ST_FAIL(e, ST_EUNSUPPORTED, "%s: model.type is %.40s, only byte-level BPE can be used",
+                what, hf_type(model));
+    }
+    for (int i = 0; i < 2; i++) {
+        const json_t *v = json_object_get(model, affixes[i]);
+        if (!hf_absent(v) && (!json_is_string(v) || json_string_length(v))) {
+            ST_FAIL(e, ST_EUNSUPPORTED, "%s: model.%s is set, GPT-2's byte-level BPE has none",
+                    what, affixes[i]);
+        }
+    }
+    const json_t *dropout = json_object_get(model, "dropout");
+    if (!hf_absent(dropout) && json_number_value(dropout) != 0) {
+        ST_FAIL(e, ST_EUNSUPPORTED, "%s: model.dropout is %g: random merges, expected none", what,
+                json_number_value(dropout));
+    }
+    if (json_is_true(json_object_get(model, "ignore_merges"))) {
+        ST_FAIL(e, ST_EUNSUPPORTED, "%s: model.ignore_merges is true, GPT-2's BPE follows them",
+                what);
+    }
+    return ST_OK;
+}
+
+st_status st_bpe_check_json(const json_t *root, const char *what, st_err *e)
+{
+    ST_TRY(hf_check_model(json_object_get(root, "model"), what, e));
+    const json_t *normalizer = json_object_get(root, "normalizer");
+    const json_t *pre = json_object_get(root, "pre_tokenizer");
+    const json_t *decoder = json_object_get(root, "decoder");
+    if (!hf_idle(normalizer, "normalizers")) {
+        ST_FAIL(e, ST_EUNSUPPORTED, "%s: normalizer is %.40s, GPT-2's tokenizer has none", what,
+                hf_type(normalizer));
+    }
+    if (strcmp(hf_type(pre), "ByteLevel")) {
+        ST_FAIL(e, ST_EUNSUPPORTED, "%s: pre_tokenizer is %.40s, GPT-2's is ByteLevel", what,
+                hf_type(pre));
+    }
+    if (json_is_true(json_object_get(pre, "add_prefix_space"))) {
+        ST_FAIL(e, ST_EUNSUPPORTED, "%s: pre_tokenizer.add_prefix_space is true, GPT-2's is false",
+                what);
+    }
+    if (json_is_false(json_object_get(pre, "use_regex"))) {
+        ST_FAIL(e, ST_EUNSUPPORTED, "%s: pre_tokenizer.use_regex is false, GPT-2's is true", what);
+    }
+    if (!hf_absent(decoder) && strcmp(hf_type(decoder), "ByteLevel")) {
+        ST_FAIL(e, ST_EUNSUPPORTED, "%s: decoder is %.40s, GPT-2's is ByteLevel", what,
+                hf_type(decoder));
+    }
+    return ST_OK;
+}
+
+/* ---- writing --------------------------------------------------------------------------------- */
+
+char *st_bpe_name(const st_bpe *b, int32_t id, size_t *n)
+{
+    size_t len;
+    const char *bytes = st_bpe_bytes(b, id, &len);
+    char *name = malloc(2 * len + 1);
+    if (!name) return NULL;
+    *n = len;
+    if (b->flags[id] & ST_BPE_RAW)
+        memcpy(name, bytes, len);
+    else
+        *n = st_bpe_spell(bytes, len, name);
+    name[*n] = '\0';
+    return name;
+}
+
+/* name -> id; NULL when out of memory. */
+static json_t *hf_vocab(const st_bpe *b)
+{
+    json_t *vocab = json_object();
+    for (int32_t id = 0; vocab && id < b->n; id++) {
+        size_t n = 0;
+        char *name = st_bpe_name(b, id, &n);
+        if (!name || json_object_setn_new(vocab, name, n, json_integer(id))) {
+            json_decref(vocab);
+            vocab = NULL;
+        }
+        free(name);
+    }
+    return vocab;
+}
+
+/* "left right" of each merge: as a list of strings, and as the text of merges.txt. */
+static json_t *hf_merges(const st_bpe *b, FILE *text)
+{
+    json_t *list = json_array();
+    fputs("#version: 0.2\n", text);
+    for (int64_t r = 0; list && r < b->n_merges; r++) {
+        size_t ln, rn;
+        char *left = st_bpe_name(b, b->merge[r].left, &ln),
+             *right = st_bpe_name(b, b->merge[r].right, &rn);
+        if (!left || !right || json_array_append_new(list, json_sprintf("%s %s", left, right))) {
+            json_decref(list);
+            list = NULL;
+        } else {
+            fprintf(text, "%s %s\n", left, right);
+        }
+        free(left);
+        free(right);
+    }
+    return list;
+}
+
+static json_t *hf_added(const st_bpe *b)
+{
+    json_t *list = json_array();
+    for (int32_t id = 0; list && id < b->n; id++) {
+        if (!(b->flags[id] & ST_BPE_SPECIAL)) continue;
+        size_t n = 0;
+        char *name = st_bpe_name(b, id, &n);
+        json_t *token =
+            json_pack("{s:i, s:s%, s:b, s:b, s:b, s:b, s:b}", "id", id, "content", name ? name : "",
+                      n, "single_word", 0, "lstrip", 0, "rstrip", 0, "normalized", 1, "special", 1);
+        if (!name || json_array_append_new(list, token)) {
+            json_decref(list);
+            list = NULL;
+        }
+        free(name);
+    }
+    return list;
+}
+
+/* tokenizer.json; takes over vocab, merges and added. */
+static json_t *hf_tokenizer(json_t *vocab, json_t *merges, json_t *added)
+{
+    static const char level[] = "{s:s, s:b, s:b, s:b}";
+    json_t *part[3] = {0};
+    for (int i = 0; i < 3; i++) {
+        part[i] = json_pack(level, "type", "ByteLevel", "add_prefix_space", i > 0, "trim_offsets",
+                            i != 1, "use_regex", 1);
+    }
+    return json_pack(
+        "{s:s, s:n, s:n, s:o, s:n, s:o, s:o, s:o, s:{s:s, s:n, s:n, s:s, s:s, s:b, s:b, "
+        "s:o, s:o}}",
+        "version", "1.0", "truncation", "padding", "added_tokens", added, "normalizer",
+        "pre_tokenizer", part[0], "post_processor", part[1], "decoder", part[2], "model", "type",
+        "BPE", "dropout", "unk_token", "continuing_subword_prefix", "", "end_of_word_suffix", "",
+        "fuse_unk", 0, "byte_fallback", 0, "vocab", vocab, "merges", merges);
+}
+
+static st_status hf_put(const char *dir, const char *name, const json_t *j, size_t flags, st_err *e)
+{
+    char *path = st_path_join(dir, name), *text = j ? json_dumps(j, flags) : NULL;
+    st_status s;
+    if (!path || !text)
+        s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "%s: out of memory", dir);
+    else
+        s = st_write_file(path, text, strlen(text), e);
+    free(path);
+    free(text);
+    return s;
+}
+
+/* tokenizer_config.json and special_tokens_map.json. */
+static st_status hf_put_config(const st_bpe *b, const char *dir, st_err *e)
+{
+    json_t *map = json_object(), *config = json_pack("{s:b}", "add_prefix_space", 0);
+    static const char *const roles[] = {"bos_token", "eos_token", "unk_token"};
+    for (int i = 0; i < 3 && b->eos >= 0; i++) {
+        json_object_set_new(map, roles[i], json_string("<|endoftext|>"));
+        json_object_set_new(config, roles[i], json_string("<|endoftext|>"));
+    }
+    const char *class = b->chars ? "PreTrainedTokenizerFast" : "GPT2Tokenizer";
+    json_object_set_new(config, "tokenizer_class", json_string(class));
+    st_status s = hf_put(dir, "special_tokens_map.json", map, JSON_INDENT(2), e);
+    if (!s) s = hf_put(dir, "tokenizer_config.json", config, JSON_INDENT(2), e);
+    json_decref(map);
+    json_decref(config);
+    return s;
+}
+
+/* Of characters: no other file says that they are. */
+static st_status hf_save_chars(const st_bpe *b, const char *dir, st_err *e)
+{
+    json_t *vocab = hf_vocab(b), *all = vocab ? st_bpe_chars_json(vocab) : NULL;
+    st_status s = hf_put(dir, "tokenizer.json", all, JSON_INDENT(2), e);
+    json_decref(all);
+    return s ? s : hf_put_config(b, dir, e);
+}
+
+st_status st_bpe_save(const st_bpe *b, const char *dir, st_err *e)
+{
+    ST_TRY(st_make_dirs(dir, e));
+    if (b->chars) return hf_save_chars(b, dir, e);
+    char *text = NULL, *path = st_path_join(dir, "merges.txt");
+    size_t n = 0;
+    FILE *f = open_memstream(&text, &n);
+    json_t *vocab = hf_vocab(b), *merges = f ? hf_merges(b, f) : NULL, *added = hf_added(b);
+    bool ok = f && !fclose(f) && vocab && merges && added && path;
+    st_status s = ST_OK;
+    if (!ok) s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "%s: out of memory", dir);
+    if (!s) s = st_write_file(path, text, n, e);
+    if (!s) s = hf_put(dir, "vocab.json", vocab, JSON_COMPACT, e);
+    if (!s) {
+        json_t *all = hf_tokenizer(json_incref(vocab), json_incref(merges), json_incref(added));
+        s = hf_put(dir, "tokenizer.json", all, JSON_INDENT(2), e);
+        json_decref(all);
+    }
+    if (!s) s = hf_put_config(b, dir, e);
+    json_decref(vocab);
+    json_decref(merges);
+    json_decref(added);
+    free(text);
+    free(path);
+    return s;
+}

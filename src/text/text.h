@@ -1,0 +1,132 @@
+/* text: tokenizers, documents, parquet and shards of tokens. Every reader validates everything
+ * before anything is used. */
+/* SPDX-License-Identifier: MIT */
+#ifndef ST_TEXT_H
+#define ST_TEXT_H
+
+#include "base/base.h"
+
+/* ---- GPT-2's byte-level BPE (bpe.c, bpe_train.c) --------------------------------------------- */
+
+typedef struct st_bpe st_bpe;
+typedef struct {
+    int32_t *id;
+    int64_t n, cap;
+} st_ids;
+void st_ids_free(st_ids *ids);
+st_status st_ids_push(st_ids *ids, int32_t id, st_err *e);
+
+/* From a folder holding tokenizer.json, vocab.json + merges.txt or encoder.json + vocab.bpe (looked
+ * for in this order), or from one of these files. */
+st_status st_bpe_open(st_bpe **out, const char *path, st_err *e);
+/* A tokenizer of the characters of a text, in the order of their codes (nanoGPT's
+ * shakespeare_char). ST_EFORMAT where the text is not UTF-8. It has no <|endoftext|>, and encoding
+ * is ST_EFORMAT where a text has other characters. */
+st_status st_bpe_from_text(st_bpe **out, const char *text, size_t n, st_err *e);
+void st_bpe_close(st_bpe *b);
+int64_t st_bpe_size(const st_bpe *b); /* ids are < this */
+int64_t st_bpe_merges(const st_bpe *b);
+bool st_bpe_special(const st_bpe *b, int32_t id); /* an added token; false if out of range */
+/* The two ids that merge `rank`, 0 <= rank < st_bpe_merges, puts together. */
+void st_bpe_merge_at(const st_bpe *b, int64_t rank, int32_t *left, int32_t *right);
+/* The name of a token as files have it, NUL-terminated, in new memory; NULL when out of memory. */
+char *st_bpe_name(const st_bpe *b, int32_t id, size_t *n);
+int32_t st_bpe_eos(const st_bpe *b); /* <|endoftext|>, or -1 */
+/* Appends the ids of any bytes (specials are ordinary text). Deterministic; thread-safe. */
+st_status st_bpe_encode(const st_bpe *b, const char *text, size_t n, st_ids *out, st_err *e);
+/* The bytes of one id (not NUL-terminated, may be part of a UTF-8 character); NULL if out of range.
+ */
+const char *st_bpe_bytes(const st_bpe *b, int32_t id, size_t *n);
+/* 64 bits over tokens and merges: equal for tokenizers that work alike. */
+uint64_t st_bpe_hash(const st_bpe *b);
+/* Writes vocab.json, merges.txt, tokenizer.json, tokenizer_config.json and special_tokens_map.json
+ * as Hugging Face does into a folder; of characters without the first two. */
+st_status st_bpe_save(const st_bpe *b, const char *dir, st_err *e);
+
+/* Learns merges from counted words (Sennrich et al. 2016, as Hugging Face's BpeTrainer with
+ * initial_alphabet = all bytes; ties by pair ids). Feed text, then finish. */
+typedef struct st_bpe_trainer st_bpe_trainer;
+st_status st_bpe_trainer_open(st_bpe_trainer **out, st_err *e);
+st_status st_bpe_trainer_feed(st_bpe_trainer *t, const char *text, size_t n, st_err *e);
+/* A tokenizer of exactly `vocab` ids, or fewer with a warning when the text has no more pairs; the
+ * last id is <|endoftext|>. */
+st_status st_bpe_trainer_finish(st_bpe_trainer *t, int64_t vocab, int64_t min_count, st_bpe **out,
+                                st_err *e);
+void st_bpe_trainer_close(st_bpe_trainer *t);
+
+/* ---- parquet (parquet.c) --------------------------------------------------------------------- */
+
+/* The strings of one column, row by row. Read are columns of strings or bytes, optional ones and
+ * ones in groups ("a.b") too, in every encoding of strings, uncompressed or with snappy, gzip or
+ * zstd; lists, encryption and other codecs are refused by name. A column that is not there is
+ * ST_EFORMAT with the nearest name and those that are. */
+typedef struct st_parquet st_parquet;
+bool st_parquet_is(const char *path); /* by its name, or by its first and last bytes */
+st_status st_parquet_open(st_parquet **out, const char *path, const char *column, st_err *e);
+/* The next value that is not null (n may be 0), valid until the next call; *text NULL: no more. */
+st_status st_parquet_next(st_parquet *p, const char **text, size_t *n, st_err *e);
+void st_parquet_close(st_parquet *p);
+int64_t st_parquet_done(const st_parquet *p); /* for progress: of the file's bytes */
+
+/* ---- documents in files, folders and archives (docs.c) --------------------------------------- */
+
+/* Walks inputs in order (folders sorted by name, hidden files left out): a file of JSON lines
+ * (.jsonl .ndjson .json) is one document a line, a parquet file one a row, any other one document;
+ * text may be inside .gz .xz .zst .bz2 .tar .zip and nestings of them. Bytes come as they are;
+ * empty documents are skipped. Streaming: no more than one document (or piece) and one buffer (of
+ * parquet: a page) in memory. */
+typedef struct st_docs st_docs;
+typedef struct {
+    const char *field;     /* of JSON lines, column of parquet files; NULL = "text" */
+    int64_t max_doc_bytes; /* longer documents are ST_EFORMAT, naming the file; 0 = 256 MiB */
+    int64_t piece_bytes;   /* longer documents come in pieces of about this size, each ending where
+                            * a word of GPT-2's pattern does; 0 = whole documents only. The limit
+                            * above is then for a JSON line and for a run without a word's end. */
+    bool rows;  /* a text file has a document a line, given without its end (\n or \r\n) */
+    bool empty; /* empty documents are documents too */
+    /* NULL: all files; else those of whose name ("a.tar: b.txt") it is true are read, before they
+     * are looked into. */
+    bool (*wanted)(void *ctx, const char *name);
+    void *ctx;
+} st_docs_opts;
+st_status st_docs_open(st_docs **out, const char *const *paths, int n, const st_docs_opts *o,
+                       st_err *e);
+/* Next document or piece; *text is valid until the next call; *text = NULL at the end. */
+st_status st_docs_next(st_docs *d, const char **text, size_t *n, st_err *e);
+bool st_docs_more(const st_docs *d); /* the document goes on in the next call */
+/* What the last document came from ("a.tar: b.txt"), valid until the next call; NULL at the end. */
+const char *st_docs_name(const st_docs *d);
+void st_docs_close(st_docs *d);
+/* Where in s[0..n) a text may be cut, so that its words are the words of the whole text whatever
+ * follows: as late as can be told, 0 if nowhere. */
+size_t st_text_cut(const char *s, size_t n);
+/* For progress: input bytes consumed and in all (compressed size on disk). */
+int64_t st_docs_done(const st_docs *d);
+int64_t st_docs_total(const st_docs *d);
+
+/* ---- token shards (shard.c) ------------------------------------------------------------------ */
+
+/* A file of token ids, mapped: nanoGPT's (bare little-endian uint16), llm.c's (256 int32 before
+ * them: magic, version, count; uint16, or uint32 of Llama 3) or numpy's .npy (uint16, int32 or
+ * uint32; one row), told by its first bytes. Empty files and odd sizes are ST_EFORMAT. */
+typedef struct {
+    const void *data; /* the first id */
+    int width;        /* bytes of an id: 2 or 4 */
+    int64_t n;
+    const char *format; /* "nanoGPT", "llm.c", "npy" */
+    void *map;
+    size_t bytes;
+} st_shard;
+st_status st_shard_open(st_shard *out, const char *path, st_err *e);
+void st_shard_close(st_shard *s);
+/* ids[k] = id number at + k of the shard; those over INT32_MAX are negative, and refused by
+ * st_shard_check. */
+void st_shard_read(const st_shard *s, int64_t at, int64_t n, int32_t *ids);
+/* ST_EFORMAT naming the position of the first token that is not in [0, vocab). */
+st_status st_shard_check(const st_shard *s, int64_t vocab, const char *path, st_err *e);
+bool st_shard_is(const char *path); /* is it named so: .bin, .npy */
+/* The shard of a prepared folder: DIR/train.bin or train.npy, DIR/val.bin, val.npy or
+ * validation.npy; if none is there, the first. New memory, NULL when out of memory. */
+char *st_shard_path(const char *dir, bool val);
+
+#endif

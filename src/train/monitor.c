@@ -1,0 +1,104 @@
+/* What a run tells beside its losses: where it is in its epoch, how long steps and the time between
+ * them take, the multiply-adds it reaches, the learning rate of every group. Times are taken where
+ * the device has been waited for. */
+/* SPDX-License-Identifier: MIT */
+#include "train/inner.h"
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { MON_EPOCH, MON_STEP_MS, MON_INTER_MS, MON_EPOCH_SECONDS, MON_GFLOPS, MON_FIXED };
+static const char *const monitor_fixed[MON_FIXED] = {"epoch", "step_ms", "inter_ms",
+                                                     "epoch_seconds", "gflops"};
+
+static bool monitor_same(const st_group *a, const st_group *b)
+{
+    return a->lr == b->lr && a->min_lr == b->min_lr && a->schedule == b->schedule;
+}
+
+/* One column for each learning rate, if there are several. */
+static void monitor_rates(st_trainer *t)
+{
+    st_monitor *m = &t->monitor;
+    for (int64_t i = 0; i < t->ranges; i++) {
+        const st_group *g = &t->range[i].group;
+        bool known = g->frozen;
+        for (int k = 0; !known && k < m->rates; k++)
+            known = monitor_same(g, &m->rate[k]);
+        if (known || m->rates == ST_MONITOR_RATES) continue;
+        int same = 1;
+        for (int k = 0; k < m->rates; k++)
+            same += strcmp(m->rate[k].name, g->name) == 0;
+        char *text = m->text[m->rates];
+        int n = snprintf(text, sizeof m->text[0], "lr.%.60s", g->name);
+        if (same > 1) snprintf(text + n, sizeof m->text[0] - (size_t)n, ".%d", same);
+        for (char *p = text; *p; p++)
+            if (*p == ',' || *p == '"' || *p == '\\' || (unsigned char)*p < ' ') *p = '_';
+        m->rate[m->rates++] = *g;
+    }
+    if (m->rates == 1) m->rates = 0; /* `lr` says it */
+}
+
+void st_monitor_open(st_trainer *t)
+{
+    st_monitor *m = &t->monitor;
+    monitor_rates(t);
+    for (int i = 0; i < MON_FIXED; i++)
+        m->name[m->names++] = monitor_fixed[i];
+    for (int i = 0; i < m->rates; i++)
+        m->name[m->names++] = m->text[i];
+    m->mark = st_now();
+}
+
+void st_monitor_begin(st_trainer *t)
+{
+    t->monitor.inter += st_now() - t->monitor.mark;
+    t->monitor.mark = st_now();
+}
+
+void st_monitor_data(st_trainer *t, double since)
+{
+    double took = st_now() - since;
+    t->monitor.inter += took;
+    t->monitor.intra -= took;
+}
+
+/* A step of an epoch that is over: how long it took, validations and checkpoints left out. */
+void st_monitor_end(st_trainer *t, double epoch_before)
+{
+    st_monitor *m = &t->monitor;
+    double now = st_now();
+    m->intra += now - m->mark;
+    m->mark = now;
+    m->steps++;
+    if (floor(st_epoch_done(t)) <= floor(epoch_before)) return;
+    t->state.epoch_seconds = t->state.seconds - t->state.epoch_began;
+    t->state.epoch_began = t->state.seconds;
+}
+
+void st_monitor_away(st_trainer *t)
+{
+    t->monitor.mark = st_now();
+}
+
+double st_monitor_gflops(const st_trainer *t, double tokens_per_second)
+{
+    if (t->frozen || t->grad_macs <= 0) return (double)NAN; /* what is left out is not counted */
+    return 2e-9 * t->grad_macs * tokens_per_second;
+}
+
+const double *st_monitor_values(st_trainer *t, double tokens_per_second)
+{
+    st_monitor *m = &t->monitor;
+    double n = (double)m->steps;
+    m->value[MON_EPOCH] = st_epoch_done(t);
+    m->value[MON_STEP_MS] = 1e3 * m->intra / n;
+    m->value[MON_INTER_MS] = 1e3 * m->inter / n;
+    m->value[MON_EPOCH_SECONDS] = t->state.epoch_seconds > 0 ? t->state.epoch_seconds : (double)NAN;
+    m->value[MON_GFLOPS] = st_monitor_gflops(t, tokens_per_second);
+    for (int i = 0; i < m->rates; i++)
+        m->value[MON_FIXED + i] = st_group_lr_at(t, &m->rate[i], t->state.step - 1);
+    m->intra = m->inter = 0;
+    m->steps = 0;
+    return m->value;
+}

@@ -1,0 +1,240 @@
+/* Writing GGUF version 3 (ggml's docs/gguf.md): keys and values, the tensors' names and places,
+ * then their numbers, aligned. Dimensions stand innermost first, so a matrix (out, in) is {in,
+ * out}. */
+/* SPDX-License-Identifier: MIT */
+#include "files/files.h"
+#include "weights/gguf.h"
+#include <stdlib.h>
+#include <string.h>
+
+static const struct {
+    int tensor, file; /* ggml_type; general.file_type */
+} gguf_types[] = {
+    [ST_F32] = {ST_GGML_F32, 0}, [ST_BF16] = {ST_GGML_BF16, 32}, [ST_F16] = {ST_GGML_F16, 1}};
+
+/* ---- keys and values: into a FILE in memory, whose errors are looked for at its end ---------- */
+
+typedef struct {
+    FILE *f;
+    uint64_t n;
+} gguf_keys;
+
+static void gguf_number(FILE *f, uint64_t x, int bytes)
+{
+    fwrite(&x, 1, (size_t)bytes, f);
+}
+
+static void gguf_text(FILE *f, const char *text, size_t n)
+{
+    gguf_number(f, n, 8);
+    fwrite(text, 1, n, f);
+}
+
+static void gguf_key(gguf_keys *k, const char *key, int type)
+{
+    gguf_text(k->f, key, strlen(key));
+    gguf_number(k->f, (uint64_t)type, 4);
+    k->n++;
+}
+
+static void gguf_put_u32(gguf_keys *k, const char *key, int64_t x)
+{
+    gguf_key(k, key, ST_GGUF_U32);
+    gguf_number(k->f, (uint64_t)x, 4);
+}
+
+static void gguf_put_text(gguf_keys *k, const char *key, const char *text)
+{
+    gguf_key(k, key, ST_GGUF_STRING);
+    gguf_text(k->f, text, strlen(text));
+}
+
+static void gguf_put_list(gguf_keys *k, const char *key, int type, int64_t n)
+{
+    gguf_key(k, key, ST_GGUF_ARRAY);
+    gguf_number(k->f, (uint64_t)type, 4);
+    gguf_number(k->f, (uint64_t)n, 8);
+}
+
+/* Tokens, their types and the merges; ids from the tokenizer's to `vocab` are unused. */
+static bool gguf_put_tokenizer(gguf_keys *k, const st_bpe *b, int64_t vocab)
+{
+    enum { NORMAL = 1, CONTROL = 3, UNUSED = 5 };
+    bool good = true;
+    gguf_put_text(k, "tokenizer.ggml.model", "gpt2");
+    gguf_put_text(k, "tokenizer.ggml.pre", "gpt-2");
+    const int64_t tokens = st_bpe_size(b), merges = st_bpe_merges(b);
+    gguf_put_list(k, "tokenizer.ggml.tokens", ST_GGUF_STRING, vocab);
+    for (int64_t id = 0; good && id < vocab; id++) {
+        char pad[32];
+        size_t n = 0;
+        char *name = id < tokens ? st_bpe_name(b, (int32_t)id, &n) : NULL;
+        good = name || id >= tokens;
+        if (id >= tokens) n = (size_t)snprintf(pad, sizeof pad, "[PAD%lld]", (long long)id);
+        if (good) gguf_text(k->f, name ? name : pad, n);
+        free(name);
+    }
+    gguf_put_list(k, "tokenizer.ggml.token_type", ST_GGUF_I32, vocab);
+    for (int64_t id = 0; id < vocab; id++) {
+        bool special = st_bpe_special(b, (int32_t)id);
+        gguf_number(k->f, id >= tokens ? UNUSED : special ? CONTROL : NORMAL, 4);
+    }
+    gguf_put_list(k, "tokenizer.ggml.merges", ST_GGUF_STRING, merges);
+    for (int64_t i = 0; good && i < merges; i++) {
+        size_t ln, rn;
+        int32_t l, r;
+        st_bpe_merge_at(b, i, &l, &r);
+        char *left = st_bpe_name(b, l, &ln);
+        char *right = st_bpe_name(b, r, &rn), *both = NULL;
+        int n = left && right ? asprintf(&both, "%s %s", left, right) : -1;
+        good = n >= 0;
+        if (good) gguf_text(k->f, both, (size_t)n);
+        if (good) free(both);
+        free(left);
+        free(right);
+    }
+    if (st_bpe_eos(b) >= 0) {
+        gguf_put_u32(k, "tokenizer.ggml.bos_token_id", st_bpe_eos(b));
+        gguf_put_u32(k, "tokenizer.ggml.eos_token_id", st_bpe_eos(b));
+    }
+    return good;
+}
+
+static bool gguf_put_all(gguf_keys *k, const st_gguf_about *a, int file_type, int64_t vocab)
+{
+    float epsilon = (float)a->epsilon;
+    uint32_t bits;
+    memcpy(&bits, &epsilon, 4);
+    gguf_put_text(k, "general.architecture", "gpt2");
+    gguf_put_text(k, "general.type", "model");
+    if (a->name) gguf_put_text(k, "general.name", a->name);
+    gguf_put_u32(k, "general.file_type", file_type);
+    gguf_put_u32(k, "general.alignment", ST_GGUF_ALIGN);
+    gguf_put_u32(k, "gpt2.context_length", a->context);
+    gguf_put_u32(k, "gpt2.embedding_length", a->width);
+    gguf_put_u32(k, "gpt2.feed_forward_length", a->inner);
+    gguf_put_u32(k, "gpt2.block_count", a->layers);
+    gguf_put_u32(k, "gpt2.attention.head_count", a->heads);
+    gguf_key(k, "gpt2.attention.layer_norm_epsilon", ST_GGUF_FLOAT);
+    gguf_number(k->f, bits, 4);
+    gguf_put_u32(k, "gpt2.vocab_size", vocab);
+    return !a->tokenizer || gguf_put_tokenizer(k, a->tokenizer, vocab);
+}
+
+/* ---- tensors --------------------------------------------------------------------------------- */
+
+/* Bytes of an item that can be written. */
+static st_status gguf_item(const char *path, const st_store_item *it, char name[ST_GGUF_NAME],
+                           size_t *bytes, st_err *e)
+{
+    if (!st_gguf_name(it->name, name)) {
+        ST_FAIL(e, ST_EARG, "%s: tensor %.100s has no place in a GGUF file of a dense GPT-2", path,
+                it->name);
+    }
+    if (it->dtype > ST_F16 || it->ndim < 1 || it->ndim > 4) {
+        ST_FAIL(e, ST_EARG, "%s: tensor %.100s is %s of %d dimensions, expected floats of 1 to 4",
+                path, it->name, st_dtype_name(it->dtype), it->ndim);
+    }
+    int64_t n = (int64_t)st_dtype_size(it->dtype);
+    for (int i = 0; i < it->ndim; i++) {
+        if (it->dim[i] > 0 && !__builtin_mul_overflow(n, it->dim[i], &n)) continue;
+        ST_FAIL(e, ST_ESHAPE, "%s: tensor %.100s: dimension %d is %lld", path, it->name, i,
+                (long long)it->dim[i]);
+    }
+    *bytes = (size_t)n;
+    return ST_OK;
+}
+
+static size_t gguf_padding(size_t n)
+{
+    return (ST_GGUF_ALIGN - n % ST_GGUF_ALIGN) % ST_GGUF_ALIGN;
+}
+
+/* Everything before the tensors' numbers into `f`. */
+static st_status gguf_header(FILE *f, const char *path, const st_gguf_about *about,
+                             const st_store_item *items, int64_t n, st_err *e)
+{
+    int64_t vocab = -1, kind = ST_F32;
+    char name[ST_GGUF_NAME], *text = NULL;
+    size_t bytes, at = 0, size = 0;
+    for (int64_t i = 0; i < n; i++) {
+        ST_TRY(gguf_item(path, &items[i], name, &bytes, e));
+        if (strcmp(name, "token_embd.weight")) continue;
+        vocab = items[i].dim[0];
+        kind = items[i].dtype;
+    }
+    if (vocab < 0) ST_FAIL(e, ST_EARG, "%s: no tensor wte.weight", path);
+    if (about->tokenizer && st_bpe_size(about->tokenizer) > vocab) {
+        ST_FAIL(e, ST_EARG, "%s: the tokenizer has %lld tokens, wte.weight only %lld rows", path,
+                (long long)st_bpe_size(about->tokenizer), (long long)vocab);
+    }
+    gguf_keys k = {.f = open_memstream(&text, &size)};
+    bool good = k.f && gguf_put_all(&k, about, gguf_types[kind].file, vocab) && !ferror(k.f);
+    good = k.f && !fclose(k.f) && good;
+    fwrite("GGUF", 1, 4, f);
+    gguf_number(f, ST_GGUF_VERSION, 4);
+    gguf_number(f, (uint64_t)n, 8);
+    gguf_number(f, k.n, 8);
+    fwrite(text, 1, good ? size : 0, f);
+    free(text);
+    if (!good) ST_FAIL(e, ST_ENOMEM, "%s: out of memory for its keys", path);
+    for (int64_t i = 0; i < n; i++) {
+        const st_store_item *it = &items[i];
+        ST_TRY(gguf_item(path, it, name, &bytes, e));
+        gguf_text(f, name, strlen(name));
+        gguf_number(f, (uint64_t)it->ndim, 4);
+        for (int d = it->ndim - 1; d >= 0; d--)
+            gguf_number(f, (uint64_t)it->dim[d], 8);
+        gguf_number(f, (uint64_t)gguf_types[it->dtype].tensor, 4);
+        gguf_number(f, at, 8);
+        at += bytes + gguf_padding(bytes);
+    }
+    return ST_OK;
+}
+
+static st_status gguf_data(st_outfile *o, const st_store_item *items, int64_t n,
+                           st_store_fill *fill, void *ctx, st_err *e)
+{
+    static const char zeros[ST_GGUF_ALIGN];
+    char name[ST_GGUF_NAME];
+    size_t most = 1, bytes = 0;
+    for (int64_t i = 0; i < n; i++) {
+        ST_TRY(gguf_item(o->path, &items[i], name, &bytes, e));
+        most = bytes > most ? bytes : most;
+    }
+    void *data = malloc(most);
+    if (!data) ST_FAIL(e, ST_ENOMEM, "%s: out of memory: %zu bytes for one tensor", o->path, most);
+    st_status s = ST_OK;
+    for (int64_t i = 0; !s && i < n; i++) {
+        s = gguf_item(o->path, &items[i], name, &bytes, e);
+        if (!s) s = fill(ctx, i, data, bytes, e);
+        if (!s) s = st_outfile_write(o, data, bytes, e);
+        if (!s) s = st_outfile_write(o, zeros, gguf_padding(bytes), e);
+    }
+    free(data);
+    return s;
+}
+
+st_status st_gguf_write(const char *path, const st_gguf_about *about, const st_store_item *items,
+                        int64_t n, st_store_fill *fill, void *ctx, st_err *e)
+{
+    st_outfile o = {0};
+    char *text = NULL;
+    size_t size = 0;
+    FILE *f = open_memstream(&text, &size);
+    if (!f) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", path);
+    st_status s = gguf_header(f, path, about, items, n, e);
+    fflush(f);
+    for (size_t pad = gguf_padding(size); pad; pad--)
+        fputc(0, f);
+    bool bad = ferror(f);
+    bad |= fclose(f) != 0;
+    if (!s && bad) s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "%s: out of memory", path);
+    if (!s) s = st_outfile_open(&o, path, e);
+    if (!s) s = st_outfile_write(&o, text, size, e);
+    if (!s) s = gguf_data(&o, items, n, fill, ctx, e);
+    if (!s) s = st_outfile_commit(&o, e);
+    st_outfile_discard(&o);
+    free(text);
+    return s;
+}
