@@ -47,64 +47,67 @@ static void dry_norm_bwd(st_stream *q, const st_norm_bwd_args *a)
     dry_add(q, 0, bytes + dry_size(a->dgain, 2 * a->width) + dry_size(a->dbias, 2 * a->width));
 }
 
+static int64_t dry_heads(const st_heads *h)
+{
+    int64_t len = h->batch * h->heads * h->head_dim;
+    return dry_size(h->q.x, len * h->q_len) + dry_size(h->o.x, len * h->q_len) +
+           dry_size(h->k.x, len * h->kv_len) + dry_size(h->v.x, len * h->kv_len);
+}
+
 /* Multiply-adds of one product over all visible (query, key) pairs of all heads. */
 static int64_t dry_attend_pairs(const st_attend_fwd_args *a)
 {
     int64_t pairs = 0;
-    for (int64_t t = 0; t < a->q_len; t++)
+    for (int64_t t = 0; t < a->h.q_len; t++)
         pairs += st_attend_keys(a, t) - st_attend_first(a, t);
-    return a->batch * a->heads * pairs * a->head_dim;
+    return a->h.batch * a->h.heads * pairs * a->h.head_dim;
 }
 
 static void dry_attend_fwd(st_stream *q, const st_attend_fwd_args *a)
 {
-    int64_t per = a->batch * a->heads, len = per * a->head_dim;
-    int64_t bytes = dry_size(a->q, len * a->q_len) + dry_size(a->o, len * a->q_len);
-    bytes += dry_size(a->k, len * a->kv_len) + dry_size(a->v, len * a->kv_len);
-    dry_add(q, 2 * dry_attend_pairs(a), bytes + dry_size(a->lse, per * a->q_len));
+    int64_t lse = dry_size(a->lse, a->h.batch * a->h.heads * a->h.q_len);
+    dry_add(q, 2 * dry_attend_pairs(a), dry_heads(&a->h) + lse);
 }
 
 static void dry_attend_bwd(st_stream *q, const st_attend_bwd_args *a)
 {
-    int64_t per = a->batch * a->heads, len = per * a->head_dim;
-    int64_t rows = dry_size(a->q, len) + dry_size(a->o, len) + dry_size(a->go, len);
-    int64_t keys = dry_size(a->k, len) + dry_size(a->v, len) + dry_size(a->gk, len);
+    int64_t per = a->h.batch * a->h.heads, len = per * a->h.head_dim;
+    int64_t rows = dry_size(a->h.q.x, len) + dry_size(a->h.o.x, len) + dry_size(a->go, len);
+    int64_t keys = dry_size(a->h.k.x, len) + dry_size(a->h.v.x, len) + dry_size(a->gk, len);
     rows += dry_size(a->gq, len) + dry_size(a->lse, per);
     keys += dry_size(a->gv, len);
-    dry_add(q, 5 * dry_attend_pairs(a), rows * a->q_len + keys * a->kv_len);
+    dry_add(q, 5 * dry_attend_pairs(a), rows * a->h.q_len + keys * a->h.kv_len);
 }
 
 static void dry_favor(st_stream *q, const st_favor_args *a)
 {
-    int64_t per = a->batch * a->heads, len = per * a->head_dim;
-    int64_t bytes = dry_size(a->q, len * a->q_len) + dry_size(a->o, len * a->q_len);
-    bytes += dry_size(a->k, len * a->kv_len) + dry_size(a->v, len * a->kv_len);
+    int64_t len = a->h.batch * a->h.heads * a->h.head_dim, rows = a->h.q_len + a->h.kv_len;
     /* features of a row, and its share of the sums or its output */
-    int64_t macs = per * (a->q_len + a->kv_len) * (st_favor_rows(a) + a->features) * a->head_dim;
+    int64_t macs = len * rows * (st_favor_rows(a) + a->features);
     if (a->window) {
         st_attend_fwd_args near = st_favor_near(a);
         macs += 2 * dry_attend_pairs(&near);
     }
-    dry_add(q, macs, bytes + dry_size(a->w, st_favor_rows(a) * a->head_dim));
+    dry_add(q, macs, dry_heads(&a->h) + dry_size(a->w, st_favor_rows(a) * a->h.head_dim));
 }
 
 static void dry_lsh_order(st_stream *q, const st_lsh_order_args *a)
 {
-    int64_t per = a->batch * a->heads, len = per * a->head_dim;
+    int64_t per = a->h.batch * a->h.heads, len = per * a->h.head_dim;
     int64_t rows = a->hashes * (a->buckets ? a->buckets / 2 : 1);
-    int64_t bytes = dry_size(a->x, len * a->len) + dry_size(a->y, len * a->y_len);
-    bytes += dry_size(a->w, rows * (a->head_dim + (a->buckets ? 0 : 2)));
+    int64_t bytes = dry_size(a->h.q.x, len * a->h.q_len) + dry_size(a->h.k.x, len * a->h.kv_len);
+    bytes += dry_size(a->w, rows * (a->h.head_dim + (a->buckets ? 0 : 2)));
     bytes += dry_size(a->order, per * a->hashes * a->total);
-    dry_add(q, len * a->len * rows, bytes);
+    dry_add(q, len * a->h.q_len * rows, bytes);
 }
 
 static void dry_lsh_attend(st_stream *q, const st_lsh_attend_args *a)
 {
-    int64_t per = a->batch * a->heads, len = per * a->head_dim, all = per * a->hashes * a->clusters;
-    int64_t bytes = dry_size(a->q, len * a->q_len) + dry_size(a->o, len * a->q_len);
-    bytes += dry_size(a->k, len * a->kv_len) + dry_size(a->v, len * a->kv_len);
-    bytes += dry_size(a->q_order, all * a->q_cluster) + dry_size(a->k_order, all * a->k_cluster);
-    dry_add(q, 2 * len * a->hashes * a->q_len * st_lsh_keys(a), bytes);
+    int64_t per = a->h.batch * a->h.heads, len = per * a->h.head_dim;
+    int64_t all = per * a->hashes * a->clusters;
+    int64_t bytes = dry_heads(&a->h) + dry_size(a->q_order, all * a->q_cluster) +
+                    dry_size(a->k_order, all * a->k_cluster);
+    dry_add(q, 2 * len * a->hashes * a->h.q_len * st_lsh_keys(a), bytes);
 }
 
 static void dry_directions(st_stream *q, const st_directions_args *a)

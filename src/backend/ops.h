@@ -19,9 +19,9 @@ typedef struct st_stream st_stream;
  *   ld*: elements between stored rows; 0 = natural (stored row length).
  *   step_*: elements between batches; 0 = natural (the stored matrix's size with its ld), so a
  *   shared operand is written as step -1.
- *   bias_rows p > 1: bias is (p, n) and row i of C gets row i % p. step_bias: between batches'
- * biases (0: one bias for all batches). beta 0 ignores what was in C (NaN included). k may be 0:
- * then C = beta*C + bias. */
+ *   bias_rows p > 1: bias is (p, n) and row i of C gets row i % p.
+ *   step_bias: between the biases of batches; 0 = one bias for all batches.
+ * beta 0 ignores what was in C (NaN included). k may be 0: then C = beta*C + bias. */
 typedef struct {
     int64_t m, n, k, batch, lda, ldb, ldc, step_a, step_b, step_c;
     int64_t bias_rows, step_bias;
@@ -44,33 +44,43 @@ typedef struct {
 } st_norm_fwd_args;
 typedef st_norm_fwd_args st_norm_bwd_args;
 
-/* Softmax attention. Batch item i, head h, position t of a tensor X starts at element
- * i*X_step + t*X_stride + h*head_dim of X (so q, k, v may be slices of one packed tensor, and k, v
- * a cache); a stride or step of 0 means natural: stride heads*head_dim, step len*stride. o =
- * softmax(scale * q k^T) v over keys j < kv_len, and, if causal, j <= q_start + t. window w > 0
- * (fwd only): also, with p = q_start + t, only keys p - w/2 <= j < p + (w + 1)/2 (an even w has one
- * more before p), or, if causal, the w keys p - w < j <= p; o is 0 where that leaves none. lse
- * (batch, heads, q_len) F32: log-sum-exp of the scaled scores; needed by bwd, may be absent. drop:
- * probability of zeroing an attention weight after the softmax, survivors / (1 - drop); weight (i,
- * h, t, j) uses number ((i*heads + h)*q_len + t)*kv_len + j of stream (seed, 0). bwd: reads q k v o
- * lse go; sets gq, gk, gv (strides and steps of q, k, v). O(T) memory in T. fwd without lse
- * may round weights to the dtype before they meet v. All the same float dtype. */
+/* A tensor whose rows are tokens: row t of head h of batch item i begins at element
+ *   i*step + t*stride + h*head_dim
+ * of x, so that it may be a slice of a packed tensor, or a cache. 0 means natural: a stride of
+ * heads*head_dim, a step of the rows' number times the stride. */
 typedef struct {
-    int64_t batch, heads, head_dim, q_len, kv_len, q_start, window;
-    int64_t q_stride, k_stride, v_stride, o_stride, q_step, k_step, v_step, o_step;
-    st_tensor q, k, v, o, lse, go, gq, gk, gv;
+    st_tensor x;
+    int64_t stride, step;
+} st_strided;
+
+/* What all kinds of attention see: heads of queries q (q_len rows), keys k and values v (kv_len
+ * rows), and outputs o (q_len rows), all of head_dim numbers and of the same float dtype. */
+typedef struct {
+    int64_t batch, heads, head_dim, q_len, kv_len;
+    st_strided q, k, v, o;
+} st_heads;
+
+/* Softmax attention: o = softmax(scale * q k^T) v over keys j < kv_len.
+ *   causal      only keys j <= q_start + t
+ *   window w    > 0 (fwd only): also, with p = q_start + t, only keys p - w/2 <= j < p + (w + 1)/2
+ *               (an even w has one more before p), or, if causal, the w keys p - w < j <= p; o is 0
+ *               where that leaves none
+ *   lse         (batch, heads, q_len) F32: log-sum-exp of the scaled scores; needed by bwd, may be
+ *               absent. fwd without it may round weights to the dtype before they meet v
+ *   drop        probability of zeroing an attention weight after the softmax, survivors / (1 -
+ *               drop); weight (i, h, t, j) uses number ((i*heads + h)*q_len + t)*kv_len + j of
+ *               stream (seed, 0)
+ *   bwd         reads q k v o lse go; sets gq, gk, gv. These lie like q, k, v, and go like o.
+ * O(T) memory in T. */
+typedef struct {
+    st_heads h;
+    int64_t q_start, window;
+    st_tensor lse, go, gq, gk, gv;
     float scale, drop;
     uint64_t seed;
     int causal;
 } st_attend_fwd_args;
 typedef st_attend_fwd_args st_attend_bwd_args;
-/* The heads, lengths, tensors and scale of `a`, for arguments of another kind of attention. */
-#define ST_ATTEND_SAME(a)                                                                          \
-    .batch = (a)->batch, .heads = (a)->heads, .head_dim = (a)->head_dim, .q_len = (a)->q_len,      \
-    .kv_len = (a)->kv_len, .q_stride = (a)->q_stride, .k_stride = (a)->k_stride,                   \
-    .v_stride = (a)->v_stride, .o_stride = (a)->o_stride, .q_step = (a)->q_step,                   \
-    .k_step = (a)->k_step, .v_step = (a)->v_step, .o_step = (a)->o_step, .q = (a)->q, .k = (a)->k, \
-    .v = (a)->v, .o = (a)->o, .scale = (a)->scale
 
 /* Positive features phi(x) of a row of x (head_dim); w (features, head_dim) float serves all heads.
  *   EXP   exp(w_m.x' - |x'|^2 / 2) / sqrt(features), x' = sqrt(scale) x (Choromanski et al. 2021)
@@ -87,12 +97,11 @@ typedef enum { ST_FAVOR_EXP, ST_FAVOR_COSH, ST_FAVOR_RELU, ST_FAVOR_ELU } st_fav
  * Exponents are shifted, and eps with them, so that neither large nor small ones overflow, vanish
  * or give a NaN. shifted (not causal, no window): exponents of EXP and COSH lose a constant, which
  * eps does not: of queries max_m w_m.x', of keys the largest w_m.x' of the head; lift is then added
- * to each exp(). scale 0 means 1. work F32 (st_favor_work numbers, overwritten; absent if 0). The
- * rest as in st_attend_fwd_args. */
+ * to each exp(). scale 0 means 1. work F32 (st_favor_work numbers, overwritten; absent if 0). */
 typedef struct {
-    int64_t batch, heads, head_dim, features, q_len, kv_len, q_start, window;
-    int64_t q_stride, k_stride, v_stride, o_stride, q_step, k_step, v_step, o_step;
-    st_tensor q, k, v, w, o, work;
+    st_heads h;
+    int64_t features, q_start, window;
+    st_tensor w, work;
     float scale, eps, lift;
     st_favor_map map;
     int causal, shifted;
@@ -108,26 +117,26 @@ static inline int64_t st_favor_work(const st_favor_args *a)
 {
     int64_t block = st_favor_block(a), sides = a->causal ? 1 : 2;
     if (block == 0) return 0;
-    int64_t blocks = (a->kv_len + block - 1) / block;
-    return a->batch * a->heads * sides * blocks * a->features * (a->head_dim + 2);
+    int64_t blocks = (a->h.kv_len + block - 1) / block;
+    return a->h.batch * a->h.heads * sides * blocks * a->features * (a->h.head_dim + 2);
 }
 
 /* Orders of rows by locality-sensitive hashes: order (batch, heads, hashes, total) I32 lists the
- * rows by rising hash, rows of equal hash by number. Rows from len on are zeros; those from
- * `sorted` on (0: total) come last, whatever their hash.
+ * rows of h.q by rising hash, rows of equal hash by number. Rows from q_len on are zeros; those
+ * from `sorted` on (0: total) come last, whatever their hash.
  *   buckets > 0   an even number: the place of the largest of all w_b.x, then all -w_b.x, the first
  *                 of equal ones; w (hashes, buckets / 2, head_dim) (Andoni et al. 2015)
  *   buckets 0     w_h.(x, far, 0), or w_h.(x, 0, far) if `mirrored`; w (hashes, head_dim + 2),
- *                 far = sqrt(max |x|^2 + max |y|^2 - |x|^2) over the rows of x and y (Daras et al.
- *                 2020)
+ *                 far = sqrt(max |x|^2 + max |y|^2 - |x|^2) over the rows x of h.q and y of h.k
+ *                 (Daras et al. 2020)
  * Sums are double precision in index order; far and hashes are then rounded to float32: the order
- * is the same on every device. A NaN is no largest, and as a hash follows all numbers. w F32; y as
- * x, with rows of its own, absent where there are buckets; head_dim <= ST_LSH_DIM; work F32
- * (st_lsh_work numbers, overwritten). The rest as in st_attend_fwd_args. */
+ * is the same on every device. A NaN is no largest, and as a hash follows all numbers. w F32; h.v,
+ * h.o and, where there are buckets, h.k are not read; head_dim <= ST_LSH_DIM; work F32 (st_lsh_work
+ * numbers, overwritten). */
 typedef struct {
-    int64_t batch, heads, head_dim, hashes, buckets, len, total, sorted, x_stride, x_step;
-    int64_t y_len, y_stride, y_step;
-    st_tensor x, y, w, order, work;
+    st_heads h;
+    int64_t hashes, buckets, total, sorted;
+    st_tensor w, order, work;
     int mirrored;
 } st_lsh_order_args;
 
@@ -135,7 +144,7 @@ enum { ST_LSH_DIM = 1 << 14 };
 
 static inline int64_t st_lsh_work(const st_lsh_order_args *a)
 {
-    return a->batch * a->heads * (3 * a->hashes * a->total + 2);
+    return a->h.batch * a->h.heads * (3 * a->hashes * a->total + 2);
 }
 
 /* Softmax attention among rows that orders put together. For each hash, the `clusters` stretches of
@@ -146,18 +155,18 @@ static inline int64_t st_lsh_work(const st_lsh_order_args *a)
  *   shared   the keys are q's rows divided by their lengths (k, k_order and k_cluster stand empty,
  *            kv_len is q_len, clusters >= 2); queries see the cluster before theirs too, the first
  *            the last; s_ii = -5e4 (Kitaev et al. 2020).
- * work F32 (st_lsh_attend_work numbers, overwritten). The rest as in st_attend_fwd_args. */
+ * work F32 (st_lsh_attend_work numbers, overwritten). */
 typedef struct {
-    int64_t batch, heads, head_dim, hashes, clusters, q_cluster, k_cluster, q_len, kv_len;
-    int64_t q_stride, k_stride, v_stride, o_stride, q_step, k_step, v_step, o_step;
-    st_tensor q, k, v, q_order, k_order, o, work;
+    st_heads h;
+    int64_t hashes, clusters, q_cluster, k_cluster;
+    st_tensor q_order, k_order, work;
     float scale;
     int shared;
 } st_lsh_attend_args;
 
 static inline int64_t st_lsh_attend_work(const st_lsh_attend_args *a)
 {
-    return a->hashes > 1 ? a->batch * a->heads * a->q_len * (a->head_dim + 2) : 0;
+    return a->hashes > 1 ? a->h.batch * a->h.heads * a->h.q_len * (a->h.head_dim + 2) : 0;
 }
 
 /* Random directions w (rows, cols) F32, the same on every device. Each `cols` rows are orthogonal,
@@ -193,10 +202,10 @@ typedef st_residual_fwd_args st_residual_bwd_args;
 
 /* fwd: y[i] = table[ids[i]] + position[start + i % len]; position may be absent. Without a table
  *      y[i] += position[..]: rows that were found in another way.
- * bwd: dtable[ids[i]] += dy[i], dposition[start + i % len] += dy[i] (F32, each unless absent);
- * order fixed. ids (rows) I32, all < number of table rows; table (V, width), position (P, width),
- *      y, dy (rows, width) float. columns: table and dtable are (width, V), of which column ids[i]
- *      counts. */
+ * bwd: dtable[ids[i]] += dy[i], dposition[start + i % len] += dy[i] (F32, each unless absent), in
+ *      a fixed order.
+ * ids (rows) I32, all < number of table rows; table (V, width), position (P, width), y, dy (rows,
+ * width) float. columns: table and dtable are (width, V), of which column ids[i] counts. */
 typedef struct {
     int64_t rows, width, len, start;
     st_tensor ids, table, position, y, dy, dtable, dposition;
@@ -259,7 +268,8 @@ typedef struct {
 /* Few rows times square tiles where they are stored. Tile row i < tile_rows has `wide` tiles
  * (block, block) after each other, over the same columns in every row: tile columns first[u] ..
  * first[u] + count[u] - 1 of each of `runs` runs (host arrays, read during the call), `wide` in
- * all. With col(c) the tile column of place c, y[r][i*block + o] = bias[i*block + o]
+ * all. With col(c) the tile column of place c,
+ *   y[r][i*block + o] = bias[i*block + o]
  *                     + sum_{c < wide, j < block} tiles[i*wide + c][o][j] * x[r][col(c)*block + j]
  * x (rows, cols), columns from cols on count as 0; y has rows ldy apart, of which the first `outs`
  * numbers are set. bias (outs) or absent. One float dtype. */

@@ -55,30 +55,36 @@ static inline st_gemm_layout st_gemm_resolve(const st_gemm_args *g)
 }
 
 /* Rows of a tensor of heads: next to each other, and items too, where nothing else is said. */
-static inline void st_natural(int64_t *stride, int64_t *step, int64_t width, int64_t len)
+static inline void st_natural(st_strided *t, int64_t width, int64_t len)
 {
-    *stride = st_or(*stride, width);
-    *step = st_or(*step, len * *stride);
+    t->stride = st_or(t->stride, width);
+    t->step = st_or(t->step, len * t->stride);
+}
+
+static inline st_heads st_heads_resolve(st_heads h)
+{
+    int64_t width = h.heads * h.head_dim;
+    st_natural(&h.q, width, h.q_len);
+    st_natural(&h.k, width, h.kv_len);
+    st_natural(&h.v, width, h.kv_len);
+    st_natural(&h.o, width, h.q_len);
+    return h;
 }
 
 static inline st_attend_fwd_args st_attend_resolve(const st_attend_fwd_args *given)
 {
     st_attend_fwd_args a = *given;
-    int64_t width = a.heads * a.head_dim;
-    st_natural(&a.q_stride, &a.q_step, width, a.q_len);
-    st_natural(&a.k_stride, &a.k_step, width, a.kv_len);
-    st_natural(&a.v_stride, &a.v_step, width, a.kv_len);
-    st_natural(&a.o_stride, &a.o_step, width, a.q_len);
+    a.h = st_heads_resolve(a.h);
     return a;
 }
 
 /* The keys that query t may see: from st_attend_first to below st_attend_keys, which is no less. */
 static inline int64_t st_attend_keys(const st_attend_fwd_args *a, int64_t t)
 {
-    int64_t limit = a->kv_len, at = a->q_start + t;
+    int64_t limit = a->h.kv_len, at = a->q_start + t;
     if (a->causal) limit = at + 1;
     if (a->window && !a->causal) limit = at + (a->window + 1) / 2;
-    return limit < a->kv_len ? limit : a->kv_len;
+    return limit < a->h.kv_len ? limit : a->h.kv_len;
 }
 static inline int64_t st_attend_first(const st_attend_fwd_args *a, int64_t t)
 {
@@ -91,11 +97,7 @@ static inline int64_t st_attend_first(const st_attend_fwd_args *a, int64_t t)
 static inline st_favor_args st_favor_resolve(const st_favor_args *given)
 {
     st_favor_args a = *given;
-    int64_t width = a.heads * a.head_dim;
-    st_natural(&a.q_stride, &a.q_step, width, a.q_len);
-    st_natural(&a.k_stride, &a.k_step, width, a.kv_len);
-    st_natural(&a.v_stride, &a.v_step, width, a.kv_len);
-    st_natural(&a.o_stride, &a.o_step, width, a.q_len);
+    a.h = st_heads_resolve(a.h);
     a.scale = a.scale != 0 ? a.scale : 1.0f;
     return a;
 }
@@ -103,10 +105,8 @@ static inline st_favor_args st_favor_resolve(const st_favor_args *given)
 static inline st_lsh_order_args st_lsh_order_resolve(const st_lsh_order_args *given)
 {
     st_lsh_order_args a = *given;
-    int64_t width = a.heads * a.head_dim;
+    a.h = st_heads_resolve(a.h);
     a.sorted = st_or(a.sorted, a.total);
-    st_natural(&a.x_stride, &a.x_step, width, a.len);
-    st_natural(&a.y_stride, &a.y_step, width, a.y_len);
     return a;
 }
 
@@ -114,18 +114,12 @@ static inline st_lsh_order_args st_lsh_order_resolve(const st_lsh_order_args *gi
 static inline st_lsh_attend_args st_lsh_attend_resolve(const st_lsh_attend_args *given)
 {
     st_lsh_attend_args a = *given;
-    int64_t width = a.heads * a.head_dim;
-    st_natural(&a.q_stride, &a.q_step, width, a.q_len);
     if (a.shared) {
-        a.k = a.q;
+        a.h.k = a.h.q;
         a.k_order = a.q_order;
         a.k_cluster = a.q_cluster;
-        a.k_stride = a.q_stride;
-        a.k_step = a.q_step;
     }
-    st_natural(&a.k_stride, &a.k_step, width, a.kv_len);
-    st_natural(&a.v_stride, &a.v_step, width, a.kv_len);
-    st_natural(&a.o_stride, &a.o_step, width, a.q_len);
+    a.h = st_heads_resolve(a.h);
     return a;
 }
 
@@ -157,7 +151,10 @@ static inline int64_t st_favor_divisor(const st_favor_args *a)
 /* The exact part: attention within the window. Without a window its keys are the visible ones. */
 static inline st_attend_fwd_args st_favor_near(const st_favor_args *a)
 {
-    return (st_attend_fwd_args){ST_ATTEND_SAME(a), .q_start = a->q_start, .window = a->window,
+    return (st_attend_fwd_args){.h = a->h,
+                                .q_start = a->q_start,
+                                .window = a->window,
+                                .scale = a->scale,
                                 .causal = a->causal};
 }
 

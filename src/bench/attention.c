@@ -54,17 +54,17 @@ static void attention_take(attention_bench *b, st_arena *from)
 {
     const st_bench_attention_opts *o = b->o;
     int64_t n = b->o->batch * b->len * o->heads * o->head_dim;
-    b->a = (st_attend_fwd_args){.batch = b->o->batch,
-                                .heads = o->heads,
-                                .head_dim = o->head_dim,
-                                .q_len = b->len,
-                                .kv_len = b->len,
+    b->a = (st_attend_fwd_args){.h = {.batch = b->o->batch,
+                                      .heads = o->heads,
+                                      .head_dim = o->head_dim,
+                                      .q_len = b->len,
+                                      .kv_len = b->len},
                                 .causal = o->causal,
                                 .scale = 1.0f / sqrtf((float)o->head_dim)};
-    b->a.q = st_take1(from, o->dtype, n);
-    b->a.k = st_take1(from, o->dtype, n);
-    b->a.v = st_take1(from, o->dtype, n);
-    b->a.o = st_take1(from, o->dtype, n);
+    b->a.h.q.x = st_take1(from, o->dtype, n);
+    b->a.h.k.x = st_take1(from, o->dtype, n);
+    b->a.h.v.x = st_take1(from, o->dtype, n);
+    b->a.h.o.x = st_take1(from, o->dtype, n);
 }
 
 static st_attention_shape attention_form(const attention_bench *b)
@@ -165,17 +165,17 @@ static void attention_afford(attention_bench *b, attention_case *c, int64_t n)
 static st_status attention_output(attention_case *c, float *to, st_err *e)
 {
     attention_bench *b = c->b;
-    int64_t n = st_numel(b->a.o);
+    int64_t n = st_numel(b->a.h.o.x);
     attention_call(c);
     ST_TRY(st_stream_sync(b->q, e));
-    if (b->a.o.dtype == ST_F32) {
-        st_download(b->q, to, b->a.o);
+    if (b->a.h.o.x.dtype == ST_F32) {
+        st_download(b->q, to, b->a.h.o.x);
         return ST_OK;
     }
-    void *raw = st_calloc(n, st_dtype_size(b->a.o.dtype));
+    void *raw = st_calloc(n, st_dtype_size(b->a.h.o.x.dtype));
     if (!raw) ST_FAIL(e, ST_ENOMEM, "out of memory");
-    st_download(b->q, raw, b->a.o);
-    st_convert(to, ST_F32, raw, b->a.o.dtype, n);
+    st_download(b->q, raw, b->a.h.o.x);
+    st_convert(to, ST_F32, raw, b->a.h.o.x.dtype, n);
     free(raw);
     return ST_OK;
 }
@@ -185,7 +185,7 @@ static st_status attention_error(attention_case *c, st_err *e)
 {
     attention_bench *b = c->b;
     int64_t *knob = st_attention_seed(&c->way);
-    int64_t n = st_numel(b->a.o), first = knob ? *knob : 0;
+    int64_t n = st_numel(b->a.h.o.x), first = knob ? *knob : 0;
     double sum = 0, square = 0;
     c->seeds = knob ? b->o->seeds : 1;
     for (int64_t seed = 0; seed < c->seeds; seed++) {
@@ -232,7 +232,7 @@ static json_t *attention_row(const attention_case *c, const attention_case *full
                         json_real((double)c->cost.macs / (double)(b->o->batch * b->len)));
     json_object_set_new(row, "scratch_planned", json_integer((json_int_t)c->planned));
     json_object_set_new(row, "scratch_used", json_integer((json_int_t)c->used));
-    json_object_set_new(row, "tensor_bytes", json_integer(4 * (json_int_t)st_bytes(b->a.o)));
+    json_object_set_new(row, "tensor_bytes", json_integer(4 * (json_int_t)st_bytes(b->a.h.o.x)));
     if (c != full) {
         json_object_set_new(row, "error", json_real(c->error));
         json_object_set_new(row, "error_sd", json_real(c->spread));
@@ -283,7 +283,7 @@ static st_status attention_run(attention_bench *b, attention_case *c, int64_t n,
     b->exact = st_calloc(count, sizeof *b->exact);
     b->got = st_calloc(count, sizeof *b->got);
     if (!b->exact || !b->got) ST_FAIL(e, ST_ENOMEM, "out of memory");
-    st_tensor *in[] = {&b->a.q, &b->a.k, &b->a.v};
+    st_tensor *in[] = {&b->a.h.q.x, &b->a.h.k.x, &b->a.h.v.x};
     for (uint64_t i = 0; i < 3; i++)
         ST_TRY(bench_fill(b->q, *in[i], 1, 0xa77e + i, e));
     ST_TRY(attention_output(&c[0], b->exact, e));

@@ -98,7 +98,7 @@ void st_attention_forward(st_stream *q, const st_attention *m, const st_attend_f
     size_t mark = st_arena_mark(tmp);
     st_attention use = *m;
     st_attention_shape shape = {
-        .head_dim = a->head_dim, .q_len = a->q_len, .kv_len = a->kv_len, .causal = a->causal};
+        .head_dim = a->h.head_dim, .q_len = a->h.q_len, .kv_len = a->h.kv_len, .causal = a->causal};
     st_err e = {0};
     if (st_attention_check(&use, &shape, &e)) {
         st_stream_latch(q, e.code, "attention", e.msg);

@@ -8,7 +8,8 @@
 
 st_favor_args attention_favor(const st_attend_fwd_args *a)
 {
-    return (st_favor_args){ST_ATTEND_SAME(a), .q_start = a->q_start, .causal = a->causal};
+    return (st_favor_args){
+        .h = a->h, .q_start = a->q_start, .scale = a->scale, .causal = a->causal};
 }
 
 void attention_run_favor(st_stream *q, st_favor_args *f, st_arena *tmp)
@@ -68,7 +69,7 @@ static void performer_forward(st_stream *q, const st_attention *m, const st_atte
     st_favor_args f = attention_favor(a);
     f.features = knob[FEATURES];
     f.w = m->projection;
-    assert(st_numel(f.w) == f.features * a->head_dim);
+    assert(st_numel(f.w) == f.features * a->h.head_dim);
     f.map = knob[RELU] ? ST_FAVOR_RELU : ST_FAVOR_EXP;
     f.eps = performer_small(knob[NEPS]);
     f.lift = knob[RELU] ? 0 : performer_small(knob[EPS]);
@@ -108,7 +109,7 @@ static void linear_forward(st_stream *q, const st_attention *m, const st_attend_
                            st_arena *tmp)
 {
     st_favor_args f = attention_favor(a);
-    f.features = a->head_dim;
+    f.features = a->h.head_dim;
     f.map = ST_FAVOR_ELU;
     f.eps = performer_small(m->knob[LINEAR_NEPS]);
     attention_run_favor(q, &f, tmp);

@@ -39,31 +39,29 @@ static st_tensor linformer_draw(st_stream *q, const st_attention *m, const st_at
 static st_tensor linformer_matrix(st_stream *q, const st_attention *m, const st_attend_fwd_args *a,
                                   int part, st_arena *tmp)
 {
-    int64_t size = a->kv_len * m->knob[ROWS];
+    int64_t size = a->h.kv_len * m->knob[ROWS];
     assert(st_numel(m->projection) == (m->knob[SHARE] ? 1 : 2) * size);
     st_tensor e = st_slice(m->projection, part * size, size);
-    if (a->q.dtype == ST_F32) return e;
-    st_tensor cast = st_take1(tmp, a->q.dtype, size);
+    if (a->h.q.x.dtype == ST_F32) return e;
+    st_tensor cast = st_take1(tmp, a->h.q.x.dtype, size);
     st_stream_ops(q)->copy(q, &(st_copy_args){.x = e, .y = cast});
     return cast;
 }
 
-/* (batch, k, heads*head_dim) of x's rows, which are `stride` apart, items `step`. */
-static st_tensor linformer_mix(st_stream *q, const st_attention *m, const st_attend_fwd_args *a,
-                               st_tensor e, st_tensor x, int64_t stride, int64_t step,
-                               st_arena *tmp)
+/* (batch, k, heads*head_dim) of the rows of t, a tensor of a's. */
+static st_strided linformer_mix(st_stream *q, const st_attention *m, const st_attend_fwd_args *a,
+                                st_tensor e, st_strided t, st_arena *tmp)
 {
-    int64_t width = a->heads * a->head_dim, k = m->knob[ROWS];
-    stride = stride ? stride : width;
-    st_gemm_args g = {.m = k, .n = width, .k = a->kv_len, .ta = 1, .batch = a->batch};
-    g.ldb = stride;
+    int64_t width = a->h.heads * a->h.head_dim, k = m->knob[ROWS];
+    st_gemm_args g = {.m = k, .n = width, .k = a->h.kv_len, .ta = 1, .batch = a->h.batch};
+    g.ldb = t.stride;
     g.step_a = -1;
-    g.step_b = step ? step : a->kv_len * stride;
+    g.step_b = t.step;
     g.a = e;
-    g.b = x;
-    g.c = st_take2(tmp, x.dtype, a->batch * k, width);
+    g.b = t.x;
+    g.c = st_take2(tmp, t.x.dtype, a->h.batch * k, width);
     st_stream_ops(q)->gemm(q, &g);
-    return g.c;
+    return (st_strided){.x = g.c};
 }
 
 static void linformer_forward(st_stream *q, const st_attention *m, const st_attend_fwd_args *a,
@@ -71,11 +69,10 @@ static void linformer_forward(st_stream *q, const st_attention *m, const st_atte
 {
     st_attend_fwd_args mixed = *a;
     st_tensor e = linformer_matrix(q, m, a, 0, tmp);
-    mixed.k = linformer_mix(q, m, a, e, a->k, a->k_stride, a->k_step, tmp);
+    mixed.h.k = linformer_mix(q, m, a, e, a->h.k, tmp);
     if (!m->knob[SHARE]) e = linformer_matrix(q, m, a, 1, tmp);
-    mixed.v = linformer_mix(q, m, a, e, a->v, a->v_stride, a->v_step, tmp);
-    mixed.kv_len = m->knob[ROWS];
-    mixed.k_stride = mixed.v_stride = mixed.k_step = mixed.v_step = 0;
+    mixed.h.v = linformer_mix(q, m, a, e, a->h.v, tmp);
+    mixed.h.kv_len = m->knob[ROWS];
     st_stream_ops(q)->attend_fwd(q, &mixed);
 }
 

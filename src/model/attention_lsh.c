@@ -35,20 +35,12 @@ static int64_t lsh_least(int64_t a, int64_t b)
 /* The order of the queries, still without size and hashes. */
 static st_lsh_order_args lsh_order_args(const st_lsh_attend_args *a, st_tensor w)
 {
-    return (st_lsh_order_args){.batch = a->batch,
-                               .heads = a->heads,
-                               .head_dim = a->head_dim,
-                               .hashes = a->hashes,
-                               .len = a->q_len,
-                               .x_stride = a->q_stride,
-                               .x_step = a->q_step,
-                               .x = a->q,
-                               .w = w};
+    return (st_lsh_order_args){.h = a->h, .hashes = a->hashes, .w = w};
 }
 
 static st_tensor lsh_order(st_stream *q, st_lsh_order_args *a, st_arena *tmp)
 {
-    a->order = st_take1(tmp, ST_I32, a->batch * a->heads * a->hashes * a->total);
+    a->order = st_take1(tmp, ST_I32, a->h.batch * a->h.heads * a->hashes * a->total);
     size_t mark = st_arena_mark(tmp);
     a->work = st_take1(tmp, ST_F32, st_lsh_work(a));
     st_stream_ops(q)->lsh_order(q, a);
@@ -103,32 +95,22 @@ static st_tensor smyrf_draw(st_stream *q, const st_attention *m, const st_attent
 static void smyrf_forward(st_stream *q, const st_attention *m, const st_attend_fwd_args *a,
                           st_arena *tmp)
 {
-    st_lsh_attend_args l = {ST_ATTEND_SAME(a), .hashes = m->knob[HASHES]};
-    l.q_cluster = lsh_least(m->knob[Q_CLUSTER], a->q_len);
-    l.k_cluster = lsh_least(m->knob[K_CLUSTER], a->kv_len);
-    l.clusters = lsh_pieces(a->q_len, l.q_cluster);
-    st_lsh_order_args x = lsh_order_args(&l, m->projection);
-    assert(st_numel(x.w) == l.hashes * (a->head_dim + 2));
+    st_lsh_attend_args l = {.h = a->h, .scale = a->scale, .hashes = m->knob[HASHES]};
+    l.q_cluster = lsh_least(m->knob[Q_CLUSTER], a->h.q_len);
+    l.k_cluster = lsh_least(m->knob[K_CLUSTER], a->h.kv_len);
+    l.clusters = lsh_pieces(a->h.q_len, l.q_cluster);
+    st_lsh_order_args x = lsh_order_args(&l, m->projection), y = x;
+    assert(st_numel(x.w) == l.hashes * (a->h.head_dim + 2));
     int64_t q_total = l.clusters * l.q_cluster, k_total = l.clusters * l.k_cluster;
     x.total = q_total;
-    x.sorted = q_total == k_total ? a->kv_len : q_total;
+    x.sorted = q_total == k_total ? a->h.kv_len : q_total;
     x.mirrored = 1;
-    x.y = a->k;
-    x.y_len = a->kv_len;
-    x.y_stride = a->k_stride;
-    x.y_step = a->k_step;
-    st_lsh_order_args y = x;
     l.q_order = lsh_order(q, &x, tmp);
+    y.h.q = a->h.k;
+    y.h.k = a->h.q;
+    y.h.q_len = y.sorted = a->h.kv_len;
+    y.h.kv_len = a->h.q_len;
     y.total = k_total;
-    y.sorted = y.len = a->kv_len;
-    y.mirrored = 0;
-    y.x = a->k;
-    y.x_stride = a->k_stride;
-    y.x_step = a->k_step;
-    y.y = a->q;
-    y.y_len = a->q_len;
-    y.y_stride = a->q_stride;
-    y.y_step = a->q_step;
     l.k_order = lsh_order(q, &y, tmp);
     lsh_attend(q, &l, tmp);
 }
@@ -195,13 +177,13 @@ static st_tensor reformer_draw(st_stream *q, const st_attention *m, const st_att
 static void reformer_forward(st_stream *q, const st_attention *m, const st_attend_fwd_args *a,
                              st_arena *tmp)
 {
-    st_lsh_attend_args l = {ST_ATTEND_SAME(a), .hashes = m->knob[R_HASHES]};
-    l.q_cluster = reformer_bucket(m, a->q_len);
-    l.clusters = reformer_buckets(m, a->q_len);
+    st_lsh_attend_args l = {.h = a->h, .scale = a->scale, .hashes = m->knob[R_HASHES]};
+    l.q_cluster = reformer_bucket(m, a->h.q_len);
+    l.clusters = reformer_buckets(m, a->h.q_len);
     l.shared = 1;
-    l.k = (st_tensor){0};
+    l.h.k = (st_strided){0};
     st_lsh_order_args x = lsh_order_args(&l, m->projection);
-    assert(st_numel(x.w) == l.hashes * l.clusters / 2 * a->head_dim);
+    assert(st_numel(x.w) == l.hashes * l.clusters / 2 * a->h.head_dim);
     x.total = l.clusters * l.q_cluster;
     x.buckets = l.clusters;
     l.q_order = lsh_order(q, &x, tmp);

@@ -42,7 +42,7 @@ static void sblocal_forward(st_stream *q, const st_attention *m, const st_attend
     f.window = m->knob[WINDOW];
     f.map = ST_FAVOR_COSH;
     f.w = m->projection;
-    assert(st_numel(f.w) == f.features / 2 * a->head_dim);
+    assert(st_numel(f.w) == f.features / 2 * a->h.head_dim);
     attention_run_favor(q, &f, tmp);
 }
 

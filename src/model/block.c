@@ -41,22 +41,16 @@ static st_tensor block_kept(const st_matrix *x, const st_pass *p, st_dtype t, in
 /* Attention over packed queries, keys and values (rows, 3*width), heads side by side in each. */
 static st_attend_fwd_args block_attend(const st_block *b, const st_pass *p, st_tensor qkv)
 {
-    int64_t row = 3 * b->width;
+    int64_t row = 3 * b->width, item = p->len * row;
     return (st_attend_fwd_args){
-        .batch = p->batch,
-        .heads = b->heads,
-        .head_dim = b->width / b->heads,
-        .q_len = p->len,
-        .kv_len = p->len,
-        .q_stride = row,
-        .k_stride = row,
-        .v_stride = row,
-        .q_step = p->len * row,
-        .k_step = p->len * row,
-        .v_step = p->len * row,
-        .q = qkv,
-        .k = block_from(qkv, b->width),
-        .v = block_from(qkv, 2 * b->width),
+        .h = {.batch = p->batch,
+              .heads = b->heads,
+              .head_dim = b->width / b->heads,
+              .q_len = p->len,
+              .kv_len = p->len,
+              .q = {qkv, row, item},
+              .k = {block_from(qkv, b->width), row, item},
+              .v = {block_from(qkv, 2 * b->width), row, item}},
         .scale = b->scale,
         .drop = p->train ? b->drop_attn : 0.0f,
         .seed = st_drop_seed(p->seed, b->layer, ST_SITE_ATTN),
@@ -74,18 +68,16 @@ static void block_cache(st_stream *q, const st_block *b, const st_pass *p, st_at
     for (int64_t i = 0; i < p->batch; i++) {
         int64_t from = i * p->len * 3 * b->width, to = first + i * item + kv->used * b->width;
         st_copy_args copy = {.rows = p->len, .cols = b->width, .ldx = 3 * b->width};
-        copy.x = block_from(at->k, from);
+        copy.x = block_from(at->h.k.x, from);
         copy.y = st_slice(kv->k, to, p->len * b->width);
         op->copy(q, &copy);
-        copy.x = block_from(at->v, from);
+        copy.x = block_from(at->h.v.x, from);
         copy.y = st_slice(kv->v, to, p->len * b->width);
         op->copy(q, &copy);
     }
-    at->k = block_from(kv->k, first);
-    at->v = block_from(kv->v, first);
-    at->k_stride = at->v_stride = b->width;
-    at->k_step = at->v_step = item;
-    at->kv_len = kv->used + p->len;
+    at->h.k = (st_strided){block_from(kv->k, first), b->width, item};
+    at->h.v = (st_strided){block_from(kv->v, first), b->width, item};
+    at->h.kv_len = kv->used + p->len;
     at->q_start = kv->used;
 }
 
@@ -205,7 +197,7 @@ void st_block_forward(st_stream *q, const st_block *b, const st_pass *p, st_tens
     k->lse = p->train ? st_take1(tmp, ST_F32, n * b->heads) : (st_tensor){0};
     st_attend_fwd_args at = block_attend(b, p, k->qkv);
     if (p->kv) block_cache(q, b, p, &at);
-    at.o = k->att;
+    at.h.o.x = k->att;
     at.lse = k->lse;
     if (p->attention && p->len > 1) {
         at.seed = (uint64_t)b->layer;
@@ -249,14 +241,11 @@ void st_block_first(st_stream *q, const st_block *b, const st_pass *p, st_tensor
 
     k.att = st_take2(tmp, x.dtype, p->batch, w);
     st_attend_fwd_args at = block_attend(b, p, k.qkv);
-    at.q = first;
-    at.q_len = 1;
-    at.q_step = whole ? p->len * row : w;
-    at.k = block_from(k.qkv, row - 2 * w);
-    at.v = block_from(k.qkv, row - w);
-    at.k_stride = at.v_stride = row;
-    at.k_step = at.v_step = p->len * row;
-    at.o = k.att;
+    at.h.q = (st_strided){first, row, whole ? p->len * row : w};
+    at.h.q_len = 1;
+    at.h.k = (st_strided){block_from(k.qkv, row - 2 * w), row, p->len * row};
+    at.h.v = (st_strided){block_from(k.qkv, row - w), row, p->len * row};
+    at.h.o.x = k.att;
     st_stream_ops(q)->attend_fwd(q, &at);
     block_rest(q, b, p, block_first_rows(q, p, x, tmp), y, &k, tmp);
 }
@@ -282,7 +271,7 @@ void st_block_backward(st_stream *q, const st_block *b, const st_pass *p, const 
     dy = block_residual_back(q, b, p, ST_SITE_ATTN_OUT, d, tmp);
     st_matrix_backward(q, &b->attn_out, k->att, k->attn_out, dy, datt, tmp);
     st_attend_bwd_args at = block_attend(b, p, k->qkv);
-    at.o = k->att;
+    at.h.o.x = k->att;
     at.lse = k->lse;
     at.go = datt;
     at.gq = dqkv;

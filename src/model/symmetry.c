@@ -2,9 +2,9 @@
  * units and its residual channels in another order.
  *   W (gamma x + beta) + b = (W diag(gamma)) x + (b + W beta)
  *   W_proj P^T gelu(P W_fc x + P b) = W_proj gelu(W_fc x + b)
- *   layer norm, attention and MLP do not know in which order the channels of the residual stream
- * are Exact but for rounding; the permutations move numbers and round nothing, except that sums
- * over channels then run in another order. */
+ *   layer norm, attention and MLP do not know the order of the channels of the residual stream
+ * Exact but for rounding; the permutations move numbers and round nothing, except that sums over
+ * channels then run in another order. */
 /* SPDX-License-Identifier: MIT */
 #include "model/inner.h"
 #include <stdio.h>

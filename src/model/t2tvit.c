@@ -207,29 +207,21 @@ static void t2t_attend(const t2t *g, st_stream *q, int i, int64_t n, const st_at
 {
     const t2t_module *m = &g->module[i];
     int64_t d = g->c.token_dim, row = 3 * d, len = t2t_len(g, i);
-    st_tensor second = t2t_from(packed, d), v = t2t_from(packed, 2 * d);
-    st_attend_fwd_args at = {.batch = n,
-                             .heads = 1,
-                             .head_dim = d,
-                             .q_len = len,
-                             .kv_len = len,
-                             .q_stride = row,
-                             .k_stride = row,
-                             .v_stride = row,
-                             .q_step = len * row,
-                             .k_step = len * row,
-                             .v_step = len * row,
-                             .q = packed,
-                             .k = second,
-                             .v = v,
-                             .o = o,
+    st_attend_fwd_args at = {.h = {.batch = n,
+                                   .heads = 1,
+                                   .head_dim = d,
+                                   .q_len = len,
+                                   .kv_len = len,
+                                   .q = {packed, row, len * row},
+                                   .k = {t2t_from(packed, d), row, len * row},
+                                   .v = {t2t_from(packed, 2 * d), row, len * row},
+                                   .o = {.x = o}},
                              .scale = 1.0f / sqrtf((float)m->in),
                              .seed = (uint64_t)i};
     if (g->c.performer) { /* its packed rows begin with the key */
-        st_favor_args f = {ST_ATTEND_SAME(&at), .features = g->c.features, .w = m->w, .eps = 1e-8f};
-        f.q = second;
-        f.k = packed;
-        f.scale = 1;
+        st_favor_args f = {.h = at.h, .features = g->c.features, .w = m->w, .eps = 1e-8f};
+        f.h.q = at.h.k;
+        f.h.k = at.h.q;
         st_stream_ops(q)->favor(q, &f);
         return;
     }

@@ -226,20 +226,20 @@ static void attend_by_differences(void **state)
     random_fill(k, NK, 2);
     random_fill(v, NK, 3);
     random_fill(go, NQ, 4);
-    st_attend_fwd_args a = {.batch = ITEMS,
-                            .heads = HEADS,
-                            .head_dim = DIM,
-                            .q_len = QUERIES,
-                            .kv_len = KEYS,
+    st_attend_fwd_args a = {.h = {.batch = ITEMS,
+                                  .heads = HEADS,
+                                  .head_dim = DIM,
+                                  .q_len = QUERIES,
+                                  .kv_len = KEYS,
+                                  .q = {.x = f32(query, NQ)},
+                                  .k = {.x = f32(k, NK)},
+                                  .v = {.x = f32(v, NK)},
+                                  .o = {.x = f32(o, NQ)}},
                             .q_start = 2,
                             .causal = 1,
                             .scale = 0.7f,
                             .drop = 0.25f,
                             .seed = 5,
-                            .q = f32(query, NQ),
-                            .k = f32(k, NK),
-                            .v = f32(v, NK),
-                            .o = f32(o, NQ),
                             .lse = f32(lse, ITEMS * HEADS * QUERIES),
                             .go = f32(go, NQ),
                             .gq = f32(gq, NQ),
@@ -265,16 +265,16 @@ static void attend_sees_all_without_mask(void **state)
     /* equal scores: the output is the mean of the values, and lse the log of their number */
     const float zero[4] = {0}, v[] = {1, 2, 3, 6};
     float o[4], lse[4];
-    st_attend_fwd_args a = {.batch = 1,
-                            .heads = 1,
-                            .head_dim = 1,
-                            .q_len = 4,
-                            .kv_len = 4,
+    st_attend_fwd_args a = {.h = {.batch = 1,
+                                  .heads = 1,
+                                  .head_dim = 1,
+                                  .q_len = 4,
+                                  .kv_len = 4,
+                                  .q = {.x = f32(zero, 4)},
+                                  .k = {.x = f32(zero, 4)},
+                                  .v = {.x = f32(v, 4)},
+                                  .o = {.x = f32(o, 4)}},
                             .scale = 1,
-                            .q = f32(zero, 4),
-                            .k = f32(zero, 4),
-                            .v = f32(v, 4),
-                            .o = f32(o, 4),
                             .lse = f32(lse, 4)};
     op->attend_fwd(q, &a);
     assert_all_near(o, (double[]){3, 3, 3, 3}, 4, 1e-7);

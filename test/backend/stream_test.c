@@ -69,17 +69,17 @@ static void dry_runs_cost_and_touch_nothing(void **state)
     assert_int_equal(cost.bytes, 2 * (35 + 21) + 4 * 15 * 2);
     assert_int_equal(cost.launches, 1);
     /* causal, 4 queries after 2 cached keys see 3 + 4 + 5 + 6 keys, twice, in each of 3 heads */
-    st_attend_fwd_args t = {.batch = 1,
-                            .heads = 3,
-                            .head_dim = 8,
-                            .q_len = 4,
-                            .kv_len = 6,
+    st_attend_fwd_args t = {.h = {.batch = 1,
+                                  .heads = 3,
+                                  .head_dim = 8,
+                                  .q_len = 4,
+                                  .kv_len = 6,
+                                  .q = {.x = a},
+                                  .k = {.x = a},
+                                  .v = {.x = a},
+                                  .o = {.x = a}},
                             .q_start = 2,
-                            .causal = 1,
-                            .q = a,
-                            .k = a,
-                            .v = a,
-                            .o = a};
+                            .causal = 1};
     st_stream_ops(dry)->attend_fwd(dry, &t);
     assert_int_equal(st_stream_cost(dry).macs - cost.macs, 2 * 3 * 18 * 8);
     assert_string_equal(st_stream_device(dry), "cpu");

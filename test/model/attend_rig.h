@@ -52,16 +52,16 @@ static inline void rig_run_as(attend_rig *r, const st_attention *m, const char *
     int64_t nk = r->batch * r->heads * r->dim * r->kv_len;
     assert_ok(st_stream_open(&q, device, r->threads ? r->threads : 2, &e), &e);
     assert_ok(st_device_arena(q, (size_t)(2 * nq + 2 * nk + 64) * 4 + 512, &io, &e), &e);
-    st_attend_fwd_args a = {.batch = r->batch,
-                            .heads = r->heads,
-                            .head_dim = r->dim,
-                            .q_len = r->q_len,
-                            .kv_len = r->kv_len,
+    st_attend_fwd_args a = {.h = {.batch = r->batch,
+                                  .heads = r->heads,
+                                  .head_dim = r->dim,
+                                  .q_len = r->q_len,
+                                  .kv_len = r->kv_len},
                             .scale = r->scale,
                             .causal = r->causal,
                             .seed = r->layer};
     float *from[] = {r->q, r->k, r->v, r->o};
-    st_tensor *to[] = {&a.q, &a.k, &a.v, &a.o};
+    st_tensor *to[] = {&a.h.q.x, &a.h.k.x, &a.h.v.x, &a.h.o.x};
     for (int i = 0; i < 4; i++) {
         int64_t n = i == 0 || i == 3 ? nq : nk;
         *to[i] = st_take1(&io, t, n);
@@ -76,7 +76,7 @@ static inline void rig_run_as(attend_rig *r, const st_attention *m, const char *
     st_attention_forward(q, m, &a, &tmp);
     assert_ok(st_stream_sync(q, &e), &e);
     assert_true(tmp.peak == count.peak && tmp.used == 0);
-    st_convert(r->o, ST_F32, a.o.data, t, nq);
+    st_convert(r->o, ST_F32, a.h.o.x.data, t, nq);
     st_arena_close(&count);
     st_device_arena_close(q, &tmp);
     st_device_arena_close(q, &io);

@@ -15,12 +15,12 @@ typedef struct {
 
 static attention_at attention_locate(const st_attend_fwd_args *a, int64_t i, int64_t h, int64_t t)
 {
-    int64_t head = h * a->head_dim;
-    return (attention_at){.q = i * a->q_step + t * a->q_stride + head,
-                          .o = i * a->o_step + t * a->o_stride + head,
-                          .k = i * a->k_step + head,
-                          .v = i * a->v_step + head,
-                          .number = ((i * a->heads + h) * a->q_len + t) * a->kv_len};
+    int64_t head = h * a->h.head_dim;
+    return (attention_at){.q = i * a->h.q.step + t * a->h.q.stride + head,
+                          .o = i * a->h.o.step + t * a->h.o.stride + head,
+                          .k = i * a->h.k.step + head,
+                          .v = i * a->h.v.step + head,
+                          .number = ((i * a->h.heads + h) * a->h.q_len + t) * a->h.kv_len};
 }
 
 static double attention_dot(const st_tensor *x, int64_t x0, const st_tensor *y, int64_t y0,
@@ -34,7 +34,7 @@ static double attention_dot(const st_tensor *x, int64_t x0, const st_tensor *y, 
 
 static double attention_score(const st_attend_fwd_args *a, attention_at at, int64_t j)
 {
-    double dot = attention_dot(&a->q, at.q, &a->k, at.k + j * a->k_stride, a->head_dim);
+    double dot = attention_dot(&a->h.q.x, at.q, &a->h.k.x, at.k + j * a->h.k.stride, a->h.head_dim);
     return (double)a->scale * dot;
 }
 
@@ -59,28 +59,28 @@ static void attention_fwd_query(const st_attend_fwd_args *a, int64_t i, int64_t 
     for (int64_t j = first; j < keys; j++)
         total += exp(attention_score(a, at, j) - top);
     double lse = top + log(total);
-    for (int64_t c0 = 0; c0 < a->head_dim; c0 += CHUNK) {
+    for (int64_t c0 = 0; c0 < a->h.head_dim; c0 += CHUNK) {
         double sum[CHUNK] = {0};
-        int64_t n = a->head_dim - c0 < CHUNK ? a->head_dim - c0 : CHUNK;
+        int64_t n = a->h.head_dim - c0 < CHUNK ? a->h.head_dim - c0 : CHUNK;
         for (int64_t j = first; j < keys; j++) {
             double p = exp(attention_score(a, at, j) - lse) * attention_mask(a, at, j);
-            int64_t v0 = at.v + j * a->v_stride + c0;
+            int64_t v0 = at.v + j * a->h.v.stride + c0;
             for (int64_t c = 0; c < n; c++)
-                sum[c] += p * (double)ref_load(&a->v, v0 + c);
+                sum[c] += p * (double)ref_load(&a->h.v.x, v0 + c);
         }
         for (int64_t c = 0; c < n; c++)
-            ref_store(&a->o, at.o + c0 + c, sum[c]);
+            ref_store(&a->h.o.x, at.o + c0 + c, sum[c]);
     }
-    if (a->lse.data) ref_store(&a->lse, (i * a->heads + h) * a->q_len + t, lse);
+    if (a->lse.data) ref_store(&a->lse, (i * a->h.heads + h) * a->h.q_len + t, lse);
 }
 
 void st_ref_attend_fwd(st_stream *q, const st_attend_fwd_args *given)
 {
     (void)q;
     st_attend_fwd_args a = st_attend_resolve(given);
-    for (int64_t i = 0; i < a.batch; i++) {
-        for (int64_t h = 0; h < a.heads; h++) {
-            for (int64_t t = 0; t < a.q_len; t++)
+    for (int64_t i = 0; i < a.h.batch; i++) {
+        for (int64_t h = 0; h < a.h.heads; h++) {
+            for (int64_t t = 0; t < a.h.q_len; t++)
                 attention_fwd_query(&a, i, h, t);
         }
     }
@@ -95,10 +95,10 @@ static attention_pair attention_pair_at(const st_attend_bwd_args *a, int64_t i, 
                                         int64_t t, int64_t j)
 {
     attention_at at = attention_locate(a, i, h, t);
-    double lse = (double)ref_load(&a->lse, (i * a->heads + h) * a->q_len + t);
-    double d = attention_dot(&a->go, at.o, &a->o, at.o, a->head_dim);
+    double lse = (double)ref_load(&a->lse, (i * a->h.heads + h) * a->h.q_len + t);
+    double d = attention_dot(&a->go, at.o, &a->h.o.x, at.o, a->h.head_dim);
     double p = exp(attention_score(a, at, j) - lse), m = attention_mask(a, at, j);
-    double dp = attention_dot(&a->go, at.o, &a->v, at.v + j * a->v_stride, a->head_dim);
+    double dp = attention_dot(&a->go, at.o, &a->h.v.x, at.v + j * a->h.v.stride, a->h.head_dim);
     return (attention_pair){.mp = m * p, .ds = p * (m * dp - d)};
 }
 
@@ -107,14 +107,14 @@ static void attention_bwd_query(const st_attend_bwd_args *a, int64_t i, int64_t 
 {
     attention_at at = attention_locate(a, i, h, t);
     int64_t keys = st_attend_keys(a, t);
-    for (int64_t c0 = 0; c0 < a->head_dim; c0 += CHUNK) {
+    for (int64_t c0 = 0; c0 < a->h.head_dim; c0 += CHUNK) {
         double sum[CHUNK] = {0};
-        int64_t n = a->head_dim - c0 < CHUNK ? a->head_dim - c0 : CHUNK;
+        int64_t n = a->h.head_dim - c0 < CHUNK ? a->h.head_dim - c0 : CHUNK;
         for (int64_t j = 0; j < keys; j++) {
             double ds = attention_pair_at(a, i, h, t, j).ds * (double)a->scale;
-            int64_t k0 = at.k + j * a->k_stride + c0;
+            int64_t k0 = at.k + j * a->h.k.stride + c0;
             for (int64_t c = 0; c < n; c++)
-                sum[c] += ds * (double)ref_load(&a->k, k0 + c);
+                sum[c] += ds * (double)ref_load(&a->h.k.x, k0 + c);
         }
         for (int64_t c = 0; c < n; c++)
             ref_store(&a->gq, at.q + c0 + c, sum[c]);
@@ -125,21 +125,21 @@ static void attention_bwd_query(const st_attend_bwd_args *a, int64_t i, int64_t 
 static void attention_bwd_key(const st_attend_bwd_args *a, int64_t i, int64_t h, int64_t j)
 {
     attention_at at = attention_locate(a, i, h, 0);
-    for (int64_t c0 = 0; c0 < a->head_dim; c0 += CHUNK) {
+    for (int64_t c0 = 0; c0 < a->h.head_dim; c0 += CHUNK) {
         double gk[CHUNK] = {0}, gv[CHUNK] = {0};
-        int64_t n = a->head_dim - c0 < CHUNK ? a->head_dim - c0 : CHUNK;
-        for (int64_t t = 0; t < a->q_len; t++) {
+        int64_t n = a->h.head_dim - c0 < CHUNK ? a->h.head_dim - c0 : CHUNK;
+        for (int64_t t = 0; t < a->h.q_len; t++) {
             if (j >= st_attend_keys(a, t)) continue;
             attention_pair pair = attention_pair_at(a, i, h, t, j);
-            int64_t q0 = at.q + t * a->q_stride + c0, o0 = at.o + t * a->o_stride + c0;
+            int64_t q0 = at.q + t * a->h.q.stride + c0, o0 = at.o + t * a->h.o.stride + c0;
             for (int64_t c = 0; c < n; c++) {
-                gk[c] += pair.ds * (double)a->scale * (double)ref_load(&a->q, q0 + c);
+                gk[c] += pair.ds * (double)a->scale * (double)ref_load(&a->h.q.x, q0 + c);
                 gv[c] += pair.mp * (double)ref_load(&a->go, o0 + c);
             }
         }
         for (int64_t c = 0; c < n; c++) {
-            ref_store(&a->gk, at.k + j * a->k_stride + c0 + c, gk[c]);
-            ref_store(&a->gv, at.v + j * a->v_stride + c0 + c, gv[c]);
+            ref_store(&a->gk, at.k + j * a->h.k.stride + c0 + c, gk[c]);
+            ref_store(&a->gv, at.v + j * a->h.v.stride + c0 + c, gv[c]);
         }
     }
 }
@@ -149,11 +149,11 @@ void st_ref_attend_bwd(st_stream *q, const st_attend_bwd_args *given)
     (void)q;
     assert(!given->window);
     st_attend_bwd_args a = st_attend_resolve(given);
-    for (int64_t i = 0; i < a.batch; i++) {
-        for (int64_t h = 0; h < a.heads; h++) {
-            for (int64_t t = 0; t < a.q_len; t++)
+    for (int64_t i = 0; i < a.h.batch; i++) {
+        for (int64_t h = 0; h < a.h.heads; h++) {
+            for (int64_t t = 0; t < a.h.q_len; t++)
                 attention_bwd_query(&a, i, h, t);
-            for (int64_t j = 0; j < a.kv_len; j++)
+            for (int64_t j = 0; j < a.h.kv_len; j++)
                 attention_bwd_key(&a, i, h, j);
         }
     }

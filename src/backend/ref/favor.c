@@ -21,13 +21,13 @@ static double favor_logits(const st_favor_args *a, const st_tensor *x, int64_t x
 {
     double root = sqrt((double)a->scale), half = 0, most = -INFINITY;
     int64_t rows = st_favor_rows(a);
-    if (a->map == ST_FAVOR_RELU) root = pow((double)a->head_dim, -0.25);
-    for (int64_t c = 0; c < a->head_dim; c++)
+    if (a->map == ST_FAVOR_RELU) root = pow((double)a->h.head_dim, -0.25);
+    for (int64_t c = 0; c < a->h.head_dim; c++)
         half += pow((double)ref_load(x, x0 + c) * root, 2) / 2;
     for (int64_t m = 0; m < a->features; m++) {
         double dot = 0, v = (double)ref_load(x, x0 + (rows ? 0 : m));
-        for (int64_t c = 0; c < a->head_dim && rows; c++) {
-            dot += (double)ref_load(&a->w, m % rows * a->head_dim + c) *
+        for (int64_t c = 0; c < a->h.head_dim && rows; c++) {
+            dot += (double)ref_load(&a->w, m % rows * a->h.head_dim + c) *
                    (double)ref_load(x, x0 + c) * root;
         }
         if (m >= rows) dot = -dot;
@@ -51,9 +51,10 @@ static void favor_shift(const st_favor_args *a, double *logit, double by)
 static void favor_keys(const st_favor_args *a, favor_sums s, int64_t k0)
 {
     double most = -INFINITY;
-    for (int64_t j = 0; j < a->kv_len; j++)
-        most = fmax(most, favor_logits(a, &a->k, k0 + j * a->k_stride, s.key + j * a->features));
-    for (int64_t j = 0; j < a->kv_len; j++)
+    for (int64_t j = 0; j < a->h.kv_len; j++)
+        most =
+            fmax(most, favor_logits(a, &a->h.k.x, k0 + j * a->h.k.stride, s.key + j * a->features));
+    for (int64_t j = 0; j < a->h.kv_len; j++)
         favor_shift(a, s.key + j * a->features, most);
 }
 
@@ -61,15 +62,16 @@ static void favor_sum(const st_favor_args *a, favor_sums s, int64_t v0)
 {
     for (int64_t m = 0; m < a->features; m++) {
         s.top[m] = -INFINITY, s.total[m] = 0;
-        for (int64_t j = 0; j < a->kv_len; j++)
+        for (int64_t j = 0; j < a->h.kv_len; j++)
             s.top[m] = fmax(s.top[m], s.key[j * a->features + m]);
-        for (int64_t c = 0; c < a->head_dim; c++)
-            s.sum[m * a->head_dim + c] = 0;
-        for (int64_t j = 0; j < a->kv_len; j++) {
+        for (int64_t c = 0; c < a->h.head_dim; c++)
+            s.sum[m * a->h.head_dim + c] = 0;
+        for (int64_t j = 0; j < a->h.kv_len; j++) {
             double p = exp(s.key[j * a->features + m] - s.top[m]);
             s.total[m] += p;
-            for (int64_t c = 0; c < a->head_dim; c++) {
-                s.sum[m * a->head_dim + c] += p * (double)ref_load(&a->v, v0 + j * a->v_stride + c);
+            for (int64_t c = 0; c < a->h.head_dim; c++) {
+                s.sum[m * a->h.head_dim + c] +=
+                    p * (double)ref_load(&a->h.v.x, v0 + j * a->h.v.stride + c);
             }
         }
     }
@@ -88,11 +90,11 @@ static void favor_query(const st_favor_args *a, favor_sums s, int64_t o0)
         total += s.query[m] * s.total[m];
     }
     if (a->eps > 0) total += (double)a->eps * (double)st_favor_divisor(a) * exp(-top);
-    for (int64_t c = 0; c < a->head_dim; c++) {
+    for (int64_t c = 0; c < a->h.head_dim; c++) {
         double o = 0;
         for (int64_t m = 0; m < a->features; m++)
-            o += s.query[m] * s.sum[m * a->head_dim + c];
-        ref_store(&a->o, o0 + c, o / total);
+            o += s.query[m] * s.sum[m * a->h.head_dim + c];
+        ref_store(&a->h.o.x, o0 + c, o / total);
     }
 }
 
@@ -103,9 +105,9 @@ static double favor_weight(const st_favor_args *a, favor_sums s, int64_t t, int6
     st_attend_fwd_args near = st_favor_near(a);
     double top = -INFINITY, sum = 0, dot = 0;
     if (a->window && j >= st_attend_first(&near, t) && j < st_attend_keys(&near, t)) {
-        for (int64_t c = 0; c < a->head_dim; c++) {
-            dot +=
-                (double)ref_load(&a->q, q0 + c) * (double)ref_load(&a->k, k0 + j * a->k_stride + c);
+        for (int64_t c = 0; c < a->h.head_dim; c++) {
+            dot += (double)ref_load(&a->h.q.x, q0 + c) *
+                   (double)ref_load(&a->h.k.x, k0 + j * a->h.k.stride + c);
         }
         return (double)a->scale * dot;
     }
@@ -122,7 +124,7 @@ static void favor_query_near(const st_favor_args *a, favor_sums s, int64_t t, in
                              int64_t k0, int64_t v0, int64_t o0)
 {
     double top = -INFINITY, total = 0, *weight = s.sum;
-    int64_t keys = a->kv_len;
+    int64_t keys = a->h.kv_len;
     if (a->causal && a->q_start + t + 1 < keys) keys = a->q_start + t + 1;
     for (int64_t j = 0; j < keys; j++) {
         weight[j] = favor_weight(a, s, t, j, q0, k0);
@@ -133,18 +135,18 @@ static void favor_query_near(const st_favor_args *a, favor_sums s, int64_t t, in
         total += weight[j];
     }
     if (a->eps > 0) total += (double)a->eps * exp(-top);
-    for (int64_t c = 0; c < a->head_dim; c++) {
+    for (int64_t c = 0; c < a->h.head_dim; c++) {
         double o = 0;
         for (int64_t j = 0; j < keys; j++)
-            o += weight[j] * (double)ref_load(&a->v, v0 + j * a->v_stride + c);
-        ref_store(&a->o, o0 + c, o / total);
+            o += weight[j] * (double)ref_load(&a->h.v.x, v0 + j * a->h.v.stride + c);
+        ref_store(&a->h.o.x, o0 + c, o / total);
     }
 }
 
 void st_ref_favor(st_stream *q, const st_favor_args *given)
 {
     st_favor_args a = st_favor_resolve(given);
-    int64_t size = a.features * (a.head_dim + 3) + a.kv_len * (a.features + 1);
+    int64_t size = a.features * (a.h.head_dim + 3) + a.h.kv_len * (a.features + 1);
     double *room = st_calloc(size, sizeof *room);
     if (!room) {
         st_stream_latch(q, ST_ENOMEM, "favor", "no memory for the sums over keys");
@@ -152,16 +154,16 @@ void st_ref_favor(st_stream *q, const st_favor_args *given)
     }
     favor_sums s = {.top = room, .total = room + a.features, .query = room + 2 * a.features};
     s.key = room + 3 * a.features;
-    s.sum = s.key + a.kv_len * a.features; /* or kv_len weights */
-    for (int64_t n = 0; n < a.batch * a.heads; n++) {
-        int64_t i = n / a.heads, head = n % a.heads * a.head_dim;
-        int64_t k0 = i * a.k_step + head, v0 = i * a.v_step + head;
+    s.sum = s.key + a.h.kv_len * a.features; /* or kv_len weights */
+    for (int64_t n = 0; n < a.h.batch * a.h.heads; n++) {
+        int64_t i = n / a.h.heads, head = n % a.h.heads * a.h.head_dim;
+        int64_t k0 = i * a.h.k.step + head, v0 = i * a.h.v.step + head;
         favor_keys(&a, s, k0);
         if (!st_favor_block(&a)) favor_sum(&a, s, v0);
-        for (int64_t t = 0; t < a.q_len; t++) {
-            int64_t q0 = i * a.q_step + t * a.q_stride + head;
-            int64_t o0 = i * a.o_step + t * a.o_stride + head;
-            favor_shift(&a, s.query, favor_logits(&a, &a.q, q0, s.query));
+        for (int64_t t = 0; t < a.h.q_len; t++) {
+            int64_t q0 = i * a.h.q.step + t * a.h.q.stride + head;
+            int64_t o0 = i * a.h.o.step + t * a.h.o.stride + head;
+            favor_shift(&a, s.query, favor_logits(&a, &a.h.q.x, q0, s.query));
             if (st_favor_block(&a))
                 favor_query_near(&a, s, t, q0, k0, v0, o0);
             else

@@ -83,11 +83,11 @@ void st_ref_lsh_order(st_stream *q, const st_lsh_order_args *given)
         st_stream_latch(q, ST_ENOMEM, "lsh_order", "no memory for the hashes");
         return;
     }
-    for (int64_t n = 0; n < a.batch * a.heads * a.hashes; n++) {
+    for (int64_t n = 0; n < a.h.batch * a.h.heads * a.hashes; n++) {
         int64_t pair = n / a.hashes, h = n % a.hashes;
-        int64_t i = pair / a.heads, head = pair % a.heads * a.head_dim;
-        lsh_rows x = {&a.x, i * a.x_step + head, a.x_stride, a.len, a.head_dim};
-        lsh_rows y = {&a.y, i * a.y_step + head, a.y_stride, a.y_len, a.head_dim};
+        int64_t i = pair / a.h.heads, head = pair % a.h.heads * a.h.head_dim;
+        lsh_rows x = {&a.h.q.x, i * a.h.q.step + head, a.h.q.stride, a.h.q_len, a.h.head_dim};
+        lsh_rows y = {&a.h.k.x, i * a.h.k.step + head, a.h.k.stride, a.h.kv_len, a.h.head_dim};
         double most = a.buckets ? 0 : lsh_most(&x) + lsh_most(&y);
         int32_t *order = (int32_t *)a.order.data + n * a.total;
         for (int64_t r = 0; r < a.sorted; r++)
@@ -122,9 +122,9 @@ static int64_t lsh_place_of(const int32_t *order, int64_t t)
 static double lsh_score(const st_lsh_attend_args *a, int64_t q0, int64_t k0, int64_t t, int64_t j)
 {
     double dot = 0, square = 0;
-    for (int64_t c = 0; c < a->head_dim; c++) {
-        double k = (double)ref_load(&a->k, k0 + j * a->k_stride + c);
-        dot += (double)ref_load(&a->q, q0 + t * a->q_stride + c) * k;
+    for (int64_t c = 0; c < a->h.head_dim; c++) {
+        double k = (double)ref_load(&a->h.k.x, k0 + j * a->h.k.stride + c);
+        dot += (double)ref_load(&a->h.q.x, q0 + t * a->h.q.stride + c) * k;
         square += k * k;
     }
     if (!a->shared) return (double)a->scale * dot;
@@ -142,7 +142,7 @@ static void lsh_see(const st_lsh_attend_args *a, int64_t pair, int64_t q0, int64
         int64_t cluster = lsh_place_of(queries, t) / a->q_cluster;
         for (int64_t at = 0; at < st_lsh_keys(a); at++) {
             int64_t j = keys[st_lsh_place(a, cluster, at)];
-            if (j >= a->kv_len) continue;
+            if (j >= a->h.kv_len) continue;
             s->key[s->n] = j;
             s->weight[s->n++] = lsh_score(a, q0, k0, t, j);
         }
@@ -158,11 +158,11 @@ static void lsh_query(const st_lsh_attend_args *a, lsh_seen *s, int64_t v0, int6
         s->weight[x] = exp(s->weight[x] - top);
         total += s->weight[x];
     }
-    for (int64_t c = 0; c < a->head_dim; c++) {
+    for (int64_t c = 0; c < a->h.head_dim; c++) {
         double sum = 0;
         for (int64_t x = 0; x < s->n; x++)
-            sum += s->weight[x] * (double)ref_load(&a->v, v0 + s->key[x] * a->v_stride + c);
-        ref_store(&a->o, o0 + c, s->n ? sum / total : 0);
+            sum += s->weight[x] * (double)ref_load(&a->h.v.x, v0 + s->key[x] * a->h.v.stride + c);
+        ref_store(&a->h.o.x, o0 + c, s->n ? sum / total : 0);
     }
 }
 
@@ -172,14 +172,14 @@ void st_ref_lsh_attend(st_stream *q, const st_lsh_attend_args *given)
     int64_t most = a.hashes * st_lsh_keys(&a);
     lsh_seen s = {.key = st_calloc(most, sizeof *s.key)};
     s.weight = st_calloc(most, sizeof *s.weight);
-    assert(!a.shared || (a.clusters >= 2 && a.kv_len == a.q_len));
+    assert(!a.shared || (a.clusters >= 2 && a.h.kv_len == a.h.q_len));
     if (!s.key || !s.weight)
         st_stream_latch(q, ST_ENOMEM, "lsh_attend", "no memory for the weights");
-    for (int64_t n = 0; n < a.batch * a.heads * a.q_len && s.key && s.weight; n++) {
-        int64_t pair = n / a.q_len, t = n % a.q_len;
-        int64_t i = pair / a.heads, head = pair % a.heads * a.head_dim;
-        lsh_see(&a, pair, i * a.q_step + head, i * a.k_step + head, t, &s);
-        lsh_query(&a, &s, i * a.v_step + head, i * a.o_step + t * a.o_stride + head);
+    for (int64_t n = 0; n < a.h.batch * a.h.heads * a.h.q_len && s.key && s.weight; n++) {
+        int64_t pair = n / a.h.q_len, t = n % a.h.q_len;
+        int64_t i = pair / a.h.heads, head = pair % a.h.heads * a.h.head_dim;
+        lsh_see(&a, pair, i * a.h.q.step + head, i * a.h.k.step + head, t, &s);
+        lsh_query(&a, &s, i * a.h.v.step + head, i * a.h.o.step + t * a.h.o.stride + head);
     }
     free(s.key);
     free(s.weight);

@@ -60,48 +60,48 @@ static bool layers_attend(parity_case *c, st_attend_fwd_args *a)
     static const int len[] = {1, 2, 5, 9, 33, 65, 97, 130, 193, 400};
     static const int dim[] = {1, 8, 16, 20, 32, 64, 80, 128, 130};
     if (c->variant >= 40) return false;
-    a->batch = 1 + parity_pick(c, 1, 2);
-    a->heads = 1 + parity_pick(c, 2, 3);
-    a->head_dim = dim[parity_pick(c, 3, 9)];
-    a->q_len = len[c->variant % 10];
-    if (a->q_len > 130) { /* more than one block of keys: small otherwise, ref is slow */
-        a->batch = 1;
-        a->heads = c->variant > 20 ? 2 : 1;
-        a->head_dim = dim[parity_pick(c, 3, 4)];
+    a->h.batch = 1 + parity_pick(c, 1, 2);
+    a->h.heads = 1 + parity_pick(c, 2, 3);
+    a->h.head_dim = dim[parity_pick(c, 3, 9)];
+    a->h.q_len = len[c->variant % 10];
+    if (a->h.q_len > 130) { /* more than one block of keys: small otherwise, ref is slow */
+        a->h.batch = 1;
+        a->h.heads = c->variant > 20 ? 2 : 1;
+        a->h.head_dim = dim[parity_pick(c, 3, 4)];
     }
-    a->kv_len = a->q_len;
+    a->h.kv_len = a->h.q_len;
     a->causal = parity_pick(c, 4, 3) > 0;
     int how = (int)parity_pick(c, 5, 3);
     if (how == 1) a->q_start = parity_pick(c, 6, 90); /* the cache holds q_start keys already */
-    if (how == 1 && a->q_len < 8) a->q_start *= 7;
-    if (how == 1) a->kv_len = a->q_start + a->q_len;
-    if (how == 2 && !a->causal) a->kv_len = parity_dim(c, 7, 130);
-    a->scale = 1.0f / sqrtf((float)a->head_dim);
+    if (how == 1 && a->h.q_len < 8) a->q_start *= 7;
+    if (how == 1) a->h.kv_len = a->q_start + a->h.q_len;
+    if (how == 2 && !a->causal) a->h.kv_len = parity_dim(c, 7, 130);
+    a->scale = 1.0f / sqrtf((float)a->h.head_dim);
     a->drop = parity_pick(c, 8, 2) ? 0.2f : 0;
     a->seed = 1234567890123;
     return true;
 }
 
 static int64_t layers_rows(parity_case *c, const st_attend_fwd_args *a, int which, int64_t len,
-                           int64_t *stride, int64_t *step)
+                           st_strided *t)
 {
-    int64_t width = a->heads * a->head_dim;
-    if (parity_pick(c, 9, 2) == 0) return a->batch * len * width;
+    int64_t width = a->h.heads * a->h.head_dim;
+    if (parity_pick(c, 9, 2) == 0) return a->h.batch * len * width;
     c->gaps = true; /* rows of three packed tensors, and a cache longer than what is used */
-    *stride = 3 * width;
-    *step = which ? (len + 4) * *stride : len * *stride;
-    return (a->batch - 1) * *step + (len - 1) * *stride + width;
+    t->stride = 3 * width;
+    t->step = which ? (len + 4) * t->stride : len * t->stride;
+    return (a->h.batch - 1) * t->step + (len - 1) * t->stride + width;
 }
 
 static void layers_attend_in(parity_case *c, st_attend_fwd_args *a, int64_t n[4])
 {
-    n[0] = layers_rows(c, a, 0, a->q_len, &a->q_stride, &a->q_step);
-    n[1] = layers_rows(c, a, 1, a->kv_len, &a->k_stride, &a->k_step);
-    n[2] = layers_rows(c, a, 2, a->kv_len, &a->v_stride, &a->v_step);
-    n[3] = a->batch * a->q_len * a->heads * a->head_dim;
-    parity_in(c, &a->q, c->dtype, n[0], 1);
-    parity_in(c, &a->k, c->dtype, n[1], 1);
-    parity_in(c, &a->v, c->dtype, n[2], 1);
+    n[0] = layers_rows(c, a, 0, a->h.q_len, &a->h.q);
+    n[1] = layers_rows(c, a, 1, a->h.kv_len, &a->h.k);
+    n[2] = layers_rows(c, a, 2, a->h.kv_len, &a->h.v);
+    n[3] = a->h.batch * a->h.q_len * a->h.heads * a->h.head_dim;
+    parity_in(c, &a->h.q.x, c->dtype, n[0], 1);
+    parity_in(c, &a->h.k.x, c->dtype, n[1], 1);
+    parity_in(c, &a->h.v.x, c->dtype, n[2], 1);
 }
 
 /* Every query sees every key and nothing is kept: what networks for pictures infer with. */
@@ -110,13 +110,13 @@ static bool layers_attend_plain(parity_case *c, st_attend_fwd_args *a)
     static const int len[] = {8, 15, 31, 57, 130, 197, 225, 231};
     int at = c->variant - 40;
     if (at >= 16) return false;
-    a->batch = 1 + parity_pick(c, 1, 2);
-    a->heads = 1 + parity_pick(c, 2, 3);
-    a->head_dim = 32 * (1 + parity_pick(c, 3, 4));
-    a->q_len = len[at % 8];
-    a->kv_len = at < 8 ? len[at] : len[parity_pick(c, 4, 8)];
+    a->h.batch = 1 + parity_pick(c, 1, 2);
+    a->h.heads = 1 + parity_pick(c, 2, 3);
+    a->h.head_dim = 32 * (1 + parity_pick(c, 3, 4));
+    a->h.q_len = len[at % 8];
+    a->h.kv_len = at < 8 ? len[at] : len[parity_pick(c, 4, 8)];
     bool steep = at % 3 == 0 && c->dtype == ST_BF16; /* a few keys have all the weight */
-    a->scale = steep ? 1.0f : 1.0f / sqrtf((float)a->head_dim);
+    a->scale = steep ? 1.0f : 1.0f / sqrtf((float)a->h.head_dim);
     return true;
 }
 
@@ -131,9 +131,9 @@ bool cases_attend_fwd(parity_case *c)
     /* without lse bf16 weights may be rounded: each by 2^-9 of itself at most, and they sum to 1 */
     bool lse = !plain && parity_pick(c, 10, 3) > 0;
     double rounding = c->dtype == ST_BF16 && !lse ? 0x1p-7 : 0;
-    parity_out(c, &a->o, c->dtype, n[3], 100 * PARITY_EPS + rounding);
+    parity_out(c, &a->h.o.x, c->dtype, n[3], 100 * PARITY_EPS + rounding);
     if (lse) {
-        parity_out(c, &a->lse, ST_F32, a->batch * a->heads * a->q_len, 60 * PARITY_EPS);
+        parity_out(c, &a->lse, ST_F32, a->h.batch * a->h.heads * a->h.q_len, 60 * PARITY_EPS);
     }
     return true;
 }
@@ -144,10 +144,10 @@ bool cases_attend_bwd(parity_case *c)
     if (!layers_attend(c, a)) return false;
     int64_t n[4];
     layers_attend_in(c, a, n);
-    double top = log((double)a->kv_len) + 0.5, size = sqrt((double)a->head_dim);
-    double tol = 60 * PARITY_EPS * size * sqrt((double)a->q_len) * exp(3);
-    parity_in(c, &a->o, c->dtype, n[3], 0.3);
-    parity_in_range(c, &a->lse, ST_F32, a->batch * a->heads * a->q_len, top, top + 1);
+    double top = log((double)a->h.kv_len) + 0.5, size = sqrt((double)a->h.head_dim);
+    double tol = 60 * PARITY_EPS * size * sqrt((double)a->h.q_len) * exp(3);
+    parity_in(c, &a->h.o.x, c->dtype, n[3], 0.3);
+    parity_in_range(c, &a->lse, ST_F32, a->h.batch * a->h.heads * a->h.q_len, top, top + 1);
     parity_in(c, &a->go, c->dtype, n[3], 1);
     parity_out(c, &a->gq, c->dtype, n[0], tol);
     parity_out(c, &a->gk, c->dtype, n[1], tol);

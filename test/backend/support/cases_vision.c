@@ -31,18 +31,6 @@ bool cases_unfold(parity_case *c)
     return true;
 }
 
-/* Rows side by side in a packed tensor, or each tensor by itself. */
-static int64_t vision_rows(parity_case *c, const st_favor_args *a, int64_t len, int64_t *stride,
-                           int64_t *step)
-{
-    int64_t width = a->heads * a->head_dim;
-    if (c->variant % 2) return a->batch * len * width;
-    c->gaps = true;
-    *stride = 3 * width;
-    *step = (len + 3) * *stride;
-    return (a->batch - 1) * *step + (len - 1) * *stride + width;
-}
-
 bool cases_directions(parity_case *c)
 {
     st_directions_args *a = (void *)c->args;
@@ -61,18 +49,18 @@ bool cases_directions(parity_case *c)
 static void vision_favor_kind(parity_case *c, st_favor_args *a)
 {
     a->map = (st_favor_map)parity_pick(c, 9, 4);
-    if (a->map == ST_FAVOR_ELU) a->features = a->head_dim;
+    if (a->map == ST_FAVOR_ELU) a->features = a->h.head_dim;
     if (a->map == ST_FAVOR_COSH) a->features += a->features % 2;
     int how = (int)parity_pick(c, 10, 4);
     a->causal = how % 2;
     a->window = how / 2 ? parity_dim(c, 11, 200) : 0;
     a->shifted = how == 0 && a->map <= ST_FAVOR_COSH;
     a->lift = a->shifted && parity_pick(c, 12, 2) ? 1e-4f : 0;
-    if (how && a->kv_len > 200) a->kv_len = 200; /* ref is slow */
-    if (how && a->q_len > 200) a->q_len = 200;
+    if (how && a->h.kv_len > 200) a->h.kv_len = 200; /* ref is slow */
+    if (how && a->h.q_len > 200) a->h.q_len = 200;
     if (a->causal) {
         a->q_start = parity_pick(c, 13, 2) ? parity_pick(c, 14, 150) : 0;
-        a->kv_len = a->q_start + a->q_len;
+        a->h.kv_len = a->q_start + a->h.q_len;
     }
     if (how && a->features > 100) a->features = 50;
 }
@@ -83,33 +71,33 @@ bool cases_favor(parity_case *c)
     static const int dim[] = {1, 8, 20, 64, 130}, features[] = {1, 12, 32, 49, 193, 266};
     st_favor_args *a = (void *)c->args;
     if (c->variant >= 108) return false;
-    a->batch = 1 + parity_pick(c, 1, 2);
-    a->heads = 1 + parity_pick(c, 2, 2);
-    a->head_dim = dim[parity_pick(c, 3, 5)];
+    a->h.batch = 1 + parity_pick(c, 1, 2);
+    a->h.heads = 1 + parity_pick(c, 2, 2);
+    a->h.head_dim = dim[parity_pick(c, 3, 5)];
     a->features = features[parity_pick(c, 4, 6)];
-    a->q_len = len[c->variant % 9];
-    a->kv_len = parity_pick(c, 5, 2) ? a->q_len : len[parity_pick(c, 6, 9)];
-    if (a->features > 100) a->head_dim = dim[parity_pick(c, 3, 3)]; /* ref is slow */
+    a->h.q_len = len[c->variant % 9];
+    a->h.kv_len = parity_pick(c, 5, 2) ? a->h.q_len : len[parity_pick(c, 6, 9)];
+    if (a->features > 100) a->h.head_dim = dim[parity_pick(c, 3, 3)]; /* ref is slow */
     a->eps = parity_pick(c, 7, 2) ? 1e-8f : 0;
-    a->scale = parity_pick(c, 8, 2) ? 1 / sqrtf((float)a->head_dim) : 0;
+    a->scale = parity_pick(c, 8, 2) ? 1 / sqrtf((float)a->h.head_dim) : 0;
     if (c->variant >= 36) vision_favor_kind(c, a);
     /* exponents of hundreds, which no float32 holds, in every third case */
     double size = c->variant % 3 ? 1 : 12;
     if (c->variant >= 36) size = parity_pick(c, 15, 2) ? 1 : 12;
     if (c->variant >= 36 && size > 1) a->eps = 0; /* it would be all that is left */
     int64_t n[3];
-    n[0] = vision_rows(c, a, a->q_len, &a->q_stride, &a->q_step);
-    n[1] = vision_rows(c, a, a->kv_len, &a->k_stride, &a->k_step);
-    n[2] = vision_rows(c, a, a->kv_len, &a->v_stride, &a->v_step);
-    parity_in(c, &a->q, c->dtype, n[0], size);
-    parity_in(c, &a->k, c->dtype, n[1], size);
-    parity_in(c, &a->v, c->dtype, n[2], 1);
+    n[0] = parity_rows(c, &a->h, a->h.q_len, &a->h.q);
+    n[1] = parity_rows(c, &a->h, a->h.kv_len, &a->h.k);
+    n[2] = parity_rows(c, &a->h, a->h.kv_len, &a->h.v);
+    parity_in(c, &a->h.q.x, c->dtype, n[0], size);
+    parity_in(c, &a->h.k.x, c->dtype, n[1], size);
+    parity_in(c, &a->h.v.x, c->dtype, n[2], 1);
     int64_t rows = a->map == ST_FAVOR_COSH ? a->features / 2 : a->features;
-    if (a->map != ST_FAVOR_ELU) parity_in(c, &a->w, c->dtype, rows * a->head_dim, 1);
+    if (a->map != ST_FAVOR_ELU) parity_in(c, &a->w, c->dtype, rows * a->h.head_dim, 1);
     if (st_favor_work(a)) parity_work(c, &a->work, st_favor_work(a));
     /* logits are sums of products of up to size^2 head_dim, of which e^x keeps the absolute error
      */
-    double tol = 20 * PARITY_EPS * (4 + size * size * (double)a->head_dim);
-    parity_out(c, &a->o, c->dtype, a->batch * a->q_len * a->heads * a->head_dim, tol);
+    double tol = 20 * PARITY_EPS * (4 + size * size * (double)a->h.head_dim);
+    parity_out(c, &a->h.o.x, c->dtype, a->h.batch * a->h.q_len * a->h.heads * a->h.head_dim, tol);
     return true;
 }

@@ -39,6 +39,16 @@ int64_t parity_dim(const parity_case *c, int i, int64_t limit)
     return dims[parity_pick(c, i, count)];
 }
 
+int64_t parity_rows(parity_case *c, const st_heads *h, int64_t len, st_strided *t)
+{
+    int64_t width = h->heads * h->head_dim;
+    if (c->variant % 2) return h->batch * len * width;
+    c->gaps = true;
+    t->stride = 3 * width;
+    t->step = (len + 3) * t->stride;
+    return (h->batch - 1) * t->step + (len - 1) * t->stride + width;
+}
+
 static parity_operand *parity_declare(parity_case *c, const st_tensor *slot, st_dtype t, int64_t n)
 {
     if (c->operands == PARITY_OPERANDS) abort();

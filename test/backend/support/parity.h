@@ -40,6 +40,9 @@ typedef struct {
 int64_t parity_pick(const parity_case *c, int i, int64_t n);
 /* A dimension worth testing, at most `limit`: 1, primes, powers of two and their neighbours. */
 int64_t parity_dim(const parity_case *c, int i, int64_t limit);
+/* Lays a tensor of heads with `len` rows out: in every other variant as a slice of a packed one.
+ * The numbers it takes. */
+int64_t parity_rows(parity_case *c, const st_heads *h, int64_t len, st_strided *t);
 
 /* Inputs: normal with standard deviation `std`; uniform; integers in [lo, hi). */
 void parity_in(parity_case *c, st_tensor *slot, st_dtype t, int64_t n, double std);

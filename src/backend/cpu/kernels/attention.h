@@ -1,11 +1,10 @@
 /* Softmax attention (formulas: ref/attention.c) in blocks of queries and keys, so that memory does
  * not grow with their product (Milakov & Gimelshein 2018; Dao et al. 2022). Scores of a block are
- * products of packed panels (gemm.h; where these hold
- * bf16, weights are rounded to it); only blocks that a causal mask leaves visible are computed.
- * Forward keeps a running maximum and sum for every query. Backward recomputes probabilities from
- * lse. Threads share (batch item, head, block) triples, each computed by one thread in a fixed
- * order. A thread's scratch holds blocks of heads up to ATTEND_DIM wide; wider ones are taken in
- * slices. */
+ * products of packed panels (gemm.h; where these hold bf16, weights are rounded to it); only blocks
+ * that a causal mask leaves visible are computed. Forward keeps a running maximum and sum for every
+ * query. Backward recomputes probabilities from lse. Threads share (batch item, head, block)
+ * triples, each computed by one thread in a fixed order. A thread's scratch holds blocks of heads
+ * up to ATTEND_DIM wide; wider ones are taken in slices. */
 /* SPDX-License-Identifier: MIT */
 
 enum { ATTEND_Q = 112, ATTEND_KEYS = 224, ATTEND_DIM = 128 }; /* 197 tokens: 2 x 1 blocks */
@@ -66,17 +65,17 @@ static gemm_view attend_view(st_tensor t, int64_t at, int64_t stride)
 
 static attend_head attend_head_of(const st_attend_fwd_args *a, int64_t index)
 {
-    int64_t i = index / a->heads, x = index % a->heads * a->head_dim;
-    attend_head h = {.a = a, .lse = index * a->q_len, .number = index * a->q_len * a->kv_len};
-    h.q_at = i * a->q_step + x;
-    h.k_at = i * a->k_step + x;
-    h.v_at = i * a->v_step + x;
-    h.o_at = i * a->o_step + x;
-    h.q = attend_view(a->q, h.q_at, a->q_stride);
-    h.k = attend_view(a->k, h.k_at, a->k_stride);
-    h.v = attend_view(a->v, h.v_at, a->v_stride);
-    h.o = attend_view(a->o, h.o_at, a->o_stride);
-    h.go = attend_view(a->go, h.o_at, a->o_stride);
+    int64_t i = index / a->h.heads, x = index % a->h.heads * a->h.head_dim;
+    attend_head h = {.a = a, .lse = index * a->h.q_len, .number = index * a->h.q_len * a->h.kv_len};
+    h.q_at = i * a->h.q.step + x;
+    h.k_at = i * a->h.k.step + x;
+    h.v_at = i * a->h.v.step + x;
+    h.o_at = i * a->h.o.step + x;
+    h.q = attend_view(a->h.q.x, h.q_at, a->h.q.stride);
+    h.k = attend_view(a->h.k.x, h.k_at, a->h.k.stride);
+    h.v = attend_view(a->h.v.x, h.v_at, a->h.v.stride);
+    h.o = attend_view(a->h.o.x, h.o_at, a->h.o.stride);
+    h.go = attend_view(a->go, h.o_at, a->h.o.stride);
     return h;
 }
 
@@ -109,7 +108,7 @@ static int64_t attend_hidden(const st_attend_fwd_args *a, int64_t t, int64_t j0,
 
 static void attend_drop(const attend_head *h, int64_t t, int64_t j0, int64_t n, float *mask)
 {
-    drop_mask(mask, h->a->seed, h->number + t * h->a->kv_len + j0, n, h->a->drop);
+    drop_mask(mask, h->a->seed, h->number + t * h->a->h.kv_len + j0, n, h->a->drop);
 }
 
 /* ---- forward --------------------------------------------------------------------------------- */
@@ -143,7 +142,7 @@ static void attend_fwd_weights(const attend_head *h, attend_space s, int64_t t0,
 {
     const st_attend_fwd_args *a = h->a;
     attend_product(s, gemm_at(h->q, t0, 0), gemm_transposed(gemm_at(h->k, j0, 0)), m, n,
-                   a->head_dim, s.p, ATTEND_KEYS, 0);
+                   a->h.head_dim, s.p, ATTEND_KEYS, 0);
     for (int64_t i = 0; i < m; i++) {
         float *p = s.p + i * ATTEND_KEYS, mask[ATTEND_KEYS];
         int64_t seen = attend_seen(a, t0 + i, j0, n), hidden = attend_hidden(a, t0 + i, j0, n);
@@ -182,11 +181,11 @@ static void attend_fwd_block(const attend_head *h, attend_space s, int64_t t0, i
     for (int64_t i = 0; i < m; i++) {
         float buf[ATTEND_DIM], *sum = s.sum[0] + i * ATTEND_DIM;
         float share = s.total[i] > 0 ? 1.0f / s.total[i] : 0.0f;
-        int64_t at = h->o_at + (t0 + i) * a->o_stride + c0;
-        float *o = block_out(&a->o, at, buf);
+        int64_t at = h->o_at + (t0 + i) * a->h.o.stride + c0;
+        float *o = block_out(&a->h.o.x, at, buf);
         for (int64_t c = 0; c < width; c++)
             o[c] = sum[c] * share;
-        block_done(&a->o, at, width, o);
+        block_done(&a->h.o.x, at, width, o);
         float *lse = a->lse.data;
         if (lse && c0 == 0) lse[h->lse + t0 + i] = s.top[i] + logf(s.total[i]);
     }
@@ -200,23 +199,23 @@ static void attend_fwd_query(const attend_head *h, attend_space s, int64_t t, in
 {
     const st_attend_fwd_args *a = h->a;
     int64_t first = st_attend_first(a, t), keys = st_attend_keys(a, t);
-    int64_t at = h->o_at + t * a->o_stride;
+    int64_t at = h->o_at + t * a->h.o.stride;
     float *sum = s.sum[0], *query = (float *)(void *)s.left, top = -INFINITY, total = 0,
           mask[ATTEND_KEYS];
-    st_tensor qt = a->q;
+    st_tensor qt = a->h.q.x;
     for (int64_t c = 0; c < width; c++)
         sum[c] = 0;
     for (int64_t j = first; j < keys; j += ATTEND_KEYS) {
         int64_t n = at_most(keys - j, ATTEND_KEYS);
         st_tensor scores = st_view1(s.p, ST_F32, n);
         rows_part dots = {.m = 1,
-                          .k = a->head_dim,
-                          .ldb = a->k_stride,
-                          .dtype = a->k.dtype,
+                          .k = a->h.head_dim,
+                          .ldb = a->h.k.stride,
+                          .dtype = a->h.k.x.dtype,
                           .c = scores,
                           .row = n,
                           .col = 1};
-        dots.a = rows_gather(&qt, h->q_at + t * a->q_stride, 0, 1, 1, a->head_dim, query);
+        dots.a = rows_gather(&qt, h->q_at + t * a->h.q.stride, 0, 1, 1, a->h.head_dim, query);
         dots.b = gemm_at(h->k, j, 0).data;
         rows_across(&dots, (st_span){0, n});
         float shrink = attend_softmax_row(s.p, n, n, a->scale, &top, &total);
@@ -227,8 +226,8 @@ static void attend_fwd_query(const attend_head *h, attend_space s, int64_t t, in
         }
         rows_part mix = {.m = 1,
                          .k = n,
-                         .ldb = a->v_stride,
-                         .dtype = a->v.dtype,
+                         .ldb = a->h.v.stride,
+                         .dtype = a->h.v.x.dtype,
                          .a = s.p,
                          .c = st_view1(sum, ST_F32, width),
                          .row = width,
@@ -237,10 +236,10 @@ static void attend_fwd_query(const attend_head *h, attend_space s, int64_t t, in
         mix.b = gemm_at(h->v, j, c0).data;
         rows_down(&mix, (st_span){0, width}, (st_span){0, n}, NULL);
     }
-    float buf[ATTEND_DIM], *o = block_out(&a->o, at + c0, buf), *lse = a->lse.data;
+    float buf[ATTEND_DIM], *o = block_out(&a->h.o.x, at + c0, buf), *lse = a->lse.data;
     for (int64_t c = 0; c < width; c++)
         o[c] = total > 0 ? sum[c] / total : 0.0f;
-    block_done(&a->o, at + c0, width, o);
+    block_done(&a->h.o.x, at + c0, width, o);
     if (lse && c0 == 0) lse[h->lse + t] = top + logf(total);
 }
 
@@ -255,22 +254,22 @@ static int64_t attend_step(const st_attend_fwd_args *a)
 static void kernel_attend_fwd(st_stream *q, const st_attend_fwd_args *given)
 {
     st_attend_fwd_args a = st_attend_resolve(given);
-    bool few = a.q_len < 8 && (size_t)a.head_dim <= ATTEND_PANEL;
-    int64_t step = few ? 1 : attend_step(&a), blocks = (a.q_len + step - 1) / step;
-    int64_t keys = a.window ? at_most(a.window + step, a.kv_len) : a.kv_len;
-    int parts = st_parts(q, a.batch * a.heads * a.q_len * keys * a.head_dim / 8);
-    int64_t units = a.batch * a.heads * blocks;
+    bool few = a.h.q_len < 8 && (size_t)a.h.head_dim <= ATTEND_PANEL;
+    int64_t step = few ? 1 : attend_step(&a), blocks = (a.h.q_len + step - 1) / step;
+    int64_t keys = a.window ? at_most(a.window + step, a.h.kv_len) : a.h.kv_len;
+    int parts = st_parts(q, a.h.batch * a.h.heads * a.h.q_len * keys * a.h.head_dim / 8);
+    int64_t units = a.h.batch * a.h.heads * blocks;
 #pragma omp parallel for num_threads(parts) schedule(dynamic)
     for (int64_t unit = 0; unit < units; unit++) {
         attend_space s = attend_space_of(q, omp_get_thread_num());
-        attend_head h = attend_head_of(&a, unit % (a.batch * a.heads));
-        int64_t t = (blocks - 1 - unit / (a.batch * a.heads)) * step; /* long rows first */
-        for (int64_t c = 0; c < a.head_dim; c += ATTEND_DIM) {
-            int64_t width = at_most(a.head_dim - c, ATTEND_DIM);
+        attend_head h = attend_head_of(&a, unit % (a.h.batch * a.h.heads));
+        int64_t t = (blocks - 1 - unit / (a.h.batch * a.h.heads)) * step; /* long rows first */
+        for (int64_t c = 0; c < a.h.head_dim; c += ATTEND_DIM) {
+            int64_t width = at_most(a.h.head_dim - c, ATTEND_DIM);
             if (few)
                 attend_fwd_query(&h, s, t, c, width);
             else
-                attend_fwd_block(&h, s, t, at_most(a.q_len - t, step), c, width);
+                attend_fwd_block(&h, s, t, at_most(a.h.q_len - t, step), c, width);
         }
     }
 }

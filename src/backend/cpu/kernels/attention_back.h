@@ -6,8 +6,8 @@ static void attend_bwd_dots(const attend_head *h, attend_space s, int64_t t0, in
 {
     const st_attend_bwd_args *a = h->a;
     for (int64_t i = 0; i < m; i++) {
-        int64_t at = h->o_at + (t0 + i) * a->o_stride;
-        s.dot[i] = (float)optim_dot(&a->go, &a->o, (st_span){at, at + a->head_dim});
+        int64_t at = h->o_at + (t0 + i) * a->h.o.stride;
+        s.dot[i] = (float)optim_dot(&a->go, &a->h.o.x, (st_span){at, at + a->h.head_dim});
     }
 }
 
@@ -18,9 +18,9 @@ static void attend_bwd_weights(const attend_head *h, attend_space s, int64_t t0,
     const st_attend_bwd_args *a = h->a;
     const float *lse = (const float *)a->lse.data + h->lse + t0;
     attend_product(s, gemm_at(h->q, t0, 0), gemm_transposed(gemm_at(h->k, j0, 0)), m, n,
-                   a->head_dim, s.p, ATTEND_KEYS, 0);
+                   a->h.head_dim, s.p, ATTEND_KEYS, 0);
     attend_product(s, gemm_at(h->go, t0, 0), gemm_transposed(gemm_at(h->v, j0, 0)), m, n,
-                   a->head_dim, s.dp, ATTEND_KEYS, 0);
+                   a->h.head_dim, s.dp, ATTEND_KEYS, 0);
     attend_bwd_dots(h, s, t0, m);
     for (int64_t i = 0; i < m; i++) {
         float *p = s.p + i * ATTEND_KEYS, *dp = s.dp + i * ATTEND_KEYS, mask[ATTEND_KEYS];
@@ -66,8 +66,8 @@ static void attend_bwd_keys(const attend_head *h, attend_space s, int64_t j0, in
     int64_t first = a->causal && j0 > a->q_start ? (j0 - a->q_start) / ATTEND_Q * ATTEND_Q : 0;
     memset(s.sum[0], 0, (size_t)(n * ATTEND_DIM) * sizeof(float));
     memset(s.sum[1], 0, (size_t)(n * ATTEND_DIM) * sizeof(float));
-    for (int64_t t = first; t < a->q_len; t += ATTEND_Q) {
-        int64_t m = at_most(a->q_len - t, ATTEND_Q);
+    for (int64_t t = first; t < a->h.q_len; t += ATTEND_Q) {
+        int64_t m = at_most(a->h.q_len - t, ATTEND_Q);
         attend_bwd_weights(h, s, t, m, j0, n);
         attend_product(s, gemm_transposed(gemm_cells(s.dp, m, n, ATTEND_KEYS)),
                        gemm_at(h->q, t, c0), n, width, m, s.sum[0], ATTEND_DIM, 1);
@@ -77,8 +77,8 @@ static void attend_bwd_keys(const attend_head *h, attend_space s, int64_t j0, in
         attend_product(s, gemm_cells(s.dp, m, n, ATTEND_KEYS), gemm_at(h->k, j0, c0), m, width, n,
                        all.at + t * all.ld, all.ld, j0 ? 1.0f : 0.0f);
     }
-    attend_bwd_write(&a->gk, h->k_at + j0 * a->k_stride + c0, a->k_stride, s.sum[0], n, width);
-    attend_bwd_write(&a->gv, h->v_at + j0 * a->v_stride + c0, a->v_stride, s.sum[1], n, width);
+    attend_bwd_write(&a->gk, h->k_at + j0 * a->h.k.stride + c0, a->h.k.stride, s.sum[0], n, width);
+    attend_bwd_write(&a->gv, h->v_at + j0 * a->h.v.stride + c0, a->h.v.stride, s.sum[1], n, width);
 }
 
 /* Columns [c0, c0 + width) of gq of queries [t0, t0 + m). */
@@ -93,7 +93,7 @@ static void attend_bwd_queries(const attend_head *h, attend_space s, int64_t t0,
         attend_product(s, gemm_cells(s.dp, m, n, ATTEND_KEYS), gemm_at(h->k, j, c0), m, width, n,
                        s.sum[0], ATTEND_DIM, j ? 1.0f : 0.0f);
     }
-    attend_bwd_write(&a->gq, h->q_at + t0 * a->q_stride + c0, a->q_stride, s.sum[0], m, width);
+    attend_bwd_write(&a->gq, h->q_at + t0 * a->h.q.stride + c0, a->h.q.stride, s.sum[0], m, width);
 }
 
 /* Unit `unit` of the backward pass: the queries' blocks of all heads, then the keys'; or, if a head
@@ -101,25 +101,25 @@ static void attend_bwd_queries(const attend_head *h, attend_space s, int64_t t0,
 static void attend_bwd_unit(const st_attend_bwd_args *a, attend_space s, int64_t unit, bool whole,
                             int64_t c0, int64_t width)
 {
-    int64_t heads = a->batch * a->heads, block = unit / heads;
-    int64_t blocks = whole ? 0 : (a->q_len + ATTEND_Q - 1) / ATTEND_Q;
+    int64_t heads = a->h.batch * a->h.heads, block = unit / heads;
+    int64_t blocks = whole ? 0 : (a->h.q_len + ATTEND_Q - 1) / ATTEND_Q;
     attend_head h = attend_head_of(a, unit % heads);
     if (block < blocks) {
         int64_t t = (blocks - 1 - block) * ATTEND_Q; /* long rows first */
-        attend_bwd_queries(&h, s, t, at_most(a->q_len - t, ATTEND_Q), c0, width);
+        attend_bwd_queries(&h, s, t, at_most(a->h.q_len - t, ATTEND_Q), c0, width);
         return;
     }
     int64_t j = (block - blocks) * ATTEND_KEYS;
     attend_all all = {0};
     bool wide = a->gq.dtype == ST_F32; /* else gq is summed beside the blocks */
-    if (whole && wide) all = (attend_all){(float *)a->gq.data + h.q_at + c0, a->q_stride};
+    if (whole && wide) all = (attend_all){(float *)a->gq.data + h.q_at + c0, a->h.q.stride};
     if (whole && !wide) all = (attend_all){s.dot + ATTEND_Q, ATTEND_DIM};
     do {
-        attend_bwd_keys(&h, s, j, at_most(a->kv_len - j, ATTEND_KEYS), c0, width, all);
+        attend_bwd_keys(&h, s, j, at_most(a->h.kv_len - j, ATTEND_KEYS), c0, width, all);
         j += ATTEND_KEYS;
-    } while (whole && j < a->kv_len);
+    } while (whole && j < a->h.kv_len);
     if (whole && !wide) {
-        attend_bwd_write(&a->gq, h.q_at + c0, a->q_stride, all.at, a->q_len, width);
+        attend_bwd_write(&a->gq, h.q_at + c0, a->h.q.stride, all.at, a->h.q_len, width);
     }
 }
 
@@ -127,18 +127,18 @@ static void kernel_attend_bwd(st_stream *q, const st_attend_bwd_args *given)
 {
     assert(!given->window);
     st_attend_bwd_args a = st_attend_resolve(given);
-    int64_t heads = a.batch * a.heads;
-    int parts = st_parts(q, heads * a.q_len * a.kv_len * a.head_dim / 4);
-    bool room = a.q_len <= ATTEND_ROOM / (ATTEND_DIM * (int64_t)sizeof(float));
+    int64_t heads = a.h.batch * a.h.heads;
+    int parts = st_parts(q, heads * a.h.q_len * a.h.kv_len * a.h.head_dim / 4);
+    bool room = a.h.q_len <= ATTEND_ROOM / (ATTEND_DIM * (int64_t)sizeof(float));
     bool whole = (a.gq.dtype == ST_F32 || room) && heads >= parts;
     int64_t blocks =
-        (a.q_len + ATTEND_Q - 1) / ATTEND_Q + (a.kv_len + ATTEND_KEYS - 1) / ATTEND_KEYS;
+        (a.h.q_len + ATTEND_Q - 1) / ATTEND_Q + (a.h.kv_len + ATTEND_KEYS - 1) / ATTEND_KEYS;
     int64_t units = whole ? heads : heads * blocks;
-    for (int64_t c = 0; c < a.head_dim; c += ATTEND_DIM) {
+    for (int64_t c = 0; c < a.h.head_dim; c += ATTEND_DIM) {
 #pragma omp parallel for num_threads(parts) schedule(dynamic)
         for (int64_t unit = 0; unit < units; unit++) {
             attend_space s = attend_space_of(q, omp_get_thread_num());
-            attend_bwd_unit(&a, s, unit, whole, c, at_most(a.head_dim - c, ATTEND_DIM));
+            attend_bwd_unit(&a, s, unit, whole, c, at_most(a.h.head_dim - c, ATTEND_DIM));
         }
     }
 }

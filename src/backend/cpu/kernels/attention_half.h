@@ -41,14 +41,14 @@ static pairs_space pairs_space_of(const st_stream *q, int part, int64_t panels)
 /* Cells of a head's packed keys, and of its values. */
 static int64_t pairs_panels(const st_attend_fwd_args *a)
 {
-    int64_t keys = (a->kv_len + TILE_COLS - 1) / TILE_COLS * TILE_COLS;
-    return keys * a->head_dim;
+    int64_t keys = (a->h.kv_len + TILE_COLS - 1) / TILE_COLS * TILE_COLS;
+    return keys * a->h.head_dim;
 }
 
 static bool pairs_serve(const st_attend_fwd_args *a)
 {
     return !a->lse.data && !a->causal && !a->window && !(a->drop > 0) && a->scale > 0 &&
-           a->q_len >= 8 && a->head_dim % TILE_COLS == 0 && a->head_dim <= PAIRS_DIM &&
+           a->h.q_len >= 8 && a->h.head_dim % TILE_COLS == 0 && a->h.head_dim <= PAIRS_DIM &&
            2 * pairs_panels(a) <= PAIRS_ROOM;
 }
 
@@ -110,27 +110,27 @@ static void pairs_block(const attend_head *h, pairs_space s, int64_t t, int64_t 
     float scale = a->scale * 1.44269504f; /* powers of 2 instead of e */
     for (int64_t i = 0; i < PAIRS_Q; i++) {
         memcpy(s.q + i * PAIRS_DIM, gemm_at(h->q, t + at_most(i, m - 1), 0).data,
-               (size_t)a->head_dim * sizeof *s.q);
+               (size_t)a->h.head_dim * sizeof *s.q);
         s.top[i] = -INFINITY;
     }
     memset(s.total, 0, PAIRS_Q * LANES * sizeof *s.total);
     memset(s.sum, 0, PAIRS_Q * PAIRS_DIM * sizeof *s.sum);
-    for (int64_t j = 0; j < a->kv_len; j += PAIRS_KEYS) {
-        int64_t n = at_most(a->kv_len - j, PAIRS_KEYS);
+    for (int64_t j = 0; j < a->h.kv_len; j += PAIRS_KEYS) {
+        int64_t n = at_most(a->h.kv_len - j, PAIRS_KEYS);
         for (int64_t i = 0; i < m; i += TILE_ROWS) {
             int64_t rows = at_most(m - i, TILE_ROWS);
-            gemm_rows(rows, n, a->head_dim, s.q + i * PAIRS_DIM, PAIRS_DIM, s.k + j * a->head_dim,
-                      a->head_dim, s.scores, PAIRS_KEYS, NULL);
+            gemm_rows(rows, n, a->h.head_dim, s.q + i * PAIRS_DIM, PAIRS_DIM,
+                      s.k + j * a->h.head_dim, a->h.head_dim, s.scores, PAIRS_KEYS, NULL);
             for (int64_t r = 0; r < rows; r++)
                 pairs_weights(s, r, i + r, n, scale);
-            gemm_rows(rows, a->head_dim, n, s.weights, PAIRS_KEYS, s.v + j * TILE_COLS,
-                      gemm_depth(a->kv_len), s.sum + i * PAIRS_DIM, PAIRS_DIM, s.shrink + i);
+            gemm_rows(rows, a->h.head_dim, n, s.weights, PAIRS_KEYS, s.v + j * TILE_COLS,
+                      gemm_depth(a->h.kv_len), s.sum + i * PAIRS_DIM, PAIRS_DIM, s.shrink + i);
         }
     }
     for (int64_t i = 0; i < m; i++) {
         vec share = vec_set(1.0f / vec_sum(vec_load(s.total + i * LANES)));
-        uint16_t *o = (uint16_t *)a->o.data + h->o_at + (t + i) * a->o_stride;
-        for (int64_t c = 0; c < a->head_dim; c += LANES)
+        uint16_t *o = (uint16_t *)a->h.o.x.data + h->o_at + (t + i) * a->h.o.stride;
+        for (int64_t c = 0; c < a->h.head_dim; c += LANES)
             vec_narrow(o + c, vec_load(s.sum + i * PAIRS_DIM + c) * share);
     }
 }
@@ -138,17 +138,17 @@ static void pairs_block(const attend_head *h, pairs_space s, int64_t t, int64_t 
 /* Threads share heads, or stretches of queries where heads are few. */
 static void pairs_attend_fwd(st_stream *q, const st_attend_fwd_args *a)
 {
-    int parts = st_parts(q, a->batch * a->heads * a->q_len * a->kv_len * a->head_dim / 8);
-    int64_t heads = a->batch * a->heads;
+    int parts = st_parts(q, a->h.batch * a->h.heads * a->h.q_len * a->h.kv_len * a->h.head_dim / 8);
+    int64_t heads = a->h.batch * a->h.heads;
     int64_t cuts = heads % parts == 0 || heads > 4 * parts ? 1 : parts;
 #pragma omp parallel for num_threads(parts) schedule(dynamic)
     for (int64_t unit = 0; unit < heads * cuts; unit++) {
-        st_span part = st_part(a->q_len, TILE_ROWS, unit % cuts, cuts);
+        st_span part = st_part(a->h.q_len, TILE_ROWS, unit % cuts, cuts);
         if (part.lo >= part.hi) continue;
         attend_head h = attend_head_of(a, unit / cuts);
         pairs_space s = pairs_space_of(q, omp_get_thread_num(), pairs_panels(a));
-        gemm_pack_b(s.k, h.k, a->kv_len, a->head_dim);
-        gemm_pack_b(s.v, gemm_transposed(h.v), a->head_dim, a->kv_len);
+        gemm_pack_b(s.k, h.k, a->h.kv_len, a->h.head_dim);
+        gemm_pack_b(s.v, gemm_transposed(h.v), a->h.head_dim, a->h.kv_len);
         gemm_enter();
         for (int64_t t = part.lo; t < part.hi; t += PAIRS_Q)
             pairs_block(&h, s, t, at_most(part.hi - t, PAIRS_Q));

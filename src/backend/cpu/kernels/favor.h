@@ -38,7 +38,7 @@ static bool favor_fits(const st_favor_args *a)
     size_t blocks =
         2 * ATTEND_Q * ATTEND_KEYS + 2 * ATTEND_PANEL + 2 * ATTEND_KEYS * ATTEND_DIM + 5 * ATTEND_Q;
     size_t room = ST_CPU_SCRATCH / sizeof(float) - blocks;
-    return (size_t)a->features <= room / (size_t)(3 * ATTEND_Q + 2 + a->head_dim);
+    return (size_t)a->features <= room / (size_t)(3 * ATTEND_Q + 2 + a->h.head_dim);
 }
 
 /* ---- logits ---------------------------------------------------------------------------------- */
@@ -47,9 +47,9 @@ static bool favor_fits(const st_favor_args *a)
 static float favor_half(const st_favor_args *a, gemm_view x, int64_t i)
 {
     float half = 0;
-    for (int64_t c = 0; c < a->head_dim; c += BLOCK) {
+    for (int64_t c = 0; c < a->h.head_dim; c += BLOCK) {
         float buf[BLOCK];
-        int64_t m = at_most(a->head_dim - c, BLOCK);
+        int64_t m = at_most(a->h.head_dim - c, BLOCK);
         gemm_view row = gemm_at(x, i, c);
         const float *v = floats_in(row.data, row.dtype, 0, m, buf);
 #pragma omp simd reduction(+ : half)
@@ -63,14 +63,14 @@ static float favor_half(const st_favor_args *a, gemm_view x, int64_t i)
  * the first half. */
 static void favor_dots(const st_favor_args *a, favor_space s, gemm_view x, int64_t n, float *to)
 {
-    gemm_view w = {a->w.data, a->w.dtype, a->head_dim, 1};
+    gemm_view w = {a->w.data, a->w.dtype, a->h.head_dim, 1};
     int64_t rows = st_favor_rows(a);
     for (int64_t f = 0; f < rows; f += ATTEND_KEYS) {
         attend_product(s.blocks, x, gemm_transposed(gemm_at(w, f, 0)), n,
-                       at_most(rows - f, ATTEND_KEYS), a->head_dim, to + f, a->features, 0);
+                       at_most(rows - f, ATTEND_KEYS), a->h.head_dim, to + f, a->features, 0);
     }
     for (int64_t i = 0; i < n && a->map == ST_FAVOR_ELU; i++) {
-        for (int64_t c = 0; c < a->head_dim; c++)
+        for (int64_t c = 0; c < a->h.head_dim; c++)
             to[i * a->features + c] = gemm_get(gemm_at(x, i, c), 0);
     }
 }
@@ -81,7 +81,7 @@ static void favor_logits(const st_favor_args *a, favor_space s, gemm_view x, int
                          const float *by, float *to)
 {
     int64_t m = a->features, rows = st_favor_rows(a);
-    float root = sqrtf(a->scale), fourth = 1.0f / sqrtf(sqrtf((float)a->head_dim));
+    float root = sqrtf(a->scale), fourth = 1.0f / sqrtf(sqrtf((float)a->h.head_dim));
     favor_dots(a, s, x, n, to);
     for (int64_t i = 0; i < n; i++) {
         float *l = to + i * m, most = -INFINITY, half;
@@ -117,8 +117,8 @@ static float favor_key_shift(const st_favor_args *a, favor_space s, gemm_view k)
 {
     float most = -INFINITY;
     int64_t rows = st_favor_rows(a);
-    for (int64_t j = 0; j < a->kv_len && a->shifted; j += ATTEND_Q) {
-        int64_t n = at_most(a->kv_len - j, ATTEND_Q);
+    for (int64_t j = 0; j < a->h.kv_len && a->shifted; j += ATTEND_Q) {
+        int64_t n = at_most(a->h.kv_len - j, ATTEND_Q);
         favor_dots(a, s, gemm_at(k, j, 0), n, s.key);
         for (int64_t i = 0; i < n; i++) {
             for (int64_t f = 0; f < rows; f++) {
@@ -161,8 +161,8 @@ static void favor_shrink(const st_favor_args *a, favor_sums s, const float *old)
         float shrink = old[f] == -INFINITY ? 0 : fast_exp(old[f] - s.top[f]);
         if (shrink == 1) continue;
         s.total[f] *= shrink;
-        for (int64_t c = 0; c < a->head_dim; c++)
-            s.sum[f * a->head_dim + c] *= shrink;
+        for (int64_t c = 0; c < a->h.head_dim; c++)
+            s.sum[f * a->h.head_dim + c] *= shrink;
     }
 }
 
@@ -170,7 +170,7 @@ static void favor_shrink(const st_favor_args *a, favor_sums s, const float *old)
 static void favor_keys(const st_favor_args *a, favor_space s, favor_sums to, gemm_view k,
                        gemm_view v, st_span keys, float shift)
 {
-    int64_t m = a->features, d = a->head_dim;
+    int64_t m = a->features, d = a->h.head_dim;
     for (int64_t f = 0; f < m; f++)
         to.top[f] = -INFINITY, to.total[f] = 0;
     memset(to.sum, 0, (size_t)(m * d) * sizeof *to.sum);
@@ -205,9 +205,9 @@ static void favor_join(const st_favor_args *a, favor_sums s, favor_sums other)
         float theirs = fast_exp(other.top[f] - most);
         s.top[f] = most;
         s.total[f] = s.total[f] * mine + other.total[f] * theirs;
-        float *to = s.sum + f * a->head_dim, *from = other.sum + f * a->head_dim;
+        float *to = s.sum + f * a->h.head_dim, *from = other.sum + f * a->h.head_dim;
 #pragma omp simd
-        for (int64_t c = 0; c < a->head_dim; c++)
+        for (int64_t c = 0; c < a->h.head_dim; c++)
             to[c] = to[c] * mine + from[c] * theirs;
     }
 }
@@ -244,7 +244,7 @@ static void favor_queries(const st_favor_args *a, favor_space s, favor_sums sums
 {
     int64_t m = a->features;
     float eps = a->eps * (float)st_favor_divisor(a);
-    gemm_view p = {s.logit, ST_F32, m, 1}, sum = {sums.sum, ST_F32, a->head_dim, 1};
+    gemm_view p = {s.logit, ST_F32, m, 1}, sum = {sums.sum, ST_F32, a->h.head_dim, 1};
     for (int64_t t = span.lo; t < span.hi; t += ATTEND_Q) {
         float total[ATTEND_Q], *out = s.blocks.sum[0];
         int64_t n = at_most(span.hi - t, ATTEND_Q);
@@ -253,16 +253,16 @@ static void favor_queries(const st_favor_args *a, favor_space s, favor_sums sums
             float *row = s.logit + i * m, most = favor_weights(m, row, sums.top, row);
             total[i] = favor_total(m, row, sums.total) + (eps > 0 ? eps * expf(-most) : 0);
         }
-        for (int64_t c = 0; c < a->head_dim; c += ATTEND_DIM) {
-            int64_t width = at_most(a->head_dim - c, ATTEND_DIM);
+        for (int64_t c = 0; c < a->h.head_dim; c += ATTEND_DIM) {
+            int64_t width = at_most(a->h.head_dim - c, ATTEND_DIM);
             attend_product(s.blocks, p, gemm_at(sum, 0, c), n, width, m, out, ATTEND_DIM, 0);
             for (int64_t i = 0; i < n; i++) {
                 float buf[ATTEND_DIM], share = 1.0f / total[i];
-                int64_t at = o0 + (t + i) * a->o_stride + c;
-                float *o = block_out(&a->o, at, buf);
+                int64_t at = o0 + (t + i) * a->h.o.stride + c;
+                float *o = block_out(&a->h.o.x, at, buf);
                 for (int64_t x = 0; x < width; x++)
                     o[x] = out[i * ATTEND_DIM + x] * share;
-                block_done(&a->o, at, width, o);
+                block_done(&a->h.o.x, at, width, o);
             }
         }
     }
@@ -271,20 +271,21 @@ static void favor_queries(const st_favor_args *a, favor_space s, favor_sums sums
 /* One head whose queries see all keys. */
 static void favor_head(st_stream *stream, const st_favor_args *a, const attend_head *h)
 {
-    int64_t cost = a->features * a->head_dim / LANES;
-    int key_parts = st_parts(stream, a->kv_len * cost), parts = st_parts(stream, a->q_len * cost);
+    int64_t cost = a->features * a->h.head_dim / LANES;
+    int key_parts = st_parts(stream, a->h.kv_len * cost),
+        parts = st_parts(stream, a->h.q_len * cost);
     favor_space first = favor_space_of(stream, a, 0);
     float shift = favor_key_shift(a, first, h->k);
 #pragma omp parallel for num_threads(key_parts) schedule(static)
     for (int t = 0; t < key_parts; t++) {
         favor_space s = favor_space_of(stream, a, t);
-        favor_keys(a, s, s.sums, h->k, h->v, st_part(a->kv_len, ATTEND_Q, t, key_parts), shift);
+        favor_keys(a, s, s.sums, h->k, h->v, st_part(a->h.kv_len, ATTEND_Q, t, key_parts), shift);
     }
     for (int t = 1; t < key_parts; t++)
         favor_join(a, first.sums, favor_space_of(stream, a, t).sums);
 #pragma omp parallel for num_threads(parts) schedule(static)
     for (int t = 0; t < parts; t++) {
         favor_queries(a, favor_space_of(stream, a, t), first.sums, h->q, h->o_at,
-                      st_part(a->q_len, ATTEND_Q, t, parts));
+                      st_part(a->h.q_len, ATTEND_Q, t, parts));
     }
 }

@@ -16,8 +16,8 @@ typedef struct {
 static favor_plan favor_plan_of(const st_favor_args *a)
 {
     favor_plan p = {.work = a->work.data, .block = st_favor_block(a), .sides = a->causal ? 1 : 2};
-    p.blocks = (a->kv_len + p.block - 1) / p.block;
-    p.size = a->features * (a->head_dim + 2);
+    p.blocks = (a->h.kv_len + p.block - 1) / p.block;
+    p.size = a->features * (a->h.head_dim + 2);
     return p;
 }
 
@@ -36,7 +36,7 @@ static void favor_plan_block(const st_favor_args *a, favor_plan p, favor_space s
     bool before = b + 1 < p.blocks, behind = p.sides == 2 && b > 0;
     if (!before && !behind) return;
     favor_sums to = before ? favor_entry(a, p, pair, 0, b + 1) : favor_entry(a, p, pair, 1, b);
-    st_span keys = {b * p.block, at_most(a->kv_len, (b + 1) * p.block)};
+    st_span keys = {b * p.block, at_most(a->h.kv_len, (b + 1) * p.block)};
     favor_keys(a, s, to, h.k, h.v, keys, 0);
     if (before && behind) {
         memcpy(favor_entry(a, p, pair, 1, b).top, to.top, (size_t)p.size * sizeof(float));
@@ -80,7 +80,7 @@ static void favor_tile_far(const favor_tile *t, favor_plan p, int64_t pair, int6
                            int64_t to)
 {
     favor_space s = t->s;
-    int64_t m = t->a->features, d = t->a->head_dim;
+    int64_t m = t->a->features, d = t->a->h.head_dim;
     bool before = from > 0, behind = p.sides == 2 && to < p.blocks;
     if (!before && !behind) return;
     favor_sums all = favor_entry(t->a, p, pair, before ? 0 : 1, before ? from : to);
@@ -107,7 +107,7 @@ typedef struct {
 static favor_seen favor_sees(const favor_tile *t, int64_t i, int64_t j0, int64_t n)
 {
     const st_attend_fwd_args *near = t->h->a;
-    int64_t end = near->kv_len - j0;
+    int64_t end = near->h.kv_len - j0;
     if (near->causal) end = at_most(end, near->q_start + t->t0 + i + 1 - j0);
     favor_seen x = {.end = at_most(end < 0 ? 0 : end, n)};
     x.lo = x.hi = x.end;
@@ -207,12 +207,12 @@ static void favor_tile_end(const favor_tile *t)
         if (far > -INFINITY) rest = expf(top - most);
         float total = exact * s.blocks.total[i] + rest * s.row_total[i];
         if (a->eps > 0) total += a->eps * expf(-most);
-        int64_t at = t->h->o_at + (t->t0 + i) * a->o_stride + t->c0;
-        float *o = block_out(&a->o, at, buf), share = 1.0f / total;
+        int64_t at = t->h->o_at + (t->t0 + i) * a->h.o.stride + t->c0;
+        float *o = block_out(&a->h.o.x, at, buf), share = 1.0f / total;
         const float *x = s.blocks.sum[0] + i * ATTEND_DIM, *y = s.blocks.sum[1] + i * ATTEND_DIM;
         for (int64_t c = 0; c < t->width; c++)
             o[c] = (exact * x[c] + rest * y[c]) * share;
-        block_done(&a->o, at, t->width, o);
+        block_done(&a->h.o.x, at, t->width, o);
     }
 }
 
@@ -223,7 +223,7 @@ static void favor_tile_run(const favor_tile *t, favor_plan p, int64_t pair)
     int64_t end = t->t0 + t->m - 1, hi = st_attend_keys(near, end);
     int64_t lo = near->window ? st_attend_first(near, t->t0) : st_attend_keys(near, t->t0);
     int64_t from = at_most(lo / p.block, p.blocks - 1), to = (hi + p.block - 1) / p.block;
-    int64_t last = near->causal ? hi : at_most(to * p.block, near->kv_len);
+    int64_t last = near->causal ? hi : at_most(to * p.block, near->h.kv_len);
     float zero = 0;
     for (int64_t i = 0; i < t->m; i++) {
         s.blocks.top[i] = s.row_top[i] = -INFINITY;
@@ -250,8 +250,9 @@ static void favor_near(st_stream *stream, const st_favor_args *a)
 {
     favor_plan p = favor_plan_of(a);
     st_attend_fwd_args near = st_favor_near(a);
-    int64_t pairs = a->batch * a->heads, tiles = (a->q_len + p.block - 1) / p.block;
-    int parts = st_parts(stream, pairs * (a->q_len + a->kv_len) * a->features * a->head_dim / 4);
+    int64_t pairs = a->h.batch * a->h.heads, tiles = (a->h.q_len + p.block - 1) / p.block;
+    int parts =
+        st_parts(stream, pairs * (a->h.q_len + a->h.kv_len) * a->features * a->h.head_dim / 4);
     assert(st_numel(a->work) >= st_favor_work(a));
 #pragma omp parallel for num_threads(parts) schedule(dynamic)
     for (int64_t unit = 0; unit < pairs * p.blocks; unit++) {
@@ -266,9 +267,9 @@ static void favor_near(st_stream *stream, const st_favor_args *a)
         attend_head h = attend_head_of(&near, unit / tiles);
         favor_tile t = {.a = a, .h = &h, .s = favor_space_of(stream, a, omp_get_thread_num())};
         t.t0 = unit % tiles * p.block;
-        t.m = at_most(a->q_len - t.t0, p.block);
-        for (; t.c0 < a->head_dim; t.c0 += ATTEND_DIM) {
-            t.width = at_most(a->head_dim - t.c0, ATTEND_DIM);
+        t.m = at_most(a->h.q_len - t.t0, p.block);
+        for (; t.c0 < a->h.head_dim; t.c0 += ATTEND_DIM) {
+            t.width = at_most(a->h.head_dim - t.c0, ATTEND_DIM);
             favor_tile_run(&t, p, unit / tiles);
         }
     }
@@ -292,7 +293,7 @@ static void kernel_favor(st_stream *stream, const st_favor_args *given)
         favor_near(stream, &a);
         return;
     }
-    for (int64_t pair = 0; pair < a.batch * a.heads; pair++) {
+    for (int64_t pair = 0; pair < a.h.batch * a.h.heads; pair++) {
         attend_head h = attend_head_of(&near, pair);
         favor_head(stream, &a, &h);
     }

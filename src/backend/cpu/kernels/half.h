@@ -27,7 +27,7 @@
 static void half_attend_fwd(st_stream *q, const st_attend_fwd_args *a)
 {
     st_attend_fwd_args all = st_attend_resolve(a);
-    if (a->q.dtype != ST_BF16 || a->lse.data)
+    if (a->h.q.x.dtype != ST_BF16 || a->lse.data)
         st_cpu_wide(q)->attend_fwd(q, a);
     else if (pairs_serve(&all))
         pairs_attend_fwd(q, &all);

@@ -44,7 +44,7 @@ static void lsh_gather(gemm_view x, const int32_t *which, int64_t n, int64_t c0,
 /* s.p (m, n) = q.k, in whole tiles: what stands behind the last row or column means nothing. */
 static void lsh_scores(lsh_block *b, int64_t n)
 {
-    int64_t dim = b->a->head_dim;
+    int64_t dim = b->a->h.head_dim;
     int64_t rows = (b->m + TILE_ROWS - 1) / TILE_ROWS * TILE_ROWS;
     int64_t cols = (n + TILE_COLS - 1) / TILE_COLS * TILE_COLS;
     for (int64_t j = 0; j < n; j++)
@@ -88,7 +88,7 @@ static int64_t lsh_find_keys(lsh_block *b, int64_t j0)
     for (int64_t j = j0; j < end; j++) {
         int32_t key = b->keys[st_lsh_place(b->a, b->cluster, j)];
         b->key[n] = key;
-        n += key < b->a->kv_len;
+        n += key < b->a->h.kv_len;
     }
     return n;
 }
@@ -100,14 +100,14 @@ static void lsh_find_queries(lsh_block *b, int64_t t0)
     b->m = 0;
     for (int64_t t = t0; t < at_most(b->a->q_cluster, t0 + LSH_Q); t++) {
         b->query[b->m] = order[t];
-        b->m += order[t] < b->a->q_len;
+        b->m += order[t] < b->a->h.q_len;
     }
 }
 
 static void lsh_begin(const lsh_block *b, int64_t c0, int64_t width)
 {
     for (int64_t i = 0; i < b->m; i++) {
-        const float *kept = b->kept + b->query[i] * (b->a->head_dim + 2);
+        const float *kept = b->kept + b->query[i] * (b->a->h.head_dim + 2);
         float *sum = b->s.sum[0] + i * ATTEND_DIM;
         b->s.top[i] = b->hash ? kept[0] : -INFINITY;
         b->s.total[i] = b->hash ? kept[1] : 0;
@@ -123,19 +123,19 @@ static void lsh_end(const lsh_block *b, int64_t c0, int64_t width)
     for (int64_t i = 0; i < b->m; i++) {
         const float *sum = b->s.sum[0] + i * ATTEND_DIM;
         float buf[ATTEND_DIM], share = b->s.total[i] > 0 ? 1.0f / b->s.total[i] : 0.0f;
-        int64_t at = b->o_at + b->query[i] * a->o_stride + c0;
+        int64_t at = b->o_at + b->query[i] * a->h.o.stride + c0;
         if (b->hash + 1 < a->hashes) {
-            float *kept = b->kept + b->query[i] * (a->head_dim + 2);
+            float *kept = b->kept + b->query[i] * (a->h.head_dim + 2);
             lsh_copy(kept + 2 + c0, sum, width);
-            if (c0 + width < a->head_dim) continue; /* the next columns begin with the same */
+            if (c0 + width < a->h.head_dim) continue; /* the next columns begin with the same */
             kept[0] = b->s.top[i];
             kept[1] = b->s.total[i];
             continue;
         }
-        float *o = block_out(&a->o, at, buf);
+        float *o = block_out(&a->h.o.x, at, buf);
         for (int64_t c = 0; c < width; c++)
             o[c] = sum[c] * share;
-        block_done(&a->o, at, width, o);
+        block_done(&a->h.o.x, at, width, o);
     }
 }
 
@@ -168,35 +168,35 @@ static void lsh_columns(lsh_block *b, int64_t c0, int64_t width)
 static lsh_block lsh_block_of(const st_stream *q, const st_lsh_attend_args *a, int64_t pair,
                               int64_t hash)
 {
-    int64_t i = pair / a->heads, x = pair % a->heads * a->head_dim;
+    int64_t i = pair / a->h.heads, x = pair % a->h.heads * a->h.head_dim;
     int64_t order = (pair * a->hashes + hash) * a->clusters;
     lsh_block b = {.a = a, .s = attend_space_of(q, omp_get_thread_num()), .hash = hash};
-    b.q = attend_view(a->q, i * a->q_step + x, a->q_stride);
-    b.k = attend_view(a->k, i * a->k_step + x, a->k_stride);
-    b.v = attend_view(a->v, i * a->v_step + x, a->v_stride);
-    b.o_at = i * a->o_step + x;
+    b.q = attend_view(a->h.q.x, i * a->h.q.step + x, a->h.q.stride);
+    b.k = attend_view(a->h.k.x, i * a->h.k.step + x, a->h.k.stride);
+    b.v = attend_view(a->h.v.x, i * a->h.v.step + x, a->h.v.stride);
+    b.o_at = i * a->h.o.step + x;
     b.queries = (const int32_t *)a->q_order.data + order * a->q_cluster;
     b.keys = (const int32_t *)a->k_order.data + order * a->k_cluster;
     b.q_rows = b.s.dot + ATTEND_Q;
     b.k_rows = b.q_rows + ATTEND_LONG * ATTEND_KEYS;
-    if (a->hashes > 1) b.kept = (float *)a->work.data + pair * a->q_len * (a->head_dim + 2);
+    if (a->hashes > 1) b.kept = (float *)a->work.data + pair * a->h.q_len * (a->h.head_dim + 2);
     return b;
 }
 
 static void kernel_lsh_attend(st_stream *q, const st_lsh_attend_args *given)
 {
     st_lsh_attend_args a = st_lsh_attend_resolve(given);
-    int64_t pairs = a.batch * a.heads, blocks = (a.q_cluster + LSH_Q - 1) / LSH_Q;
-    int parts = st_parts(q, pairs * a.q_len * st_lsh_keys(&a) * a.head_dim / 8);
-    assert(!a.shared || (a.clusters >= 2 && a.kv_len == a.q_len));
+    int64_t pairs = a.h.batch * a.h.heads, blocks = (a.q_cluster + LSH_Q - 1) / LSH_Q;
+    int parts = st_parts(q, pairs * a.h.q_len * st_lsh_keys(&a) * a.h.head_dim / 8);
+    assert(!a.shared || (a.clusters >= 2 && a.h.kv_len == a.h.q_len));
     for (int64_t hash = 0; hash < a.hashes; hash++) {
 #pragma omp parallel for num_threads(parts) schedule(dynamic)
         for (int64_t unit = 0; unit < pairs * a.clusters * blocks; unit++) {
             lsh_block b = lsh_block_of(q, &a, unit / blocks / a.clusters, hash);
             b.cluster = unit / blocks % a.clusters;
             lsh_find_queries(&b, unit % blocks * LSH_Q);
-            for (int64_t c = 0; c < a.head_dim && b.m; c += ATTEND_DIM)
-                lsh_columns(&b, c, at_most(a.head_dim - c, ATTEND_DIM));
+            for (int64_t c = 0; c < a.h.head_dim && b.m; c += ATTEND_DIM)
+                lsh_columns(&b, c, at_most(a.h.head_dim - c, ATTEND_DIM));
         }
     }
 }

@@ -222,36 +222,36 @@ static void lsh_sort(uint32_t *keys, uint32_t *keys_2, int32_t *order, int32_t *
 
 static lsh_rows lsh_rows_of(const st_lsh_order_args *a, int64_t pair)
 {
-    int64_t at = pair / a->heads * a->x_step + pair % a->heads * a->head_dim;
-    return (lsh_rows){attend_view(a->x, at, a->x_stride), a->len, a->head_dim};
+    int64_t at = pair / a->h.heads * a->h.q.step + pair % a->h.heads * a->h.head_dim;
+    return (lsh_rows){attend_view(a->h.q.x, at, a->h.q.stride), a->h.q_len, a->h.head_dim};
 }
 
 static lsh_rows lsh_others_of(const st_lsh_order_args *a, int64_t pair)
 {
-    int64_t at = pair / a->heads * a->y_step + pair % a->heads * a->head_dim;
-    return (lsh_rows){attend_view(a->y, at, a->y_stride), a->y_len, a->head_dim};
+    int64_t at = pair / a->h.heads * a->h.k.step + pair % a->h.heads * a->h.head_dim;
+    return (lsh_rows){attend_view(a->h.k.x, at, a->h.k.stride), a->h.kv_len, a->h.head_dim};
 }
 
 static void kernel_lsh_order(st_stream *q, const st_lsh_order_args *given)
 {
     st_lsh_order_args a = st_lsh_order_resolve(given);
-    int64_t pairs = a.batch * a.heads, all = a.hashes * a.total;
+    int64_t pairs = a.h.batch * a.h.heads, all = a.hashes * a.total;
     int64_t stretches = (a.sorted + LSH_ROWS - 1) / LSH_ROWS;
     /* of each pair |x|^2 + |y|^2, a double; then keys, other keys and other orders */
     uint32_t *most = a.work.data, *keys = most + 2 * pairs, *keys_2 = keys + pairs * all;
     int32_t *order_2 = (int32_t *)(keys_2 + pairs * all);
-    assert(a.head_dim <= ST_LSH_DIM && a.total <= INT32_MAX);
+    assert(a.h.head_dim <= ST_LSH_DIM && a.total <= INT32_MAX);
     for (int64_t pair = 0; pair < pairs && !a.buckets; pair++) {
         lsh_rows x = lsh_rows_of(&a, pair), y = lsh_others_of(&a, pair);
         double sum = lsh_most(q, &x) + lsh_most(q, &y);
         memcpy(most + 2 * pair, &sum, sizeof sum);
     }
-    int64_t work = a.hashes * (a.buckets ? a.buckets / 2 : 1) * a.head_dim;
+    int64_t work = a.hashes * (a.buckets ? a.buckets / 2 : 1) * a.h.head_dim;
     int parts = st_parts(q, pairs * a.sorted * work / 2);
 #pragma omp parallel for num_threads(parts) schedule(dynamic)
     for (int64_t unit = 0; unit < pairs * stretches; unit++) {
         int64_t pair = unit / stretches, lo = unit % stretches * LSH_ROWS;
-        lsh_space s = lsh_space_of(q, omp_get_thread_num(), a.head_dim);
+        lsh_space s = lsh_space_of(q, omp_get_thread_num(), a.h.head_dim);
         lsh_rows x = lsh_rows_of(&a, pair);
         st_span span = {lo, at_most(a.sorted, lo + LSH_ROWS)};
         double sum = 0;
