@@ -24,8 +24,13 @@ typedef struct {
     int64_t launches; /* operations */
 } st_cost;
 
-/* Opens a stream on `device`: "ref", "cpu". ST_EARG for an unknown name (the legal ones are
- * listed), ST_EDEVICE if the device is not there. `threads` 0 = as many as the machine (or
+/* The names of devices, for help and checks: "auto" (the GPU where there is one, else "cpu"),
+ * "cuda" (also "cuda:1"), "cpu", "ref"; NULL-terminated. */
+const char *const *st_device_names(void);
+/* ST_EARG, listing them, if `name` is none. Says nothing about whether the device is there. */
+st_status st_device_check(const char *name, st_err *e);
+/* Opens a stream on `device`. ST_EARG for an unknown name, ST_EDEVICE if the device is not there,
+ * ST_EUNSUPPORTED if this build has no code for it. `threads` 0 = as many as the machine (or
  * OMP_NUM_THREADS) says. */
 st_status st_stream_open(st_stream **out, const char *device, int threads, st_err *e);
 /* A stream that takes the same paths as `like`, computes nothing and adds up what it would cost.
@@ -47,8 +52,10 @@ void st_stream_latch(st_stream *q, st_status code, const char *op, const char *w
  */
 void st_stream_tag(st_stream *q, const char *tag);
 
-/* Device memory as an arena; host-device copies (synchronous). A dry stream opens counting arenas.
- */
+/* Device memory as an arena, zeroed; a dry stream opens counting arenas. ST_ENOMEM says what was
+ * asked and what is free. Its pieces are addresses of the device: only operations and these copies
+ * may touch them. A copy is queued after what is queued already; when it returns, the host's side
+ * may be used again, so a download waits. */
 st_status st_device_arena(st_stream *q, size_t bytes, st_arena *out, st_err *e);
 void st_device_arena_close(st_stream *q, st_arena *a);
 void st_upload(st_stream *q, st_tensor dst, const void *src);

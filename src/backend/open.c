@@ -1,13 +1,19 @@
-/* Streams: opening them by device name, failures, tags, device memory. Every device so far computes
- * in host memory and in the calling thread's order, so copies are memcpy and nothing is queued. */
+/* Streams: opening them by device name, failures, tags, device memory. */
 /* SPDX-License-Identifier: MIT */
 #include "backend/stream.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-static const st_device *const devices[] = {&st_device_ref, &st_device_cpu};
+/* In the order in which "auto" looks for one. */
+static const st_device *const devices[] = {&st_device_cuda, &st_device_cpu, &st_device_ref};
 enum { DEVICES = sizeof devices / sizeof *devices };
+
+const char *const *st_device_names(void)
+{
+    static const char *const names[] = {"auto", "cuda", "cpu", "ref", NULL};
+    return names;
+}
 
 /* After a failure every operation is one of these, until st_stream_sync reports it. */
 #define ST_OP(op, required)                                                                        \
@@ -43,23 +49,50 @@ static st_status open_device(st_stream *q, int threads, st_err *e)
     return ST_OK;
 }
 
+/* The row that `name` means, and which device of its kind. NULL: none. */
+static const st_device *open_find(const char *name, int *index)
+{
+    *index = 0;
+    for (int i = 0; i < DEVICES; i++) {
+        const st_device *d = devices[i];
+        size_t n = strlen(d->name);
+        int64_t number;
+        if (strcmp(name, "auto") == 0 && d->there && d->there()) return d;
+        if (strncmp(name, d->name, n) != 0) continue;
+        if (!name[n]) return d;
+        if (!d->numbered || name[n] != ':' || !st_parse_int(name + n + 1, &number)) continue;
+        if (number < 0 || number > 1023) continue;
+        *index = (int)number;
+        return d;
+    }
+    return NULL;
+}
+
+st_status st_device_check(const char *name, st_err *e)
+{
+    char names[64] = "";
+    int index;
+    if (open_find(name, &index)) return ST_OK;
+    for (const char *const *p = st_device_names(); *p; p++) {
+        size_t n = strlen(names);
+        snprintf(names + n, sizeof names - n, "%s%s", n ? ", " : "", *p);
+    }
+    ST_FAIL(e, ST_EARG, "device: '%s' is not one of %s", name, names);
+}
+
 st_status st_stream_open(st_stream **out, const char *device, int threads, st_err *e)
 {
     *out = NULL;
-    char names[64] = "";
-    const st_device *found = NULL;
-    for (int i = 0; i < DEVICES; i++) {
-        if (strcmp(device, devices[i]->name) == 0) found = devices[i];
-        size_t n = strlen(names);
-        snprintf(names + n, sizeof names - n, "%s%s", i ? ", " : "", devices[i]->name);
-    }
-    if (!found) ST_FAIL(e, ST_EARG, "device: '%s' is not one of %s", device, names);
+    int index;
+    const st_device *found = open_find(device, &index);
+    if (!found) return st_device_check(device, e);
     if (threads < 0 || threads > 4096) {
         ST_FAIL(e, ST_EARG, "threads: %d is not between 0 (all) and 4096", threads);
     }
     st_stream *q = st_calloc(1, sizeof *q);
     if (!q) ST_FAIL(e, ST_ENOMEM, "device %s: out of memory", device);
     q->device = found;
+    q->index = index;
     st_status status = open_device(q, threads, e);
     if (status) {
         st_stream_close(q);
@@ -75,6 +108,7 @@ st_status st_stream_dry(st_stream **out, const st_stream *like, st_err *e)
     st_stream *q = st_calloc(1, sizeof *q);
     if (!q) ST_FAIL(e, ST_ENOMEM, "dry stream: out of memory");
     q->device = like->device;
+    q->index = like->index;
     q->threads = like->threads;
     q->dry = true;
     memcpy(q->describe, like->describe, sizeof q->describe);
@@ -123,6 +157,7 @@ st_cost st_stream_cost(const st_stream *q)
 
 st_status st_stream_sync(st_stream *q, st_err *e)
 {
+    if (!q->dry && q->device->wait) q->device->wait(q);
     st_status status = q->failure.code;
     if (e && status) *e = q->failure;
     q->failure = (st_err){0};
@@ -145,21 +180,32 @@ void st_stream_tag(st_stream *q, const char *tag)
 
 st_status st_device_arena(st_stream *q, size_t bytes, st_arena *out, st_err *e)
 {
-    return q->dry ? st_arena_open_counting(out, e) : st_arena_open(out, bytes, e);
+    if (q->dry) return st_arena_open_counting(out, e);
+    return q->device->alloc ? q->device->alloc(q, bytes, out, e) : st_arena_open(out, bytes, e);
 }
 
 void st_device_arena_close(st_stream *q, st_arena *a)
 {
-    (void)q;
-    st_arena_close(a);
+    if (q->dry || !q->device->release)
+        st_arena_close(a);
+    else if (a->base)
+        q->device->release(q, a);
 }
 
 void st_upload(st_stream *q, st_tensor dst, const void *src)
 {
-    if (!q->dry && !q->failure.code) memcpy(dst.data, src, st_bytes(dst));
+    if (q->dry || q->failure.code) return;
+    if (q->device->upload)
+        q->device->upload(q, dst, src);
+    else
+        memcpy(dst.data, src, st_bytes(dst));
 }
 
 void st_download(st_stream *q, void *dst, st_tensor src)
 {
-    if (!q->dry && !q->failure.code) memcpy(dst, src.data, st_bytes(src));
+    if (q->dry || q->failure.code) return;
+    if (q->device->download)
+        q->device->download(q, dst, src);
+    else
+        memcpy(dst, src.data, st_bytes(src));
 }

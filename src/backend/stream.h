@@ -5,12 +5,24 @@
 
 #include "backend/backend.h"
 
-/* A kind of device: how its streams are set up and taken down. */
+/* A kind of device: how its streams are set up and taken down, and its memory. */
 typedef struct {
     const char *name;
+    /* Whether there are several, named NAME:0, NAME:1, ...; q->index says which. */
+    bool numbered;
+    /* Whether "auto" may choose it; NULL: never. */
+    bool (*there)(void);
     /* Fills q->table, q->threads, q->describe and, if it needs one, q->device_state. */
     st_status (*open)(st_stream *q, int threads, st_err *e);
     void (*close)(st_stream *q); /* of a half-opened stream too; may be NULL */
+    /* Zeroed memory of the device as an arena, whose base the host may not touch; copies, after
+     * which the host may use its side; a wait for all that is queued, which latches what failed.
+     * All NULL: the device computes in host memory, in the calling thread's order. */
+    st_status (*alloc)(st_stream *q, size_t bytes, st_arena *out, st_err *e);
+    void (*release)(st_stream *q, st_arena *a);
+    void (*upload)(st_stream *q, st_tensor dst, const void *src);
+    void (*download)(st_stream *q, void *dst, st_tensor src);
+    void (*wait)(st_stream *q);
 } st_device;
 
 struct st_stream {
@@ -18,7 +30,7 @@ struct st_stream {
     st_ops table;
     const st_device *device;
     void *device_state;
-    int threads;
+    int index, threads;
     bool dry;
     st_cost cost;
     const char *tag;
@@ -26,7 +38,7 @@ struct st_stream {
     char describe[128];
 };
 
-extern const st_device st_device_ref, st_device_cpu;
+extern const st_device st_device_cuda, st_device_cpu, st_device_ref;
 
 /* The operations of a dry stream (dry.c). */
 extern const st_ops st_dry_ops;

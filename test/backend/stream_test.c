@@ -11,7 +11,11 @@ static void unknown_devices_are_refused(void **state)
     st_stream *q;
     st_err e;
     assert_st(st_stream_open(&q, "gpu", 0, &e), ST_EARG, &e);
-    assert_says(&e, "'gpu' is not one of ref, cpu");
+    assert_says(&e, "'gpu' is not one of auto, cuda, cpu, ref");
+    assert_st(st_stream_open(&q, "cpu:1", 0, &e), ST_EARG, &e); /* there is one */
+    assert_st(st_stream_open(&q, "cuda:-1", 0, &e), ST_EARG, &e);
+    assert_st(st_device_check("cuda:one", &e), ST_EARG, &e);
+    assert_ok(st_device_check("cuda:1", &e), &e);
     assert_st(st_stream_open(&q, "cpu", -1, &e), ST_EARG, &e);
     assert_null(q);
     st_stream_close(NULL);

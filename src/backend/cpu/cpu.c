@@ -37,4 +37,10 @@ static st_status cpu_open(st_stream *q, int threads, st_err *e)
     return ST_OK;
 }
 
-const st_device st_device_cpu = {.name = "cpu", .open = cpu_open, .close = cpu_close};
+static bool cpu_there(void)
+{
+    return true;
+}
+
+const st_device st_device_cpu = {
+    .name = "cpu", .there = cpu_there, .open = cpu_open, .close = cpu_close};
