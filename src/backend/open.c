@@ -168,8 +168,7 @@ st_status st_stream_sync(st_stream *q, st_err *e)
 void st_stream_latch(st_stream *q, st_status code, const char *op, const char *what)
 {
     if (q->failure.code) return;
-    st_fail(&q->failure, code, __FILE__, __LINE__, "%s%s%s: %s", q->tag ? q->tag : "",
-            q->tag ? ": " : "", op, what);
+    ST_ERR(&q->failure, code, "%s%s%s: %s", q->tag ? q->tag : "", q->tag ? ": " : "", op, what);
     q->ops = skip_ops;
 }
 

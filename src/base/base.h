@@ -39,7 +39,10 @@ st_status st_fail(st_err *e, st_status code, const char *file, int line, const c
 /* Puts "WHERE: " before the message of an error that is passed on. `e` may be NULL. */
 void st_err_prefix(st_err *e, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-#define ST_FAIL(e, code, ...) return st_fail((e), (code), __FILE__, __LINE__, __VA_ARGS__)
+/* A failure with its place: an expression, and the end of a function. A status is called `s`, or,
+ * where s is a spec or a text, `status`. */
+#define ST_ERR(e, code, ...)  st_fail((e), (code), __FILE__, __LINE__, __VA_ARGS__)
+#define ST_FAIL(e, code, ...) return ST_ERR(e, code, __VA_ARGS__)
 #define ST_TRY(x)                                                                                  \
     do {                                                                                           \
         st_status try_ = (x);                                                                      \

@@ -80,25 +80,24 @@ st_status st_json_load(json_t **out, const char *path, size_t max_bytes, st_err 
             cap = cap ? cap * 2 : 65536;
             char *more = realloc(text, cap);
             if (!more) {
-                s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "%s: out of memory", path);
+                s = ST_ERR(e, ST_ENOMEM, "%s: out of memory", path);
                 goto out;
             }
             text = more;
         }
         ssize_t got = json_read(fd, text + n, cap - n);
         if (got < 0 && errno == EINTR) {
-            s = st_fail(e, ST_EINTR, __FILE__, __LINE__, "interrupted while reading %s", path);
+            s = ST_ERR(e, ST_EINTR, "interrupted while reading %s", path);
             goto out;
         }
         if (got < 0) {
-            s = st_fail(e, ST_EIO, __FILE__, __LINE__, "%s: cannot be read: %s", path,
-                        strerror(errno));
+            s = ST_ERR(e, ST_EIO, "%s: cannot be read: %s", path, strerror(errno));
             goto out;
         }
         n += (size_t)got;
         if (n > max_bytes) {
-            s = st_fail(e, ST_EFORMAT, __FILE__, __LINE__,
-                        "%s: more than %zu bytes, which no file of this kind has", path, max_bytes);
+            s = ST_ERR(e, ST_EFORMAT, "%s: more than %zu bytes, which no file of this kind has",
+                       path, max_bytes);
             goto out;
         }
         if (got == 0) break;

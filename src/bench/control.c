@@ -87,7 +87,7 @@ static void control_matrix(void *ctx, const char *matrix, const st_spec *spec)
     if (l->n == 0) snprintf(l->name, sizeof l->name, "%s", text);
     l->mixed |= strcmp(l->name, text) != 0;
     if (asprintf(&l->map[l->n], "%s=%s", matrix, text) < 0) {
-        l->status = st_fail(l->e, ST_ENOMEM, __FILE__, __LINE__, "out of memory");
+        l->status = ST_ERR(l->e, ST_ENOMEM, "out of memory");
     } else {
         l->n++;
     }

@@ -156,9 +156,8 @@ st_status bench_csv_write(const char *path, const bench_old *old, const json_t *
         }
         if (!timed && json_object_get(row, "reason")) csv_line(f, result, row, "");
     }
-    st_status s = fclose(f) == 0
-                      ? st_write_file(path, text, n, e)
-                      : st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "%s: out of memory", path);
+    st_status s = fclose(f) == 0 ? st_write_file(path, text, n, e)
+                                 : ST_ERR(e, ST_ENOMEM, "%s: out of memory", path);
     free(text);
     return s;
 }

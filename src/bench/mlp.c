@@ -238,8 +238,7 @@ st_status st_bench_mlp(const st_bench_mlp_opts *o, json_t **result, st_err *e)
     int64_t n = 0;
     mlp_case *c = st_calloc(2 + o->nmaps, sizeof *c);
     json_t *rows = json_array();
-    st_status s =
-        c ? mlp_choose(&b, c, &n, e) : st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "out of memory");
+    st_status s = c ? mlp_choose(&b, c, &n, e) : ST_ERR(e, ST_ENOMEM, "out of memory");
     if (!s) s = mlp_open(&b, c, n, e);
     if (!s) s = mlp_time(&b, c, n, rows, e);
     *result = NULL;

@@ -14,7 +14,7 @@ st_status model_add(model_bench *b, json_t *config, const char *name, const char
 {
     st_status s = ST_OK;
     if (b->n == MODEL_CASES) {
-        s = st_fail(e, ST_EARG, __FILE__, __LINE__, "more than %d models", MODEL_CASES);
+        s = ST_ERR(e, ST_EARG, "more than %d models", MODEL_CASES);
     }
     model_case *c = &b->c[b->n];
     if (!s && (s = st_model_open(&c->m, config, e))) st_config_called(e, name);
@@ -133,7 +133,7 @@ static st_status model_fitted(model_bench *b, const char *type, st_err *e)
     json_t *config = NULL;
     st_status s = f.status;
     if (!s && f.n == 0) {
-        s = st_fail(e, ST_EARG, __FILE__, __LINE__, "no matrix of the model matches %s", f.glob);
+        s = ST_ERR(e, ST_EARG, "no matrix of the model matches %s", f.glob);
     }
     if (!s) s = st_model_remap(dense, (const char *const *)f.map, f.n, NULL, 0, &config, e);
     if (!s) s = model_add(b, config, type, "none", e);

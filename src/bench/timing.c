@@ -175,7 +175,7 @@ st_status bench_fill(st_stream *q, st_tensor t, float std, uint64_t stream, st_e
     float *x = st_calloc(most, sizeof *x);
     void *y = st_calloc(most, st_dtype_size(t.dtype));
     st_status s = ST_OK;
-    if (!x || !y) s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "out of memory");
+    if (!x || !y) s = ST_ERR(e, ST_ENOMEM, "out of memory");
     if (!s) {
         st_normal_fill(x, most, 0.0f, std, 1, stream);
         st_convert(y, t.dtype, x, ST_F32, most);

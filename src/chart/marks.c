@@ -144,8 +144,8 @@ st_status st_pen_line_labels(const st_pen *d, st_err *e)
         y[n] = from[n];
         n++;
     }
-    st_status status = st_rows_spread(y, n, ST_PLOT_FONT + 3, d->top, d->bottom, e);
-    for (int64_t k = 0; k < n && !status; k++) {
+    st_status s = st_rows_spread(y, n, ST_PLOT_FONT + 3, d->top, d->bottom, e);
+    for (int64_t k = 0; k < n && !s; k++) {
         const st_plot_line *l = &p->line[which[k]];
         double x = fmin(d->right, st_pen_x(d, l->x[l->n - 1]));
         st_pen_colour(d, l->colour, 0.6);
@@ -157,7 +157,7 @@ st_status st_pen_line_labels(const st_pen *d, st_err *e)
         st_pen_text(d, d->right + 20, y[k], 0, l->label);
     }
     free(y), free(which);
-    return status;
+    return s;
 }
 
 /* ---- scatter --------------------------------------------------------------------------------- */

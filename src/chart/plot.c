@@ -193,8 +193,8 @@ static st_status plot_on(cairo_surface_t *s, const st_plot *p, double w, double 
     if (!wrote) wrote = cairo_surface_status(s);
     cairo_surface_destroy(s);
     if (!status && wrote)
-        return st_fail(e, ST_EIO, __FILE__, __LINE__, "plot '%s': %s", p->title ? p->title : "",
-                       cairo_status_to_string(wrote));
+        return ST_ERR(e, ST_EIO, "plot '%s': %s", p->title ? p->title : "",
+                      cairo_status_to_string(wrote));
     return status;
 }
 
@@ -212,8 +212,7 @@ st_status st_plot_svg(const st_plot *p, bool dark, char **svg, size_t *n, st_err
     cairo_surface_t *s = cairo_svg_surface_create_for_stream(plot_write, &out, w, h);
     cairo_svg_surface_set_document_unit(s, CAIRO_SVG_UNIT_PX);
     st_status status = plot_on(s, p, w, h, 1, dark, false, NULL, e);
-    if (fclose(out.f) && !status)
-        status = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "plot: no memory for an SVG");
+    if (fclose(out.f) && !status) status = ST_ERR(e, ST_ENOMEM, "plot: no memory for an SVG");
     if (status) free(*svg), *svg = NULL;
     return status;
 }

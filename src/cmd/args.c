@@ -67,8 +67,8 @@ static void args_unknown(const cmd_command *c, const char *name, size_t n, st_er
     char word[ARGS_NAMES];
     snprintf(word, sizeof word, "%.*s", (int)n, name);
     const char *near = st_nearest(word, names);
-    st_fail(e, ST_EARG, __FILE__, __LINE__, "unknown option --%.*s%s%s%s", (int)n, name,
-            near ? "; did you mean --" : "", near ? near : "", near ? "?" : "");
+    ST_ERR(e, ST_EARG, "unknown option --%.*s%s%s%s", (int)n, name, near ? "; did you mean --" : "",
+           near ? near : "", near ? "?" : "");
 }
 
 static bool args_is_choice(const char *choice, const char *text)
@@ -106,18 +106,17 @@ static bool args_check(const cmd_option *o, const char *text, st_err *e)
     } else if (o->choice && !args_is_choice(o->choice, text)) {
         char names[ARGS_NAMES];
         const char *near = args_near(o->choice, text, names);
-        st_fail(e, ST_EARG, __FILE__, __LINE__, "--%s: \"%s\" is not one of %s%s%s%s", o->name,
-                text, o->choice, near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
+        ST_ERR(e, ST_EARG, "--%s: \"%s\" is not one of %s%s%s%s", o->name, text, o->choice,
+               near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
         return false;
     }
     if (kind) {
-        st_fail(e, ST_EARG, __FILE__, __LINE__, "--%s: \"%s\" is not %s", o->name, text, kind);
+        ST_ERR(e, ST_EARG, "--%s: \"%s\" is not %s", o->name, text, kind);
         return false;
     }
     bool bounded = o->lo != 0.0 || o->hi != 0.0;
     if (bounded && (o->kind == CMD_INT || o->kind == CMD_NUM) && (x < o->lo || x > o->hi)) {
-        st_fail(e, ST_EARG, __FILE__, __LINE__, "--%s: %s is not between %.15g and %.15g", o->name,
-                text, o->lo, o->hi);
+        ST_ERR(e, ST_EARG, "--%s: %s is not between %.15g and %.15g", o->name, text, o->lo, o->hi);
         return false;
     }
     return true;
@@ -153,7 +152,7 @@ static bool args_option(cmd_args *a, char **argv, int argc, int *i, st_err *e)
         const cmd_option *pair = args_pair(a->command, arg + 1);
         o = pair ? pair : args_short(a->command, arg[1]);
         if (!o) {
-            st_fail(e, ST_EARG, __FILE__, __LINE__, "unknown option -%c", arg[1]);
+            ST_ERR(e, ST_EARG, "unknown option -%c", arg[1]);
             return false;
         }
         value = arg[2] && !pair ? arg + 2 : NULL;
@@ -170,15 +169,13 @@ static bool args_option(cmd_args *a, char **argv, int argc, int *i, st_err *e)
         }
     } else if (o->kind == CMD_FLAG) {
         if (value) {
-            st_fail(e, ST_EARG, __FILE__, __LINE__, "--%s takes no value (found \"%s\")", o->name,
-                    value);
+            ST_ERR(e, ST_EARG, "--%s takes no value (found \"%s\")", o->name, value);
             return false;
         }
         value = "";
     } else if (!value) {
         if (*i + 1 >= argc) {
-            st_fail(e, ST_EARG, __FILE__, __LINE__, "--%s needs a value: --%s %s", o->name, o->name,
-                    o->value);
+            ST_ERR(e, ST_EARG, "--%s needs a value: --%s %s", o->name, o->name, o->value);
             return false;
         }
         value = argv[++*i];
@@ -193,14 +190,13 @@ static bool args_words(const cmd_args *a, st_err *e)
     const cmd_command *c = a->command;
     if (a->words < c->least) {
         size_t n = strcspn(c->usage, "\n");
-        st_fail(e, ST_EARG, __FILE__, __LINE__, "%s; usage: strut %s %.*s",
-                a->words ? "something is missing" : "what to work on is missing", c->name, (int)n,
-                c->usage);
+        ST_ERR(e, ST_EARG, "%s; usage: strut %s %.*s",
+               a->words ? "something is missing" : "what to work on is missing", c->name, (int)n,
+               c->usage);
         return false;
     }
     if (c->most >= 0 && a->words > c->most) {
-        st_fail(e, ST_EARG, __FILE__, __LINE__, "\"%s\" is one argument too many",
-                a->word[c->most]);
+        ST_ERR(e, ST_EARG, "\"%s\" is one argument too many", a->word[c->most]);
         return false;
     }
     return true;
@@ -212,7 +208,7 @@ bool cmd_parse(cmd_args *a, const cmd_command *c, int argc, char **argv, st_err 
     a->word = st_calloc(argc + 1, sizeof *a->word);
     a->given = st_calloc(argc + 1, sizeof *a->given);
     if (!a->word || !a->given) {
-        st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "out of memory");
+        ST_ERR(e, ST_ENOMEM, "out of memory");
         return false;
     }
     bool only_words = false;

@@ -88,13 +88,13 @@ static st_status decompose_scalars(const char *text, double **out, int64_t *n, s
     *out = st_calloc(DECOMPOSE_SCALARS, sizeof **out);
     char *copy = strdup(text), *save = NULL;
     st_status s = ST_OK;
-    if (!*out || !copy) s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "out of memory");
+    if (!*out || !copy) s = ST_ERR(e, ST_ENOMEM, "out of memory");
     for (char *w = s ? NULL : strtok_r(copy, ",", &save); w && !s; w = strtok_r(NULL, ",", &save)) {
         if (*n < DECOMPOSE_SCALARS && st_parse_num(w, &(*out)[(*n)++])) continue;
-        s = st_fail(e, ST_EARG, __FILE__, __LINE__,
-                    "--scalars: \"%.40s\" is not a number; expected one for each term, such as "
-                    "0.55,0.25,0.15,0.05",
-                    w);
+        s = ST_ERR(e, ST_EARG,
+                   "--scalars: \"%.40s\" is not a number; expected one for each term, such as "
+                   "0.55,0.25,0.15,0.05",
+                   w);
     }
     free(copy);
     return s;
@@ -139,17 +139,15 @@ static st_status decompose_run(const cmd_args *a, json_t **result, st_err *e)
     st_status s = decompose_scalars(cmd_text(a, "scalars"), &scalars, &o.nscalars, e);
     o.scalars = scalars;
     if (!s && nmaps == 0 && !o.preset)
-        s = st_fail(e, ST_EARG, __FILE__, __LINE__,
-                    "which matrices should become what? --map GLOB=SPEC, such as "
-                    "--map 'h.*.mlp.*=monarch:blocks=4', or --preset krony-81m (see: strut maps)");
+        s = ST_ERR(e, ST_EARG,
+                   "which matrices should become what? --map GLOB=SPEC, such as "
+                   "--map 'h.*.mlp.*=monarch:blocks=4', or --preset krony-81m (see: strut maps)");
     if (!s && (o.sequential || o.fit_bias) && !o.weights)
-        s = st_fail(e, ST_EARG, __FILE__, __LINE__,
-                    "--%s looks at a matrix's inputs; give --weights TEXT as well",
-                    o.sequential ? "sequential" : "fit-bias");
+        s = ST_ERR(e, ST_EARG, "--%s looks at a matrix's inputs; give --weights TEXT as well",
+                   o.sequential ? "sequential" : "fit-bias");
     if (!s && !o.weights && (cmd_has(a, "calibrate-tokens") || cmd_has(a, "field"))) {
-        s = st_fail(e, ST_EARG, __FILE__, __LINE__,
-                    "--%s is about a text; give --weights TEXT as well",
-                    cmd_has(a, "field") ? "field" : "calibrate-tokens");
+        s = ST_ERR(e, ST_EARG, "--%s is about a text; give --weights TEXT as well",
+                   cmd_has(a, "field") ? "field" : "calibrate-tokens");
     }
     if (!s) s = st_decompose(a->word[0], a->word[1], &o, result, e);
     free(scalars);

@@ -77,13 +77,13 @@ static st_status generate_parse(const char *text, int32_t **ids, int64_t *n, st_
     *ids = st_calloc((int64_t)strlen(text) / 2 + 1, sizeof **ids);
     char *copy = strdup(text), *rest = copy;
     st_status s = ST_OK;
-    if (!*ids || !copy) s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "out of memory");
+    if (!*ids || !copy) s = ST_ERR(e, ST_ENOMEM, "out of memory");
     for (char *word; !s && (word = strsep(&rest, ","));) {
         int64_t v;
         word += strspn(word, " ");
         if (!st_parse_int(word, &v) || v < 0 || v > INT32_MAX) {
-            s = st_fail(e, ST_EARG, __FILE__, __LINE__,
-                        "--ids: \"%s\" is not a token id; expected numbers as in 15496,995", word);
+            s = ST_ERR(e, ST_EARG,
+                       "--ids: \"%s\" is not a token id; expected numbers as in 15496,995", word);
         } else {
             (*ids)[(*n)++] = (int32_t)v;
         }

@@ -86,19 +86,18 @@ static st_status train_config_read(const cmd_args *a, train_config *c, st_err *e
     *c = (train_config){.word = st_calloc(a->words + 1, sizeof *c->word),
                         .dir = st_calloc(n + 2, sizeof *c->dir)};
     st_status s = more && c->word && c->dir ? train_words(a, c, e) : ST_ENOMEM;
-    if (s == ST_ENOMEM) st_fail(e, s, __FILE__, __LINE__, "out of memory");
+    if (s == ST_ENOMEM) ST_ERR(e, s, "out of memory");
     for (int i = 0; !s && i < n; i++)
         c->dir[c->how.dirs++] = more[i];
     if (!s && (path || st_path_is_dir("configs"))) c->dir[c->how.dirs++] = path ? path : "configs";
     for (int i = 0; !s && i < c->how.dirs; i++)
         if (!st_path_is_dir(c->dir[i]))
-            s = st_fail(e, ST_EARG, __FILE__, __LINE__, "%s: no folder of configs", c->dir[i]);
+            s = ST_ERR(e, ST_EARG, "%s: no folder of configs", c->dir[i]);
     c->how.dir = c->dir;
     c->how.name = cmd_text(a, "config-name");
     if (!s && c->how.file && c->how.name)
-        s = st_fail(e, ST_EARG, __FILE__, __LINE__,
-                    "%s and --config-name %s: two primary configs, expected one", c->how.file,
-                    c->how.name);
+        s = ST_ERR(e, ST_EARG, "%s and --config-name %s: two primary configs, expected one",
+                   c->how.file, c->how.name);
     if (!c->how.file && !c->how.name) c->how.name = "train";
     free(more);
     if (s) train_config_free(c);
@@ -161,8 +160,8 @@ static st_status train_run(const cmd_args *a, json_t **result, st_err *e)
     bool print = cmd_has(a, "cfg") || cmd_has(a, "info");
     st_status s;
     if (cmd_has(a, "multirun") && print)
-        s = st_fail(e, ST_EARG, __FILE__, __LINE__,
-                    "--multirun with --cfg or --info: which of the runs? Give one value a key");
+        s = ST_ERR(e, ST_EARG,
+                   "--multirun with --cfg or --info: which of the runs? Give one value a key");
     else if (cmd_has(a, "multirun"))
         s = st_sweep_run(
             &(st_sweep_opts){.how = c.how, .threads = a->threads, .dry = cmd_has(a, "dry-run")},

@@ -71,10 +71,10 @@ static st_status config_override(st_settings *s, const char *key, const char *va
 {
     st_node *root = NULL;
     ST_TRY(st_yaml_parse(&root, "{}", 2, "command line", e));
-    st_status st = st_node_set(root, key, value, "command line", e);
-    if (!st) st = config_apply(s, root, "", NULL, e);
+    st_status status = st_node_set(root, key, value, "command line", e);
+    if (!status) status = config_apply(s, root, "", NULL, e);
     st_node_free(root);
-    return st;
+    return status;
 }
 
 st_status st_settings_set(st_settings *s, const char *key, const char *value, st_err *e)
@@ -86,10 +86,10 @@ st_status st_settings_set(st_settings *s, const char *key, const char *value, st
     char where[] = "settings";
     st_node v = {.kind = ST_NODE_SCALAR, .where = where, .text = strdup(value)};
     if (!v.text) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", key);
-    st_status st = config_value(s, &st_set_rows[row], &v, e);
-    if (!st) st = config_note(s, row, where, e);
+    st_status status = config_value(s, &st_set_rows[row], &v, e);
+    if (!status) status = config_note(s, row, where, e);
     free(v.text);
-    return st;
+    return status;
 }
 
 /* ---- the whole ------------------------------------------------------------------------------- */
@@ -148,9 +148,9 @@ st_status st_settings_open(st_settings *s, st_err *e)
     *s = (st_settings){0};
     s->where = st_calloc(st_set_count(), sizeof *s->where);
     if (!s->where) ST_FAIL(e, ST_ENOMEM, "settings: out of memory");
-    st_status st = config_defaults(s, e);
-    if (st) st_settings_close(s);
-    return st;
+    st_status status = config_defaults(s, e);
+    if (status) st_settings_close(s);
+    return status;
 }
 
 /* The tree that `how` composes, applied to settings that hold the defaults. */
@@ -160,19 +160,19 @@ static st_status config_compose(st_settings *s, const st_config_how *how, st_nod
     st_configs *c;
     *root = NULL;
     ST_TRY(st_configs_open(&c, how->dir, how->dirs, true, e));
-    st_status st = st_compose(root, info, c,
-                              &(st_compose_how){.name = how->name,
-                                                .file = how->file,
-                                                .override = how->override,
-                                                .n = how->n,
-                                                .open = true,
-                                                .shorts = config_shorts},
-                              e);
-    for (int i = 0; st && i < how->n; i++)
+    st_status status = st_compose(root, info, c,
+                                  &(st_compose_how){.name = how->name,
+                                                    .file = how->file,
+                                                    .override = how->override,
+                                                    .n = how->n,
+                                                    .open = true,
+                                                    .shorts = config_shorts},
+                                  e);
+    for (int i = 0; status && i < how->n; i++)
         config_hint_group(how->override[i], e);
-    if (!st) st = config_apply(s, *root, "", c, e);
+    if (!status) status = config_apply(s, *root, "", c, e);
     st_configs_close(c);
-    return st;
+    return status;
 }
 
 st_status st_settings_compose(st_settings *s, const st_config_how *how, json_t **info, st_err *e)
@@ -181,17 +181,17 @@ st_status st_settings_compose(st_settings *s, const st_config_how *how, json_t *
     const char *primary = how->file ? how->file : how->name;
     if (info) *info = NULL;
     ST_TRY(st_settings_open(s, e));
-    st_status st = config_compose(s, how, &root, info, e);
-    if (!st) st = config_check(s, e);
-    if (!st) st = config_names(s, primary, e);
+    st_status status = config_compose(s, how, &root, info, e);
+    if (!status) status = config_check(s, e);
+    if (!status) status = config_names(s, primary, e);
     st_node_free(root);
-    if (!st) return ST_OK;
+    if (!status) return ST_OK;
     st_settings_close(s);
     if (info) {
         json_decref(*info);
         *info = NULL;
     }
-    return st;
+    return status;
 }
 
 st_status st_settings_load(st_settings *s, const char *path, const char *const *overrides, int n,
@@ -215,7 +215,7 @@ char *st_config_text(const st_config_how *how, bool resolve, st_err *e)
                               .raw = !resolve,
                               .shorts = config_shorts};
     if (!st_compose(&root, NULL, c, &compose, e) && !(text = st_node_yaml(root)))
-        st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "config: out of memory");
+        ST_ERR(e, ST_ENOMEM, "config: out of memory");
     st_node_free(root);
     st_configs_close(c);
     return text;

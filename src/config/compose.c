@@ -56,8 +56,7 @@ static st_status merge_step(composer *c, const defaults_step *step)
         size_t n = strcspn(p, ".");
         st_node *map = node_new(ST_NODE_MAP, NULL, from->where);
         if (!n)
-            s = st_fail(c->e, ST_EARG, __FILE__, __LINE__, "%s: %.80s: not a package",
-                        step->file->place, step->package);
+            s = ST_ERR(c->e, ST_EARG, "%s: %.80s: not a package", step->file->place, step->package);
         if (!s && !map) s = nomem(c);
         if (s)
             st_node_free(map);
@@ -94,10 +93,10 @@ static st_status no_key(const composer *c, const override *o, const st_node *in,
     for (int64_t i = 0; keys && in->kind == ST_NODE_MAP && i < in->n; i++)
         keys[i] = in->key[i];
     if (keys) near = st_nearest(word, keys);
-    st_status s = st_fail(c->e, ST_EARG, __FILE__, __LINE__,
-                          "command line: %.100s: the config has no %.60s%s%s%s%s", o->line, o->key,
-                          near ? "; did you mean " : "", near ? near : "", near ? "?" : "",
-                          o->kind == OVERRIDE_SET ? "; to add it, write + before it" : "");
+    st_status s =
+        ST_ERR(c->e, ST_EARG, "command line: %.100s: the config has no %.60s%s%s%s%s", o->line,
+               o->key, near ? "; did you mean " : "", near ? near : "", near ? "?" : "",
+               o->kind == OVERRIDE_SET ? "; to add it, write + before it" : "");
     free(keys);
     return s;
 }
@@ -339,25 +338,25 @@ st_status st_sweep_open(st_sweep *s, const char *const *word, int n, st_err *e)
     override *o = st_calloc(n + 1, sizeof *o);
     *s = (st_sweep){.jobs = 1, .words = n};
     s->swept = st_calloc(n + 1, sizeof *s->swept);
-    st_status st = o && s->swept ? ST_OK : ST_ENOMEM;
-    for (int i = 0; !st && i < n; i++) {
-        st = override_parse(&o[i], word[i], e);
-        if (st || !o[i].sweep) continue;
+    st_status status = o && s->swept ? ST_OK : ST_ENOMEM;
+    for (int i = 0; !status && i < n; i++) {
+        status = override_parse(&o[i], word[i], e);
+        if (status || !o[i].sweep) continue;
         s->swept[i] = true;
         s->jobs *= o[i].n;
         if (s->jobs > SWEEP_JOBS)
-            st = st_fail(e, ST_EARG, __FILE__, __LINE__, "sweep: %lld jobs and more, at most %d",
-                         (long long)s->jobs, SWEEP_JOBS);
+            status = ST_ERR(e, ST_EARG, "sweep: %lld jobs and more, at most %d", (long long)s->jobs,
+                            SWEEP_JOBS);
     }
-    if (st) s->jobs = 0;
-    if (!st && !(s->job = st_calloc(s->jobs, sizeof *s->job))) st = ST_ENOMEM;
-    if (!st) st = sweep_fill(s, word, o, e);
-    if (st == ST_ENOMEM) st_fail(e, st, __FILE__, __LINE__, "sweep: out of memory");
+    if (status) s->jobs = 0;
+    if (!status && !(s->job = st_calloc(s->jobs, sizeof *s->job))) status = ST_ENOMEM;
+    if (!status) status = sweep_fill(s, word, o, e);
+    if (status == ST_ENOMEM) ST_ERR(e, status, "sweep: out of memory");
     for (int i = 0; o && i < n; i++)
         override_free(&o[i]);
     free(o);
-    if (st) st_sweep_close(s);
-    return st;
+    if (status) st_sweep_close(s);
+    return status;
 }
 
 void st_sweep_close(st_sweep *s)

@@ -175,13 +175,12 @@ st_status configs_no_option(const st_configs *c, const char *group, const char *
     if (!name) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", where);
     const char *near = inside ? NULL : options_near(name, leaf);
     options_text(name, list, sizeof list);
-    st_status s =
-        st_fail(e, ST_EARG, __FILE__, __LINE__, "%s: no config %.100s%s%.100s%s%s%s%s%s%s", where,
-                group, *group ? "/" : "", option, inside ? ", which is a group of configs" : "",
-                near ? "; did you mean " : "", near ? near : "", near ? "?" : "",
-                *list ? (inside ? "; there are in it: " : "; there are: ")
-                      : "; nothing of that group is on the search path (--info shows it)",
-                list);
+    st_status s = ST_ERR(e, ST_EARG, "%s: no config %.100s%s%.100s%s%s%s%s%s%s", where, group,
+                         *group ? "/" : "", option, inside ? ", which is a group of configs" : "",
+                         near ? "; did you mean " : "", near ? near : "", near ? "?" : "",
+                         *list ? (inside ? "; there are in it: " : "; there are: ")
+                               : "; nothing of that group is on the search path (--info shows it)",
+                         list);
     st_configs_options_free(name);
     return s;
 }

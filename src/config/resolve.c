@@ -83,11 +83,11 @@ static st_status reference_missing(const scan *s, const st_node *in, const char 
     for (int64_t i = 0; keys && i < in->n; i++)
         keys[i] = in->key[i];
     if (keys) near = st_nearest(word, keys);
-    st_status st = st_fail(s->r->e, ST_EARG, __FILE__, __LINE__, "%s: %.100s: there is no %s%s%s%s",
-                           s->where, s->whole, *word ? word : "such key",
-                           near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
+    st_status status = ST_ERR(s->r->e, ST_EARG, "%s: %.100s: there is no %s%s%s%s", s->where,
+                              s->whole, *word ? word : "such key", near ? "; did you mean " : "",
+                              near ? near : "", near ? "?" : "");
     free(keys);
-    return st;
+    return status;
 }
 
 /* Follows "a.b", ".x", "..x"; `t` is then the trail of what it names. *found false: not there. */
@@ -163,17 +163,17 @@ static st_status argument(scan *s, const char *p, size_t n, st_node **out)
         n--;
     char *text = strndup(p, n);
     if (!text) return scan_nomem(s);
-    st_status st;
+    st_status status;
     bool quoted = n > 1 && (*p == '\'' || *p == '"') && p[n - 1] == *p;
     if (!strstr(text, "${") && n) {
-        st = override_element(out, text, s->where, s->r->e);
+        status = override_element(out, text, s->where, s->r->e);
     } else if (n && strchr("[{", *p)) {
-        st = scan_refuse(s, "an interpolation inside brackets inside an interpolation");
+        status = scan_refuse(s, "an interpolation inside brackets inside an interpolation");
     } else {
-        st = scan_text(s, p + quoted, n - 2 * (size_t)quoted, out);
+        status = scan_text(s, p + quoted, n - 2 * (size_t)quoted, out);
     }
     free(text);
-    return st;
+    return status;
 }
 
 /* oc.select:key,default */
@@ -188,9 +188,9 @@ static st_status select_or(const scan *s, st_node *const *arg, int64_t n, st_nod
         return scan_refuse(s, "expected ${oc.select:KEY,default}");
     quiet.e = &ignored;
     look.r = &quiet;
-    st_status st = reference_find(&look, arg[0]->text, &t, &found);
-    if (found && st && s->r->e) *s->r->e = ignored; /* not missing: broken */
-    if (found && st) return st;
+    st_status status = reference_find(&look, arg[0]->text, &t, &found);
+    if (found && status && s->r->e) *s->r->e = ignored; /* not missing: broken */
+    if (found && status) return status;
     s->r->copied = quiet.copied;
     if (found) return reference(s, arg[0]->text, out);
     *out = n == 2 ? node_copy(arg[1], s->where) : node_new(ST_NODE_SCALAR, "null", s->where);
@@ -202,34 +202,34 @@ static st_status scan_call(scan *s, const char *name, const char **p, st_node **
 {
     st_node *arg[RESOLVE_ARGUMENTS] = {0};
     int64_t n = 0;
-    st_status st = ST_OK;
+    st_status status = ST_OK;
     call c = {.where = s->where, .text = s->whole, .e = s->r->e};
     bool raw = !strcmp(name, "now") || !strcmp(name, "eval") || !strcmp(name, "hydra");
-    while (!st && **p && **p != '}') {
+    while (!status && **p && **p != '}') {
         size_t length = raw ? strcspn(*p, "}") : argument_length(*p);
         if (n == RESOLVE_ARGUMENTS) {
-            st = scan_refuse(s, "more than 16 arguments");
+            status = scan_refuse(s, "more than 16 arguments");
         } else if (raw) { /* "%Y-%m-%d %H:%M" is no value of the grammar */
             char *text = strndup(*p, length);
             arg[n] = text ? node_new(ST_NODE_SCALAR, text, s->where) : NULL;
-            if (!arg[n]) st = scan_nomem(s);
+            if (!arg[n]) status = scan_nomem(s);
             free(text);
         } else {
-            st = argument(s, *p, length, &arg[n]);
+            status = argument(s, *p, length, &arg[n]);
         }
-        n += !st;
+        n += !status;
         *p += length;
         if (**p == ',') ++*p;
     }
-    if (!st && **p != '}') st = scan_refuse(s, "a ${ that is not closed");
-    if (!st) ++*p;
-    if (!st && !strcmp(name, "oc.select"))
-        st = select_or(s, arg, n, out);
-    else if (!st)
-        st = function_call(&c, name, arg, n, out);
+    if (!status && **p != '}') status = scan_refuse(s, "a ${ that is not closed");
+    if (!status) ++*p;
+    if (!status && !strcmp(name, "oc.select"))
+        status = select_or(s, arg, n, out);
+    else if (!status)
+        status = function_call(&c, name, arg, n, out);
     for (int64_t i = 0; i < RESOLVE_ARGUMENTS; i++)
         st_node_free(arg[i]);
-    return st;
+    return status;
 }
 
 /* ---- one interpolation ----------------------------------------------------------------------- */
@@ -244,12 +244,12 @@ static st_status name_add(scan *s, char *name, size_t *n, const char **p)
     st_node *inner = NULL;
     if ((*p)[0] == '$' && (*p)[1] == '{') {
         ST_TRY(scan_one(s, p, &inner));
-        st_status st = scalar_str(inner, text, sizeof text, &more, s->r->e);
-        size_t length = st ? 0 : strlen(more);
-        if (!st && *n + length >= RESOLVE_NAME) st = scan_refuse(s, "too long a name");
-        if (!st) memcpy(name + *n, more, length), *n += length;
+        st_status status = scalar_str(inner, text, sizeof text, &more, s->r->e);
+        size_t length = status ? 0 : strlen(more);
+        if (!status && *n + length >= RESOLVE_NAME) status = scan_refuse(s, "too long a name");
+        if (!status) memcpy(name + *n, more, length), *n += length;
         st_node_free(inner);
-        return st;
+        return status;
     }
     if (*n + 2 >= RESOLVE_NAME) return scan_refuse(s, "too long a name");
     if (**p == '[') { /* a[b] is a.b */
@@ -279,9 +279,9 @@ static st_status scan_one(scan *s, const char **p, st_node **out)
     if (n == 0) return scan_refuse(s, "an empty ${}");
     if (*(*p)++ == '}') return reference(s, name, out);
     s->level++;
-    st_status st = scan_call(s, name, p, out);
+    st_status status = scan_call(s, name, p, out);
     s->level--;
-    return st;
+    return status;
 }
 
 typedef struct {
@@ -325,10 +325,10 @@ static st_status scan_pieces(scan *s, const char *text, const char *end, buffer 
             *lone = value;
             return ST_OK;
         }
-        st_status st = scalar_str(value, str, sizeof str, &piece, s->r->e);
-        if (!st) st = buffer_add(s, b, piece, strlen(piece));
+        st_status status = scalar_str(value, str, sizeof str, &piece, s->r->e);
+        if (!status) status = buffer_add(s, b, piece, strlen(piece));
         st_node_free(value);
-        ST_TRY(st);
+        ST_TRY(status);
     }
     return ST_OK;
 }
@@ -337,23 +337,24 @@ static st_status scan_text(scan *s, const char *text, size_t n, st_node **out)
 {
     buffer b = {0};
     char *copy = strndup(text, n);
-    st_status st = copy ? buffer_add(s, &b, "", 0) : scan_nomem(s);
+    st_status status = copy ? buffer_add(s, &b, "", 0) : scan_nomem(s);
     *out = NULL;
-    if (!st && ++s->level > RESOLVE_DEPTH) st = scan_refuse(s, "too deep");
-    if (!st) st = scan_pieces(s, copy, copy + n, &b, out);
+    if (!status && ++s->level > RESOLVE_DEPTH) status = scan_refuse(s, "too deep");
+    if (!status) status = scan_pieces(s, copy, copy + n, &b, out);
     s->level--;
     s->r->copied += 1 + (int64_t)b.n / NODE_BYTES;
-    if (!st && s->r->copied > RESOLVE_NODES) st = scan_refuse(s, "the config grows without end");
-    if (!st && !*out) {
+    if (!status && s->r->copied > RESOLVE_NODES)
+        status = scan_refuse(s, "the config grows without end");
+    if (!status && !*out) {
         *out = node_new(ST_NODE_SCALAR, b.text, s->where);
         if (*out)
             (*out)->quoted = true;
         else
-            st = scan_nomem(s);
+            status = scan_nomem(s);
     }
     free(copy);
     free(b.text);
-    return st;
+    return status;
 }
 
 /* ---- the tree -------------------------------------------------------------------------------- */

@@ -216,20 +216,18 @@ static st_status config_groups(const set_row *r, const st_node *v, json_t **out,
                 v->where, r->key, config_found(v, found, sizeof found));
     }
     json_t *groups = json_object();
-    st_status s =
-        groups ? ST_OK : st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "%s: out of memory", r->key);
+    st_status s = groups ? ST_OK : ST_ERR(e, ST_ENOMEM, "%s: out of memory", r->key);
     for (int64_t i = 0; !s && i < v->n; i++) {
         json_t *group = json_object();
         snprintf(key, sizeof key, "%s.%.80s", r->key, v->key[i]);
         if (v->item[i]->kind != ST_NODE_MAP) {
-            s = st_fail(e, ST_EARG, __FILE__, __LINE__,
-                        "%s: %s: found %s, expected keys such as {lr: 1e-4, decay: 0}",
-                        v->item[i]->where, key, config_found(v->item[i], found, sizeof found));
+            s = ST_ERR(e, ST_EARG, "%s: %s: found %s, expected keys such as {lr: 1e-4, decay: 0}",
+                       v->item[i]->where, key, config_found(v->item[i], found, sizeof found));
         } else {
             s = config_group(key, v->item[i], group, e);
         }
         if (json_object_set_new(groups, v->key[i], group) && !s)
-            s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "%s: out of memory", r->key);
+            s = ST_ERR(e, ST_ENOMEM, "%s: out of memory", r->key);
     }
     if (s) {
         json_decref(groups);

@@ -32,7 +32,7 @@ static st_status yaml_refuse(const yaml_reader *r, yaml_mark_t at, const char *w
 {
     char *where = yaml_place(r, at);
     if (!where) return yaml_nomem(r);
-    st_fail(r->e, ST_EFORMAT, __FILE__, __LINE__, "%s: %s", where, what);
+    ST_ERR(r->e, ST_EFORMAT, "%s: %s", where, what);
     free(where);
     return ST_EFORMAT;
 }
@@ -158,9 +158,8 @@ static st_status yaml_unique(const yaml_reader *r, const st_node *n)
     st_status s = ST_OK;
     for (int64_t i = 1; i < n->n && !s; i++) {
         if (strcmp(row[i - 1].key, row[i].key)) continue;
-        s = st_fail(r->e, ST_EFORMAT, __FILE__, __LINE__,
-                    "%s: key %.100s is already given at %s; remove one", n->key_where[row[i].index],
-                    row[i].key, n->key_where[row[i - 1].index]);
+        s = ST_ERR(r->e, ST_EFORMAT, "%s: key %.100s is already given at %s; remove one",
+                   n->key_where[row[i].index], row[i].key, n->key_where[row[i - 1].index]);
     }
     free(row);
     return s;

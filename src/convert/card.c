@@ -59,8 +59,8 @@ st_status st_convert_card(const st_conversion *c, const char *dir, bool code)
     if (code) card_code(f, c);
     bool whole = !ferror(f);
     whole &= fclose(f) == 0;
-    st_status s = whole ? st_write_file(path, text, n, c->e)
-                        : st_fail(c->e, ST_ENOMEM, __FILE__, __LINE__, "out of memory");
+    st_status s =
+        whole ? st_write_file(path, text, n, c->e) : ST_ERR(c->e, ST_ENOMEM, "out of memory");
     free(text);
     free(path);
     return s;

@@ -228,7 +228,7 @@ st_status st_convert_model(const char *in, const char *out, const st_convert_opt
             st_json_text(out), "from", form, "to", f->name, "dtype", st_dtype_name(c.dtype),
             "parameters", (json_int_t)st_model_counts(c.model).parameters, "densified", c.dense,
             "tokenizer", f->words && c.tokenizer, "notes", c.notes, "seconds", st_now() - start);
-        if (!*result) s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "out of memory");
+        if (!*result) s = ST_ERR(e, ST_ENOMEM, "out of memory");
     }
     json_decref(c.config);
     json_decref(c.dense);

@@ -116,10 +116,10 @@ static void fits_krony_matrix(void *ctx, const char *name, const st_spec *spec)
     const char *want = fc ? w->fc : mlp ? w->proj : "dense";
     st_spec_print(spec, text);
     if (w->status || (*want && strcmp(text, want) == 0)) return;
-    w->status = st_fail(w->c->e, ST_EUNSUPPORTED, __FILE__, __LINE__,
-                        "krony cannot hold this model: %s is %s, expected %s%s", name, text,
-                        *want ? want : "kron",
-                        mlp ? " (Krony-PT has Kronecker MLPs of one shape in every layer)" : "");
+    w->status =
+        ST_ERR(w->c->e, ST_EUNSUPPORTED, "krony cannot hold this model: %s is %s, expected %s%s",
+               name, text, *want ? want : "kron",
+               mlp ? " (Krony-PT has Kronecker MLPs of one shape in every layer)" : "");
 }
 
 st_status st_fits_krony(st_conversion *c)

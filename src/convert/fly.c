@@ -80,8 +80,8 @@ static void fly_fits(void *ctx, const char *name, const st_spec *spec)
         w->attention = w->attention || (strstr(name, ".attn.") && strcmp(text, "dense") != 0);
         return;
     }
-    w->status = st_fail(w->c->e, ST_EUNSUPPORTED, __FILE__, __LINE__,
-                        "fly cannot hold this model: it has no layer for %s in %s", text, name);
+    w->status = ST_ERR(w->c->e, ST_EUNSUPPORTED,
+                       "fly cannot hold this model: it has no layer for %s in %s", text, name);
 }
 
 st_status st_fits_fly(st_conversion *c)
@@ -129,7 +129,7 @@ static void fly_param(void *ctx, const st_param *p)
     if (strncmp(text, "ss1:", 4) == 0) {
         float *turned = st_calloc(n, sizeof *turned);
         if (!turned) {
-            k->status = st_fail(k->c->e, ST_ENOMEM, __FILE__, __LINE__, "out of memory");
+            k->status = ST_ERR(k->c->e, ST_ENOMEM, "out of memory");
             return;
         }
         st_ss1_export(p->spec, w, turned);

@@ -53,8 +53,8 @@ static st_status formats_safetensors(st_conversion *c, const char *path)
     st_export x;
     char *text = json_dumps(c->config, JSON_COMPACT);
     json_t *meta = text ? json_pack("{s:s}", "config", text) : NULL;
-    st_status s = meta ? formats_open(c, &x, &st_export_hf)
-                       : st_fail(c->e, ST_ENOMEM, __FILE__, __LINE__, "out of memory");
+    st_status s =
+        meta ? formats_open(c, &x, &st_export_hf) : ST_ERR(c->e, ST_ENOMEM, "out of memory");
     if (!s) {
         s = st_safetensors_write(path, x.item, x.n, meta, st_export_fill, &x, c->e);
         st_export_close(&x);

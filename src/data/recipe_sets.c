@@ -277,8 +277,7 @@ st_status st_recipe_sets(const st_recipe *r, const char *const *inputs, int n, c
     json_t *meta = NULL;
     st_status s = sets_form_of(r, o->form, &p.form, e);
     if (!s && p.detokenize && p.form != FLY && p.form != FLY_EOS) {
-        s = st_fail(e, ST_EARG, __FILE__, __LINE__, "%s: only the forms fly and fly-eos detokenize",
-                    r->name);
+        s = ST_ERR(e, ST_EARG, "%s: only the forms fly and fly-eos detokenize", r->name);
     }
     if (!s) s = st_bpe_open(&b, o->prepare.tokenizer, e);
     if (!s) s = st_bin_vocab(b, o->prepare.tokenizer, p.form != KRONY && p.form != FLY, e);

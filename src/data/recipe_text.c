@@ -25,9 +25,8 @@ static st_status text_read(text_whole *w, const char *const *inputs, int n, st_e
     size_t len, ignored;
     ST_TRY(st_docs_open(&d, inputs, n, &(st_docs_opts){.max_doc_bytes = TEXT_MOST}, e));
     st_status s = st_docs_next(d, &text, &len, e);
-    if (!s && !text) s = st_fail(e, ST_EARG, __FILE__, __LINE__, "%s: no text in it", inputs[0]);
-    if (!s && !(w->s = malloc(len + 1)))
-        s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "%s: out of memory", inputs[0]);
+    if (!s && !text) s = ST_ERR(e, ST_EARG, "%s: no text in it", inputs[0]);
+    if (!s && !(w->s = malloc(len + 1))) s = ST_ERR(e, ST_ENOMEM, "%s: out of memory", inputs[0]);
     for (size_t i = 0; !s && i < len; i++) {
         char c = text[i];
         if (c == '\n' && i && text[i - 1] == '\r') continue;
@@ -35,11 +34,10 @@ static st_status text_read(text_whole *w, const char *const *inputs, int n, st_e
     }
     if (!s) s = st_docs_next(d, &more, &ignored, e);
     if (!s && more) {
-        s = st_fail(
-            e, ST_EARG, __FILE__, __LINE__,
-            "%s: a second text, expected one that is split in two; for many texts leave the "
-            "recipe's name out",
-            st_docs_name(d));
+        s = ST_ERR(e, ST_EARG,
+                   "%s: a second text, expected one that is split in two; for many texts leave the "
+                   "recipe's name out",
+                   st_docs_name(d));
     }
     st_docs_close(d);
     return s;
@@ -83,8 +81,7 @@ static st_status text_encode(const text_whole *w, int part, const st_bpe *b, int
         report.done = (int64_t)(at + n);
         report.last = at + n == w->n;
         st_report(&report);
-        if (!s && st_interrupted())
-            s = st_fail(e, ST_EINTR, __FILE__, __LINE__, "interrupted; nothing was written");
+        if (!s && st_interrupted()) s = ST_ERR(e, ST_EINTR, "interrupted; nothing was written");
     }
     if (!s) s = st_encoder_finish(c, e);
     st_encoder_close(c);
@@ -119,8 +116,7 @@ static st_status text_write(const st_recipe *r, const text_whole *w, const st_bp
         if (!s) s = text_encode(w, i, b, st_threads(o->prepare.threads), &file[i], e);
         if (!s) s = st_bin_close(&file[i], e);
     }
-    if (!s && r->chars && !pickle)
-        s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "meta.pkl: out of memory");
+    if (!s && r->chars && !pickle) s = ST_ERR(e, ST_ENOMEM, "meta.pkl: out of memory");
     if (!s && pickle) s = st_pickle_chars(b, pickle, e);
     if (!s) *meta = text_meta(r, w, b, file, inputs, n);
     if (!s) s = st_prepare_finish(dir, b, *meta, e);
@@ -149,7 +145,7 @@ st_status st_recipe_shakespeare(const st_recipe *r, const char *const *inputs, i
     if (!s) s = st_bin_vocab(b, r->chars ? inputs[0] : o->prepare.tokenizer, false, e);
     if (!s) text_split(&w);
     if (!s && (!w.cut || w.cut == w.n))
-        s = st_fail(e, ST_EARG, __FILE__, __LINE__, "%s: too short to be split", inputs[0]);
+        s = ST_ERR(e, ST_EARG, "%s: too short to be split", inputs[0]);
     if (!s) s = st_outdir_open(&dir, out, o->prepare.replace, e);
     if (!s) s = text_write(r, &w, b, inputs, n, &dir, o, &meta, e);
     if (!s) *result = st_prepare_result(meta, out, r->chars ? chars : plain, st_now() - start);

@@ -71,9 +71,9 @@ static st_status rows_docs(st_eval_rows *r, st_err *e)
     for (; !s && text; s = st_docs_next(d, &text, &n, e)) {
         size_t at = all.n;
         if (n > ROWS_MAX_BYTES - all.n) {
-            s = st_fail(e, ST_EFORMAT, __FILE__, __LINE__, "%s: more than 1 GiB of text", path);
+            s = ST_ERR(e, ST_EFORMAT, "%s: more than 1 GiB of text", path);
         } else if (!st_buffer_put(&all, n ? text : " \n", n || !wiki ? n : 2)) {
-            s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "%s: out of memory", path);
+            s = ST_ERR(e, ST_ENOMEM, "%s: out of memory", path);
         } else {
             s = rows_add(r, &cap, at, at + n, e);
         }
@@ -110,7 +110,7 @@ st_status st_eval_rows_open(st_eval_rows *out, const char *path, st_form form, s
         s = rows_add(out, &cap, 0, out->bytes, e);
     if (!s && !docs && form != ST_FORM_TEXT) s = rows_lines(out, e);
     if (!s && out->rows == 0) {
-        s = st_fail(e, ST_EFORMAT, __FILE__, __LINE__, "%s: no text in it", path);
+        s = ST_ERR(e, ST_EFORMAT, "%s: no text in it", path);
     }
     if (s) st_eval_rows_close(out);
     return s;

@@ -153,8 +153,7 @@ st_status st_shuffle_write(st_shuffle *s, double fraction, uint64_t seed, st_bin
     st_status status = ST_OK;
     errno = 0;
     if (!order || !w.token || !w.item) {
-        status = st_fail(e, ST_ENOMEM, __FILE__, __LINE__,
-                         "out of memory to shuffle %lld documents", (long long)n);
+        status = ST_ERR(e, ST_ENOMEM, "out of memory to shuffle %lld documents", (long long)n);
     } else if (fflush(s->spool.f)) {
         status = st_bin_failed(&s->spool, e);
     } else {

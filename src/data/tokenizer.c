@@ -47,7 +47,7 @@ st_status st_tokenizer(const char *const *inputs, int n, const char *out,
     if (!s) s = st_docs_open(&d, inputs, n, &docs, e);
     if (!s) s = st_bpe_trainer_open(&t, e);
     if (!s) s = tokenizer_feed(t, d, &documents, &bytes, e);
-    if (!s && !bytes) s = st_fail(e, ST_EARG, __FILE__, __LINE__, "%s: no text in it", inputs[0]);
+    if (!s && !bytes) s = ST_ERR(e, ST_EARG, "%s: no text in it", inputs[0]);
     if (!s) s = st_bpe_trainer_finish(t, o->vocab, o->min_count ? o->min_count : 2, &b, e);
     if (!s) s = tokenizer_write(b, &dir, e);
     if (!s) {

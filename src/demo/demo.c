@@ -56,9 +56,9 @@ static st_status demo_write(demo_run *r, st_err *e)
     char *path = st_path_join(r->out, "results.json");
     if (!path) ST_FAIL(e, ST_ENOMEM, "demo: no memory for a path");
     json_object_set_new(r->results, "seconds", json_real(st_now() - r->clock.began));
-    st_status status = st_write_json(path, r->results, e);
+    st_status s = st_write_json(path, r->results, e);
     free(path);
-    return status;
+    return s;
 }
 
 /* Results and page, also of a run that was stopped. */
@@ -123,15 +123,15 @@ static st_status demo_open(demo_run *r, const char *out, const st_demo_opts *o, 
                            when, "seed", (json_int_t)o->seed, "budget_seconds", r->o.budget,
                            "complete", 0, "machine", st_demo_machine(e), "models");
     r->models = json_object_get(r->results, "models");
-    st_status status = ST_OK;
+    st_status s = ST_OK;
     if (!r->results || !r->data || !models)
-        status = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "demo: no memory, or no cpu backend");
+        s = ST_ERR(e, ST_ENOMEM, "demo: no memory, or no cpu backend");
     else
-        status = st_make_dirs(models, e);
+        s = st_make_dirs(models, e);
     free(models);
     r->clock.began = st_now();
-    if (!status) status = demo_write(r, e); /* from now on the folder is known as ours */
-    return status;
+    if (!s) s = demo_write(r, e); /* from now on the folder is known as ours */
+    return s;
 }
 
 static void demo_describe(demo_run *r)
@@ -231,13 +231,13 @@ st_status st_demo(const char *out, const st_demo_opts *o, json_t **result, st_er
 {
     demo_run r = {0};
     st_err second = {0};
-    st_status status = demo_open(&r, out, o, e);
-    if (status) goto out;
+    st_status s = demo_open(&r, out, o, e);
+    if (s) goto out;
     st_demo_clock_open(&r.clock, r.o.budget);
-    status = demo_all(&r, e);
-    st_demo_clock_close(&r.clock, !status);
-    if (!status) {
-        status = demo_publish(&r, true, e);
+    s = demo_all(&r, e);
+    st_demo_clock_close(&r.clock, !s);
+    if (!s) {
+        s = demo_publish(&r, true, e);
     } else if (json_array_size(r.models) && !demo_publish(&r, false, &second) && e) {
         size_t used = strlen(e->msg);
         snprintf(e->msg + used, sizeof e->msg - used,
@@ -245,8 +245,8 @@ st_status st_demo(const char *out, const st_demo_opts *o, json_t **result, st_er
                  (int)json_array_size(r.models), out, out);
     }
 out:
-    if (!status) *result = json_incref(r.results);
+    if (!s) *result = json_incref(r.results);
     json_decref(r.results);
     free(r.data), free(r.tokenizer);
-    return status;
+    return s;
 }

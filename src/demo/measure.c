@@ -38,10 +38,10 @@ static st_status measure_size(json_t *row, const char *folder, st_err *e)
     st_model *model = NULL;
     char *path = st_path_join(folder, "config.json");
     measure_mlp mlp = {json_object(), 0};
-    st_status status = st_info(folder, &info, e);
-    if (!status && path) status = st_json_load(&config, path, 1 << 20, e);
-    if (!status) status = st_model_open(&model, config, e);
-    if (!status) {
+    st_status s = st_info(folder, &info, e);
+    if (!s && path) s = st_json_load(&config, path, 1 << 20, e);
+    if (!s) s = st_model_open(&model, config, e);
+    if (!s) {
         for (size_t i = 0; i < sizeof keep / sizeof *keep; i++)
             json_object_set(row, keep[i], json_object_get(info, keep[i]));
         st_model_matrices(model, measure_matrix, &mlp);
@@ -56,7 +56,7 @@ static st_status measure_size(json_t *row, const char *folder, st_err *e)
     json_decref(config);
     json_decref(info);
     free(path);
-    return status;
+    return s;
 }
 
 static st_status measure_text(demo_run *r, json_t *row, const char *folder, st_err *e)
@@ -81,13 +81,13 @@ st_status st_demo_judge(demo_run *r, json_t *row, const char *folder, st_err *e)
     json_t *result = NULL;
     st_perplexity_opts how = {.dtype = ST_F32};
     char *val = st_path_join(r->data, "val.bin");
-    st_status status = st_perplexity(folder, val, &how, &result, e);
-    if (!status) json_object_set(row, "perplexity", json_object_get(result, "perplexity"));
+    st_status s = st_perplexity(folder, val, &how, &result, e);
+    if (!s) json_object_set(row, "perplexity", json_object_get(result, "perplexity"));
     json_decref(result);
     free(val);
-    if (!status) status = measure_size(row, folder, e);
-    if (!status) status = measure_text(r, row, folder, e);
-    return status;
+    if (!s) s = measure_size(row, folder, e);
+    if (!s) s = measure_text(r, row, folder, e);
+    return s;
 }
 
 /* ---- all models ------------------------------------------------------------------------------ */
@@ -112,16 +112,16 @@ static st_status measure_race(demo_run *r, const st_bench_model_opts *o,
     ST_TRY(st_bench_model(o, &result, e));
     const json_t *rows = json_object_get(result, "rows");
     size_t n = json_array_size(r->models);
-    st_status status = ST_OK;
+    st_status s = ST_OK;
     if (json_array_size(rows) != n)
-        status = st_fail(e, ST_EARG, __FILE__, __LINE__,
-                         "demo: %zu models were timed, expected %zu", json_array_size(rows), n);
-    for (size_t i = 0; i < n && !status; i++)
+        s = ST_ERR(e, ST_EARG, "demo: %zu models were timed, expected %zu", json_array_size(rows),
+                   n);
+    for (size_t i = 0; i < n && !s; i++)
         for (int k = 0; part[k][0]; k++)
             measure_speed(json_array_get(r->models, i), part[k][1],
                           json_object_get(json_array_get(rows, i), part[k][0]));
     json_decref(result);
-    return status;
+    return s;
 }
 
 st_status st_demo_race(demo_run *r, st_err *e)
@@ -134,9 +134,9 @@ st_status st_demo_race(demo_run *r, st_err *e)
     const json_t *row;
     const char **folder = st_calloc((int64_t)n + 1, sizeof *folder);
     char *paths = st_calloc((int64_t)n + 1, PATH);
-    st_status status = ST_OK;
+    st_status s = ST_OK;
     if (!folder || !paths) {
-        status = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "demo: no memory for %zu models", n);
+        s = ST_ERR(e, ST_ENOMEM, "demo: no memory for %zu models", n);
         goto out;
     }
     json_array_foreach(r->models, i, row)
@@ -150,15 +150,15 @@ st_status st_demo_race(demo_run *r, st_err *e)
                              .ncontexts = 1,
                              .decode = r->o.size.context / 2,
                              .budget = 0.45 * ST_DEMO_RACE * r->o.budget};
-    status = measure_race(r, &o, one, e);
+    s = measure_race(r, &o, one, e);
     o.batches[0] = r->o.size.batch;
     o.nbatches = 1;
     o.train = true;
     o.budget = 0.5 * ST_DEMO_RACE * r->o.budget;
-    if (!status) status = measure_race(r, &o, many, e);
+    if (!s) s = measure_race(r, &o, many, e);
 out:
     free(folder), free(paths);
-    return status;
+    return s;
 }
 
 /* ---- the machine ----------------------------------------------------------------------------- */
@@ -194,6 +194,6 @@ json_t *st_demo_machine(st_err *e)
                   "memory_GiB", round((double)m.totalram * m.mem_unit / 107374182.4) / 10, "system",
                   u.sysname, " ", u.release, "backend", st_stream_describe(q));
     st_stream_close(q);
-    if (!j) st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "demo: no memory for a result");
+    if (!j) ST_ERR(e, ST_ENOMEM, "demo: no memory for a result");
     return j;
 }

@@ -46,7 +46,7 @@ static json_t *models_row(const char *name, const char *label, const char *kind,
 {
     json_t *row = json_pack("{s:s, s:s, s:s, s:i, s:s}", "name", name, "label", label, "kind", kind,
                             "reduction", reduction, "folder", folder);
-    if (!row) st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "demo: no memory for a result");
+    if (!row) ST_ERR(e, ST_ENOMEM, "demo: no memory for a result");
     return row;
 }
 
@@ -123,18 +123,17 @@ static st_status models_train(demo_run *r, const models_job *job, json_t **resul
     st_bpe *tokenizer = NULL;
     st_settings set = {0};
     *result = NULL;
-    st_status status = models_settings(r, job, &set, e);
-    if (!status) status = st_folder_read(job->from, &model, &flat, &tokenizer, e);
+    st_status s = models_settings(r, job, &set, e);
+    if (!s) s = st_folder_read(job->from, &model, &flat, &tokenizer, e);
     st_train_opts o = {.set = &set, .model = model, .flat = flat, .tokenizer = tokenizer};
-    if (!status) status = st_train_run(&o, result, e);
-    if (!status && job->to)
-        status = st_folder_save(job->to, true, model, flat, ST_F32, tokenizer, e);
+    if (!s) s = st_train_run(&o, result, e);
+    if (!s && job->to) s = st_folder_save(job->to, true, model, flat, ST_F32, tokenizer, e);
     st_settings_close(&set);
     st_bpe_close(tokenizer);
     st_model_close(model);
     free(flat);
-    if (status) json_decref(*result), *result = NULL;
-    return status;
+    if (s) json_decref(*result), *result = NULL;
+    return s;
 }
 
 /* The same, and what a row says of it. */
@@ -190,17 +189,17 @@ static st_status models_fresh(demo_run *r, int64_t inner, const char *folder, st
     static const char *const drop[] = {"embd_pdrop", "attn_pdrop", "resid_pdrop"};
     for (size_t i = 0; j && i < 3; i++)
         json_object_set_new(j, drop[i], json_real(0));
-    st_status status = ST_OK;
+    st_status s = ST_OK;
     if (!j || asprintf(&config, "%s/config-inner-%lld.json", r->out, (long long)inner) < 0)
-        status = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "demo: no memory for a config");
+        s = ST_ERR(e, ST_ENOMEM, "demo: no memory for a config");
     st_init_opts o = {
         .seed = r->o.seed, .dtype = ST_F32, .tokenizer = r->tokenizer, .replace = true};
-    if (!status) status = st_write_json(config, j, e);
-    if (!status) status = st_init_model(config, folder, &o, &facts, e);
+    if (!s) s = st_write_json(config, j, e);
+    if (!s) s = st_init_model(config, folder, &o, &facts, e);
     json_decref(facts);
     json_decref(j);
     free(config);
-    return status;
+    return s;
 }
 
 /* Seconds of a training step, from a few that are thrown away. */
@@ -228,13 +227,13 @@ st_status st_demo_dense(demo_run *r, st_err *e)
     json_t *row = models_row("dense", "dense", "dense", 1, "models/dense", e);
     if (!row) return ST_ENOMEM;
     models_job job = {folder, folder, r->steps, models_lr, true};
-    st_status status = models_train_row(r, &job, row, e);
+    st_status s = models_train_row(r, &job, row, e);
     double speed = st_row_num(row, "run_tokens_per_second"); /* truer than that of a few steps */
-    if (!status && speed > 0) r->step_seconds = (double)r->step_tokens / speed;
-    if (!status) status = st_demo_judge(r, row, folder, e);
-    if (!status) json_array_append(r->models, row);
+    if (!s && speed > 0) r->step_seconds = (double)r->step_tokens / speed;
+    if (!s) s = st_demo_judge(r, row, folder, e);
+    if (!s) json_array_append(r->models, row);
     json_decref(row);
-    return status;
+    return s;
 }
 
 /* The dense model after the steps that the structured ones get for healing: what is due to training
@@ -248,11 +247,11 @@ st_status st_demo_continued(demo_run *r, st_err *e)
         models_row("dense, continued", "dense, continued", "dense", 1, "models/dense-continued", e);
     if (!row) return ST_ENOMEM;
     models_job job = {from, folder, r->heal_steps, models_heal_lr, false};
-    st_status status = models_train_row(r, &job, row, e);
-    if (!status) status = st_demo_judge(r, row, folder, e);
-    if (!status) json_array_append(r->models, row);
+    st_status s = models_train_row(r, &job, row, e);
+    if (!s) s = st_demo_judge(r, row, folder, e);
+    if (!s) json_array_append(r->models, row);
     json_decref(row);
-    return status;
+    return s;
 }
 
 st_status st_demo_narrow(demo_run *r, int reduction, st_err *e)
@@ -263,14 +262,14 @@ st_status st_demo_narrow(demo_run *r, int reduction, st_err *e)
     snprintf(folder, sizeof folder, "%s/%s", r->out, at);
     json_t *row = models_row(name, "narrow", "narrow", reduction, at, e);
     if (!row) return ST_ENOMEM;
-    st_status status = models_fresh(r, r->o.size.inner / reduction, folder, e);
+    st_status s = models_fresh(r, r->o.size.inner / reduction, folder, e);
     /* as many tokens as dense training and healing have together */
     models_job job = {folder, folder, r->steps + r->heal_steps, models_lr, true};
-    if (!status) status = models_train_row(r, &job, row, e);
-    if (!status) status = st_demo_judge(r, row, folder, e);
-    if (!status) json_array_append(r->models, row);
+    if (!s) s = models_train_row(r, &job, row, e);
+    if (!s) s = st_demo_judge(r, row, folder, e);
+    if (!s) json_array_append(r->models, row);
     json_decref(row);
-    return status;
+    return s;
 }
 
 /* ---- structured ------------------------------------------------------------------------------ */
@@ -298,9 +297,9 @@ static st_status models_decompose(demo_run *r, int type, int reduction, const ch
     const char *maps[] = {fc, proj};
     st_decompose_opts o = {
         .maps = maps, .nmaps = 2, .seed = r->o.seed, .dtype = ST_F32, .replace = true};
-    st_status status = st_decompose(from, folder, &o, &result, e);
+    st_status s = st_decompose(from, folder, &o, &result, e);
     json_decref(result);
-    return status;
+    return s;
 }
 
 st_status st_demo_structured(demo_run *r, int type, int reduction, st_err *e)
@@ -316,15 +315,15 @@ st_status st_demo_structured(demo_run *r, int type, int reduction, st_err *e)
     if (!row) return ST_ENOMEM;
     st_perplexity_opts how = {.dtype = ST_F32};
     char *val = st_path_join(r->data, "val.bin");
-    st_status status = models_decompose(r, type, reduction, folder, e);
-    if (!status) status = st_perplexity(folder, val, &how, &result, e);
-    if (!status) models_real(row, "perplexity_projected", st_row_num(result, "perplexity"));
+    st_status s = models_decompose(r, type, reduction, folder, e);
+    if (!s) s = st_perplexity(folder, val, &how, &result, e);
+    if (!s) models_real(row, "perplexity_projected", st_row_num(result, "perplexity"));
     models_job job = {folder, folder, r->heal_steps, models_heal_lr, false};
-    if (!status) status = models_train_row(r, &job, row, e);
-    if (!status) status = st_demo_judge(r, row, folder, e);
-    if (!status) json_array_append(r->models, row);
+    if (!s) s = models_train_row(r, &job, row, e);
+    if (!s) s = st_demo_judge(r, row, folder, e);
+    if (!s) json_array_append(r->models, row);
     json_decref(result);
     json_decref(row);
     free(val);
-    return status;
+    return s;
 }

@@ -12,15 +12,15 @@ static st_status prepare_bible(const demo_run *r, char **path, st_err *e)
 {
     char *dir = st_path_join(r->out, "text");
     *path = dir ? st_path_join(dir, "kjv.jsonl") : NULL;
-    st_status status = ST_OK;
-    if (!*path) status = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "demo: no memory for a path");
-    if (!status && !st_path_exists(*path)) {
-        status = st_make_dirs(dir, e);
-        if (!status) status = st_demo_text(*path, e);
+    st_status s = ST_OK;
+    if (!*path) s = ST_ERR(e, ST_ENOMEM, "demo: no memory for a path");
+    if (!s && !st_path_exists(*path)) {
+        s = st_make_dirs(dir, e);
+        if (!s) s = st_demo_text(*path, e);
     }
-    if (status) free(*path), *path = NULL;
+    if (s) free(*path), *path = NULL;
     free(dir);
-    return status;
+    return s;
 }
 
 /* The first words of the first validation document: text that no model has seen. */
@@ -60,9 +60,9 @@ static st_status prepare_shards(demo_run *r, const char *const *inputs, int n, c
     st_tokenizer_opts t = {.vocab = r->o.size.vocab, .replace = true};
     st_prepare_opts p = {
         .tokenizer = r->tokenizer, .val_fraction = 0.01, .seed = r->o.seed, .replace = true};
-    st_status status = st_tokenizer(inputs, n, r->tokenizer, &t, &learned, e);
-    if (!status) status = st_prepare(inputs, n, r->data, &p, &result, e);
-    if (!status) {
+    st_status s = st_tokenizer(inputs, n, r->tokenizer, &t, &learned, e);
+    if (!s) s = st_prepare(inputs, n, r->data, &p, &result, e);
+    if (!s) {
         r->val_tokens = (int64_t)st_row_num(result, "val_tokens");
         double tokens = st_row_num(result, "tokens"), bytes = st_row_num(result, "bytes");
         json_object_set_new(r->results, "text",
@@ -76,7 +76,7 @@ static st_status prepare_shards(demo_run *r, const char *const *inputs, int n, c
     }
     json_decref(learned);
     json_decref(result);
-    return status;
+    return s;
 }
 
 st_status st_demo_prepare(demo_run *r, st_err *e)
@@ -86,7 +86,7 @@ st_status st_demo_prepare(demo_run *r, st_err *e)
     const char *one[1];
     int n = r->o.ntext;
     st_bpe *b = NULL;
-    st_status status = ST_OK;
+    st_status s = ST_OK;
     r->tokenizer = st_path_join(r->out, "tokenizer");
     if (!r->tokenizer) ST_FAIL(e, ST_ENOMEM, "demo: no memory for a path");
     if (n) {
@@ -97,14 +97,14 @@ st_status st_demo_prepare(demo_run *r, st_err *e)
         inputs = one;
         n = 1;
     }
-    status = prepare_shards(r, inputs, n, source, e);
-    if (!status) status = st_bpe_open(&b, r->tokenizer, e);
-    if (!status) {
+    s = prepare_shards(r, inputs, n, source, e);
+    if (!s) s = st_bpe_open(&b, r->tokenizer, e);
+    if (!s) {
         r->vocab = st_bpe_size(b);
         r->eos = st_bpe_eos(b);
-        status = prepare_prompt(r, b, e);
+        s = prepare_prompt(r, b, e);
     }
     st_bpe_close(b);
     free(bible);
-    return status;
+    return s;
 }

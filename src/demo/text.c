@@ -62,17 +62,17 @@ static st_status text_run(char **out, size_t *n, st_err *e)
                 "bible: cannot be run (%s); install Debian's package bible-kjv or give --text FILE",
                 strerror(failed));
     }
-    st_status status = text_drain(pipes[0], out, n, e);
+    st_status s = text_drain(pipes[0], out, n, e);
     close(pipes[0]);
     while (waitpid(pid, &code, 0) < 0 && errno == EINTR)
         continue;
-    if (!status && (!WIFEXITED(code) || WEXITSTATUS(code))) {
+    if (!s && (!WIFEXITED(code) || WEXITSTATUS(code))) {
         free(*out);
         *out = NULL;
         ST_FAIL(e, ST_EIO, "bible: ended with status %d, expected 0; try: bible %s %s", code, wide,
                 all);
     }
-    return status;
+    return s;
 }
 
 /* One chapter as a JSON line; empties `text`. */
@@ -138,10 +138,10 @@ st_status st_demo_chapters(const char *text, size_t n, FILE *out, int64_t *chapt
             snprintf(title, sizeof title, "%s", line);
             ++*chapters;
         } else {
-            st_fail(e, ST_EFORMAT, __FILE__, __LINE__,
-                    "bible: line %lld is \"%.40s\", expected a chapter (\"Genesis 1\") or, after "
-                    "one, a numbered verse",
-                    (long long)number, line);
+            ST_ERR(e, ST_EFORMAT,
+                   "bible: line %lld is \"%.40s\", expected a chapter (\"Genesis 1\") or, after "
+                   "one, a numbered verse",
+                   (long long)number, line);
             free(line);
             json_decref(list);
             return ST_EFORMAT;
@@ -164,10 +164,10 @@ st_status st_demo_text(const char *path, st_err *e)
     int64_t chapters, verses;
     st_outfile file = {0};
     ST_TRY(text_run(&text, &n, e));
-    st_status status = st_outfile_open(&file, path, e);
-    if (!status) status = st_demo_chapters(text, n, file.f, &chapters, &verses, e);
-    if (!status) status = st_outfile_commit(&file, e);
+    st_status s = st_outfile_open(&file, path, e);
+    if (!s) s = st_demo_chapters(text, n, file.f, &chapters, &verses, e);
+    if (!s) s = st_outfile_commit(&file, e);
     st_outfile_discard(&file);
     free(text);
-    return status;
+    return s;
 }

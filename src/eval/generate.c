@@ -197,12 +197,11 @@ static st_status generate_prompt(generate_run *r, st_err *e)
         r->prompt = 1;
     }
     r->all = s ? NULL : st_calloc(r->prompt + r->o->tokens, sizeof *r->all);
-    if (!s && !r->all) s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "out of memory");
+    if (!s && !r->all) s = ST_ERR(e, ST_ENOMEM, "out of memory");
     for (int64_t i = 0; !s && i < r->prompt; i++) {
         if (from[i] < 0 || from[i] >= r->lm.vocab) {
-            s = st_fail(e, ST_EARG, __FILE__, __LINE__,
-                        "prompt: token %lld is id %ld, the model's vocabulary has %lld",
-                        (long long)i, (long)from[i], (long long)r->lm.vocab);
+            s = ST_ERR(e, ST_EARG, "prompt: token %lld is id %ld, the model's vocabulary has %lld",
+                       (long long)i, (long)from[i], (long long)r->lm.vocab);
         }
         r->all[i] = from[i];
     }

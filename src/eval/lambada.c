@@ -46,10 +46,10 @@ static st_status lambada_word(lambada *r, const char *s, size_t n, st_err *e)
     }
     ST_TRY(st_ids_push(&r->ids, eos, e));
     bool ok = st_buffer_put(&text, " ", 1) && st_buffer_put(&text, s, n);
-    st_status st = ok ? st_bpe_encode(r->l->tokenizer, text.s, text.n, &r->ids, e)
-                      : st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "out of memory");
+    st_status status = ok ? st_bpe_encode(r->l->tokenizer, text.s, text.n, &r->ids, e)
+                          : ST_ERR(e, ST_ENOMEM, "out of memory");
     free(text.s);
-    return st;
+    return status;
 }
 
 /* Splits a text, encodes it, keeps what fits the model's context from the right. */
@@ -68,11 +68,11 @@ static st_status lambada_add(lambada *r, const char *s, size_t n, st_err *e)
     if (first == end) {
         ST_TRY(lambada_word(r, s + word, n - word, e));
     } else {
-        st_status st = st_bpe_encode(r->l->tokenizer, s, (size_t)(end - s), &context, e);
-        if (!st) st = st_bpe_encode(r->l->tokenizer, s, n, &r->ids, e);
+        st_status status = st_bpe_encode(r->l->tokenizer, s, (size_t)(end - s), &context, e);
+        if (!status) status = st_bpe_encode(r->l->tokenizer, s, n, &r->ids, e);
         before = context.n;
         st_ids_free(&context);
-        ST_TRY(st);
+        ST_TRY(status);
     }
     it->n = r->ids.n - it->begin;
     it->target = it->n - before;

@@ -173,8 +173,7 @@ static st_status protocol_joined(protocol_job *j, const st_eval_rows *r, st_err 
         ok = (i == 0 || st_buffer_put(&all, "\n\n", 2)) &&
              st_buffer_put(&all, r->text + r->row[i].begin, r->row[i].end - r->row[i].begin);
     }
-    st_status s = ok ? protocol_encode(j, all.s, all.n, e)
-                     : st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "out of memory");
+    st_status s = ok ? protocol_encode(j, all.s, all.n, e) : ST_ERR(e, ST_ENOMEM, "out of memory");
     free(all.s);
     if (!s) s = st_eval_ids_end(j->out, e);
     return s;

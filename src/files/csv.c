@@ -18,8 +18,7 @@ typedef struct {
 static void csv_refuse(csv_reader *c, st_status s, const char *what)
 {
     if (c->status) return;
-    c->status = st_fail(c->e, s, __FILE__, __LINE__, "%s: row %lld: %s", c->path,
-                        (long long)c->line + 1, what);
+    c->status = ST_ERR(c->e, s, "%s: row %lld: %s", c->path, (long long)c->line + 1, what);
 }
 
 static void csv_field(void *data, size_t n, void *ctx)
@@ -82,10 +81,10 @@ st_status st_csv_load(json_t **rows, const char *path, size_t max_bytes, int64_t
     csv_free(&parser);
     free(text);
     if (!c.status && json_array_size(c.names) == 0)
-        c.status = st_fail(e, ST_EFORMAT, __FILE__, __LINE__,
-                           "%s: is empty, expected a line of "
-                           "column names",
-                           path);
+        c.status = ST_ERR(e, ST_EFORMAT,
+                          "%s: is empty, expected a line of "
+                          "column names",
+                          path);
     json_decref(c.names);
     json_decref(c.row);
     if (c.status) {

@@ -182,8 +182,7 @@ st_status st_events_open(st_events **out, const char *dir, int64_t purge, st_err
         ST_FAIL(e, ST_ENOMEM, "%s: out of memory", dir);
     }
     v->f = fopen(v->path, "wxe");
-    st_status s =
-        v->f ? ST_OK : st_fail(e, ST_EIO, __FILE__, __LINE__, "%s: %s", v->path, strerror(errno));
+    st_status s = v->f ? ST_OK : ST_ERR(e, ST_EIO, "%s: %s", v->path, strerror(errno));
     if (!s) setvbuf(v->f, v->buffer, _IOFBF, sizeof v->buffer);
     if (!s) s = events_begin(v, purge, e);
     if (!s)

@@ -48,7 +48,7 @@ st_status st_outfile_open(st_outfile *o, const char *path, st_err *e)
     if (mode) fchmod(fd, mode); /* best effort: else it has the mode of new files */
     o->f = fdopen(fd, "wb");
     if (!o->f) {
-        s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "%s: out of memory", path);
+        s = ST_ERR(e, ST_ENOMEM, "%s: out of memory", path);
         unlink(o->temp);
         close(fd);
         goto fail;
@@ -140,10 +140,9 @@ st_status st_make_dirs(const char *path, st_err *e)
     }
     st_status s = ST_OK;
     if (why == ENOTDIR) {
-        s = st_fail(e, ST_EIO, __FILE__, __LINE__, "%s: is a file, expected a folder", p);
+        s = ST_ERR(e, ST_EIO, "%s: is a file, expected a folder", p);
     } else if (why) {
-        s = st_fail(e, ST_EIO, __FILE__, __LINE__, "%s: the folder cannot be made: %s", p,
-                    strerror(why));
+        s = ST_ERR(e, ST_EIO, "%s: the folder cannot be made: %s", p, strerror(why));
     }
     free(p);
     return s;
@@ -164,7 +163,7 @@ st_status st_read_file(const char *path, size_t max, char **out, size_t *n, st_e
             cap = cap ? cap * 2 : 65536;
             char *more = realloc(text, cap);
             if (!more) {
-                s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "%s: out of memory", path);
+                s = ST_ERR(e, ST_ENOMEM, "%s: out of memory", path);
                 break;
             }
             text = more;
@@ -172,13 +171,12 @@ st_status st_read_file(const char *path, size_t max, char **out, size_t *n, st_e
         got = st_wait_read(fd, text + used, cap - used - 1);
         if (got > 0) used += (size_t)got;
         if (got < 0 && errno == EINTR) {
-            s = st_fail(e, ST_EINTR, __FILE__, __LINE__, "interrupted while reading %s", path);
+            s = ST_ERR(e, ST_EINTR, "interrupted while reading %s", path);
         } else if (got < 0) {
-            s = st_fail(e, ST_EIO, __FILE__, __LINE__, "%s: cannot be read: %s", path,
-                        strerror(errno));
+            s = ST_ERR(e, ST_EIO, "%s: cannot be read: %s", path, strerror(errno));
         } else if (used > max) {
-            s = st_fail(e, ST_EFORMAT, __FILE__, __LINE__,
-                        "%s: more than %zu bytes, which no file of this kind has", path, max);
+            s = ST_ERR(e, ST_EFORMAT, "%s: more than %zu bytes, which no file of this kind has",
+                       path, max);
         }
     } while (!s && got > 0);
     close(fd);
@@ -233,13 +231,13 @@ st_status st_copy_file(const char *from, const char *to, st_err *e)
     if (!f) ST_FAIL(e, ST_EIO, "%s: %s", from, strerror(errno));
     char *buffer = malloc(FILE_BUFFER);
     st_outfile o = {0};
-    st_status s = buffer ? st_outfile_open(&o, to, e)
-                         : st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "%s: out of memory", to);
+    st_status s =
+        buffer ? st_outfile_open(&o, to, e) : ST_ERR(e, ST_ENOMEM, "%s: out of memory", to);
     for (size_t got; !s && (got = fread(buffer, 1, FILE_BUFFER, f)) > 0;) {
         s = st_outfile_write(&o, buffer, got, e);
     }
     if (!s && ferror(f)) {
-        s = st_fail(e, ST_EIO, __FILE__, __LINE__, "%s: cannot be read: %s", from, strerror(errno));
+        s = ST_ERR(e, ST_EIO, "%s: cannot be read: %s", from, strerror(errno));
     }
     if (!s) s = st_outfile_commit(&o, e);
     st_outfile_discard(&o);

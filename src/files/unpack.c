@@ -242,8 +242,8 @@ static st_status unpack_add(st_unpack *u, struct archive *from, char *name, st_e
 {
     if (!name) ST_FAIL(e, ST_ENOMEM, "out of memory for the name of a file");
     if (u->depth == ST_UNPACK_DEPTH) {
-        st_status s = st_fail(e, ST_EFORMAT, __FILE__, __LINE__,
-                              "%s: more than %d archives inside each other", name, ST_UNPACK_DEPTH);
+        st_status s = ST_ERR(e, ST_EFORMAT, "%s: more than %d archives inside each other", name,
+                             ST_UNPACK_DEPTH);
         free(name);
         return s;
     }

@@ -59,12 +59,11 @@ static st_status calibrate_documents(const char *path, const char *field, const 
         if (s || !text) break;
         s = st_bpe_encode(tokenizer, text, size, ids, e);
         if (!s && eos >= 0 && !st_docs_more(d)) s = calibrate_end(ids, eos, e);
-        if (!s && st_interrupted())
-            s = st_fail(e, ST_EINTR, __FILE__, __LINE__, "interrupted; nothing was written");
+        if (!s && st_interrupted()) s = ST_ERR(e, ST_EINTR, "interrupted; nothing was written");
     }
     if (ids->n > limit) ids->n = limit;
     st_docs_close(d);
-    if (!s && !ids->n) s = st_fail(e, ST_EARG, __FILE__, __LINE__, "%s: no text in it", path);
+    if (!s && !ids->n) s = ST_ERR(e, ST_EARG, "%s: no text in it", path);
     return s;
 }
 
@@ -293,10 +292,9 @@ st_status st_calibrate_squares(const st_model *m, const float *flat, const int32
         c.detail = suffix;
         s = st_calibration_pass(&c, u.layer, NULL, 0, true, e);
     }
-    if (!s && !u.sum)
-        s = st_fail(e, ST_EARG, __FILE__, __LINE__, "no layer has a matrix %s", suffix);
+    if (!s && !u.sum) s = ST_ERR(e, ST_EARG, "no layer has a matrix %s", suffix);
     if (!s) *out = st_calloc(u.layers * u.in, sizeof **out);
-    if (!s && !*out) s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "out of memory");
+    if (!s && !*out) s = ST_ERR(e, ST_ENOMEM, "out of memory");
     for (int64_t i = 0; i < u.layers * u.in && !s; i++)
         (*out)[i] = (float)(u.sum[i] / (double)(c.sequences * c.len));
     st_calibration_close(&c);

@@ -114,13 +114,12 @@ static st_status decompose_items(st_decompose_run *r, st_err *e)
     st_model_matrices(r->to, decompose_count, &most);
     decompose_list l = {.r = r, .e = e, .used = st_calloc(r->o->ninit + 1, sizeof *l.used)};
     r->item = st_calloc(most, sizeof *r->item);
-    if (!r->item || !l.used) l.status = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "out of memory");
+    if (!r->item || !l.used) l.status = ST_ERR(e, ST_ENOMEM, "out of memory");
     if (!l.status) st_model_matrices(r->to, decompose_matrix, &l);
     for (int i = 0; i < r->o->ninit && !l.status; i++) {
         if (l.used[i]) continue;
-        l.status = st_fail(e, ST_EARG, __FILE__, __LINE__,
-                           "init %s: matches none of the %lld matrices that change", r->o->init[i],
-                           (long long)r->n);
+        l.status = ST_ERR(e, ST_EARG, "init %s: matches none of the %lld matrices that change",
+                          r->o->init[i], (long long)r->n);
     }
     free(l.used);
     if (!l.status && r->n == 0)
@@ -181,7 +180,7 @@ static st_status decompose_weights(const st_model *from, float *flat, const st_d
     if (!s) s = st_model_open(to, config, e);
     json_decref(config);
     if (!s) *to_flat = st_calloc(st_model_elements(*to), sizeof **to_flat);
-    if (!s && !*to_flat) s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "out of memory");
+    if (!s && !*to_flat) s = ST_ERR(e, ST_ENOMEM, "out of memory");
     st_decompose_run r = {.from = from, .to = *to, .flat = flat, .to_flat = *to_flat, .o = o};
     if (!s) s = decompose_items(&r, e);
     if (!s) s = st_decompose_changes(from, *to, flat, o, changes, e);

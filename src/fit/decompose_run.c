@@ -125,7 +125,7 @@ static st_status decompose_one(const st_decompose_run *r, st_decompose_item *x, 
     bool dense = x->from.type == &st_map_dense;
     float *w = dense ? NULL : st_calloc(x->to.in * x->to.out, sizeof *w);
     st_status s = ST_OK;
-    if (!dense && !w) s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "out of memory");
+    if (!dense && !w) s = ST_ERR(e, ST_ENOMEM, "out of memory");
     st_tensor source = dense ? old.p[0] : st_view2(w, ST_F32, x->to.out, x->to.in);
     st_project_opts how = {.randomized = r->o->randomized,
                            .seed = r->o->seed,
@@ -140,11 +140,10 @@ static st_status decompose_one(const st_decompose_run *r, st_decompose_item *x, 
     if (!s && !dense) s = st_map_expand(&x->from, &old, source, e);
     if (!s) s = st_map_start(&x->to, &x->start, source, &new, &how, &x->fit, e);
     if (!s && !(isfinite(x->fit.total) && isfinite(x->fit.lost))) {
-        s = st_fail(
-            e, ST_EARG, __FILE__, __LINE__,
-            "|W|^2 = %g becomes a matrix at a squared distance of %g: numbers too large for "
-            "float32; choose another --init or smaller --scalars",
-            x->fit.total, x->fit.lost);
+        s = ST_ERR(e, ST_EARG,
+                   "|W|^2 = %g becomes a matrix at a squared distance of %g: numbers too large for "
+                   "float32; choose another --init or smaller --scalars",
+                   x->fit.total, x->fit.lost);
     }
     if (!s && x->in_cov) {
         st_tensor bias = st_decompose_bias(r->to, r->to_flat, x->name);

@@ -75,18 +75,18 @@ static st_status permute_nearest(const st_spec *s, float *w, float *v, bool rand
     st_param_shape shape[ST_PARAMS];
     st_theta t = {0};
     int n = s->type->params(s, 1.0f, shape);
-    st_status err = ST_OK;
-    for (int i = 0; i < n && !err; i++) {
+    st_status status = ST_OK;
+    for (int i = 0; i < n && !status; i++) {
         t.p[i] = st_view(NULL, ST_F32, shape[i].ndim, shape[i].dim);
         t.p[i].data = st_calloc(st_numel(t.p[i]), sizeof(float));
-        if (!t.p[i].data) err = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "out of memory");
+        if (!t.p[i].data) status = ST_ERR(e, ST_ENOMEM, "out of memory");
     }
     st_project_opts how = {.randomized = randomized, .seed = seed};
-    if (!err) err = s->type->project(s, st_view2(w, ST_F32, s->out, s->in), &t, &how, e);
-    if (!err) err = st_map_expand(s, &t, st_view2(v, ST_F32, s->out, s->in), e);
+    if (!status) status = s->type->project(s, st_view2(w, ST_F32, s->out, s->in), &t, &how, e);
+    if (!status) status = st_map_expand(s, &t, st_view2(v, ST_F32, s->out, s->in), e);
     for (int i = 0; i < n; i++)
         free(t.p[i].data);
-    return err;
+    return status;
 }
 
 /* to: w with rows (of_out) or columns in this order. */
@@ -118,18 +118,18 @@ static st_status permute_side(void *ctx, int64_t k, st_err *e)
     int64_t n = s->to.in * s->to.out;
     float *w = malloc((size_t)n * sizeof *w), *v = malloc((size_t)n * sizeof *v);
     double total = 0.0, lost = 0.0;
-    st_status err = ST_OK;
-    if (!w || !v) err = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "out of memory");
-    if (!err) {
+    st_status status = ST_OK;
+    if (!w || !v) status = ST_ERR(e, ST_ENOMEM, "out of memory");
+    if (!status) {
         permute_copy(s, t->order, w);
-        err = permute_nearest(&s->to, w, v, t->a->randomized, t->a->seed, e);
+        status = permute_nearest(&s->to, w, v, t->a->randomized, t->a->seed, e);
     }
-    for (int64_t i = 0; i < n && !err; i++) {
+    for (int64_t i = 0; i < n && !status; i++) {
         double x = (double)w[i], d = x - (double)v[i];
         total += x * x;
         lost += d * d;
     }
-    if (!err) {
+    if (!status) {
         pthread_mutex_lock(&t->lock);
         t->total += total;
         t->lost += lost;
@@ -138,7 +138,7 @@ static st_status permute_side(void *ctx, int64_t k, st_err *e)
     }
     free(w);
     free(v);
-    return err;
+    return status;
 }
 
 /* Energy kept under `order`; `gain` (may be NULL) is set. */
@@ -155,8 +155,7 @@ static st_status permute_measure(const st_units_args *a, const int64_t *order, f
     }
     for (int64_t k = 0; k < a->sides && !a->spread && !s; k++) {
         s = permute_side(&t, k, e);
-        if (!s && st_interrupted())
-            s = st_fail(e, ST_EINTR, __FILE__, __LINE__, "interrupted; nothing was written");
+        if (!s && st_interrupted()) s = ST_ERR(e, ST_EINTR, "interrupted; nothing was written");
     }
     pthread_mutex_destroy(&t.lock);
     *energy = t.total > 0.0 ? 1.0 - t.lost / t.total : 1.0;
@@ -241,7 +240,7 @@ st_status st_units_search(const st_units_args *a, int64_t *order, st_units_found
     int64_t *next = st_calloc(a->n, sizeof *next);
     *out = (st_units_found){0};
     st_status s = ST_OK;
-    if (!gain || !next) s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "out of memory");
+    if (!gain || !next) s = ST_ERR(e, ST_ENOMEM, "out of memory");
     for (int64_t i = 0; i < a->n; i++)
         order[i] = i;
     if (!s) s = permute_turns(a, order, next, gain, out, e);

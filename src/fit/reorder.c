@@ -111,7 +111,7 @@ static st_status changes_hidden(void *ctx, int64_t layer, st_err *e)
     double *importance = st_calloc(n, sizeof *importance);
     int64_t *grouped = st_calloc(2 * n, sizeof *grouped), *order = grouped ? grouped + n : NULL;
     st_status s = ST_OK;
-    if (!importance || !grouped) s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "out of memory");
+    if (!importance || !grouped) s = ST_ERR(e, ST_ENOMEM, "out of memory");
     if (!s) s = changes_importance(c, layer, importance, e);
     if (!s) s = st_units_group(importance, n, group, grouped, e);
     bool search = c->o->permute == ST_PERMUTE_HIDDEN || c->o->permute == ST_PERMUTE_ALL;
@@ -184,7 +184,7 @@ static st_status changes_residual_search(changes *c, const st_units_side *side, 
     int64_t *grouped = st_calloc(2 * n, sizeof *grouped), *order = grouped ? grouped + n : NULL;
     st_units_found found = {0};
     st_status s = ST_OK;
-    if (!importance || !grouped) s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "out of memory");
+    if (!importance || !grouped) s = ST_ERR(e, ST_ENOMEM, "out of memory");
     for (int64_t i = 0; i < sides && !s; i++)
         st_units_norms(&side[i], importance);
     st_report(&(st_progress){.what = "permute", .unit = "residual stream", .total = 1});

@@ -76,22 +76,21 @@ st_status st_hub_open(st_hub_repo *out, const char *name, bool dataset, const ch
     out->id = id;
     out->revision = strdup(revision);
     if (!cache || !id || !out->revision) {
-        s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "out of memory");
+        s = ST_ERR(e, ST_ENOMEM, "out of memory");
     } else if (!hub_is_id(id)) {
-        s = st_fail(e, ST_EARG, __FILE__, __LINE__,
-                    "%s: no name of a repository; expected ORG/NAME or NAME of letters, digits and "
-                    "-_. (as in openai-community/gpt2)",
-                    id);
+        s = ST_ERR(e, ST_EARG,
+                   "%s: no name of a repository; expected ORG/NAME or NAME of letters, digits and "
+                   "-_. (as in openai-community/gpt2)",
+                   id);
     } else if (!st_hub_is_path(revision)) {
-        s = st_fail(e, ST_EARG, __FILE__, __LINE__,
-                    "%s: \"%s\" is no name of a branch, tag or commit", id, revision);
+        s = ST_ERR(e, ST_EARG, "%s: \"%s\" is no name of a branch, tag or commit", id, revision);
     }
     const char *slash = s ? NULL : strchr(id, '/');
     int org = slash ? (int)(slash - id) : 0;
     if (!s && asprintf(&out->folder, "%s/%s--%.*s%s%s", cache, dataset ? "datasets" : "models", org,
                        id, slash ? "--" : "", slash ? slash + 1 : id) < 0) {
         out->folder = NULL;
-        s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "out of memory");
+        s = ST_ERR(e, ST_ENOMEM, "out of memory");
     }
     free(cache);
     if (s) st_hub_close(out);
@@ -239,8 +238,7 @@ st_status st_hub_link(const st_hub_repo *r, const char *commit, const st_hub_fil
         strcat(up, "../");
     if (asprintf(&path, "%s/snapshots/%s/%s", r->folder, commit, f->name) < 0) path = NULL;
     if (asprintf(&target, "%s../blobs/%s", up, f->etag) < 0) target = NULL;
-    st_status s = path && target ? hub_parents(path, e)
-                                 : st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "out of memory");
+    st_status s = path && target ? hub_parents(path, e) : ST_ERR(e, ST_ENOMEM, "out of memory");
     if (!s) s = hub_symlink(target, path, e);
     free(path);
     free(target);

@@ -166,12 +166,11 @@ static st_status download_digest(int fd, const st_hub_file *f, int64_t size, cha
     int n = snprintf(buffer, sizeof buffer, "blob %lld", (long long)size);
     st_status s = git ? st_digest_add(d, buffer, (size_t)n + 1, e) : ST_OK;
     while (!s && (got = pread(fd, buffer, sizeof buffer, at)) > 0) {
-        if (st_interrupted()) s = st_fail(e, ST_EINTR, __FILE__, __LINE__, "interrupted");
+        if (st_interrupted()) s = ST_ERR(e, ST_EINTR, "interrupted");
         if (!s) s = st_digest_add(d, buffer, (size_t)got, e);
         at += got;
     }
-    if (!s && got < 0)
-        s = st_fail(e, ST_EIO, __FILE__, __LINE__, "%s: %s", f->name, strerror(errno));
+    if (!s && got < 0) s = ST_ERR(e, ST_EIO, "%s: %s", f->name, strerror(errno));
     if (!s) return st_digest_end(d, hex, e);
     st_digest_close(d);
     return s;

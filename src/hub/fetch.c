@@ -173,9 +173,9 @@ static st_status fetch_choose(fetch *f, st_err *e)
     free(seen);
     f->files = kept;
     if (!s && kept == 0) {
-        s = st_fail(e, ST_EARG, __FILE__, __LINE__,
-                    "%s: nothing in it that strut reads; name the files, or '*' for all of them",
-                    f->repo.id);
+        s = ST_ERR(e, ST_EARG,
+                   "%s: nothing in it that strut reads; name the files, or '*' for all of them",
+                   f->repo.id);
     }
     return s;
 }
@@ -366,7 +366,7 @@ st_status st_fetch(const char *repo, const st_fetch_opts *o, json_t **result, st
                             (json_int_t)f.bytes, "fetched", (json_int_t)f.t.fetched, "seconds",
                             st_now() - start);
         free(folder);
-        if (!*result) s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "out of memory");
+        if (!*result) s = ST_ERR(e, ST_ENOMEM, "out of memory");
     }
     st_hub_close(&f.repo);
     json_decref(f.answer);

@@ -74,7 +74,7 @@ st_status st_gallery_open(st_gallery **out, const char *const *paths, int n, st_
     for (g->paths = 0; ok && g->paths < n; g->paths++)
         ok = (g->path[g->paths] = strdup(paths[g->paths])) != NULL;
     st_status s = ok ? st_walk_open(&g->walk, (const char *const *)g->path, n, e)
-                     : st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "out of memory");
+                     : ST_ERR(e, ST_ENOMEM, "out of memory");
     if (!s) return ST_OK;
     st_gallery_close(g);
     *out = NULL;
@@ -146,7 +146,7 @@ st_status st_gallery_next(st_gallery *g, st_picture *p, bool bytes, st_err *e)
         bool plain = stat(g->from, &st) || S_ISREG(st.st_mode);
         if (plain && gallery_is(g->from)) {
             p->name = strdup(g->from);
-            if (!p->name) s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "out of memory");
+            if (!p->name) s = ST_ERR(e, ST_ENOMEM, "out of memory");
         } else if (g->named || gallery_packed(g->from)) {
             s = st_unpack_open(&g->file, g->from, e);
         }

@@ -140,11 +140,10 @@ st_status st_image_jpeg(st_image *out, st_image_source *in, st_err *e)
     st_status s = ok ? ST_OK : j->status;
     if (!ok && !s) {
         s = j->errors.msg_code == JERR_INPUT_EOF
-                ? st_fail(e, ST_EFORMAT, __FILE__, __LINE__,
-                          "%s: a JPEG that ends early, after %zu bytes; fetch or copy it again",
-                          in->name, in->n)
-                : st_fail(e, ST_EFORMAT, __FILE__, __LINE__, "%s: not a JPEG that can be read: %s",
-                          in->name, j->why);
+                ? ST_ERR(e, ST_EFORMAT,
+                         "%s: a JPEG that ends early, after %zu bytes; fetch or copy it again",
+                         in->name, in->n)
+                : ST_ERR(e, ST_EFORMAT, "%s: not a JPEG that can be read: %s", in->name, j->why);
     }
     jpeg_destroy_decompress(&j->c);
     free(j->row);

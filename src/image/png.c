@@ -131,17 +131,16 @@ st_status st_image_png(st_image *out, st_image_source *in, st_err *e)
     if (j.p) j.info = png_create_info_struct(j.p);
     st_status s = ST_OK;
     if (!j.info) {
-        s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "%s: out of memory", in->name);
+        s = ST_ERR(e, ST_ENOMEM, "%s: out of memory", in->name);
     } else if (!png_decode(&j)) {
         s = j.status;
         if (!s && j.starved) {
-            s = st_fail(e, ST_EFORMAT, __FILE__, __LINE__,
-                        "%s: a PNG that ends early, after %zu bytes; fetch or copy it again",
-                        in->name, in->n);
+            s = ST_ERR(e, ST_EFORMAT,
+                       "%s: a PNG that ends early, after %zu bytes; fetch or copy it again",
+                       in->name, in->n);
         }
         if (!s) {
-            s = st_fail(e, ST_EFORMAT, __FILE__, __LINE__, "%s: not a PNG that can be read: %s",
-                        in->name, j.why);
+            s = ST_ERR(e, ST_EFORMAT, "%s: not a PNG that can be read: %s", in->name, j.why);
         }
     }
     png_destroy_read_struct(&j.p, &j.info, NULL);

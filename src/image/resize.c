@@ -146,9 +146,7 @@ static st_status resize_run(const st_image *in, const resize_window *r, const re
         for (int64_t i = 0; columns && i < r->h; i++)
             resize_column(down, i, half + (down->first[i] - lo) * n, n, sum, out + i * n);
     }
-    st_status s = half && sum ? ST_OK
-                              : st_fail(e, ST_ENOMEM, __FILE__, __LINE__,
-                                        "out of memory to resize a picture");
+    st_status s = half && sum ? ST_OK : ST_ERR(e, ST_ENOMEM, "out of memory to resize a picture");
     if (half != out) free(half);
     free(sum);
     return s;

@@ -196,7 +196,7 @@ st_status st_assign(const float *gain, int64_t n, int64_t *row_of, st_err *e)
     int64_t *places = st_calloc(4 * n, sizeof *places);
     st_status s = ST_OK;
     if (!numbers || !places) {
-        s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "assignment: out of memory");
+        s = ST_ERR(e, ST_ENOMEM, "assignment: out of memory");
         goto out;
     }
     a.v = numbers;
@@ -212,7 +212,7 @@ st_status st_assign(const float *gain, int64_t n, int64_t *row_of, st_err *e)
     for (int turn = 0; turn < 2; turn++)
         assign_rows(&a);
     for (int64_t k = 0; k < a.opens && !s; k++) {
-        if (st_interrupted()) s = st_fail(e, ST_EINTR, __FILE__, __LINE__, "interrupted");
+        if (st_interrupted()) s = ST_ERR(e, ST_EINTR, "interrupted");
         if (!s) assign_path(&a, a.open[k]);
     }
 out:

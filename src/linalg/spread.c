@@ -21,8 +21,7 @@ static void *spread_work(void *arg)
     pthread_mutex_lock(&r->lock);
     while (!r->status && r->next < a->n) {
         if (st_interrupted()) {
-            r->status =
-                st_fail(&r->err, ST_EINTR, __FILE__, __LINE__, "interrupted; nothing was written");
+            r->status = ST_ERR(&r->err, ST_EINTR, "interrupted; nothing was written");
             break;
         }
         int64_t i = r->next++;

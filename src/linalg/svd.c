@@ -34,15 +34,15 @@ static st_status svd_exact(st_svd *out, double *a, int64_t m, int64_t n, st_err 
     int64_t k = m < n ? m : n, r = out->rank;
     double *u = st_calloc(m * k, sizeof *u), *v = st_calloc(n * k, sizeof *v);
     double *s = st_calloc(k, sizeof *s);
-    st_status err = ST_OK;
+    st_status status = ST_OK;
     if (!u || !v || !s) {
-        err = svd_nomem(e, m, n);
+        status = svd_nomem(e, m, n);
         goto out;
     }
     lapack_int info = LAPACKE_dgesdd(LAPACK_COL_MAJOR, 'S', (lapack_int)n, (lapack_int)m, a,
                                      (lapack_int)n, s, v, (lapack_int)n, u, (lapack_int)k);
     if (info) {
-        err = svd_lapack(e, "dgesdd", info, m, n);
+        status = svd_lapack(e, "dgesdd", info, m, n);
         goto out;
     }
     for (int64_t j = 0; j < r; j++) {
@@ -58,7 +58,7 @@ out:
     free(u);
     free(v);
     free(s);
-    return err;
+    return status;
 }
 
 /* An eigenvalue of the Gram matrix is off by about 1e-16 of the largest one: singular values down
@@ -92,16 +92,16 @@ static st_status svd_gram(st_svd *out, const double *a, int64_t m, int64_t n, bo
     x.vector = st_calloc(k * r, sizeof *x.vector);
     x.support = st_calloc(2 * r, sizeof *x.support);
     double *other = st_calloc(r * l, sizeof *other);
-    st_status err = ST_OK;
+    st_status status = ST_OK;
     *done = false;
-    if (!x.g || !x.value || !x.vector || !x.support || !other) err = svd_nomem(e, m, n);
-    if (!err) {
+    if (!x.g || !x.value || !x.vector || !x.support || !other) status = svd_nomem(e, m, n);
+    if (!status) {
         cblas_dsyrk(CblasRowMajor, CblasLower, tall ? CblasTrans : CblasNoTrans, (int)k, (int)l,
                     1.0, a, (int)n, 0.0, x.g, (int)k);
-        err = svd_eigen_top(&x, e);
+        status = svd_eigen_top(&x, e);
     }
-    double most = err ? 0.0 : x.value[r - 1];
-    if (err || !(most > 0.0) || x.value[0] < GRAM_FLOOR * GRAM_FLOOR * most) goto out;
+    double most = status ? 0.0 : x.value[r - 1];
+    if (status || !(most > 0.0) || x.value[0] < GRAM_FLOOR * GRAM_FLOOR * most) goto out;
     *done = true;
     /* the other side: sigma u^T = v^T A^T, or sigma v^T = u^T A */
     cblas_dgemm(CblasRowMajor, CblasNoTrans, tall ? CblasTrans : CblasNoTrans, (int)r, (int)l,
@@ -123,7 +123,7 @@ out:
     free(x.vector);
     free(x.support);
     free(other);
-    return err;
+    return status;
 }
 
 /* Makes the columns of q (rows, cols), rows >= cols, orthonormal (Householder). */
@@ -173,17 +173,17 @@ static st_status svd_random(st_svd *out, const double *a, int64_t m, int64_t n, 
     w.q = st_calloc(m * l, sizeof *w.q);
     w.z = st_calloc(n * l, sizeof *w.z);
     w.tau = st_calloc(l, sizeof *w.tau);
-    st_status err = ST_OK;
+    st_status s = ST_OK;
     if (!b || !small.u || !w.q || !w.z || !w.tau) {
-        err = svd_nomem(e, m, n);
+        s = svd_nomem(e, m, n);
         goto out;
     }
-    err = svd_range(&w, a, seed, e);
-    if (err) goto out;
+    s = svd_range(&w, a, seed, e);
+    if (s) goto out;
     cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (int)l, (int)n, (int)m, 1.0, w.q, (int)l,
                 a, (int)n, 0.0, b, (int)n);
-    err = svd_exact(&small, b, l, n, e);
-    if (err) goto out;
+    s = svd_exact(&small, b, l, n, e);
+    if (s) goto out;
     for (int64_t i = 0; i < m; i++) {
         for (int64_t j = 0; j < r; j++) {
             double sum = 0;
@@ -198,7 +198,7 @@ out:
     free(w.q);
     free(w.z);
     free(w.tau);
-    return err;
+    return s;
 }
 
 /* Singular vectors are defined up to a sign; this fixes it. */
@@ -230,26 +230,25 @@ st_status st_svd_open(st_svd *out, const float *a, int64_t m, int64_t n, int64_t
     out->u = st_calloc(m * rank, sizeof *out->u);
     out->s = st_calloc(rank, sizeof *out->s);
     out->vt = st_calloc(rank * n, sizeof *out->vt);
-    st_status err = ST_OK;
-    if (!wide || !out->u || !out->s || !out->vt) err = svd_nomem(e, m, n);
-    for (int64_t i = 0; i < m * n && !err; i++) {
+    st_status s = ST_OK;
+    if (!wide || !out->u || !out->s || !out->vt) s = svd_nomem(e, m, n);
+    for (int64_t i = 0; i < m * n && !s; i++) {
         wide[i] = (double)a[i];
         out->total += wide[i] * wide[i];
         if (isfinite(a[i])) continue;
-        err = st_fail(e, ST_EARG, __FILE__, __LINE__,
-                      "singular values: entry (%lld, %lld) of the matrix is not a finite number",
-                      (long long)(i / n), (long long)(i % n));
+        s = ST_ERR(e, ST_EARG,
+                   "singular values: entry (%lld, %lld) of the matrix is not a finite number",
+                   (long long)(i / n), (long long)(i % n));
     }
-    if (!err) {
+    if (!s) {
         bool done = false;
-        err =
-            randomized ? svd_random(out, wide, m, n, seed, e) : svd_gram(out, wide, m, n, &done, e);
-        if (!err && !randomized && !done) err = svd_exact(out, wide, m, n, e);
+        s = randomized ? svd_random(out, wide, m, n, seed, e) : svd_gram(out, wide, m, n, &done, e);
+        if (!s && !randomized && !done) s = svd_exact(out, wide, m, n, e);
     }
     free(wide);
-    if (err) {
+    if (s) {
         st_svd_close(out);
-        return err;
+        return s;
     }
     svd_signs(out, m, n);
     return ST_OK;

@@ -104,24 +104,24 @@ static st_status blockdiag_project_weighted(const st_spec *s, st_tensor w, const
     float *to = t->p[0].data;
     map_cov k = {0};
     int64_t *bucket = st_calloc(s->in, sizeof *bucket);
-    st_status err = ST_OK;
-    if (!bucket) err = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "blockdiag: out of memory");
-    if (!err) err = map_cov_open(&k, how, s->in, e);
-    for (int64_t i = 0; i < b && i * n < s->out && i * p < s->in && !err; i++) {
+    st_status status = ST_OK;
+    if (!bucket) status = ST_ERR(e, ST_ENOMEM, "blockdiag: out of memory");
+    if (!status) status = map_cov_open(&k, how, s->in, e);
+    for (int64_t i = 0; i < b && i * n < s->out && i * p < s->in && !status; i++) {
         for (int64_t j = 0; j < s->in; j++)
             bucket[j] = j / p == i ? j % p : -1;
-        err = map_regress(&(map_regress_args){.k = &k,
-                                              .w = w.data,
-                                              .bucket = bucket,
-                                              .first = i * n,
-                                              .rows = map_min(n, s->out - i * n),
-                                              .width = p,
-                                              .theta = to + i * n * p},
-                          e);
+        status = map_regress(&(map_regress_args){.k = &k,
+                                                 .w = w.data,
+                                                 .bucket = bucket,
+                                                 .first = i * n,
+                                                 .rows = map_min(n, s->out - i * n),
+                                                 .width = p,
+                                                 .theta = to + i * n * p},
+                             e);
     }
     map_cov_close(&k);
     free(bucket);
-    return err;
+    return status;
 }
 
 static st_status blockdiag_project(const st_spec *s, st_tensor w, const st_theta *t,

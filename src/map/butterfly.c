@@ -402,14 +402,14 @@ static st_status butterfly_regress(const st_spec *s, const butterfly_size *z,
     a->width = b->wide * block;
     a->theta = st_calloc(a->rows * a->width, sizeof *a->theta);
     if (!a->theta) ST_FAIL(e, ST_ENOMEM, "butterfly: out of memory");
-    st_status err = map_regress(a, e);
-    for (int64_t i = 0; i < a->rows * b->wide && !err; i++) {
+    st_status status = map_regress(a, e);
+    for (int64_t i = 0; i < a->rows * b->wide && !status; i++) {
         int64_t c = i % b->wide, o = i / b->wide, tile = b->tile + o / block * b->wide + c;
         memcpy(tiles + (tile * block + o % block) * block, a->theta + o * a->width + c * block,
                (size_t)block * sizeof *tiles);
     }
     free(a->theta);
-    return err;
+    return status;
 }
 
 static st_status butterfly_project(const st_spec *s, st_tensor w, const st_theta *t,
@@ -424,14 +424,14 @@ static st_status butterfly_project(const st_spec *s, st_tensor w, const st_theta
     map_cov k = {0};
     int64_t *bucket = st_calloc(s->in, sizeof *bucket);
     map_regress_args a = {.k = &k, .w = w.data, .bucket = bucket};
-    st_status err = ST_OK;
-    if (!bucket) err = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "butterfly: out of memory");
-    if (!err) err = map_cov_open(&k, how, s->in, e);
-    for (butterfly_band b = {0}; !err && map_butterfly_next(&z, &b);)
-        err = butterfly_regress(s, &z, &b, &a, bucket, t->p[0].data, e);
+    st_status status = ST_OK;
+    if (!bucket) status = ST_ERR(e, ST_ENOMEM, "butterfly: out of memory");
+    if (!status) status = map_cov_open(&k, how, s->in, e);
+    for (butterfly_band b = {0}; !status && map_butterfly_next(&z, &b);)
+        status = butterfly_regress(s, &z, &b, &a, bucket, t->p[0].data, e);
     map_cov_close(&k);
     free(bucket);
-    return err;
+    return status;
 }
 
 /* fly's layer takes the tiles from a dense init of the padded inputs, each tile row scaled by

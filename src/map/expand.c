@@ -39,9 +39,9 @@ st_status st_spec_macs(const st_spec *s, const st_stream *q, int64_t rows, doubl
 {
     st_stream *dry = NULL;
     st_arena a = {0};
-    st_status err = st_stream_dry(&dry, q, e);
-    if (!err) err = st_arena_open_counting(&a, e);
-    if (err) goto out;
+    st_status status = st_stream_dry(&dry, q, e);
+    if (!status) status = st_arena_open_counting(&a, e);
+    if (status) goto out;
     st_theta t = expand_take(&a, s);
     st_tensor x = st_take2(&a, ST_F32, rows, s->in), y = st_take2(&a, ST_F32, rows, s->out);
     s->type->forward(dry, s, &t, x, (st_tensor){0}, y, (st_tensor){0}, &a);
@@ -49,7 +49,7 @@ st_status st_spec_macs(const st_spec *s, const st_stream *q, int64_t rows, doubl
 out:
     st_arena_close(&a);
     st_stream_close(dry);
-    return err;
+    return status;
 }
 
 /* Rows [first, first + rows) of W^T = I W^T into y, then into the columns of w. */
@@ -76,10 +76,10 @@ st_status st_map_expand(const st_spec *s, const st_theta *t, st_tensor w, st_err
     st_stream *q = NULL, *dry = NULL;
     st_arena a = {0}, plan = {0};
     int64_t rows = map_min(s->in, EXPAND_ROWS);
-    st_status err = st_stream_open(&q, large ? "cpu" : "ref", 0, e);
-    if (!err) err = st_stream_dry(&dry, q, e);
-    if (!err) err = st_arena_open_counting(&plan, e);
-    if (err) goto out;
+    st_status status = st_stream_open(&q, large ? "cpu" : "ref", 0, e);
+    if (!status) status = st_stream_dry(&dry, q, e);
+    if (!status) status = st_arena_open_counting(&plan, e);
+    if (status) goto out;
     st_theta shadow = expand_take(&plan, s);
     st_tensor x = st_take2(&plan, ST_F32, rows, s->in), y = st_take2(&plan, ST_F32, rows, s->out);
     size_t mark = st_arena_mark(&plan);
@@ -88,8 +88,8 @@ st_status st_map_expand(const st_spec *s, const st_theta *t, st_tensor w, st_err
         x.dim[0] = y.dim[0] = map_min(rows, s->in - i);
         s->type->forward(dry, s, &shadow, x, (st_tensor){0}, y, (st_tensor){0}, &plan);
     }
-    err = st_arena_open(&a, plan.peak, e);
-    if (err) goto out;
+    status = st_arena_open(&a, plan.peak, e);
+    if (status) goto out;
     x = st_take2(&a, ST_F32, rows, s->in);
     y = st_take2(&a, ST_F32, rows, s->out);
     mark = st_arena_mark(&a);
@@ -98,11 +98,11 @@ st_status st_map_expand(const st_spec *s, const st_theta *t, st_tensor w, st_err
         x.dim[0] = y.dim[0] = map_min(rows, s->in - i);
         expand_slab(q, s, t, w, i, x, y, &a);
     }
-    err = st_stream_sync(q, e);
+    status = st_stream_sync(q, e);
 out:
     st_arena_close(&plan);
     st_arena_close(&a);
     st_stream_close(dry);
     st_stream_close(q);
-    return err;
+    return status;
 }

@@ -176,15 +176,15 @@ st_status map_kron_als(const kron_size *z, const map_cov *k, const float *w, flo
 {
     kron_als s = {.z = *z, .k = k, .error = INFINITY};
     int64_t na = z->f * z->m1 * z->n1, nb = z->f * z->m2 * z->n2;
-    st_status err = als_open(&s, w, e);
-    for (int64_t i = 0; i < na && !err; i++)
+    st_status status = als_open(&s, w, e);
+    for (int64_t i = 0; i < na && !status; i++)
         s.a[i] = (double)a[i];
-    for (int64_t i = 0; i < nb && !err; i++)
+    for (int64_t i = 0; i < nb && !status; i++)
         s.b[i] = (double)b[i];
-    if (!err) als_sweeps(&s);
-    for (int64_t i = 0; i < na && !err; i++)
+    if (!status) als_sweeps(&s);
+    for (int64_t i = 0; i < na && !status; i++)
         a[i] = (float)s.a[i];
-    for (int64_t i = 0; i < nb && !err; i++)
+    for (int64_t i = 0; i < nb && !status; i++)
         b[i] = (float)s.b[i];
     free(s.t);
     free(s.a);
@@ -192,5 +192,5 @@ st_status map_kron_als(const kron_size *z, const map_cov *k, const float *w, flo
     free(s.side);
     free(s.gram);
     free(s.right);
-    return err;
+    return status;
 }

@@ -67,9 +67,10 @@ st_status map_kron_van_loan(const st_spec *s, const float *w, const st_theta *t,
     if (!r) ST_FAIL(e, ST_ENOMEM, "kron: no memory for %lld numbers", (long long)(m * n));
     map_kron_rearrange(&z, w, r);
     st_svd d = {0};
-    st_status err = st_svd_open(&d, r, m, n, z.f, how && how->randomized, how ? how->seed : 0, e);
+    st_status status =
+        st_svd_open(&d, r, m, n, z.f, how && how->randomized, how ? how->seed : 0, e);
     free(r);
-    for (int64_t f = 0; f < z.f && !err; f++) {
+    for (int64_t f = 0; f < z.f && !status; f++) {
         /* vt's rows have norm 1 */
         float size = how && how->gauge == ST_GAUGE_BALANCED ? sqrtf(d.s[f]) : sqrtf((float)n);
         float rest = size > 0.0f ? d.s[f] / size : 0.0f;
@@ -79,7 +80,7 @@ st_status map_kron_van_loan(const st_spec *s, const float *w, const st_theta *t,
             b[f * n + i] = size * d.vt[f * n + i];
     }
     st_svd_close(&d);
-    return err;
+    return status;
 }
 
 st_status map_kron_prune(const st_spec *s, st_tensor w, const st_theta *t, const double *knob,

@@ -16,15 +16,15 @@ static st_status kron_whitened(const st_spec *s, const map_cov *k, const float *
     int64_t n = s->in * s->out, each = z.m1 * z.n1;
     double *wide = st_calloc(map_max(n, each), sizeof *wide);
     float *white = st_calloc(n, sizeof *white), *a = t->p[KRON_A].data;
-    st_status err = ST_OK;
-    if (!wide || !white) err = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "kron: out of memory");
-    for (int64_t i = 0; i < n && !err; i++)
+    st_status status = ST_OK;
+    if (!wide || !white) status = ST_ERR(e, ST_ENOMEM, "kron: out of memory");
+    for (int64_t i = 0; i < n && !status; i++)
         wide[i] = (double)w[i];
-    if (!err) st_lower_times(k->l, s->in, wide, s->out);
-    for (int64_t i = 0; i < n && !err; i++)
+    if (!status) st_lower_times(k->l, s->in, wide, s->out);
+    for (int64_t i = 0; i < n && !status; i++)
         white[i] = (float)wide[i];
-    if (!err) err = map_kron_van_loan(s, white, t, how, e);
-    for (int64_t f = 0; f < z.f && !err; f++) {
+    if (!status) status = map_kron_van_loan(s, white, t, how, e);
+    for (int64_t f = 0; f < z.f && !status; f++) {
         for (int64_t i = 0; i < each; i++)
             wide[i] = (double)a[f * each + i];
         st_lower_left_t(k->l, z.m1, wide, z.n1);
@@ -33,7 +33,7 @@ static st_status kron_whitened(const st_spec *s, const map_cov *k, const float *
     }
     free(wide);
     free(white);
-    return err;
+    return status;
 }
 
 static st_status kron_by_inputs(const st_spec *s, const float *w, const st_theta *t,
@@ -42,15 +42,15 @@ static st_status kron_by_inputs(const st_spec *s, const float *w, const st_theta
     kron_size z = map_kron_size(s);
     map_cov k = {0};
     ST_TRY(map_cov_open(&k, how, s->in, e));
-    st_status err;
+    st_status status;
     if (z.m2 == 1) {
-        err = kron_whitened(s, &k, w, t, how, e);
+        status = kron_whitened(s, &k, w, t, how, e);
     } else {
-        err = map_kron_van_loan(s, w, t, how, e);
-        if (!err) err = map_kron_als(&z, &k, w, t->p[KRON_A].data, t->p[KRON_B].data, e);
+        status = map_kron_van_loan(s, w, t, how, e);
+        if (!status) status = map_kron_als(&z, &k, w, t->p[KRON_A].data, t->p[KRON_B].data, e);
     }
     map_cov_close(&k);
-    return err;
+    return status;
 }
 
 static double kron_norm(const float *x, int64_t n)
@@ -85,11 +85,11 @@ st_status map_kron_project(const st_spec *s, st_tensor w, const st_theta *t,
     float *scaled = NULL, *a = t->p[KRON_A].data;
     if (weight) ST_TRY(map_scale_rows(&scaled, w.data, weight, s->out, s->in, e));
     const float *from = scaled ? scaled : w.data;
-    st_status err =
+    st_status status =
         how->in_cov ? kron_by_inputs(s, from, t, how, e) : map_kron_van_loan(s, from, t, how, e);
-    for (int64_t i = 0; i < st_numel(t->p[KRON_A]) && weight && !err; i++)
+    for (int64_t i = 0; i < st_numel(t->p[KRON_A]) && weight && !status; i++)
         a[i] /= weight[i % z.n1];
-    if (!err && how->gauge == ST_GAUGE_BALANCED) kron_balance(&z, t);
+    if (!status && how->gauge == ST_GAUGE_BALANCED) kron_balance(&z, t);
     free(scaled);
-    return err;
+    return status;
 }

@@ -161,18 +161,18 @@ static st_status lowrank_project(const st_spec *s, st_tensor w, const st_theta *
     map_cov k = {0};
     st_svd d = {0};
     float *scaled = NULL;
-    st_status err = ST_OK;
-    if (how && how->in_cov) err = map_cov_open(&k, how, s->in, e);
-    if (!err && weight) err = map_scale_rows(&scaled, w.data, weight, s->out, s->in, e);
-    if (!err) {
-        err = map_weighted_svd(&d, scaled ? scaled : w.data, s->out, s->in, s->knob[RANK],
-                               k.c ? &k : NULL, how, e);
+    st_status status = ST_OK;
+    if (how && how->in_cov) status = map_cov_open(&k, how, s->in, e);
+    if (!status && weight) status = map_scale_rows(&scaled, w.data, weight, s->out, s->in, e);
+    if (!status) {
+        status = map_weighted_svd(&d, scaled ? scaled : w.data, s->out, s->in, s->knob[RANK],
+                                  k.c ? &k : NULL, how, e);
     }
-    if (!err) lowrank_split(s, &d, weight, t);
+    if (!status) lowrank_split(s, &d, weight, t);
     st_svd_close(&d);
     map_cov_close(&k);
     free(scaled);
-    return err;
+    return status;
 }
 
 /* fly: both factors as torch inits a linear layer of their inputs, the bias by the first's. The

@@ -285,13 +285,13 @@ static st_status monarch_project(const st_spec *s, st_tensor w, const st_theta *
                 (long long)z.p);
     memset(t->p[0].data, 0, st_bytes(t->p[0]));
     memset(t->p[1].data, 0, st_bytes(t->p[1]));
-    st_status err = ST_OK;
-    for (int64_t at = 0; at < z.b * z.b && !err; at++) {
+    st_status status = ST_OK;
+    for (int64_t at = 0; at < z.b * z.b && !status; at++) {
         monarch_block(s, w.data, at / z.b, at % z.b, block);
-        err = monarch_project_block(s, at / z.b, at % z.b, block, t, how, e);
+        status = monarch_project_block(s, at / z.b, at % z.b, block, t, how, e);
     }
     free(block);
-    if (err || !how || !how->in_cov) return err;
+    if (status || !how || !how->in_cov) return status;
     return map_monarch_weighted(s, &z, w.data, t, how, e);
 }
 

@@ -124,16 +124,16 @@ st_status map_monarch_weighted(const st_spec *s, const monarch_size *z, const fl
     m.left = st_calloc(z->s * s->in, sizeof *m.left);
     m.right = st_calloc(z->s * z->p, sizeof *m.right);
     m.block = st_calloc(z->s * z->p, sizeof *m.block);
-    st_status err = ST_OK;
+    st_status status = ST_OK;
     if (!scratch || !m.part || !m.left || !m.right || !m.block) {
-        err = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "monarch: no memory for %lld numbers",
-                      (long long)(z->s * s->in));
+        status =
+            ST_ERR(e, ST_ENOMEM, "monarch: no memory for %lld numbers", (long long)(z->s * s->in));
     }
-    for (int64_t i = 0; i < z->b && !err; i++) {
-        if (fit_cols(&m, i)) err = map_cov_part(&m.part[i], &m.k, i * z->p, fit_cols(&m, i), e);
+    for (int64_t i = 0; i < z->b && !status; i++) {
+        if (fit_cols(&m, i)) status = map_cov_part(&m.part[i], &m.k, i * z->p, fit_cols(&m, i), e);
     }
-    for (int64_t l = 0; l < z->b && !err; l++)
-        err = fit_class(&m, w, l, scratch, e);
+    for (int64_t l = 0; l < z->b && !status; l++)
+        status = fit_class(&m, w, l, scratch, e);
     for (int64_t i = 0; i < z->b && m.part; i++)
         map_cov_close(&m.part[i]);
     map_cov_close(&m.k);
@@ -142,5 +142,5 @@ st_status map_monarch_weighted(const st_spec *s, const monarch_size *z, const fl
     free(m.left);
     free(m.right);
     free(m.block);
-    return err;
+    return status;
 }

@@ -191,25 +191,25 @@ static st_status ss1_project_weighted(const st_spec *s, st_tensor w, const st_th
     map_cov k = {0};
     int64_t *bucket = st_calloc(s->in, sizeof *bucket);
     float *sign = st_calloc(s->in, sizeof *sign), *to = t->p[0].data;
-    st_status err = ST_OK;
-    if (!bucket || !sign) err = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "ss1: out of memory");
-    if (!err) err = map_cov_open(&k, how, s->in, e);
-    for (int64_t first = 0; first < s->out && !err; first += z.group) {
+    st_status status = ST_OK;
+    if (!bucket || !sign) status = ST_ERR(e, ST_ENOMEM, "ss1: out of memory");
+    if (!status) status = map_cov_open(&k, how, s->in, e);
+    for (int64_t first = 0; first < s->out && !status; first += z.group) {
         ss1_buckets(s, first / z.group, bucket, sign);
-        err = map_regress(&(map_regress_args){.k = &k,
-                                              .w = w.data,
-                                              .bucket = bucket,
-                                              .sign = sign,
-                                              .first = first,
-                                              .rows = map_min(z.group, s->out - first),
-                                              .width = z.width,
-                                              .theta = to + first * z.width},
-                          e);
+        status = map_regress(&(map_regress_args){.k = &k,
+                                                 .w = w.data,
+                                                 .bucket = bucket,
+                                                 .sign = sign,
+                                                 .first = first,
+                                                 .rows = map_min(z.group, s->out - first),
+                                                 .width = z.width,
+                                                 .theta = to + first * z.width},
+                             e);
     }
     map_cov_close(&k);
     free(bucket);
     free(sign);
-    return err;
+    return status;
 }
 
 static st_status ss1_project(const st_spec *s, st_tensor w, const st_theta *t,

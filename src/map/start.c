@@ -196,17 +196,17 @@ static st_status start_fill(const st_spec *s, const st_start *start, st_tensor w
     own.in_cross = NULL;
     own.prepared = &k;
     float *target = map_weighted_target(&k, how, w.data, s->out);
-    st_status err = ST_OK;
+    st_status status = ST_OK;
     if (target) {
         st_tensor aim = st_view2(target, ST_F32, s->out, s->in);
-        err = start->row->fill(s, aim, t, start->knob, &own, e);
+        status = start->row->fill(s, aim, t, start->knob, &own, e);
     } else {
-        err = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "%s: no memory for %lld numbers",
-                      s->type->name, (long long)(s->in * s->out));
+        status = ST_ERR(e, ST_ENOMEM, "%s: no memory for %lld numbers", s->type->name,
+                        (long long)(s->in * s->out));
     }
     free(target);
     map_cov_close(&k);
-    return err;
+    return status;
 }
 
 st_status st_map_start(const st_spec *s, const st_start *start, st_tensor w, const st_theta *t,
@@ -217,8 +217,8 @@ st_status st_map_start(const st_spec *s, const st_start *start, st_tensor w, con
     if (!fit && !start->row->normalize) return ST_OK;
     float *v = malloc((size_t)n * sizeof *v);
     if (!v) ST_FAIL(e, ST_ENOMEM, "%s: no memory for %lld numbers", s->type->name, (long long)n);
-    st_status err = st_map_expand(s, t, st_view2(v, ST_F32, s->out, s->in), e);
-    if (!err) {
+    st_status status = st_map_expand(s, t, st_view2(v, ST_F32, s->out, s->in), e);
+    if (!status) {
         double alpha = 1.0;
         start_sums m = start_measure(w.data, v, n, 1.0);
         if (start->row->normalize && m.vv > 0.0) {
@@ -235,5 +235,5 @@ st_status st_map_start(const st_spec *s, const st_start *start, st_tensor w, con
         }
     }
     free(v);
-    return err;
+    return status;
 }

@@ -236,13 +236,13 @@ static st_status sum_mix(const st_spec *s, const st_theta *t, st_tensor w, float
     if (!other.data) ST_FAIL(e, ST_ENOMEM, "sum: no memory for %lld numbers", (long long)n);
     st_spec l = sum_part(s, 0), x = sum_part(s, 1);
     st_theta tl = sum_theta(s, t, 0), tx = sum_theta(s, t, 1);
-    st_status err = st_map_expand(&l, &tl, w, e);
-    if (!err) err = st_map_expand(&x, &tx, other, e);
+    st_status status = st_map_expand(&l, &tl, w, e);
+    if (!status) status = st_map_expand(&x, &tx, other, e);
     float *a = w.data, *b = other.data;
-    for (int64_t i = 0; i < n && !err; i++)
+    for (int64_t i = 0; i < n && !status; i++)
         a[i] = scale_l * a[i] + scale_s * b[i];
     free(other.data);
-    return err;
+    return status;
 }
 
 static st_status sum_expand(const st_spec *s, const st_theta *t, st_tensor w, st_err *e)
@@ -340,15 +340,15 @@ static st_status sum_project(const st_spec *s, st_tensor w, const st_theta *t,
     k.target = all + 3 * k.n;
     st_project_opts own = how ? *how : (st_project_opts){0};
     map_cov cov = {0};
-    st_status err = ST_OK;
+    st_status status = ST_OK;
     if (own.in_cov) { /* once for all sweeps */
-        err = map_cov_open(&cov, &own, s->in, e);
+        status = map_cov_open(&cov, &own, s->in, e);
         own.prepared = &cov;
     }
-    if (!err) err = sum_sweeps(s, t, &k, &own, e);
+    if (!status) status = sum_sweeps(s, t, &k, &own, e);
     map_cov_close(&cov);
     free(all);
-    if (err || !s->knob[GATE]) return err;
+    if (status || !s->knob[GATE]) return status;
     sum_scale(s, t, 2.0f);
     int first[ST_PARTS + 1];
     sum_first(s, first);

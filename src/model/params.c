@@ -84,10 +84,10 @@ static st_status builder_unmatched(const st_builder *b, const char *glob)
         names[i] = m->matrix[i].name;
     const char *near = st_nearest(glob, names);
     if (!near && m->matrices) near = names[0];
-    st_status s = st_fail(b->e, ST_EARG, __FILE__, __LINE__,
-                          "config.json: strut.maps: '%.80s' matches none of the %lld matrices; "
-                          "the nearest name is '%s'",
-                          glob, (long long)m->matrices, near ? near : "");
+    st_status s = ST_ERR(b->e, ST_EARG,
+                         "config.json: strut.maps: '%.80s' matches none of the %lld matrices; "
+                         "the nearest name is '%s'",
+                         glob, (long long)m->matrices, near ? near : "");
     free(names);
     return s;
 }
@@ -122,7 +122,7 @@ static bool builder_grow(st_builder *b, void **array, int64_t n, int64_t *cap, s
     int64_t more = *cap ? *cap * 2 : 64;
     void *p = realloc(*array, (size_t)more * size);
     if (!p) {
-        builder_fail(b, st_fail(b->e, ST_ENOMEM, __FILE__, __LINE__, "model: out of memory"));
+        builder_fail(b, ST_ERR(b->e, ST_ENOMEM, "model: out of memory"));
         return false;
     }
     *array = p;
@@ -145,15 +145,15 @@ static void builder_add(st_builder *b, int64_t matrix, const char *name, int ndi
         wrong |= dim[i] < 0 || __builtin_mul_overflow(n, dim[i], &n);
     wrong |= __builtin_add_overflow(m->elements, n, &end) || end > PARAM_ELEMENTS;
     if (wrong) {
-        builder_fail(b, st_fail(b->e, ST_ENOMEM, __FILE__, __LINE__,
-                                "%s: the model has more than %lld parameters up to here, which no "
-                                "machine addresses; check the sizes in config.json",
-                                name, (long long)PARAM_ELEMENTS));
+        builder_fail(b, ST_ERR(b->e, ST_ENOMEM,
+                               "%s: the model has more than %lld parameters up to here, which no "
+                               "machine addresses; check the sizes in config.json",
+                               name, (long long)PARAM_ELEMENTS));
         return;
     }
     char *copy = strdup(name);
     if (!copy) {
-        builder_fail(b, st_fail(b->e, ST_ENOMEM, __FILE__, __LINE__, "model: out of memory"));
+        builder_fail(b, ST_ERR(b->e, ST_ENOMEM, "model: out of memory"));
         return;
     }
     m->entry[m->entries++] = (st_model_entry){
@@ -220,7 +220,7 @@ void st_add_matrix(st_builder *b, const char *name, int64_t in, int64_t out, st_
     if (builder_fail(b, s)) return;
     char *copy = strdup(name);
     if (!copy) {
-        builder_fail(b, st_fail(b->e, ST_ENOMEM, __FILE__, __LINE__, "model: out of memory"));
+        builder_fail(b, ST_ERR(b->e, ST_ENOMEM, "model: out of memory"));
         return;
     }
     m->matrix[m->matrices].name = copy;

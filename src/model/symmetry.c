@@ -133,7 +133,7 @@ static float *symmetry_room(const st_model *m, st_err *e)
         if (n > most) most = n;
     }
     float *old = malloc((size_t)most * sizeof *old);
-    if (!old) st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "permutation: out of memory");
+    if (!old) ST_ERR(e, ST_ENOMEM, "permutation: out of memory");
     return old;
 }
 

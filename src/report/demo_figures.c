@@ -52,9 +52,9 @@ static st_status plots_scatter(FILE *f, const json_t *results, const plots_scatt
     ST_TRY(st_report_front(models, k->x, k->larger, &front, &fronts, e));
     st_plot_point *pt = calloc(all + 1, sizeof *pt);
     double *xy = calloc(2 * all + 2, sizeof *xy);
-    st_status status = ST_OK;
+    st_status s = ST_OK;
     if (!pt || !xy) {
-        status = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "report: no memory for a figure");
+        s = ST_ERR(e, ST_ENOMEM, "report: no memory for a figure");
         goto out;
     }
     json_array_foreach(models, i, row)
@@ -81,10 +81,10 @@ static st_status plots_scatter(FILE *f, const json_t *results, const plots_scatt
                  .keys = 4,
                  .width = 640,
                  .height = 470};
-    if (n) status = st_report_figure(f, &p, dir, k->name, k->caption, e);
+    if (n) s = st_report_figure(f, &p, dir, k->name, k->caption, e);
 out:
     free(front), free(pt), free(xy);
-    return status;
+    return s;
 }
 
 /* ---- loss curves ----------------------------------------------------------------------------- */
@@ -219,18 +219,18 @@ st_status st_report_figures(FILE *f, const json_t *results, const char *dir, st_
 {
     char *path = st_path_join(dir, "plots");
     plots_lines *l = calloc(1, sizeof *l);
-    st_status status = ST_OK;
+    st_status s = ST_OK;
     if (!path || !l) {
-        status = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "report: no memory for figures");
+        s = ST_ERR(e, ST_ENOMEM, "report: no memory for figures");
         goto out;
     }
-    status = st_make_dirs(path, e);
-    for (size_t i = 0; i < sizeof plots_scatters / sizeof *plots_scatters && !status; i++)
-        status = plots_scatter(f, results, &plots_scatters[i], path, e);
-    if (!status) status = plots_training(f, results, path, l, e);
-    for (int reduction = 2; reduction <= 4 && !status; reduction += 2)
-        status = plots_healing(f, results, path, reduction, l, e);
+    s = st_make_dirs(path, e);
+    for (size_t i = 0; i < sizeof plots_scatters / sizeof *plots_scatters && !s; i++)
+        s = plots_scatter(f, results, &plots_scatters[i], path, e);
+    if (!s) s = plots_training(f, results, path, l, e);
+    for (int reduction = 2; reduction <= 4 && !s; reduction += 2)
+        s = plots_healing(f, results, path, reduction, l, e);
 out:
     free(path), free(l);
-    return status;
+    return s;
 }

@@ -262,10 +262,9 @@ st_status st_report_write(const json_t *results, const char *dir, st_err *e)
         free(path);
         ST_FAIL(e, ST_ENOMEM, "report: no memory for the page");
     }
-    st_status status = report_page(f, results, dir, e);
-    if (fclose(f) && !status)
-        status = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "report: no memory for the page");
-    if (!status) status = st_write_file(path, page, n, e);
+    st_status s = report_page(f, results, dir, e);
+    if (fclose(f) && !s) s = ST_ERR(e, ST_ENOMEM, "report: no memory for the page");
+    if (!s) s = st_write_file(path, page, n, e);
     free(page), free(path);
-    return status;
+    return s;
 }

@@ -79,18 +79,18 @@ static st_status figure_files(const st_plot *p, const char *dir, const char *nam
 {
     char *svg = NULL, *path = NULL;
     size_t n = 0;
-    st_status status = st_plot_svg(p, false, &svg, &n, e);
-    for (int png = 0; png < 2 && !status; png++) {
+    st_status s = st_plot_svg(p, false, &svg, &n, e);
+    for (int png = 0; png < 2 && !s; png++) {
         if (asprintf(&path, "%s/%s.%s", dir, name, png ? "png" : "svg") < 0)
-            status = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "report: no memory for a path");
+            s = ST_ERR(e, ST_ENOMEM, "report: no memory for a path");
         else if (png)
-            status = st_plot_png(p, 2, path, e);
+            s = st_plot_png(p, 2, path, e);
         else
-            status = st_write_file(path, svg, n, e);
-        if (!status) free(path);
+            s = st_write_file(path, svg, n, e);
+        if (!s) free(path);
     }
     free(svg);
-    return status;
+    return s;
 }
 
 st_status st_report_figure_linked(FILE *f, const st_plot *p, const char *dir, const char *name,

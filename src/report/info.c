@@ -203,7 +203,7 @@ static st_status info_run(const char *path, json_t *r, st_err *e)
     char *yaml = st_path_join(path, "config.yaml"), *ckpt = st_path_join(path, "ckpt");
     st_status s = ST_OK;
     if (!yaml || !ckpt) {
-        s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "%s: out of memory", path);
+        s = ST_ERR(e, ST_ENOMEM, "%s: out of memory", path);
     } else {
         json_t *list = json_array();
         info_list(ckpt, list);

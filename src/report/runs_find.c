@@ -196,7 +196,7 @@ st_status st_runs_find(const char *const *paths, int n, json_t **found, st_err *
     for (int i = 0; i < n && !s; i++) {
         size_t before = json_array_size(json_object_get(*found, "runs"));
         if (!st_path_exists(paths[i]))
-            s = st_fail(e, ST_EIO, __FILE__, __LINE__, "%s: no such file or folder", paths[i]);
+            s = ST_ERR(e, ST_EIO, "%s: no such file or folder", paths[i]);
         else if (!st_path_is_dir(paths[i]))
             s = st_runs_csv(paths[i], *found, e);
         else
@@ -210,9 +210,9 @@ st_status st_runs_find(const char *const *paths, int n, json_t **found, st_err *
                       json_array_size(json_object_get(*found, "attention")) +
                       json_array_size(json_object_get(*found, "models")) ==
                   0)
-        s = st_fail(e, ST_EARG, __FILE__, __LINE__,
-                    "nothing to report: expected folders of training runs (with metrics.jsonl) or "
-                    "CSV files of strut bench");
+        s = ST_ERR(e, ST_EARG,
+                   "nothing to report: expected folders of training runs (with metrics.jsonl) or "
+                   "CSV files of strut bench");
     json_decref(w.cache.facts);
     if (!s) st_runs_join(*found);
     if (!s) find_names(json_object_get(*found, "runs"));

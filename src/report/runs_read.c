@@ -113,7 +113,7 @@ static st_status run_metrics_read(run_metrics *m, const char *dir, st_err *e)
     FILE *f = path ? fopen(path, "re") : NULL;
     st_status s = ST_OK;
     *m = (run_metrics){.best = (double)NAN, .best_step = (double)NAN};
-    if (!line || !f) s = st_fail(e, ST_EIO, __FILE__, __LINE__, "%s: cannot be read", path);
+    if (!line || !f) s = ST_ERR(e, ST_EIO, "%s: cannot be read", path);
     for (int64_t rows = 0; !s && rows < RUN_ROWS && fgets(line, RUN_LINE, f); rows++)
         if (!run_line(m, line, strlen(line))) break;
     for (int64_t i = 0; i < m->val.n; i++)
@@ -288,9 +288,7 @@ static st_status run_model(const char *dir, st_runs_cache *cache, json_t *row, s
     if (!config) return ST_OK;
     char *text = json_dumps(config, JSON_COMPACT | JSON_SORT_KEYS);
     if (!cache->facts) cache->facts = json_object();
-    st_status s = text && cache->facts
-                      ? ST_OK
-                      : st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "%s: out of memory", dir);
+    st_status s = text && cache->facts ? ST_OK : ST_ERR(e, ST_ENOMEM, "%s: out of memory", dir);
     if (!s && !json_object_get(cache->facts, text)) {
         s = run_model_facts(config, &facts, e);
         if (!s) json_object_set_new(cache->facts, text, facts);

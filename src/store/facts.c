@@ -70,7 +70,7 @@ static json_t *facts_vision(st_model *m, const st_stream *q, st_err *e)
                           (json_int_t)v.inner, "image_size", (json_int_t)v.size, "tokens",
                           (json_int_t)v.tokens[2], "classes", (json_int_t)v.classes,
                           "token_modules", v.performer ? "performer" : "transformer", "maps", maps);
-    if (!r) st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "model: out of memory");
+    if (!r) ST_ERR(e, ST_ENOMEM, "model: out of memory");
     return r;
 }
 

@@ -88,7 +88,7 @@ static void folder_load_param(void *ctx, const st_param *p)
     const st_folder_row *row = st_folder_find(l->f, p->name);
     if (l->status || !row) return; /* a bias that is not there is zeros */
     if (st_interrupted()) {
-        l->status = st_fail(l->f->e, ST_EINTR, __FILE__, __LINE__, "%s: interrupted", l->f->path);
+        l->status = ST_ERR(l->f->e, ST_EINTR, "%s: interrupted", l->f->path);
         return;
     }
     st_tensor to = st_slice(l->flat, p->offset, st_numel(p->w));
@@ -117,7 +117,7 @@ st_status st_folder_weights(st_folder *f, st_stream *stream, st_tensor flat)
     if (stream) l.stage = malloc(l.stage_bytes + 1);
     l.turn = malloc(l.turn_bytes + 1);
     if ((stream && !l.stage) || !l.turn) {
-        l.status = st_fail(f->e, ST_ENOMEM, __FILE__, __LINE__, "%s: out of memory", f->path);
+        l.status = ST_ERR(f->e, ST_ENOMEM, "%s: out of memory", f->path);
     }
     st_model_params(f->model, folder_load_param, &l);
     free(l.stage);
@@ -278,8 +278,8 @@ st_status st_whole_open(st_whole *out, const char *path, const st_read_how *how,
     st_status s = st_folder_open(&f, path, how, e);
     int64_t n = s ? 0 : st_model_elements(f.model);
     if (!s && !(out->flat = st_calloc(n, sizeof *out->flat))) {
-        s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "%s: out of memory: %.1f MiB of weights",
-                    path, (double)n * 4 / 1048576.0);
+        s = ST_ERR(e, ST_ENOMEM, "%s: out of memory: %.1f MiB of weights", path,
+                   (double)n * 4 / 1048576.0);
     }
     if (!s) s = st_folder_weights(&f, NULL, st_view1(out->flat, ST_F32, n));
     if (!s) s = st_folder_tokenizer(&f, &out->tokenizer);
@@ -374,7 +374,7 @@ st_status st_loaded_open_as(st_loaded *out, const char *path, const st_read_how 
     if (!s) {
         st_model_bind(out->model, out->flat, (st_tensor){0});
         out->path = strdup(path);
-        if (!out->path) s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "%s: out of memory", path);
+        if (!out->path) s = ST_ERR(e, ST_ENOMEM, "%s: out of memory", path);
     }
     f.model = NULL;
     st_folder_close(&f);

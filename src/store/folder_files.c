@@ -42,9 +42,7 @@ static st_status files_add(st_folder *f, const char *name)
                 name);
     }
     char *path = st_path_join(f->dir, name), *copy = strdup(name);
-    st_status s = path && copy
-                      ? ST_OK
-                      : st_fail(f->e, ST_ENOMEM, __FILE__, __LINE__, "%s: out of memory", f->path);
+    st_status s = path && copy ? ST_OK : ST_ERR(f->e, ST_ENOMEM, "%s: out of memory", f->path);
     if (!s) s = st_weights_open(&f->shard[f->shards], path, f->e);
     free(path);
     if (s) {
@@ -139,7 +137,7 @@ static st_status files_config(st_folder *f)
     if (!path) ST_FAIL(f->e, ST_ENOMEM, "%s: out of memory", f->path);
     st_status s = st_json_load(&f->config, path, FOLDER_JSON, f->e);
     if (!s && !json_is_object(f->config)) {
-        s = st_fail(f->e, ST_EFORMAT, __FILE__, __LINE__, "%s: expected a JSON object", path);
+        s = ST_ERR(f->e, ST_EFORMAT, "%s: expected a JSON object", path);
     }
     free(path);
     return s;

@@ -90,12 +90,12 @@ static st_status fly_tiles(fly_matrix *m, st_folder_row *w, st_folder_row *layou
     }
     int32_t *on = st_calloc(l->dim[0] * l->dim[1], sizeof *on);
     st_spec s;
-    st_status err = on ? st_stored_read(l, st_view2(on, ST_I32, l->dim[0], l->dim[1]), m->f->e)
-                       : st_fail(m->f->e, ST_ENOMEM, __FILE__, __LINE__, "out of memory");
-    if (!err) err = st_butterfly_find(&s, m->in, m->out, block, on, m->f->e);
+    st_status status = on ? st_stored_read(l, st_view2(on, ST_I32, l->dim[0], l->dim[1]), m->f->e)
+                          : ST_ERR(m->f->e, ST_ENOMEM, "out of memory");
+    if (!status) status = st_butterfly_find(&s, m->in, m->out, block, on, m->f->e);
     free(on);
-    if (err) st_err_prefix(m->f->e, "%s: tensor %.100s", m->f->file, l->name);
-    ST_TRY(err);
+    if (status) st_err_prefix(m->f->e, "%s: tensor %.100s", m->f->file, l->name);
+    ST_TRY(status);
     st_spec_print(&s, spec);
     fly_rename(m, w, type, "tiles");
     w->form = t->ndim == 2 ? ST_ROW_TURNED : t->ndim == 4 ? ST_ROW_TILES : ST_ROW_PLAIN;

@@ -180,15 +180,15 @@ static st_status match_missing(const st_folder *f, const st_param *p)
     if (!near && dense && st_folder_find(f, dense)) near = dense;
     char spec[ST_SPEC_TEXT] = "";
     if (p->spec) st_spec_print(p->spec, spec);
-    st_fail(f->e, ST_EFORMAT, __FILE__, __LINE__, "%s: no tensor %s%s%.100s, which %s%s%.100s%s",
-            f->file, p->name, p->spec ? ", of the map " : "", spec,
-            !f->guessed                    ? "config.json asks for"
-            : st_model_is_vision(f->model) ? "a T2T-ViT of this shape has"
-                                           : "a GPT-2 of this shape has",
-            near ? "; the nearest there is " : "", near ? near : "",
-            near         ? ""
-            : f->guessed ? "; a structured model needs the config.json that names its maps"
-                         : "; the weights belong to another config.json");
+    ST_ERR(f->e, ST_EFORMAT, "%s: no tensor %s%s%.100s, which %s%s%.100s%s", f->file, p->name,
+           p->spec ? ", of the map " : "", spec,
+           !f->guessed                    ? "config.json asks for"
+           : st_model_is_vision(f->model) ? "a T2T-ViT of this shape has"
+                                          : "a GPT-2 of this shape has",
+           near ? "; the nearest there is " : "", near ? near : "",
+           near         ? ""
+           : f->guessed ? "; a structured model needs the config.json that names its maps"
+                        : "; the weights belong to another config.json");
     free(free_name);
     free(dense);
     return ST_EFORMAT;
@@ -209,8 +209,7 @@ st_status st_folder_head(const st_folder *f, bool *tied)
     ST_TRY(match_dtype(f, head->stored));
     ST_TRY(match_dtype(f, wte->stored));
     float *a = st_calloc(n, sizeof *a), *b = st_calloc(n, sizeof *b);
-    st_status s =
-        a && b ? ST_OK : st_fail(f->e, ST_ENOMEM, __FILE__, __LINE__, "%s: out of memory", f->file);
+    st_status s = a && b ? ST_OK : ST_ERR(f->e, ST_ENOMEM, "%s: out of memory", f->file);
     if (!s) s = st_stored_read(head->stored, st_view1(a, ST_F32, n), f->e);
     if (!s) s = st_stored_read(wte->stored, st_view1(b, ST_F32, n), f->e);
     *tied = !s && memcmp(a, b, (size_t)n * sizeof *a) == 0;
@@ -249,12 +248,12 @@ st_status st_folder_match(st_folder *f)
         const st_folder_row *row = &f->row[i];
         if (row->used || match_is_tied_head(f, row)) continue;
         const char *near = st_nearest(row->name, m.name);
-        s = st_fail(f->e, ST_EFORMAT, __FILE__, __LINE__,
-                    "%s: unexpected tensor %.100s, for which the model %s has no "
-                    "parameter%s%s%s",
-                    f->file, row->stored->name,
-                    f->guessed ? "that the other tensors make" : "of config.json",
-                    near ? " (the nearest is " : "", near ? near : "", near ? ")" : "");
+        s = ST_ERR(f->e, ST_EFORMAT,
+                   "%s: unexpected tensor %.100s, for which the model %s has no "
+                   "parameter%s%s%s",
+                   f->file, row->stored->name,
+                   f->guessed ? "that the other tensors make" : "of config.json",
+                   near ? " (the nearest is " : "", near ? near : "", near ? ")" : "");
     }
     free(m.name);
     return s ? s : match_tied(f);

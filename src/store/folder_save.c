@@ -11,8 +11,8 @@
 static st_status save_json(const char *dir, const char *name, json_t *j, st_err *e)
 {
     char *path = st_path_join(dir, name);
-    st_status s = path && j ? st_write_json(path, j, e)
-                            : st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "%s: out of memory", dir);
+    st_status s =
+        path && j ? st_write_json(path, j, e) : ST_ERR(e, ST_ENOMEM, "%s: out of memory", dir);
     free(path);
     json_decref(j);
     return s;

@@ -110,7 +110,7 @@ static void choose_matrix(void *ctx, const char *name, const st_spec *spec)
     st_status s = st_spec_parse(&to, strchr(found, '=') + 1, spec->in, spec->out, &why);
     if (s && choose_left(w, found, name, s, &why)) return;
     if (s) {
-        w->status = st_fail(w->e, s, __FILE__, __LINE__, "map %s: %s: %s", found, name, why.msg);
+        w->status = ST_ERR(w->e, s, "map %s: %s: %s", found, name, why.msg);
         return;
     }
     st_spec_print(&to, text);
@@ -207,7 +207,7 @@ st_status st_model_remap(const st_model *m, const char *const *maps, int nmaps,
                      .e = e};
     st_status s = ST_OK;
     if (!w.used || !w.names || !w.table || !w.left) {
-        s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "model: out of memory");
+        s = ST_ERR(e, ST_ENOMEM, "model: out of memory");
     }
     if (!s) st_model_matrices(m, choose_matrix, &w);
     if (!s) s = w.status;

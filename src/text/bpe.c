@@ -357,7 +357,7 @@ static st_status bpe_long_word(const st_bpe *b, const char *word, size_t n, st_i
     if (sym && heap)
         bpe_merge_word(b, word, n, sym, heap, out);
     else
-        s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "out of memory for a word of %zu bytes", n);
+        s = ST_ERR(e, ST_ENOMEM, "out of memory for a word of %zu bytes", n);
     free(sym);
     free(heap);
     return s;

@@ -127,13 +127,12 @@ st_status st_bpe_from_text(st_bpe **out, const char *text, size_t n, st_err *e)
         uint32_t code = 0;
         k = chars_at(text, n, i, &code);
         if (!k) {
-            s = st_fail(e, ST_EFORMAT, __FILE__, __LINE__, "byte %zu, 0x%02X, is not UTF-8", i,
-                        (uint8_t)text[i]);
+            s = ST_ERR(e, ST_EFORMAT, "byte %zu, 0x%02X, is not UTF-8", i, (uint8_t)text[i]);
         }
         count += k && !seen[code];
         seen[code] = 1;
     }
-    if (!s && !count) s = st_fail(e, ST_EARG, __FILE__, __LINE__, "no characters");
+    if (!s && !count) s = ST_ERR(e, ST_EARG, "no characters");
     if (!s) s = chars_make(out, seen, count, e);
     free(seen);
     return s;

@@ -163,14 +163,14 @@ static st_status files_merge(files_draft *d, const char *a, size_t an, const cha
     size_t unused;
     st_status s = ST_OK;
     if (!both || !bytes) {
-        s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "%s: out of memory", where);
+        s = ST_ERR(e, ST_ENOMEM, "%s: out of memory", where);
     } else {
         memcpy(both, a, an);
         memcpy(both + an, b, bn);
         if (!st_bpe_unspell(both, an + bn, bytes, &unused)) {
-            s = st_fail(e, ST_EFORMAT, __FILE__, __LINE__,
-                        "%s: merge into \"%s\", which is not in GPT-2's byte alphabet", where,
-                        files_show(both, an + bn).s);
+            s = ST_ERR(e, ST_EFORMAT,
+                       "%s: merge into \"%s\", which is not in GPT-2's byte alphabet", where,
+                       files_show(both, an + bn).s);
         }
         if (!s) s = files_part(d, a, an, where, &m->left, e);
         if (!s) s = files_part(d, b, bn, where, &m->right, e);
@@ -311,7 +311,7 @@ static st_status files_open_pair(st_bpe **out, const char *dir, int k, bool *tri
     char *merges = second ? st_path_join(dir, second) : NULL;
     st_status s = ST_OK;
     if (!vocab || (second && !merges)) {
-        s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "%s: out of memory", dir);
+        s = ST_ERR(e, ST_ENOMEM, "%s: out of memory", dir);
         *tried = true;
     } else if ((*tried = st_path_exists(vocab))) {
         s = files_load(out, vocab, merges, e);
@@ -333,8 +333,7 @@ st_status st_bpe_open(st_bpe **out, const char *path, st_err *e)
     if (!parent) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", path);
     if (!dir && !st_path_exists(path)) {
         tried = true;
-        s = st_fail(e, ST_EIO, __FILE__, __LINE__,
-                    "%s: no such file or folder, expected a tokenizer", path);
+        s = ST_ERR(e, ST_EIO, "%s: no such file or folder, expected a tokenizer", path);
     }
     for (int k = 0; k < FILES_PAIRS && !tried; k++) {
         const char *const *row = files_pairs[k];

@@ -397,11 +397,10 @@ st_status st_bpe_trainer_finish(st_bpe_trainer *t, int64_t vocab, int64_t min_co
         if (step % 1024) continue;
         p.done = s.tokens;
         st_report(&p);
-        if (st_interrupted())
-            status = st_fail(e, ST_EINTR, __FILE__, __LINE__, "interrupted; nothing was written");
+        if (st_interrupted()) status = ST_ERR(e, ST_EINTR, "interrupted; nothing was written");
     }
     if (!status && s.failed) {
-        status = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "out of memory for learning merges");
+        status = ST_ERR(e, ST_ENOMEM, "out of memory for learning merges");
     }
     if (!status) status = train_make(&s, out, e);
     if (!status && s.tokens + 1 < vocab) {

@@ -45,7 +45,7 @@ static st_status docs_measure(st_docs *d, st_err *e)
     while (!(s = st_walk_next(walk, &path, e)) && path) {
         struct stat st;
         if (stat(path, &st)) {
-            s = st_fail(e, ST_EIO, __FILE__, __LINE__, "%s: %s", path, strerror(errno));
+            s = ST_ERR(e, ST_EIO, "%s: %s", path, strerror(errno));
             break;
         }
         if (S_ISREG(st.st_mode)) d->total += st.st_size;
@@ -66,10 +66,10 @@ st_status st_docs_open(st_docs **out, const char *const *paths, int n, const st_
     d->field = strdup(o && o->field ? o->field : "text");
     d->path = st_calloc(n + 1, sizeof *d->path);
     st_status s = ST_OK;
-    if (!d->field || !d->path) s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "out of memory");
+    if (!d->field || !d->path) s = ST_ERR(e, ST_ENOMEM, "out of memory");
     for (; !s && d->paths < n; d->paths++) {
         d->path[d->paths] = strdup(paths[d->paths]);
-        if (!d->path[d->paths]) s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "out of memory");
+        if (!d->path[d->paths]) s = ST_ERR(e, ST_ENOMEM, "out of memory");
     }
     if (!s) s = docs_measure(d, e);
     if (!s) s = st_walk_open(&d->walk, d->path, d->paths, e);

@@ -62,8 +62,8 @@ st_status st_parquet_open(st_parquet **out, const char *path, const char *column
     p->path = strdup(path);
     p->fd = open(path, O_RDONLY | O_CLOEXEC);
     st_status s = ST_OK;
-    if (p->fd < 0) s = st_fail(e, ST_EIO, __FILE__, __LINE__, "%s: %s", path, strerror(errno));
-    if (!s && !p->path) s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "%s: out of memory", path);
+    if (p->fd < 0) s = ST_ERR(e, ST_EIO, "%s: %s", path, strerror(errno));
+    if (!s && !p->path) s = ST_ERR(e, ST_ENOMEM, "%s: out of memory", path);
     if (!s) s = st_parquet_meta_read(&p->meta, p->fd, path, column, e);
     p->chunk = -1;
     if (s)

@@ -15,11 +15,10 @@ st_status st_batch_open(st_batch *b, const char *path, int64_t vocab, int64_t co
     ST_TRY(st_shard_open(&b->shard, path, e));
     st_status s = ST_OK;
     if (b->shard.n < context + 1) {
-        s = st_fail(
-            e, ST_EARG, __FILE__, __LINE__,
-            "%s: %lld tokens, expected at least train.context + 1 = %lld; prepare more text "
-            "or set a smaller train.context",
-            path, (long long)b->shard.n, (long long)context + 1);
+        s = ST_ERR(e, ST_EARG,
+                   "%s: %lld tokens, expected at least train.context + 1 = %lld; prepare more text "
+                   "or set a smaller train.context",
+                   path, (long long)b->shard.n, (long long)context + 1);
     }
     if (!s) s = st_shard_check(&b->shard, vocab, path, e);
     if (s) st_batch_close(b);

@@ -19,7 +19,7 @@ st_status st_board_open(st_trainer *t, st_err *e)
     st_status s = ST_OK;
     st_events_step(t->board, purge);
     if (!yaml || asprintf(&text, "```yaml\n%s```\n", yaml) < 0)
-        s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "config: out of memory");
+        s = ST_ERR(e, ST_ENOMEM, "config: out of memory");
     else
         s = st_events_text(t->board, "config", text, e);
     free(yaml);

@@ -184,8 +184,8 @@ static st_status ckpt_tensors(st_trainer *t, const char *path, st_err *e)
     for (int64_t i = 0; !s && i < l.n; i++)
         s = ckpt_check_item(&l.item[i], st_weights_find(f, l.item[i].name), path, e);
     if (!s && st_weights_count(f) != l.n) {
-        s = st_fail(e, ST_EFORMAT, __FILE__, __LINE__, "%s: has %lld tensors, expected %lld", path,
-                    (long long)st_weights_count(f), (long long)l.n);
+        s = ST_ERR(e, ST_EFORMAT, "%s: has %lld tensors, expected %lld", path,
+                   (long long)st_weights_count(f), (long long)l.n);
     }
     int64_t averaged = t->state.averaged;
     st_ema_start(t); /* what was read as the model is the average */
@@ -293,8 +293,7 @@ st_status st_ckpt_load(st_trainer *t, st_err *e)
     char *state = st_path_join(t->resume, "state.json");
     char *tensors = st_path_join(t->resume, "state.safetensors");
     st_status s = ST_OK;
-    if (!state || !tensors)
-        s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "%s: out of memory", t->resume);
+    if (!state || !tensors) s = ST_ERR(e, ST_ENOMEM, "%s: out of memory", t->resume);
     if (!s) s = st_ckpt_json(t->resume, &j, e);
     if (!s) s = ckpt_read_state(t, j, state, e);
     if (!s) s = ckpt_tensors(t, tensors, e);
@@ -319,9 +318,8 @@ st_status st_ckpt_write(st_trainer *t, const char *dir, st_err *e)
     struct ckpt_list l;
     char *moments = st_path_join(dir, "state.safetensors"), *path = st_path_join(dir, "state.json");
     json_t *state = ckpt_state(t);
-    st_status s = moments && path && state
-                      ? ckpt_list_open(&l, t, t->ema.data != NULL, e)
-                      : st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "%s: out of memory", dir);
+    st_status s = moments && path && state ? ckpt_list_open(&l, t, t->ema.data != NULL, e)
+                                           : ST_ERR(e, ST_ENOMEM, "%s: out of memory", dir);
     if (!s) {
         s = st_folder_write(dir, t->model, t->flat, ST_F32, t->tokenizer, e);
         if (!s) s = st_safetensors_write(moments, l.item, l.n, NULL, ckpt_fill, &l, e);

@@ -187,8 +187,7 @@ st_status st_groups_open(st_trainer *t, st_err *e)
     struct groups_walk w = {.t = t, .names = st_calloc(n + 1, sizeof *w.names)};
     t->range = st_calloc(n, sizeof *t->range);
     st_status s = ST_OK;
-    if (!t->range || !w.names)
-        s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "trainer: out of memory");
+    if (!t->range || !w.names) s = ST_ERR(e, ST_ENOMEM, "trainer: out of memory");
     if (!s) st_model_params(t->model, groups_param, &w);
     if (!s) s = groups_check(t, &w, e);
     free(w.names);

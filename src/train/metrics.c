@@ -176,14 +176,14 @@ static st_status metrics_file(st_metrics *m, FILE **f, const char *out, const ch
     st_status s = ST_OK;
     *f = fopen(path, "a+e");
     if (!*f) {
-        s = st_fail(e, ST_EIO, __FILE__, __LINE__, "%s: %s", path, strerror(errno));
+        s = ST_ERR(e, ST_EIO, "%s: %s", path, strerror(errno));
         goto out;
     }
     if (flock(fileno(*f), LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK) {
-        s = st_fail(e, ST_EARG, __FILE__, __LINE__,
-                    "%s: another process is training in this folder; wait for it or choose another "
-                    "out=",
-                    path);
+        s = ST_ERR(e, ST_EARG,
+                   "%s: another process is training in this folder; wait for it or choose another "
+                   "out=",
+                   path);
         goto out;
     }
     setvbuf(*f, m->buffer[csv], _IOFBF, METRIC_BUFFER);
@@ -191,7 +191,7 @@ static st_status metrics_file(st_metrics *m, FILE **f, const char *out, const ch
     long good = metrics_prefix(m, *f, csv, step, evaluated);
     if (fseek(*f, 0, SEEK_END) || ftruncate(fileno(*f), good) ||
         (csv && good == 0 && !metrics_head(m)) || fflush(*f))
-        s = st_fail(e, ST_EIO, __FILE__, __LINE__, "%s: %s", path, strerror(errno));
+        s = ST_ERR(e, ST_EIO, "%s: %s", path, strerror(errno));
 out:
     free(path);
     return s;

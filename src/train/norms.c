@@ -39,7 +39,7 @@ st_status st_norms_open(st_trainer *t, st_err *e)
         bool good = t->norms && fseek(t->norms, 0, SEEK_SET) == 0;
         long end = good ? norms_prefix(t->norms, t->state.step) : 0;
         good = good && fseek(t->norms, 0, SEEK_END) == 0 && ftruncate(fileno(t->norms), end) == 0;
-        if (!good) s = st_fail(e, ST_EIO, __FILE__, __LINE__, "%s: %s", path, strerror(errno));
+        if (!good) s = ST_ERR(e, ST_EIO, "%s: %s", path, strerror(errno));
     }
     free(path);
     return s;

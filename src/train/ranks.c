@@ -105,8 +105,8 @@ st_status st_rank_write(const st_trainer *t, st_err *e)
                       : json_pack("{s:i, s:I, s:o, s:o, s:o, s:o}", "format", 1, "last",
                                   (json_int_t)s->step, "best", best, "top", st_rank_json(t), "step",
                                   rank_steps(dir, "step"), "progress", rank_steps(dir, "progress"));
-    st_status status = all ? st_write_json(path, all, e)
-                           : st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "%s: out of memory", t->out);
+    st_status status =
+        all ? st_write_json(path, all, e) : ST_ERR(e, ST_ENOMEM, "%s: out of memory", t->out);
     json_decref(all);
     free(dir);
     free(path);

@@ -52,8 +52,8 @@ static st_status resume_same(const st_settings *set, const char *dir, st_err *e)
         const size_t plain = JSON_ENCODE_ANY | JSON_REAL_PRECISION(9);
         char *a = json_dumps(json_object_get(before, key), plain);
         char *b = json_dumps(now, plain), place[256];
-        s = st_fail(
-            e, ST_EARG, __FILE__, __LINE__,
+        s = ST_ERR(
+            e, ST_EARG,
             "%s: found %s, but the run in %s began with %s; ckpt.resume=yes goes on with the "
             "new value, out=FOLDER starts another run",
             st_set_place(set, key, place, sizeof place), b ? b : "?", set->out, a ? a : "?");
@@ -74,15 +74,15 @@ st_status st_ckpt_choose(const st_settings *set, char **dir, st_err *e)
     *dir = NULL;
     if (!no && !yes && strcmp(how, "auto") != 0) {
         if (!resume_is(how))
-            s = st_fail(e, ST_EARG, __FILE__, __LINE__,
-                        "ckpt.resume: found %s, which is no checkpoint (it has no state.json); "
-                        "expected auto, yes, no or a checkpoint folder",
-                        how);
+            s = ST_ERR(e, ST_EARG,
+                       "ckpt.resume: found %s, which is no checkpoint (it has no state.json); "
+                       "expected auto, yes, no or a checkpoint folder",
+                       how);
         else if (!(*dir = strdup(how)))
-            s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "%s: out of memory", how);
+            s = ST_ERR(e, ST_ENOMEM, "%s: out of memory", how);
     } else if (no && (there || resume_any(set->out, other))) {
-        s = st_fail(
-            e, ST_EARG, __FILE__, __LINE__,
+        s = ST_ERR(
+            e, ST_EARG,
             "%s: holds checkpoints of a run, and ckpt.resume=no; choose another out= or remove "
             "the folder",
             set->out);
@@ -92,13 +92,12 @@ st_status st_ckpt_choose(const st_settings *set, char **dir, st_err *e)
         *dir = last;
         last = NULL;
     } else if (resume_any(set->out, other)) {
-        s = st_fail(e, ST_EARG, __FILE__, __LINE__,
-                    "%s/ckpt: has %s but no last; ckpt.resume=%s/ckpt/%s goes on from there, "
-                    "out=FOLDER starts another run",
-                    set->out, other, set->out, other);
+        s = ST_ERR(e, ST_EARG,
+                   "%s/ckpt: has %s but no last; ckpt.resume=%s/ckpt/%s goes on from there, "
+                   "out=FOLDER starts another run",
+                   set->out, other, set->out, other);
     } else if (yes) {
-        s = st_fail(e, ST_EARG, __FILE__, __LINE__,
-                    "%s: no checkpoint to go on from, and ckpt.resume=yes", set->out);
+        s = ST_ERR(e, ST_EARG, "%s: no checkpoint to go on from, and ckpt.resume=yes", set->out);
     }
     free(last);
     if (s) {

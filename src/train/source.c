@@ -25,10 +25,10 @@ static st_status source_same(const st_settings *set, const st_model *m, st_err *
         char *a = json_dumps(want, JSON_ENCODE_ANY),
              *b = is ? json_dumps(is, JSON_ENCODE_ANY) : NULL;
         if (!same) {
-            s = st_fail(e, ST_EARG, __FILE__, __LINE__,
-                        "%s: found %s, but the model in init=%s has %s; leave the key out",
-                        st_set_place(set, r->key, place, sizeof place), a ? a : "?", set->init,
-                        b ? b : "another value");
+            s = ST_ERR(e, ST_EARG,
+                       "%s: found %s, but the model in init=%s has %s; leave the key out",
+                       st_set_place(set, r->key, place, sizeof place), a ? a : "?", set->init,
+                       b ? b : "another value");
         }
         free(a);
         free(b);

@@ -127,15 +127,14 @@ st_status st_source_remap(const st_trainer *t, const json_t *maps, st_model **m,
     if (json_object_size(maps) == 0) return ST_OK;
     char **text = source_texts(maps, &n);
     st_status s = ST_OK;
-    if (!text || (size_t)n < json_object_size(maps))
-        s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "out of memory");
+    if (!text || (size_t)n < json_object_size(maps)) s = ST_ERR(e, ST_ENOMEM, "out of memory");
     if (!s) s = st_model_remap(*m, (const char *const *)text, n, NULL, 0, &config, e);
     if (!s) s = source_equal(config, *m, &same, e);
     if (!s && !same && t->resume) {
-        s = st_fail(e, ST_EARG, __FILE__, __LINE__,
-                    "asks for other matrices than the checkpoint %s has; init=%s out=FOLDER starts "
-                    "a run that projects them",
-                    t->resume, t->resume);
+        s = ST_ERR(e, ST_EARG,
+                   "asks for other matrices than the checkpoint %s has; init=%s out=FOLDER starts "
+                   "a run that projects them",
+                   t->resume, t->resume);
     }
     if (!s && !same && flat) s = source_project(set, text, n, m, flat, e);
     if (!s && !same && !flat) {

@@ -187,11 +187,11 @@ static st_status sweep_keep(const st_settings *s, json_t *row, st_err *e)
 {
     char *path = sweep_result_path(s);
     json_t *all = json_pack("{s:o, s:O}", "settings", st_settings_json(s), "row", row);
-    st_status st = path && all ? st_write_json(path, all, e)
-                               : st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "sweep: out of memory");
+    st_status status =
+        path && all ? st_write_json(path, all, e) : ST_ERR(e, ST_ENOMEM, "sweep: out of memory");
     json_decref(all);
     free(path);
-    return st;
+    return status;
 }
 
 /* What a run's result says in the table. */
@@ -219,18 +219,18 @@ static st_status sweep_job(sweep *w, int64_t job, json_t **row, st_err *e)
            s->out);
     w->began = st_now();
     w->first = w->steps = 0;
-    st_status st =
+    st_status status =
         st_train_run(&(st_train_opts){.set = s, .how = &how, .dry = w->o->dry}, &result, e);
-    if (!st) *row = sweep_row(result);
+    if (!status) *row = sweep_row(result);
     json_decref(result);
-    if (!st && !*row) st = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "sweep: out of memory");
-    if (!st && w->steps > w->first && w->work[job] > 0) {
+    if (!status && !*row) status = ST_ERR(e, ST_ENOMEM, "sweep: out of memory");
+    if (!status && w->steps > w->first && w->work[job] > 0) {
         w->took += st_now() - w->began;
         w->worked += w->work[job] * (double)(w->steps - w->first) / (double)w->all;
     }
-    if (!st && !w->o->dry) st = sweep_keep(s, *row, e);
-    if (!st) json_object_set_new(*row, "state", json_string(w->o->dry ? "planned" : "done"));
-    return st;
+    if (!status && !w->o->dry) status = sweep_keep(s, *row, e);
+    if (!status) json_object_set_new(*row, "state", json_string(w->o->dry ? "planned" : "done"));
+    return status;
 }
 
 /* ---- the whole ------------------------------------------------------------------------------- */

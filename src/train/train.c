@@ -317,9 +317,8 @@ static st_status train_whole(st_trainer *t, const st_train_opts *o, json_t **res
     if (!s && t->has_test) s = st_train_test(t, &test, e);
     if (!s || s == ST_EINTR) {
         *result = st_result(t, test, s == ST_EINTR);
-        st_status written =
-            *result ? st_result_write(t, *result, s ? NULL : e)
-                    : st_fail(s ? NULL : e, ST_ENOMEM, __FILE__, __LINE__, "train: out of memory");
+        st_status written = *result ? st_result_write(t, *result, s ? NULL : e)
+                                    : ST_ERR(s ? NULL : e, ST_ENOMEM, "train: out of memory");
         if (!s) s = written;
     }
     if (s && s != ST_EINTR) {
@@ -346,7 +345,7 @@ st_status st_train_run(const st_train_opts *o, json_t **result, st_err *e)
     }
     if (!s && o->dry) {
         *result = st_result_plan(&t);
-        if (!*result) s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "train: out of memory");
+        if (!*result) s = ST_ERR(e, ST_ENOMEM, "train: out of memory");
     } else if (!s) {
         s = train_whole(&t, o, result, e);
     }

@@ -288,9 +288,8 @@ static st_status trainer_hydra(const st_trainer *t, st_err *e)
         json_decref(word);
     }
     bool told = f && fclose(f) == 0;
-    st_status s = config && overrides && told
-                      ? st_make_dirs(dir, e)
-                      : st_fail(e, ST_ENOMEM, __FILE__, __LINE__, ".hydra: out of memory");
+    st_status s = config && overrides && told ? st_make_dirs(dir, e)
+                                              : ST_ERR(e, ST_ENOMEM, ".hydra: out of memory");
     if (!s && !(text = st_config_text(t->how, false, e))) s = ST_EFORMAT;
     if (!s) s = st_write_file(config, text, strlen(text), e);
     if (!s) s = st_write_file(overrides, words, strlen(words), e);
@@ -310,7 +309,7 @@ static st_status trainer_record(st_trainer *t, st_err *e)
         ST_TRY(st_make_dirs(t->out, e));
         char *yaml = trainer_yaml(t), *path = st_path_join(t->out, "config.yaml");
         s = yaml && path ? st_write_file(path, yaml, strlen(yaml), e)
-                         : st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "config.yaml: out of memory");
+                         : ST_ERR(e, ST_ENOMEM, "config.yaml: out of memory");
         free(yaml);
         free(path);
         if (!s) s = trainer_hydra(t, e);

@@ -65,7 +65,7 @@ static st_status test_best(st_trainer *t, const char *dir, st_err *e)
     float *flat = NULL;
     st_status s = st_folder_read(dir, &m, &flat, &none, e);
     if (!s && st_model_elements(m) != t->elements)
-        s = st_fail(e, ST_ESHAPE, __FILE__, __LINE__, "%s: holds another model", dir);
+        s = ST_ERR(e, ST_ESHAPE, "%s: holds another model", dir);
     if (!s && t->ema.data) {
         st_upload(t->q, t->ema, flat);
     } else if (!s && t->master.data) {
@@ -88,8 +88,7 @@ st_status st_train_test(st_trainer *t, json_t **result, st_err *e)
     *result = NULL;
     if (best) {
         char *dir = st_ckpt_path(t->out, "best");
-        st_status s = dir ? test_best(t, dir, e)
-                          : st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "test: out of memory");
+        st_status s = dir ? test_best(t, dir, e) : ST_ERR(e, ST_ENOMEM, "test: out of memory");
         free(dir);
         if (s) return s;
         step = t->state.best_step;

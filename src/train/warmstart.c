@@ -148,7 +148,7 @@ st_status st_warm_start(st_trainer *t, st_err *e)
         st_model_params(m, warm_count, &n);
         k.flat = flat;
         k.has = st_calloc(n, sizeof *k.has);
-        if (!k.has) s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "warm start: out of memory");
+        if (!k.has) s = ST_ERR(e, ST_ENOMEM, "warm start: out of memory");
     }
     if (!s) {
         st_model_params(m, warm_list, &k);

@@ -34,8 +34,7 @@ static st_status eval_fingerprint(const st_loaded *l, char out[17], st_err *e)
     size_t item = st_dtype_size(l->flat.dtype);
     char hex[65], *piece = malloc(EVAL_PIECE * item);
     st_digest *d = NULL;
-    st_status s = piece ? st_digest_open(&d, "sha256", e)
-                        : st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "out of memory");
+    st_status s = piece ? st_digest_open(&d, "sha256", e) : ST_ERR(e, ST_ENOMEM, "out of memory");
     for (int64_t i = 0; !s && i < n; i += EVAL_PIECE) {
         int64_t k = n - i < EVAL_PIECE ? n - i : EVAL_PIECE;
         char *from = (char *)l->flat.data + (size_t)i * item;
@@ -317,8 +316,8 @@ st_status st_classify_eval(const char *model, const char *data, const st_classif
     st_status s = eval_open(&j, model, data, e);
     if (!s) s = eval_run(&j, e);
     if (!s && j.tally[0].images == 0) {
-        s = st_fail(e, ST_EFORMAT, __FILE__, __LINE__, "%s: none of its %lld images can be read",
-                    data, (long long)j.total);
+        s = ST_ERR(e, ST_EFORMAT, "%s: none of its %lld images can be read", data,
+                   (long long)j.total);
     }
     if (!s) s = eval_result(&j, model, data, result, e);
     st_class_rows_close(&j.rows);

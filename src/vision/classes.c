@@ -81,9 +81,7 @@ st_status st_classes_open(st_classes *c, const char *model, int64_t n, st_err *e
     c->name = st_calloc(n, sizeof *c->name);
     char *path = st_path_join(model, "config.json");
     json_t *config = NULL;
-    st_status s = c->id && c->name && path
-                      ? ST_OK
-                      : st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "out of memory");
+    st_status s = c->id && c->name && path ? ST_OK : ST_ERR(e, ST_ENOMEM, "out of memory");
     if (!s && st_path_is_dir(model) && st_path_exists(path))
         s = st_json_load(&config, path, CLASSES_CONFIG, e);
     const json_t *labels = json_object_get(config, "id2label");

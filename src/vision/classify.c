@@ -298,7 +298,7 @@ st_status st_classify(const char *model, const char *const *images, int n,
     classify_job j = {.o = o, .images = json_array()};
     st_status s = st_classifier_open(&j.c, model, o, e);
     if (!s && !(j.best = st_calloc(j.c.top, sizeof *j.best)))
-        s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "out of memory");
+        s = ST_ERR(e, ST_ENOMEM, "out of memory");
     double start = st_now();
     if (!s) s = classify_all(&j, images, n, e);
     double seconds = st_now() - start;
@@ -309,7 +309,7 @@ st_status st_classify(const char *model, const char *const *images, int n,
             j.c.attention, "images", j.images, "classified", (json_int_t)j.done, "broken",
             (json_int_t)j.broken, "transform", st_classifier_transform(&j.c, o), "seconds", seconds,
             "images_per_second", (double)j.done / (seconds > 1e-9 ? seconds : 1e-9));
-        if (!*result) failed = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "out of memory");
+        if (!*result) failed = ST_ERR(e, ST_ENOMEM, "out of memory");
     }
     st_classifier_close(&j.c);
     json_decref(j.images);

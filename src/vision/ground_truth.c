@@ -77,8 +77,7 @@ static st_status truth_walk(truth_list *l, st_err *e)
     ST_TRY(st_gallery_open(&g, &path, 1, e));
     st_status s;
     while (!(s = st_gallery_next(g, &p, false, e)) && p.name) {
-        s = st_interrupted() ? st_fail(e, ST_EINTR, __FILE__, __LINE__, "interrupted")
-                             : truth_add(l, &p, e);
+        s = st_interrupted() ? ST_ERR(e, ST_EINTR, "interrupted") : truth_add(l, &p, e);
         st_picture_free(&p);
         if (s) break;
         if (l->t->n % 1024 == 0) {
@@ -150,8 +149,8 @@ static st_status truth_by_folder(const truth_list *l, const st_classes *c, st_er
     int64_t n = 0;
     char **folder = truth_unique(l, &n);
     int32_t *class = folder ? st_calloc(n, sizeof *class) : NULL;
-    st_status s = class ? truth_classes(t, folder, n, c, class, e)
-                        : st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "out of memory");
+    st_status s =
+        class ? truth_classes(t, folder, n, c, class, e) : ST_ERR(e, ST_ENOMEM, "out of memory");
     for (int64_t i = 0; !s && i < t->n; i++) {
         char **at = bsearch(&l->folder[i], folder, (size_t)n, sizeof *folder, truth_compare);
         t->label[i] = class[at - folder];
@@ -284,7 +283,7 @@ static st_status truth_by_file(st_truth *t, const char *file, const st_classes *
     for (size_t i = 0; i < size; i++)
         lines += text[i] == '\n';
     truth_line *line = st_calloc(lines, sizeof *line);
-    st_status s = line ? ST_OK : st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "out of memory");
+    st_status s = line ? ST_OK : ST_ERR(e, ST_ENOMEM, "out of memory");
     char *first = text + (strncmp(text, "\xef\xbb\xbf", 3) ? 0 : 3); /* after a byte order mark */
     for (char *p = first, *next; !s && p; p = next) {
         bool alone, skip;
@@ -295,8 +294,7 @@ static st_status truth_by_file(st_truth *t, const char *file, const st_classes *
         lone += !skip && alone;
     }
     if (!s && lone && lone != n) {
-        s = st_fail(e, ST_EARG, __FILE__, __LINE__,
-                    "%s: some lines have a name and a label, others one word", file);
+        s = ST_ERR(e, ST_EARG, "%s: some lines have a name and a label, others one word", file);
     }
     if (!s) s = lone ? truth_by_rank(t, line, n, file, e) : truth_by_name(t, line, n, file, e);
     t->rule = "file";
@@ -310,10 +308,9 @@ st_status st_truth_open(st_truth *t, const char *path, const char *labels, const
 {
     *t = (st_truth){.path = truth_folder(path)};
     truth_list l = {.t = t};
-    st_status s =
-        t->path ? truth_walk(&l, e) : st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "out of memory");
+    st_status s = t->path ? truth_walk(&l, e) : ST_ERR(e, ST_ENOMEM, "out of memory");
     if (!s && !(t->label = st_calloc(t->n, sizeof *t->label)))
-        s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "out of memory");
+        s = ST_ERR(e, ST_ENOMEM, "out of memory");
     if (!s) s = labels ? truth_by_file(t, labels, c, e) : truth_by_folder(&l, c, e);
     for (int64_t i = 0; i < t->n; i++)
         free(l.folder[i]);

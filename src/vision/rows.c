@@ -301,13 +301,12 @@ static st_status rows_tidy(st_class_rows *r, bool news, st_err *e)
     d.at = st_calloc(r->truth->n * r->seeds, sizeof *d.at);
     d.copy = malloc(d.size + 1);
     st_status s = d.at && d.copy ? ST_OK : ST_ENOMEM;
-    if (s) st_fail(e, s, __FILE__, __LINE__, "%s: out of memory", r->path);
+    if (s) ST_ERR(e, s, "%s: out of memory", r->path);
     for (size_t i = 0; !s && i <= d.size; i++) /* a 0 within ends no text */
         d.copy[i] = d.text[i] || i == d.size ? d.text[i] : 1;
     if (!s && (d.size < sizeof rows_head - 1 || memcmp(d.text, rows_head, sizeof rows_head - 1))) {
-        s = st_fail(e, ST_EFORMAT, __FILE__, __LINE__,
-                    "%s: does not begin with the line of an evaluation; give another name",
-                    r->path);
+        s = ST_ERR(e, ST_EFORMAT,
+                   "%s: does not begin with the line of an evaluation; give another name", r->path);
     }
     if (!s) s = rows_read(&d, e);
     if (!s) s = rows_keep(&d, &holes, e);
@@ -341,9 +340,9 @@ static st_status rows_same(const st_class_rows *r, const char *path, const json_
         char *a =
             was ? json_dumps(was, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
         char *b = json_dumps(now, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(9));
-        s = st_fail(e, ST_EARG, __FILE__, __LINE__,
-                    "%s: was made with %s %.150s, not %.150s; give another name or --replace",
-                    r->path, key, a ? a : "unknown", b ? b : "this");
+        s = ST_ERR(e, ST_EARG,
+                   "%s: was made with %s %.150s, not %.150s; give another name or --replace",
+                   r->path, key, a ? a : "unknown", b ? b : "this");
         free(a);
         free(b);
         break;
@@ -382,8 +381,8 @@ static st_status rows_fresh(st_class_rows *r, const char *settings_path, const j
     /* first: rows never stand under settings that are not theirs */
     if (st_path_exists(r->path) && truncate(r->path, 0)) return rows_failed(r, e);
     json_t *about = json_pack("{s:O}", "settings", settings);
-    st_status s = about ? st_write_json(settings_path, about, e)
-                        : st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "out of memory");
+    st_status s =
+        about ? st_write_json(settings_path, about, e) : ST_ERR(e, ST_ENOMEM, "out of memory");
     json_decref(about);
     ST_TRY(s);
     r->f = fopen(r->path, "we");

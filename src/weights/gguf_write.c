@@ -229,7 +229,7 @@ st_status st_gguf_write(const char *path, const st_gguf_about *about, const st_s
         fputc(0, f);
     bool bad = ferror(f);
     bad |= fclose(f) != 0;
-    if (!s && bad) s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "%s: out of memory", path);
+    if (!s && bad) s = ST_ERR(e, ST_ENOMEM, "%s: out of memory", path);
     if (!s) s = st_outfile_open(&o, path, e);
     if (!s) s = st_outfile_write(&o, text, size, e);
     if (!s) s = gguf_data(&o, items, n, fill, ctx, e);

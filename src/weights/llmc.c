@@ -199,16 +199,15 @@ static int64_t llmc_find(const char *path, const st_llmc_shape *m, int kind, int
         if (it->ndim == (cols ? 2 : 1) && it->dim[0] == rows &&
             (!cols || it->dim[1] == llmc_dim(m, cols)) && it->dtype == items[0].dtype)
             return i;
-        st_fail(
-            e, ST_EARG, __FILE__, __LINE__,
-            "%s: tensor %.100s has not the shape or element type that llm.c's models have there",
-            path, it->name);
+        ST_ERR(e, ST_EARG,
+               "%s: tensor %.100s has not the shape or element type that llm.c's models have there",
+               path, it->name);
         return -1;
     }
-    st_fail(e, ST_EARG, __FILE__, __LINE__,
-            "%s: no tensor %.100s, which llm.c's models have: they are dense GPT-2s with a "
-            "feed-forward width of 4 times the model's",
-            path, llmc_bare(name));
+    ST_ERR(e, ST_EARG,
+           "%s: no tensor %.100s, which llm.c's models have: they are dense GPT-2s with a "
+           "feed-forward width of 4 times the model's",
+           path, llmc_bare(name));
     return -1;
 }
 
@@ -249,8 +248,8 @@ st_status st_llmc_write(const char *path, const st_llmc_shape *m, const st_store
         most = most > llmc_elements(m, padded, k) ? most : llmc_elements(m, padded, k);
     char *data = st_calloc(most, size); /* the embedding comes first: its padding is zeros */
     st_outfile o = {0};
-    st_status s = data ? st_outfile_open(&o, path, e)
-                       : st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "%s: out of memory", path);
+    st_status s =
+        data ? st_outfile_open(&o, path, e) : ST_ERR(e, ST_ENOMEM, "%s: out of memory", path);
     if (!s) s = st_outfile_write(&o, h, sizeof h, e);
     for (int k = 0; !s && k < LLMC_KINDS; k++) {
         size_t all = (size_t)llmc_elements(m, padded, k) * size, own = all;

@@ -105,9 +105,7 @@ st_status st_pickle_load(st_pickle *p, const char *text, size_t n, const char *p
                                              [ST_VM_TRUE] = {.kind = ST_PY_BOOL, .i = 1},
                                              [ST_VM_MARKED] = {.kind = ST_PY_MARK}};
     st_obj ignored;
-    st_status s = n > UINT32_MAX
-                      ? st_fail(e, ST_EFORMAT, __FILE__, __LINE__, "%s: %s is too long", path, what)
-                      : ST_OK;
+    st_status s = n > UINT32_MAX ? ST_ERR(e, ST_EFORMAT, "%s: %s is too long", path, what) : ST_OK;
     if (!s) s = st_vm_grow(&v, &p->cell, 0, &p->cells_cap, sizeof *p->cell, VM_CELLS, "items");
     for (int i = 0; !s && i < ST_VM_FIRST; i++)
         s = st_vm_new(&v, first[i], &ignored);

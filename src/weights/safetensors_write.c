@@ -75,13 +75,12 @@ static st_status store_header(const store_row *row, int64_t rows, const json_t *
     {
         if (strcmp(key, "format") == 0) continue;
         if (!json_is_string(value)) {
-            s = st_fail(e, ST_EARG, __FILE__, __LINE__, "%s: metadata %s is not a string", path,
-                        key);
+            s = ST_ERR(e, ST_EARG, "%s: metadata %s is not a string", path, key);
         }
         json_object_set(all, key, value);
     }
     if (json_object_set_new(header, "__metadata__", all) && !s) {
-        s = st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "%s: out of memory", path);
+        s = ST_ERR(e, ST_ENOMEM, "%s: out of memory", path);
     }
     size_t at = 0;
     for (int64_t i = 0; !s && i < rows; i++) {

@@ -120,10 +120,10 @@ static st_status torch_zip_order(const struct torch_zip *z, st_err *e)
     if (!t) return ST_OK; /* before PyTorch 2.1: little-endian */
     st_status s = torch_zip_read(z, t, 16, &order, e);
     if (!s && (t->size != 6 || memcmp(order, "little", 6))) {
-        s = st_fail(e, ST_EUNSUPPORTED, __FILE__, __LINE__,
-                    "%s: its tensors are big-endian; load it and save it again on a little-endian "
-                    "machine",
-                    z->w->path);
+        s = ST_ERR(e, ST_EUNSUPPORTED,
+                   "%s: its tensors are big-endian; load it and save it again on a little-endian "
+                   "machine",
+                   z->w->path);
     }
     free(order);
     return s;
@@ -141,9 +141,9 @@ static st_status torch_zip_open(st_weights *w, st_err *e)
     if (!s) s = torch_zip_read(&z, t, TORCH_PICKLE, &text, e);
     if (!s) s = st_pickle_load(&p, text, (size_t)t->size, w->path, "data.pkl", e);
     if (!s && p.size != (size_t)t->size) {
-        s = st_fail(e, ST_EFORMAT, __FILE__, __LINE__,
-                    "%s: data.pkl goes on after its end; the file is damaged or made to harm",
-                    w->path);
+        s = ST_ERR(e, ST_EFORMAT,
+                   "%s: data.pkl goes on after its end; the file is damaged or made to harm",
+                   w->path);
     }
     st_torch_file f = {.w = w, .p = &p, .what = "data.pkl", .place = torch_zip_place, .ctx = &z};
     if (!s) s = st_torch_rows(&f, &names, e);
@@ -203,14 +203,14 @@ static st_status torch_legacy_head(struct torch_legacy *l, st_err *e)
         const st_py *root = s ? NULL : st_py_at(&p, p.root);
         const st_py *little = s ? NULL : st_py_get(&p, root, "little_endian");
         if (!s && i == 1 && (root->kind != ST_PY_INT || root->i != 1001)) {
-            s = st_fail(e, ST_EUNSUPPORTED, __FILE__, __LINE__,
-                        "%s: is of another protocol than 1001, PyTorch's only one", l->w->path);
+            s = ST_ERR(e, ST_EUNSUPPORTED,
+                       "%s: is of another protocol than 1001, PyTorch's only one", l->w->path);
         }
         if (!s && i == 2 && (!little || !little->i)) {
-            s = st_fail(e, ST_EUNSUPPORTED, __FILE__, __LINE__,
-                        "%s: its tensors are big-endian; load it and save it again on a "
-                        "little-endian machine",
-                        l->w->path);
+            s = ST_ERR(e, ST_EUNSUPPORTED,
+                       "%s: its tensors are big-endian; load it and save it again on a "
+                       "little-endian machine",
+                       l->w->path);
         }
         st_pickle_free(&p);
         ST_TRY(s);
@@ -333,7 +333,7 @@ static st_status torch_legacy_open(st_weights *w, st_err *e)
     l.size = w->size < TORCH_PICKLE ? (size_t)w->size : TORCH_PICKLE;
     l.text = malloc(l.size);
     st_status s = l.text ? st_weights_pread(w, l.text, l.size, 0, e)
-                         : st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "%s: out of memory", w->path);
+                         : ST_ERR(e, ST_ENOMEM, "%s: out of memory", w->path);
     if (!s) s = torch_legacy_head(&l, e);
     if (!s) s = torch_next(&l, &l.object, "its pickle", e);
     if (!s) s = torch_next(&l, &l.keys, "the list of its storages", e);

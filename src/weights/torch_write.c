@@ -127,12 +127,10 @@ static st_status torch_names(const char *path, const st_store_item *items, int64
     st_status s = ST_OK;
     for (int64_t i = 0; !s && i < n; i++) {
         if (json_object_get(seen, items[i].name)) {
-            s = st_fail(e, ST_EARG, __FILE__, __LINE__, "%s: two tensors are named %.100s", path,
-                        items[i].name);
+            s = ST_ERR(e, ST_EARG, "%s: two tensors are named %.100s", path, items[i].name);
         } else if (json_object_set_new(seen, items[i].name, json_true())) {
-            s = st_fail(e, ST_EARG, __FILE__, __LINE__,
-                        "%s: tensor %.100s: out of memory, or its name is not UTF-8", path,
-                        items[i].name);
+            s = ST_ERR(e, ST_EARG, "%s: tensor %.100s: out of memory, or its name is not UTF-8",
+                       path, items[i].name);
         }
     }
     json_decref(seen);

@@ -140,8 +140,7 @@ st_status st_weights_open_dict(st_weights **out, const char *path, const char *d
     w->fd = -1;
     w->dict = dict;
     w->path = strdup(path);
-    st_status s =
-        w->path ? ST_OK : st_fail(e, ST_ENOMEM, __FILE__, __LINE__, "%s: out of memory", path);
+    st_status s = w->path ? ST_OK : ST_ERR(e, ST_ENOMEM, "%s: out of memory", path);
     if (!s) s = weights_file(w, &look, e);
     if (!s) s = weights_choose(w, &look, e);
     if (!s) s = w->form->open(w, e);
