@@ -21,7 +21,7 @@ typedef struct {
     st_dtype dtype;
     const char *device; /* NULL: "cpu" */
 } st_perplexity_opts;
-/* `text`: a set (st_perplexity_sets), "all", a text (encoded by the folder's tokenizer) or a shard
+/* `text`: a set by name (st_evalsets), "all", a text (encoded by the folder's tokenizer) or a shard
  * of tokens (.bin). Result: perplexity, nll (nats, as the protocol averages them),
  * token_perplexity, bits_per_token, tokens, scored, windows, protocol, context, stride, agg,
  * boundary, definition, seconds, tokens_per_second; of a text: path, bytes, words and, where every
@@ -33,9 +33,6 @@ st_status st_perplexity(const char *model, const char *text, const st_perplexity
 /* The same for a bound model and ids in memory. */
 st_status st_perplexity_ids(st_model *m, st_stream *q, const int32_t *ids, int64_t n,
                             const st_perplexity_opts *o, json_t **result, st_err *e);
-/* Lists of {name, definition}: the protocols, the sets. */
-json_t *st_perplexity_protocols(void);
-json_t *st_perplexity_sets(void);
 
 typedef struct {
     const char *prompt; /* text of `prompt_bytes` bytes, or NULL: `ids` */

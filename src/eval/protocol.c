@@ -55,25 +55,6 @@ const st_protocol st_protocols[] = {
     {0},
 };
 
-json_t *st_perplexity_protocols(void)
-{
-    json_t *list = json_array();
-    for (const st_protocol *p = st_protocols; p->name; p++) {
-        json_array_append_new(
-            list, json_pack("{s:s, s:s}", "name", p->name, "definition", p->definition));
-    }
-    return list;
-}
-
-json_t *st_perplexity_sets(void)
-{
-    json_t *list = json_array();
-    for (const st_evalset *s = st_evalsets; s->name; s++)
-        json_array_append_new(list,
-                              json_pack("{s:s, s:s}", "name", s->name, "definition", s->about));
-    return list;
-}
-
 st_status st_protocol_find(const char *name, const st_protocol **out, st_err *e)
 {
     const char *names[16] = {NULL};

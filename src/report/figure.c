@@ -98,7 +98,7 @@ st_status st_report_figure_linked(FILE *f, const st_plot *p, const char *dir, co
                                   st_err *e)
 {
     ST_TRY(figure_files(p, dir, name, e));
-    return f ? st_html_figure_linked(f, p, p->title, caption, link, links, e) : ST_OK;
+    return f ? st_html_figure(f, p, p->title, caption, link, links, e) : ST_OK;
 }
 
 st_status st_report_figure(FILE *f, const st_plot *p, const char *dir, const char *name,

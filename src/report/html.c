@@ -152,8 +152,8 @@ static st_status html_source(FILE *f, const st_plot *p, bool dark, st_err *e)
     return ST_OK;
 }
 
-st_status st_html_figure_linked(FILE *f, const st_plot *p, const char *alt, const char *caption,
-                                const st_html_link *link, size_t links, st_err *e)
+st_status st_html_figure(FILE *f, const st_plot *p, const char *alt, const char *caption,
+                         const st_html_link *link, size_t links, st_err *e)
 {
     fprintf(
         f,
@@ -180,11 +180,6 @@ st_status st_html_figure_linked(FILE *f, const st_plot *p, const char *alt, cons
     st_html_text(f, caption);
     fputs("</figcaption></figure>\n", f);
     return ST_OK;
-}
-
-st_status st_html_figure(FILE *f, const st_plot *p, const char *alt, const char *caption, st_err *e)
-{
-    return st_html_figure_linked(f, p, alt, caption, NULL, 0, e);
 }
 
 void st_html_number(FILE *f, double v, int digits, bool best)

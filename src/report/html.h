@@ -12,19 +12,15 @@ void st_html_text(FILE *f, const char *text);
 /* Page up to and with <main>, with style (light and dark) and the script that sorts tables. */
 void st_html_begin(FILE *f, const char *title);
 void st_html_end(FILE *f);
-/* A figure drawn for light and for dark pages, as data URIs; `alt` for those who cannot see it,
- * `caption` below it. */
-st_status st_html_figure(FILE *f, const st_plot *p, const char *alt, const char *caption,
-                         st_err *e);
-
 /* A place of a figure that leads somewhere: x, y from 0 to 1, from the left and the top. */
 typedef struct {
     double x, y;
     char *href, *title; /* NULL: none */
 } st_html_link;
-/* The same with links over it. */
-st_status st_html_figure_linked(FILE *f, const st_plot *p, const char *alt, const char *caption,
-                                const st_html_link *link, size_t links, st_err *e);
+/* A figure drawn for light and for dark pages, as data URIs; `alt` for those who cannot see it,
+ * `caption` below it, links over it. */
+st_status st_html_figure(FILE *f, const st_plot *p, const char *alt, const char *caption,
+                         const st_html_link *link, size_t links, st_err *e);
 
 /* Cells of a sortable table (class "sort"): numbers sort by `v`, "n/a" last. */
 void st_html_number(FILE *f, double v, int digits, bool best);
