@@ -66,4 +66,17 @@ uint16_t st_f32_to_f16(float f);
 /* dst[i] = src[i] over n host elements between any two of F32, BF16, F16. */
 void st_convert(void *dst, st_dtype dt, const void *src, st_dtype st, int64_t n);
 
+/* ---- numbers in blocks that share a scale (blocks.c) --------------------------------------------
+ */
+
+/* One of ggml's formats: `numbers` of a row stand in `bytes`. */
+typedef struct {
+    const char *name; /* "Q8_0", "Q4_K" */
+    int numbers, bytes;
+    void (*read)(const uint8_t *block, float *x);
+    /* To the nearest; NULL where strut only reads the format. Numbers must be finite. */
+    void (*write)(const float *x, uint8_t *block);
+} st_blocks;
+const st_blocks *st_blocks_find(const char *name); /* or NULL */
+
 #endif

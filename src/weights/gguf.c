@@ -1,4 +1,4 @@
-/* Reading GGUF versions 2 and 3 (ggml's docs/gguf.md): tensors of F32, F16 and BF16. GPT-2's are
+/* Reading GGUF versions 2 and 3 (ggml's docs/gguf.md): tensors of floats and of blocks. GPT-2's are
  * shown under the names that nanoGPT has for them, which also is their orientation (out, in); of
  * the keys, numbers and texts are given as JSON, lists (a tokenizer's tokens) are not. */
 /* SPDX-License-Identifier: MIT */
@@ -150,19 +150,44 @@ static st_status gguf_values(gguf_scan *s, uint64_t n, json_t *keys)
     return ST_OK;
 }
 
-/* ggml's types by number, for messages; the three that are read have a dtype. */
+/* ggml's types by number; of the others the name is for messages. */
 static const struct {
-    const char *name, *dtype;
-    int size;
+    const char *name;
+    int size; /* bytes of a number; 0: blocks (st_blocks_find), or not read */
 } gguf_types[] = {
-    [0] = {"F32", "F32", 4},  [1] = {"F16", "F16", 2},    [2] = {"Q4_0", NULL, 0},
-    [3] = {"Q4_1", NULL, 0},  [6] = {"Q5_0", NULL, 0},    [7] = {"Q5_1", NULL, 0},
-    [8] = {"Q8_0", NULL, 0},  [9] = {"Q8_1", NULL, 0},    [10] = {"Q2_K", NULL, 0},
-    [11] = {"Q3_K", NULL, 0}, [12] = {"Q4_K", NULL, 0},   [13] = {"Q5_K", NULL, 0},
-    [14] = {"Q6_K", NULL, 0}, [15] = {"Q8_K", NULL, 0},   [24] = {"I8", NULL, 0},
-    [25] = {"I16", NULL, 0},  [26] = {"I32", NULL, 0},    [27] = {"I64", NULL, 0},
-    [28] = {"F64", NULL, 0},  [30] = {"BF16", "BF16", 2},
+    [0] = {"F32", 4},   [1] = {"F16", 2},   [2] = {"Q4_0", 0},  [3] = {"Q4_1", 0},
+    [6] = {"Q5_0", 0},  [7] = {"Q5_1", 0},  [8] = {"Q8_0", 0},  [9] = {"Q8_1", 0},
+    [10] = {"Q2_K", 0}, [11] = {"Q3_K", 0}, [12] = {"Q4_K", 0}, [13] = {"Q5_K", 0},
+    [14] = {"Q6_K", 0}, [15] = {"Q8_K", 0}, [24] = {"I8", 0},   [25] = {"I16", 0},
+    [26] = {"I32", 0},  [27] = {"I64", 0},  [28] = {"F64", 0},  [30] = {"BF16", 2},
 };
+
+/* Bytes of a tensor whose rows are of `t`'s last dimension. */
+static st_status gguf_bytes(gguf_scan *s, st_stored *t, uint64_t type, const char *own)
+{
+    const bool known = type < sizeof gguf_types / sizeof *gguf_types && gguf_types[type].name;
+    const st_blocks *blocks = known ? st_blocks_find(gguf_types[type].name) : NULL;
+    if (!known || (!blocks && !gguf_types[type].size)) {
+        ST_FAIL(
+            s->e, ST_EUNSUPPORTED,
+            "%s: tensor %.64s is of ggml's type %s (%llu); read are F32, F16, BF16, Q8_0, Q4_0, "
+            "Q4_1, Q5_0, Q5_1 and Q2_K to Q6_K",
+            s->w->path, own, known ? gguf_types[type].name : "unknown", (unsigned long long)type);
+    }
+    int64_t bytes = blocks ? blocks->bytes : gguf_types[type].size;
+    for (int i = 0; i < t->ndim; i++) {
+        int64_t n = t->dim[i];
+        if (blocks && i == t->ndim - 1 && n % blocks->numbers)
+            return gguf_bad(s, "a tensor whose rows are no whole blocks");
+        if (blocks && i == t->ndim - 1) n /= blocks->numbers;
+        if (__builtin_mul_overflow(bytes, n, &bytes))
+            return gguf_bad(s, "a tensor of more than 2^63 bytes");
+    }
+    if (blocks && t->ndim == 0) return gguf_bad(s, "a tensor whose rows are no whole blocks");
+    t->dtype = gguf_types[type].name;
+    t->bytes = (size_t)bytes;
+    return ST_OK;
+}
 
 /* One tensor's entry; its offset counts from the data. */
 static st_status gguf_tensor(gguf_scan *s, st_stored *t, char name[ST_GGUF_NAME], bool gpt2)
@@ -184,23 +209,9 @@ static st_status gguf_tensor(gguf_scan *s, st_stored *t, char name[ST_GGUF_NAME]
     }
     ST_TRY(gguf_number(s, 4, &type));
     ST_TRY(gguf_number(s, 8, &offset));
-    const bool known = type < sizeof gguf_types / sizeof *gguf_types && gguf_types[type].name;
-    if (!known || !gguf_types[type].dtype) {
-        ST_FAIL(s->e, ST_EUNSUPPORTED,
-                "%s: tensor %.64s is of ggml's type %s (%llu), only F32, F16 and BF16 are read",
-                s->w->path, own, known ? gguf_types[type].name : "unknown",
-                (unsigned long long)type);
-    }
-    int64_t bytes = gguf_types[type].size;
-    for (int i = 0; i < t->ndim; i++) {
-        if (__builtin_mul_overflow(bytes, t->dim[i], &bytes)) {
-            return gguf_bad(s, "a tensor of more than 2^63 bytes");
-        }
-    }
+    ST_TRY(gguf_bytes(s, t, type, own));
     if (offset > INT64_MAX) return gguf_bad(s, "a tensor's place");
-    t->dtype = gguf_types[type].dtype;
     t->offset = (int64_t)offset;
-    t->bytes = (size_t)bytes;
     st_stored_pack(t);
     return ST_OK;
 }

@@ -90,6 +90,25 @@ static st_status stored_next(stored_source *src, void *out, int64_t n, st_err *e
     return ST_OK;
 }
 
+/* Blocks, a few at a time. */
+static st_status stored_blocks(const st_stored *s, const st_blocks *blocks, st_tensor dst,
+                               st_err *e)
+{
+    uint8_t buffer[CHUNK * 2];
+    float x[CHUNK];
+    int64_t n = st_numel(dst), at = s->offset;
+    for (int64_t i = 0; i < n; i += CHUNK) { /* CHUNK is whole blocks, as rows are */
+        int64_t some = n - i < CHUNK ? n - i : CHUNK, count = some / blocks->numbers;
+        ST_TRY(st_weights_pread(s->file, buffer, (size_t)(count * blocks->bytes), at, e));
+        for (int64_t k = 0; k < count; k++)
+            blocks->read(buffer + k * blocks->bytes, x + k * blocks->numbers);
+        st_convert((char *)dst.data + (size_t)i * st_dtype_size(dst.dtype), dst.dtype, x, ST_F32,
+                   some);
+        at += count * blocks->bytes;
+    }
+    return ST_OK;
+}
+
 /* Floats, through a buffer. */
 static st_status stored_floats(stored_source *src, const stored_type *type, st_tensor dst,
                                st_err *e)
@@ -153,6 +172,8 @@ st_status st_stored_read(const st_stored *s, st_tensor dst, st_err *e)
     bool same = type && type->same && type->dtype == dst.dtype;
     bool whole = type && type->kind >= STORED_INT && dst.dtype == ST_I32;
     bool real = type && type->kind <= STORED_WIDE && dst.dtype <= ST_F16;
+    const st_blocks *blocks = st_blocks_find(s->dtype);
+    if (blocks && dst.dtype <= ST_F16) return stored_blocks(s, blocks, dst, e);
     if (!same && !whole && !real) {
         ST_FAIL(e, ST_EFORMAT, "%s: tensor %.100s is stored as %s, which cannot be read as %s",
                 s->file->path, s->name, s->dtype, st_dtype_name(dst.dtype));
