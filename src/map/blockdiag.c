@@ -30,71 +30,66 @@ static int64_t blockdiag_kept(const st_spec *s)
     return 0;
 }
 
-static void blockdiag_forward(st_stream *q, const st_spec *s, const st_theta *t, st_tensor x,
-                              st_tensor bias, st_tensor y, st_tensor kept, st_arena *tmp)
+static void blockdiag_forward(const st_map_call *c)
 {
-    (void)kept, (void)tmp;
-    int64_t b = s->knob[BLOCKS], p = map_ceil(s->in, b), n = map_ceil(s->out, b);
-    map_blocks(q, &(map_blocks_args){.g = {.m = x.dim[0],
-                                           .n = n,
-                                           .k = p,
-                                           .lda = s->in,
-                                           .ldb = p,
-                                           .ldc = s->out,
-                                           .step_a = p,
-                                           .step_b = n * p,
-                                           .step_c = n,
-                                           .tb = 1,
-                                           .a = x,
-                                           .b = t->p[0],
-                                           .c = y,
-                                           .bias = bias},
-                                     .count = b,
-                                     .n_total = s->out,
-                                     .k_total = s->in});
+    int64_t b = c->spec->knob[BLOCKS], p = map_ceil(c->spec->in, b), n = map_ceil(c->spec->out, b);
+    map_blocks(c->q, &(map_blocks_args){.g = {.m = c->x.dim[0],
+                                              .n = n,
+                                              .k = p,
+                                              .lda = c->spec->in,
+                                              .ldb = p,
+                                              .ldc = c->spec->out,
+                                              .step_a = p,
+                                              .step_b = n * p,
+                                              .step_c = n,
+                                              .tb = 1,
+                                              .a = c->x,
+                                              .b = c->theta->p[0],
+                                              .c = c->y,
+                                              .bias = c->bias},
+                                        .count = b,
+                                        .n_total = c->spec->out,
+                                        .k_total = c->spec->in});
 }
 
-static void blockdiag_backward(st_stream *q, const st_spec *s, const st_theta *t, st_tensor x,
-                               st_tensor kept, st_tensor dy, st_tensor dx, const st_theta *dt,
-                               st_arena *tmp)
+static void blockdiag_backward(const st_map_call *c)
 {
-    (void)kept, (void)tmp;
-    int64_t b = s->knob[BLOCKS], p = map_ceil(s->in, b), n = map_ceil(s->out, b);
-    if (dt && dt->p[0].data) {
-        map_blocks(q, &(map_blocks_args){.g = {.m = n,
-                                               .n = p,
-                                               .k = x.dim[0],
-                                               .lda = s->out,
-                                               .ldb = s->in,
-                                               .ldc = p,
-                                               .step_a = n,
-                                               .step_b = p,
-                                               .step_c = n * p,
-                                               .ta = 1,
-                                               .a = dy,
-                                               .b = x,
-                                               .c = dt->p[0],
-                                               .beta = 1.0f},
-                                         .count = b,
-                                         .m_total = s->out,
-                                         .n_total = s->in});
+    int64_t b = c->spec->knob[BLOCKS], p = map_ceil(c->spec->in, b), n = map_ceil(c->spec->out, b);
+    if (c->dtheta && c->dtheta->p[0].data) {
+        map_blocks(c->q, &(map_blocks_args){.g = {.m = n,
+                                                  .n = p,
+                                                  .k = c->x.dim[0],
+                                                  .lda = c->spec->out,
+                                                  .ldb = c->spec->in,
+                                                  .ldc = p,
+                                                  .step_a = n,
+                                                  .step_b = p,
+                                                  .step_c = n * p,
+                                                  .ta = 1,
+                                                  .a = c->dy,
+                                                  .b = c->x,
+                                                  .c = c->dtheta->p[0],
+                                                  .beta = 1.0f},
+                                            .count = b,
+                                            .m_total = c->spec->out,
+                                            .n_total = c->spec->in});
     }
-    if (!dx.data) return;
-    map_blocks(q, &(map_blocks_args){.g = {.m = x.dim[0],
-                                           .n = p,
-                                           .k = n,
-                                           .lda = s->out,
-                                           .ldb = p,
-                                           .ldc = s->in,
-                                           .step_a = n,
-                                           .step_b = n * p,
-                                           .step_c = p,
-                                           .a = dy,
-                                           .b = t->p[0],
-                                           .c = dx},
-                                     .count = b,
-                                     .n_total = s->in,
-                                     .k_total = s->out});
+    if (!c->dx.data) return;
+    map_blocks(c->q, &(map_blocks_args){.g = {.m = c->x.dim[0],
+                                              .n = p,
+                                              .k = n,
+                                              .lda = c->spec->out,
+                                              .ldb = p,
+                                              .ldc = c->spec->in,
+                                              .step_a = n,
+                                              .step_b = n * p,
+                                              .step_c = p,
+                                              .a = c->dy,
+                                              .b = c->theta->p[0],
+                                              .c = c->dx},
+                                        .count = b,
+                                        .n_total = c->spec->in,
+                                        .k_total = c->spec->out});
 }
 
 static st_status blockdiag_project_weighted(const st_spec *s, st_tensor w, const st_theta *t,

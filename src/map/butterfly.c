@@ -146,12 +146,11 @@ static void butterfly_pack(st_stream *q, const butterfly_size *z, bool merge, st
     }
 }
 
-static st_tensor butterfly_flat(st_stream *q, const butterfly_size *z, bool merge,
-                                const st_theta *t, st_arena *tmp)
+static st_tensor butterfly_flat(const st_map_call *c, const butterfly_size *z, bool merge)
 {
     int64_t n = map_butterfly_area(z, merge) * z->block * z->block;
-    st_tensor flat = st_take1(tmp, t->p[0].dtype, n);
-    butterfly_pack(q, z, merge, t->p[0], flat, false, tmp);
+    st_tensor flat = st_take1(c->tmp, c->theta->p[0].dtype, n);
+    butterfly_pack(c->q, z, merge, c->theta->p[0], flat, false, c->tmp);
     return flat;
 }
 
@@ -184,184 +183,179 @@ typedef struct {
     bool apart; /* x is the whole input: one product a run */
 } butterfly_operand;
 
-static butterfly_operand butterfly_gather(st_stream *q, const st_spec *s, const butterfly_size *z,
-                                          const butterfly_band *b, st_tensor x, st_arena *tmp)
+static butterfly_operand butterfly_gather(const st_map_call *c, const butterfly_size *z,
+                                          const butterfly_band *b)
 {
-    int64_t n = x.dim[0], wide = b->wide * z->block, runs = 0, from;
+    int64_t n = c->x.dim[0], wide = b->wide * z->block, runs = 0, from;
     for (butterfly_run r = {0}; map_butterfly_run(z, b, &r);)
         runs++;
-    bool thin = x.dtype == ST_F32 && (runs - 1) * b->rows < b->wide;
-    if (runs == 1 || thin) return (butterfly_operand){x, true};
-    st_tensor g = st_take2(tmp, x.dtype, n, wide);
+    bool thin = c->x.dtype == ST_F32 && (runs - 1) * b->rows < b->wide;
+    if (runs == 1 || thin) return (butterfly_operand){c->x, true};
+    st_tensor g = st_take2(c->tmp, c->x.dtype, n, wide);
     for (butterfly_run r = {0}; map_butterfly_run(z, b, &r);) {
-        int64_t count = butterfly_inputs(s, &r, &from);
-        st_stream_ops(q)->copy(q, &(st_copy_args){.rows = n,
-                                                  .cols = count,
-                                                  .pad = r.count * z->block,
-                                                  .ldx = s->in,
-                                                  .ldy = wide,
-                                                  .x = map_from(x, from),
-                                                  .y = map_from(g, r.at * z->block)});
+        int64_t count = butterfly_inputs(c->spec, &r, &from);
+        st_stream_ops(c->q)->copy(c->q, &(st_copy_args){.rows = n,
+                                                        .cols = count,
+                                                        .pad = r.count * z->block,
+                                                        .ldx = c->spec->in,
+                                                        .ldy = wide,
+                                                        .x = map_from(c->x, from),
+                                                        .y = map_from(g, r.at * z->block)});
     }
     return (butterfly_operand){g, false};
 }
 
-static void butterfly_band_forward(st_stream *q, const st_spec *s, const butterfly_size *z,
+static void butterfly_band_forward(const st_map_call *c, const butterfly_size *z,
                                    const butterfly_band *b, const butterfly_part *p,
-                                   butterfly_operand a, st_tensor bias, st_tensor y)
+                                   butterfly_operand a)
 {
     st_gemm_args g = {.m = a.x.dim[0],
                       .n = p->rows,
                       .k = p->wide,
                       .tb = 1,
                       .ldb = p->wide,
-                      .ldc = s->out,
+                      .ldc = c->spec->out,
                       .a = a.x,
                       .b = p->w,
-                      .c = map_from(y, p->row)};
-    if (bias.data) g.bias = st_slice(bias, p->row, p->rows);
+                      .c = map_from(c->y, p->row)};
+    if (c->bias.data) g.bias = st_slice(c->bias, p->row, p->rows);
     if (!a.apart) {
-        st_stream_ops(q)->gemm(q, &g);
+        st_stream_ops(c->q)->gemm(c->q, &g);
         return;
     }
     int64_t from;
-    g.lda = s->in;
+    g.lda = c->spec->in;
     for (butterfly_run r = {0}; map_butterfly_run(z, b, &r);) {
-        g.k = butterfly_inputs(s, &r, &from);
+        g.k = butterfly_inputs(c->spec, &r, &from);
         g.a = map_from(a.x, from);
         g.b = map_from(p->w, r.at * z->block);
-        st_stream_ops(q)->gemm(q, &g);
+        st_stream_ops(c->q)->gemm(c->q, &g);
         g.beta = 1.0f;
         g.bias = (st_tensor){0};
     }
 }
 
 /* So few rows that packing the weights would be most of the work: tiles are read where they lie. */
-static void butterfly_few(st_stream *q, const st_spec *s, const st_theta *t, st_tensor x,
-                          st_tensor bias, st_tensor y)
+static void butterfly_few(const st_map_call *c)
 {
-    butterfly_size z = map_butterfly_size(s);
+    butterfly_size z = map_butterfly_size(c->spec);
     int64_t first[BUTTERFLY_CELLS], count[BUTTERFLY_CELLS], square = z.block * z.block;
     for (butterfly_band b = {0}; map_butterfly_next(&z, &b);) {
-        butterfly_part p = butterfly_cut(s, &b, t->p[0]);
-        st_tiles_args a = {.rows = x.dim[0],
+        butterfly_part p = butterfly_cut(c->spec, &b, c->theta->p[0]);
+        st_tiles_args a = {.rows = c->x.dim[0],
                            .tile_rows = b.rows,
                            .wide = b.wide,
                            .block = z.block,
-                           .cols = s->in,
+                           .cols = c->spec->in,
                            .outs = p.rows,
-                           .ldy = s->out,
+                           .ldy = c->spec->out,
                            .first = first,
                            .count = count,
-                           .x = x,
-                           .tiles = st_slice(t->p[0], b.tile * square, b.tiles * square),
-                           .y = map_from(y, p.row)};
-        if (bias.data) a.bias = st_slice(bias, p.row, p.rows);
+                           .x = c->x,
+                           .tiles = st_slice(c->theta->p[0], b.tile * square, b.tiles * square),
+                           .y = map_from(c->y, p.row)};
+        if (c->bias.data) a.bias = st_slice(c->bias, p.row, p.rows);
         for (butterfly_run r = {0}; map_butterfly_run(&z, &b, &r); a.runs++) {
             first[a.runs] = r.first;
             count[a.runs] = r.count;
         }
-        st_stream_ops(q)->tiles(q, &a);
+        st_stream_ops(c->q)->tiles(c->q, &a);
     }
 }
 
-static void butterfly_forward(st_stream *q, const st_spec *s, const st_theta *t, st_tensor x,
-                              st_tensor bias, st_tensor y, st_tensor kept, st_arena *tmp)
+static void butterfly_forward(const st_map_call *c)
 {
-    (void)kept;
-    butterfly_size z = map_butterfly_size(s);
-    if (x.dim[0] < BUTTERFLY_FEW) {
-        butterfly_few(q, s, t, x, bias, y);
+    butterfly_size z = map_butterfly_size(c->spec);
+    if (c->x.dim[0] < BUTTERFLY_FEW) {
+        butterfly_few(c);
         return;
     }
-    bool merge = butterfly_merged(x);
-    st_tensor flat = butterfly_flat(q, &z, merge, t, tmp);
+    bool merge = butterfly_merged(c->x);
+    st_tensor flat = butterfly_flat(c, &z, merge);
     for (butterfly_band b = {0}; map_butterfly_group(&z, merge, &b);) {
-        butterfly_part p = butterfly_cut(s, &b, flat);
-        size_t mark = st_arena_mark(tmp);
-        butterfly_operand a = butterfly_gather(q, s, &z, &b, x, tmp);
-        butterfly_band_forward(q, s, &z, &b, &p, a, bias, y);
-        st_arena_rewind(tmp, mark);
+        butterfly_part p = butterfly_cut(c->spec, &b, flat);
+        size_t mark = st_arena_mark(c->tmp);
+        butterfly_operand a = butterfly_gather(c, &z, &b);
+        butterfly_band_forward(c, &z, &b, &p, a);
+        st_arena_rewind(c->tmp, mark);
     }
 }
 
 /* dW of a band, (rows, wide) of `into`, set; a run's missing inputs are left alone. */
-static void butterfly_band_grad(st_stream *q, const st_spec *s, const butterfly_size *z,
+static void butterfly_band_grad(const st_map_call *c, const butterfly_size *z,
                                 const butterfly_band *b, const butterfly_part *p,
-                                butterfly_operand x, st_tensor dy, st_tensor into)
+                                butterfly_operand x, st_tensor into)
 {
     st_gemm_args g = {.m = p->rows,
                       .n = p->wide,
                       .k = x.x.dim[0],
                       .ta = 1,
-                      .lda = s->out,
+                      .lda = c->spec->out,
                       .ldc = p->wide,
-                      .a = map_from(dy, p->row),
+                      .a = map_from(c->dy, p->row),
                       .b = x.x,
                       .c = into};
     if (!x.apart) {
-        st_stream_ops(q)->gemm(q, &g);
+        st_stream_ops(c->q)->gemm(c->q, &g);
         return;
     }
     int64_t from;
-    g.ldb = s->in;
+    g.ldb = c->spec->in;
     for (butterfly_run r = {0}; map_butterfly_run(z, b, &r);) {
-        g.n = butterfly_inputs(s, &r, &from);
+        g.n = butterfly_inputs(c->spec, &r, &from);
         g.b = map_from(x.x, from);
         g.c = map_from(into, r.at * z->block);
-        st_stream_ops(q)->gemm(q, &g);
+        st_stream_ops(c->q)->gemm(c->q, &g);
     }
 }
 
 /* dx of a band, added to `sum` (n, in). */
-static void butterfly_band_back(st_stream *q, const st_spec *s, const butterfly_size *z,
-                                const butterfly_band *b, const butterfly_part *p, st_tensor dy,
-                                st_tensor sum)
+static void butterfly_band_back(const st_map_call *c, const butterfly_size *z,
+                                const butterfly_band *b, const butterfly_part *p, st_tensor sum)
 {
     int64_t from;
     for (butterfly_run r = {0}; map_butterfly_run(z, b, &r);) {
-        int64_t count = butterfly_inputs(s, &r, &from);
-        st_stream_ops(q)->gemm(q, &(st_gemm_args){.m = dy.dim[0],
-                                                  .n = count,
-                                                  .k = p->rows,
-                                                  .lda = s->out,
-                                                  .ldb = p->wide,
-                                                  .ldc = s->in,
-                                                  .a = map_from(dy, p->row),
-                                                  .b = map_from(p->w, r.at * z->block),
-                                                  .c = map_from(sum, from),
-                                                  .beta = 1.0f});
+        int64_t count = butterfly_inputs(c->spec, &r, &from);
+        st_stream_ops(c->q)->gemm(c->q, &(st_gemm_args){.m = c->dy.dim[0],
+                                                        .n = count,
+                                                        .k = p->rows,
+                                                        .lda = c->spec->out,
+                                                        .ldb = p->wide,
+                                                        .ldc = c->spec->in,
+                                                        .a = map_from(c->dy, p->row),
+                                                        .b = map_from(p->w, r.at * z->block),
+                                                        .c = map_from(sum, from),
+                                                        .beta = 1.0f});
     }
 }
 
-static void butterfly_backward(st_stream *q, const st_spec *s, const st_theta *t, st_tensor x,
-                               st_tensor kept, st_tensor dy, st_tensor dx, const st_theta *dt,
-                               st_arena *tmp)
+static void butterfly_backward(const st_map_call *c)
 {
-    (void)kept;
-    const st_ops *op = st_stream_ops(q);
-    butterfly_size z = map_butterfly_size(s);
-    bool learn = dt && dt->p[0].data, merge = butterfly_merged(x);
-    st_tensor sum = dx, dflat = {0}, flat = butterfly_flat(q, &z, merge, t, tmp);
-    if (dx.data && dx.dtype != ST_F32) sum = st_take2(tmp, ST_F32, x.dim[0], s->in);
-    if (dx.data) op->fill(q, &(st_fill_args){.x = sum, .value = 0.0f});
-    if (learn) dflat = st_take1(tmp, ST_F32, st_numel(flat));
-    if (learn && (z.rows * z.block != s->out || z.cols * z.block != s->in))
-        op->fill(q, &(st_fill_args){.x = dflat, .value = 0.0f});
+    const st_ops *op = st_stream_ops(c->q);
+    butterfly_size z = map_butterfly_size(c->spec);
+    bool learn = c->dtheta && c->dtheta->p[0].data, merge = butterfly_merged(c->x);
+    st_tensor sum = c->dx, dflat = {0}, flat = butterfly_flat(c, &z, merge);
+    if (c->dx.data && c->dx.dtype != ST_F32)
+        sum = st_take2(c->tmp, ST_F32, c->x.dim[0], c->spec->in);
+    if (c->dx.data) op->fill(c->q, &(st_fill_args){.x = sum, .value = 0.0f});
+    if (learn) dflat = st_take1(c->tmp, ST_F32, st_numel(flat));
+    if (learn && (z.rows * z.block != c->spec->out || z.cols * z.block != c->spec->in))
+        op->fill(c->q, &(st_fill_args){.x = dflat, .value = 0.0f});
     for (butterfly_band b = {0}; map_butterfly_group(&z, merge, &b);) {
-        butterfly_part p = butterfly_cut(s, &b, flat);
-        size_t mark = st_arena_mark(tmp);
+        butterfly_part p = butterfly_cut(c->spec, &b, flat);
+        size_t mark = st_arena_mark(c->tmp);
         if (learn) {
             st_tensor own = map_from(dflat, b.at * z.block * z.block);
-            butterfly_operand a = butterfly_gather(q, s, &z, &b, x, tmp);
-            butterfly_band_grad(q, s, &z, &b, &p, a, dy, own);
+            butterfly_operand a = butterfly_gather(c, &z, &b);
+            butterfly_band_grad(c, &z, &b, &p, a, own);
         }
-        if (dx.data) butterfly_band_back(q, s, &z, &b, &p, dy, sum);
-        st_arena_rewind(tmp, mark);
+        if (c->dx.data) butterfly_band_back(c, &z, &b, &p, sum);
+        st_arena_rewind(c->tmp, mark);
     }
-    if (learn) butterfly_pack(q, &z, merge, dt->p[0], dflat, true, tmp);
-    if (dx.data && sum.data != dx.data)
-        op->copy(q, &(st_copy_args){.rows = x.dim[0], .cols = s->in, .x = sum, .y = dx});
+    if (learn) butterfly_pack(c->q, &z, merge, c->dtheta->p[0], dflat, true, c->tmp);
+    if (c->dx.data && sum.data != c->dx.data)
+        op->copy(c->q,
+                 &(st_copy_args){.rows = c->x.dim[0], .cols = c->spec->in, .x = sum, .y = c->dx});
 }
 
 /* Tile `tile` is where its band's entry (row, col) of tiles is in W; visits every stored row. */

@@ -21,59 +21,54 @@ static int64_t dense_kept(const st_spec *s)
     return 0;
 }
 
-static void dense_forward(st_stream *q, const st_spec *s, const st_theta *t, st_tensor x,
-                          st_tensor bias, st_tensor y, st_tensor kept, st_arena *tmp)
+static void dense_forward(const st_map_call *c)
 {
-    (void)kept, (void)tmp;
-    st_stream_ops(q)->gemm(q, &(st_gemm_args){.m = x.dim[0],
-                                              .n = s->out,
-                                              .k = s->in,
-                                              .tb = 1,
-                                              .a = x,
-                                              .b = t->p[0],
-                                              .c = y,
-                                              .bias = bias});
+    st_stream_ops(c->q)->gemm(c->q, &(st_gemm_args){.m = c->x.dim[0],
+                                                    .n = c->spec->out,
+                                                    .k = c->spec->in,
+                                                    .tb = 1,
+                                                    .a = c->x,
+                                                    .b = c->theta->p[0],
+                                                    .c = c->y,
+                                                    .bias = c->bias});
 }
 
-static void dense_backward(st_stream *q, const st_spec *s, const st_theta *t, st_tensor x,
-                           st_tensor kept, st_tensor dy, st_tensor dx, const st_theta *dt,
-                           st_arena *tmp)
+static void dense_backward(const st_map_call *c)
 {
-    (void)kept, (void)tmp;
-    const st_ops *op = st_stream_ops(q);
-    int64_t n = x.dim[0];
-    if (dt && dt->p[0].data) {
-        op->gemm(q, &(st_gemm_args){.m = s->out,
-                                    .n = s->in,
-                                    .k = n,
-                                    .ta = 1,
-                                    .a = dy,
-                                    .b = x,
-                                    .c = dt->p[0],
-                                    .beta = 1.0f});
+    const st_ops *op = st_stream_ops(c->q);
+    int64_t n = c->x.dim[0];
+    if (c->dtheta && c->dtheta->p[0].data) {
+        op->gemm(c->q, &(st_gemm_args){.m = c->spec->out,
+                                       .n = c->spec->in,
+                                       .k = n,
+                                       .ta = 1,
+                                       .a = c->dy,
+                                       .b = c->x,
+                                       .c = c->dtheta->p[0],
+                                       .beta = 1.0f});
     }
-    if (dx.data) {
-        op->gemm(q,
-                 &(st_gemm_args){.m = n, .n = s->in, .k = s->out, .a = dy, .b = t->p[0], .c = dx});
+    if (c->dx.data) {
+        op->gemm(c->q, &(st_gemm_args){.m = n,
+                                       .n = c->spec->in,
+                                       .k = c->spec->out,
+                                       .a = c->dy,
+                                       .b = c->theta->p[0],
+                                       .c = c->dx});
     }
 }
 
-static void dense_rows(st_stream *q, const st_spec *s, const st_theta *t,
-                       const st_embed_fwd_args *a, st_arena *tmp)
+static void dense_rows(const st_map_call *c, const st_embed_fwd_args *a)
 {
-    (void)s, (void)tmp;
     st_embed_fwd_args find = *a;
-    find.table = t->p[0];
-    st_stream_ops(q)->embed_fwd(q, &find);
+    find.table = c->theta->p[0];
+    st_stream_ops(c->q)->embed_fwd(c->q, &find);
 }
 
-static void dense_rows_backward(st_stream *q, const st_spec *s, const st_theta *t,
-                                const st_embed_bwd_args *a, const st_theta *dt, st_arena *tmp)
+static void dense_rows_backward(const st_map_call *c, const st_embed_bwd_args *a)
 {
-    (void)s, (void)t, (void)tmp;
     st_embed_bwd_args back = *a;
-    back.dtable = dt->p[0];
-    st_stream_ops(q)->embed_bwd(q, &back);
+    back.dtable = c->dtheta->p[0];
+    st_stream_ops(c->q)->embed_bwd(c->q, &back);
 }
 
 static st_status dense_project(const st_spec *s, st_tensor w, const st_theta *t,

@@ -44,7 +44,7 @@ st_status st_spec_macs(const st_spec *s, const st_stream *q, int64_t rows, doubl
     if (status) goto out;
     st_theta t = expand_take(&a, s);
     st_tensor x = st_take2(&a, ST_F32, rows, s->in), y = st_take2(&a, ST_F32, rows, s->out);
-    s->type->forward(dry, s, &t, x, (st_tensor){0}, y, (st_tensor){0}, &a);
+    s->type->forward(&(st_map_call){.q = dry, .spec = s, .theta = &t, .x = x, .y = y, .tmp = &a});
     *out = (double)st_stream_cost(dry).macs / (double)rows;
 out:
     st_arena_close(&a);
@@ -52,16 +52,16 @@ out:
     return status;
 }
 
-/* Rows [first, first + rows) of W^T = I W^T into y, then into the columns of w. */
-static void expand_slab(st_stream *q, const st_spec *s, const st_theta *t, st_tensor w,
-                        int64_t first, st_tensor x, st_tensor y, st_arena *tmp)
+/* Rows [first, first + rows) of W^T = I W^T into c's y, then into the columns of w. */
+static void expand_slab(const st_map_call *c, st_tensor w, int64_t first)
 {
-    int64_t rows = x.dim[0];
-    float *one = x.data, *from = y.data, *to = w.data;
-    memset(one, 0, st_bytes(x));
+    const st_spec *s = c->spec;
+    int64_t rows = c->x.dim[0];
+    float *one = c->x.data, *from = c->y.data, *to = w.data;
+    memset(one, 0, st_bytes(c->x));
     for (int64_t i = 0; i < rows; i++)
         one[i * s->in + first + i] = 1.0f;
-    s->type->forward(q, s, t, x, (st_tensor){0}, y, (st_tensor){0}, tmp);
+    s->type->forward(c);
     for (int64_t o = 0; o < s->out; o++) {
         for (int64_t i = 0; i < rows; i++)
             to[o * s->in + first + i] = from[i * s->out + o];
@@ -81,22 +81,25 @@ st_status st_map_expand(const st_spec *s, const st_theta *t, st_tensor w, st_err
     if (!status) status = st_arena_open_counting(&plan, e);
     if (status) goto out;
     st_theta shadow = expand_take(&plan, s);
-    st_tensor x = st_take2(&plan, ST_F32, rows, s->in), y = st_take2(&plan, ST_F32, rows, s->out);
+    st_map_call c = {.q = dry, .spec = s, .theta = &shadow, .tmp = &plan};
+    c.x = st_take2(&plan, ST_F32, rows, s->in);
+    c.y = st_take2(&plan, ST_F32, rows, s->out);
     size_t mark = st_arena_mark(&plan);
     for (int64_t i = 0; i < s->in; i += rows) {
         st_arena_rewind(&plan, mark);
-        x.dim[0] = y.dim[0] = map_min(rows, s->in - i);
-        s->type->forward(dry, s, &shadow, x, (st_tensor){0}, y, (st_tensor){0}, &plan);
+        c.x.dim[0] = c.y.dim[0] = map_min(rows, s->in - i);
+        s->type->forward(&c);
     }
     status = st_arena_open(&a, plan.peak, e);
     if (status) goto out;
-    x = st_take2(&a, ST_F32, rows, s->in);
-    y = st_take2(&a, ST_F32, rows, s->out);
+    c = (st_map_call){.q = q, .spec = s, .theta = t, .tmp = &a};
+    c.x = st_take2(&a, ST_F32, rows, s->in);
+    c.y = st_take2(&a, ST_F32, rows, s->out);
     mark = st_arena_mark(&a);
     for (int64_t i = 0; i < s->in; i += rows) {
         st_arena_rewind(&a, mark);
-        x.dim[0] = y.dim[0] = map_min(rows, s->in - i);
-        expand_slab(q, s, t, w, i, x, y, &a);
+        c.x.dim[0] = c.y.dim[0] = map_min(rows, s->in - i);
+        expand_slab(&c, w, i);
     }
     status = st_stream_sync(q, e);
 out:

@@ -66,10 +66,7 @@ void map_blocks(st_stream *q, const map_blocks_args *b);
 
 /* lowrank's forward and backward with y (dx) scaled by beta before it is added to: the low-rank
  * part of a sum costs no pass of its own. */
-void map_lowrank_forward(st_stream *q, const st_spec *s, const st_theta *t, st_tensor x,
-                         st_tensor bias, st_tensor y, st_tensor kept, st_arena *tmp, float beta);
-void map_lowrank_backward(st_stream *q, const st_spec *s, const st_theta *t, st_tensor x,
-                          st_tensor kept, st_tensor dy, st_tensor dx, const st_theta *dt,
-                          st_arena *tmp, float beta);
+void map_lowrank_forward(const st_map_call *c, float beta);
+void map_lowrank_backward(const st_map_call *c, float beta);
 
 #endif

@@ -95,96 +95,88 @@ static int64_t kron_kept(const st_spec *s)
     }
 }
 
-st_tensor map_kron_scaled(st_stream *q, const st_spec *s, const st_theta *t, st_arena *tmp)
+st_tensor map_kron_scaled(const st_map_call *c)
 {
-    if (!s->knob[SCALARS]) return t->p[B];
-    kron_size z = map_kron_size(s);
+    if (!c->spec->knob[SCALARS]) return c->theta->p[B];
+    kron_size z = map_kron_size(c->spec);
     int64_t each = z.m2 * z.n2;
-    st_tensor b = st_take1(tmp, t->p[B].dtype, z.f * each);
+    st_tensor b = st_take1(c->tmp, c->theta->p[B].dtype, z.f * each);
     for (int64_t f = 0; f < z.f; f++) {
-        st_stream_ops(q)->scale(q, &(st_scale_args){.x = st_slice(t->p[B], f * each, each),
+        st_stream_ops(c->q)->scale(c->q,
+                                   &(st_scale_args){.x = st_slice(c->theta->p[B], f * each, each),
                                                     .y = st_slice(b, f * each, each),
-                                                    .s = st_slice(t->p[S], f, 1)});
+                                                    .s = st_slice(c->theta->p[S], f, 1)});
     }
     return b;
 }
 
-void map_kron_scaled_backward(st_stream *q, const st_spec *s, const st_theta *t, st_tensor db,
-                              const st_theta *dt)
+void map_kron_scaled_backward(const st_map_call *c, st_tensor db)
 {
-    const st_ops *op = st_stream_ops(q);
-    kron_size z = map_kron_size(s);
+    const st_ops *op = st_stream_ops(c->q);
+    kron_size z = map_kron_size(c->spec);
     int64_t each = z.m2 * z.n2;
     for (int64_t f = 0; f < z.f; f++) {
-        st_tensor one = st_slice(db, f * each, each), to = st_slice(dt->p[B], f * each, each);
-        if (!s->knob[SCALARS]) {
-            op->copy(q, &(st_copy_args){.x = one, .y = to, .accumulate = 1});
+        st_tensor one = st_slice(db, f * each, each),
+                  to = st_slice(c->dtheta->p[B], f * each, each);
+        if (!c->spec->knob[SCALARS]) {
+            op->copy(c->q, &(st_copy_args){.x = one, .y = to, .accumulate = 1});
             continue;
         }
-        op->scale(
-            q, &(st_scale_args){.x = one, .y = to, .s = st_slice(t->p[S], f, 1), .accumulate = 1});
-        op->dot(q, &(st_dot_args){.a = one,
-                                  .b = st_slice(t->p[B], f * each, each),
-                                  .c = st_slice(dt->p[S], f, 1)});
+        op->scale(c->q,
+                  &(st_scale_args){
+                      .x = one, .y = to, .s = st_slice(c->theta->p[S], f, 1), .accumulate = 1});
+        op->dot(c->q, &(st_dot_args){.a = one,
+                                     .b = st_slice(c->theta->p[B], f * each, each),
+                                     .c = st_slice(c->dtheta->p[S], f, 1)});
     }
 }
 
-static kron_call kron_open(st_stream *q, const st_spec *s, const st_theta *t, st_tensor x,
-                           st_arena *tmp)
+static kron_work kron_open(const st_map_call *c)
 {
-    return (kron_call){.q = q,
-                       .tmp = tmp,
-                       .z = map_kron_size(s),
-                       .rows = x.dim[0],
-                       .a = t->p[A],
-                       .b = map_kron_scaled(q, s, t, tmp),
-                       .x = x};
+    return (kron_work){.call = c,
+                       .z = map_kron_size(c->spec),
+                       .rows = c->x.dim[0],
+                       .a = c->theta->p[A],
+                       .b = map_kron_scaled(c)};
 }
 
-static void kron_forward(st_stream *q, const st_spec *s, const st_theta *t, st_tensor x,
-                         st_tensor bias, st_tensor y, st_tensor kept, st_arena *tmp)
+static void kron_forward(const st_map_call *c)
 {
-    kron_call c = kron_open(q, s, t, x, tmp);
-    c.bias = bias;
-    c.y = y;
-    switch (kron_choose(&c.z, c.rows)) {
+    kron_work w = kron_open(c);
+    switch (kron_choose(&w.z, w.rows)) {
     case KRON_A_FIRST:
-        c.inner = map_kron_a_inner(&c, kept);
-        map_kron_a_forward(&c);
+        w.inner = map_kron_a_inner(&w, c->kept);
+        map_kron_a_forward(&w);
         return;
     case KRON_B_FIRST:
-        c.inner = map_kron_b_inner(&c, kept);
-        map_kron_b_forward(&c);
+        w.inner = map_kron_b_inner(&w, c->kept);
+        map_kron_b_forward(&w);
         return;
-    case KRON_WHOLE: map_kron_whole_forward(&c);
+    case KRON_WHOLE: map_kron_whole_forward(&w);
     }
 }
 
-static void kron_backward(st_stream *q, const st_spec *s, const st_theta *t, st_tensor x,
-                          st_tensor kept, st_tensor dy, st_tensor dx, const st_theta *dt,
-                          st_arena *tmp)
+static void kron_backward(const st_map_call *c)
 {
-    kron_call c = kron_open(q, s, t, x, tmp);
-    bool train = dt && dt->p[A].data;
-    c.dy = dy;
-    c.dx = dx;
-    c.inner = kept;
+    kron_work w = kron_open(c);
+    bool train = c->dtheta && c->dtheta->p[A].data;
+    w.inner = c->kept;
     if (train) {
-        c.da = dt->p[A];
-        c.db = st_take1(tmp, ST_F32, st_numel(t->p[B]));
+        w.da = c->dtheta->p[A];
+        w.db = st_take1(c->tmp, ST_F32, st_numel(c->theta->p[B]));
     }
-    switch (kron_choose(&c.z, c.rows)) {
+    switch (kron_choose(&w.z, w.rows)) {
     case KRON_A_FIRST:
-        if (train && !kept.data) c.inner = map_kron_a_inner(&c, kept);
-        map_kron_a_backward(&c);
+        if (train && !c->kept.data) w.inner = map_kron_a_inner(&w, c->kept);
+        map_kron_a_backward(&w);
         break;
     case KRON_B_FIRST:
-        if (train && !kept.data) c.inner = map_kron_b_inner(&c, kept);
-        map_kron_b_backward(&c);
+        if (train && !c->kept.data) w.inner = map_kron_b_inner(&w, c->kept);
+        map_kron_b_backward(&w);
         break;
-    case KRON_WHOLE: map_kron_whole_backward(&c);
+    case KRON_WHOLE: map_kron_whole_backward(&w);
     }
-    if (train) map_kron_scaled_backward(q, s, t, c.db, dt);
+    if (train) map_kron_scaled_backward(c, w.db);
 }
 
 /* Of all m1, n1 with A the larger factor and up to 8 terms: those nearest the wanted size (in steps

@@ -15,38 +15,34 @@ enum { KRON_A, KRON_B, KRON_S }; /* in st_theta */
 
 kron_size map_kron_size(const st_spec *s);
 
-/* One forward or backward. b is s_f B_f; inner is what lies between the two products (kron_kept).
- * Absent gradients are not wanted; da is added to, dx and db (scratch) are set. */
+/* A forward or backward. b is s_f B_f; inner is what lies between the two products (kron_kept).
+ * Absent gradients are not wanted; da is added to, db (scratch) is set. */
 typedef struct {
-    st_stream *q;
-    st_arena *tmp;
+    const st_map_call *call;
     kron_size z;
     int64_t rows;
-    st_tensor a, b, x, inner, bias, y, dy, dx, da, db;
-} kron_call;
+    st_tensor a, b, inner, da, db;
+} kron_work;
 
 /* The first product, into `kept` unless absent. */
-st_tensor map_kron_a_inner(const kron_call *c, st_tensor kept);
-st_tensor map_kron_b_inner(const kron_call *c, st_tensor kept);
+st_tensor map_kron_a_inner(const kron_work *w, st_tensor kept);
+st_tensor map_kron_b_inner(const kron_work *w, st_tensor kept);
 /* The second: inner -> y. */
-void map_kron_a_forward(const kron_call *c);
-void map_kron_b_forward(const kron_call *c);
-void map_kron_whole_forward(const kron_call *c);
-void map_kron_a_backward(const kron_call *c);
-void map_kron_b_backward(const kron_call *c);
-void map_kron_whole_backward(const kron_call *c);
+void map_kron_a_forward(const kron_work *w);
+void map_kron_b_forward(const kron_work *w);
+void map_kron_whole_forward(const kron_work *w);
+void map_kron_a_backward(const kron_work *w);
+void map_kron_b_backward(const kron_work *w);
+void map_kron_whole_backward(const kron_work *w);
 
 /* s_f B_f, (f, m2, n2); and its gradient db (set by the caller) to those of B_f and s_f. */
-st_tensor map_kron_scaled(st_stream *q, const st_spec *s, const st_theta *t, st_arena *tmp);
-void map_kron_scaled_backward(st_stream *q, const st_spec *s, const st_theta *t, st_tensor db,
-                              const st_theta *dt);
+st_tensor map_kron_scaled(const st_map_call *c);
+void map_kron_scaled_backward(const st_map_call *c, st_tensor db);
 
 /* Row look-up (kron_rows.c). */
 st_status map_kron_rows_check(const st_spec *s, st_err *e);
-void map_kron_rows(st_stream *q, const st_spec *s, const st_theta *t, const st_embed_fwd_args *a,
-                   st_arena *tmp);
-void map_kron_rows_backward(st_stream *q, const st_spec *s, const st_theta *t,
-                            const st_embed_bwd_args *a, const st_theta *dt, st_arena *tmp);
+void map_kron_rows(const st_map_call *c, const st_embed_fwd_args *a);
+void map_kron_rows_backward(const st_map_call *c, const st_embed_bwd_args *a);
 
 /* R[(i1, j1), (i2, j2)] = W^T[i1 m2 + i2, j1 n2 + j2] of w (out, in). */
 void map_kron_rearrange(const kron_size *z, const float *w, float *r);

@@ -21,60 +21,58 @@ static st_embed_fwd_args rows_of(const st_embed_fwd_args *a, const kron_size *z)
         .rows = a->rows, .width = z->m1, .len = a->len, .ids = a->ids, .columns = 1};
 }
 
-void map_kron_rows(st_stream *q, const st_spec *s, const st_theta *t, const st_embed_fwd_args *a,
-                   st_arena *tmp)
+void map_kron_rows(const st_map_call *c, const st_embed_fwd_args *a)
 {
-    const st_ops *op = st_stream_ops(q);
-    kron_size z = map_kron_size(s);
+    const st_ops *op = st_stream_ops(c->q);
+    kron_size z = map_kron_size(c->spec);
     int64_t each = z.m1 * z.n1;
-    st_tensor b = map_kron_scaled(q, s, t, tmp);
-    st_tensor g = st_take2(tmp, a->y.dtype, a->rows, z.m1);
+    st_tensor b = map_kron_scaled(c);
+    st_tensor g = st_take2(c->tmp, a->y.dtype, a->rows, z.m1);
     for (int64_t f = 0; f < z.f; f++) {
         st_embed_fwd_args find = rows_of(a, &z);
-        find.table = st_slice(t->p[KRON_A], f * each, each);
+        find.table = st_slice(c->theta->p[KRON_A], f * each, each);
         find.y = g;
-        op->embed_fwd(q, &find);
-        op->gemm(q, &(st_gemm_args){.m = a->rows * z.m1,
-                                    .n = z.m2,
-                                    .k = 1,
-                                    .a = g,
-                                    .b = st_slice(b, f * z.m2, z.m2),
-                                    .c = a->y,
-                                    .beta = f ? 1.0f : 0.0f});
+        op->embed_fwd(c->q, &find);
+        op->gemm(c->q, &(st_gemm_args){.m = a->rows * z.m1,
+                                       .n = z.m2,
+                                       .k = 1,
+                                       .a = g,
+                                       .b = st_slice(b, f * z.m2, z.m2),
+                                       .c = a->y,
+                                       .beta = f ? 1.0f : 0.0f});
     }
-    map_rows_position(q, a);
+    map_rows_position(c->q, a);
 }
 
-void map_kron_rows_backward(st_stream *q, const st_spec *s, const st_theta *t,
-                            const st_embed_bwd_args *a, const st_theta *dt, st_arena *tmp)
+void map_kron_rows_backward(const st_map_call *c, const st_embed_bwd_args *a)
 {
-    const st_ops *op = st_stream_ops(q);
-    kron_size z = map_kron_size(s);
+    const st_ops *op = st_stream_ops(c->q);
+    kron_size z = map_kron_size(c->spec);
     int64_t each = z.m1 * z.n1, n = a->rows * z.m1;
-    map_rows_position_backward(q, a);
-    if (!dt->p[KRON_A].data) return;
-    st_tensor b = map_kron_scaled(q, s, t, tmp), db = st_take1(tmp, ST_F32, z.f * z.m2);
-    st_tensor g = st_take2(tmp, a->dy.dtype, a->rows, z.m1);
+    map_rows_position_backward(c->q, a);
+    if (!c->dtheta->p[KRON_A].data) return;
+    st_tensor b = map_kron_scaled(c), db = st_take1(c->tmp, ST_F32, z.f * z.m2);
+    st_tensor g = st_take2(c->tmp, a->dy.dtype, a->rows, z.m1);
     for (int64_t f = 0; f < z.f; f++) {
         st_embed_fwd_args find = rows_of(a, &z);
-        find.table = st_slice(t->p[KRON_A], f * each, each);
+        find.table = st_slice(c->theta->p[KRON_A], f * each, each);
         find.y = g;
-        op->embed_fwd(q, &find);
-        op->gemm(q, &(st_gemm_args){.m = 1,
-                                    .n = z.m2,
-                                    .k = n,
-                                    .ta = 1,
-                                    .a = g,
-                                    .b = a->dy,
-                                    .c = st_slice(db, f * z.m2, z.m2)});
+        op->embed_fwd(c->q, &find);
+        op->gemm(c->q, &(st_gemm_args){.m = 1,
+                                       .n = z.m2,
+                                       .k = n,
+                                       .ta = 1,
+                                       .a = g,
+                                       .b = a->dy,
+                                       .c = st_slice(db, f * z.m2, z.m2)});
         op->gemm(
-            q,
+            c->q,
             &(st_gemm_args){
                 .m = n, .n = 1, .k = z.m2, .a = a->dy, .b = st_slice(b, f * z.m2, z.m2), .c = g});
         st_embed_bwd_args back = rows_of(a, &z);
         back.dy = g;
-        back.dtable = st_slice(dt->p[KRON_A], f * each, each);
-        op->embed_bwd(q, &back);
+        back.dtable = st_slice(c->dtheta->p[KRON_A], f * each, each);
+        op->embed_bwd(c->q, &back);
     }
-    map_kron_scaled_backward(q, s, t, db, dt);
+    map_kron_scaled_backward(c, db);
 }

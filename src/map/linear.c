@@ -11,7 +11,14 @@ void st_linear_forward(st_stream *q, const st_linear *l, st_tensor x, st_tensor 
                        st_arena *tmp)
 {
     size_t mark = st_arena_mark(tmp);
-    l->spec.type->forward(q, &l->spec, &l->w, x, l->bias, y, kept, tmp);
+    l->spec.type->forward(&(st_map_call){.q = q,
+                                         .spec = &l->spec,
+                                         .theta = &l->w,
+                                         .x = x,
+                                         .bias = l->bias,
+                                         .y = y,
+                                         .kept = kept,
+                                         .tmp = tmp});
     st_arena_rewind(tmp, mark);
 }
 
@@ -24,7 +31,15 @@ void st_linear_backward(st_stream *q, const st_linear *l, st_tensor x, st_tensor
                    .rows = x.dim[0], .width = l->spec.out, .dy = dy, .dbias = l->dbias});
     }
     size_t mark = st_arena_mark(tmp);
-    l->spec.type->backward(q, &l->spec, &l->w, x, kept, dy, dx, &l->dw, tmp);
+    l->spec.type->backward(&(st_map_call){.q = q,
+                                          .spec = &l->spec,
+                                          .theta = &l->w,
+                                          .x = x,
+                                          .kept = kept,
+                                          .tmp = tmp,
+                                          .dy = dy,
+                                          .dx = dx,
+                                          .dtheta = &l->dw});
     st_arena_rewind(tmp, mark);
 }
 
@@ -41,7 +56,7 @@ bool st_linear_part(const st_linear *l, int64_t first, int64_t n, st_linear *par
 void st_linear_rows(st_stream *q, const st_linear *l, const st_embed_fwd_args *a, st_arena *tmp)
 {
     size_t mark = st_arena_mark(tmp);
-    l->spec.type->rows(q, &l->spec, &l->w, a, tmp);
+    l->spec.type->rows(&(st_map_call){.q = q, .spec = &l->spec, .theta = &l->w, .tmp = tmp}, a);
     st_arena_rewind(tmp, mark);
 }
 
@@ -49,6 +64,7 @@ void st_linear_rows_backward(st_stream *q, const st_linear *l, const st_embed_bw
                              st_arena *tmp)
 {
     size_t mark = st_arena_mark(tmp);
-    l->spec.type->rows_backward(q, &l->spec, &l->w, a, &l->dw, tmp);
+    l->spec.type->rows_backward(
+        &(st_map_call){.q = q, .spec = &l->spec, .theta = &l->w, .tmp = tmp, .dtheta = &l->dw}, a);
     st_arena_rewind(tmp, mark);
 }

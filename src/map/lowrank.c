@@ -28,109 +28,127 @@ static int64_t lowrank_kept(const st_spec *s)
 }
 
 /* h = x V^T, in `kept` or, where that is absent, in scratch. */
-static st_tensor lowrank_inner(st_stream *q, const st_spec *s, const st_theta *t, st_tensor x,
-                               st_tensor kept, st_arena *tmp)
+static st_tensor lowrank_inner(const st_map_call *c)
 {
-    int64_t n = x.dim[0], r = s->knob[RANK];
-    st_tensor h = kept.data ? kept : st_take2(tmp, x.dtype, n, r);
-    st_stream_ops(q)->gemm(
-        q, &(st_gemm_args){.m = n, .n = r, .k = s->in, .tb = 1, .a = x, .b = t->p[1], .c = h});
+    int64_t n = c->x.dim[0], r = c->spec->knob[RANK];
+    st_tensor h = c->kept.data ? c->kept : st_take2(c->tmp, c->x.dtype, n, r);
+    st_stream_ops(c->q)->gemm(
+        c->q,
+        &(st_gemm_args){
+            .m = n, .n = r, .k = c->spec->in, .tb = 1, .a = c->x, .b = c->theta->p[1], .c = h});
     return h;
 }
 
-void map_lowrank_forward(st_stream *q, const st_spec *s, const st_theta *t, st_tensor x,
-                         st_tensor bias, st_tensor y, st_tensor kept, st_arena *tmp, float beta)
+void map_lowrank_forward(const st_map_call *c, float beta)
 {
-    st_tensor h = lowrank_inner(q, s, t, x, kept, tmp);
-    st_stream_ops(q)->gemm(q, &(st_gemm_args){.m = x.dim[0],
-                                              .n = s->out,
-                                              .k = s->knob[RANK],
-                                              .tb = 1,
-                                              .a = h,
-                                              .b = t->p[0],
-                                              .c = y,
-                                              .bias = bias,
-                                              .beta = beta});
+    st_tensor h = lowrank_inner(c);
+    st_stream_ops(c->q)->gemm(c->q, &(st_gemm_args){.m = c->x.dim[0],
+                                                    .n = c->spec->out,
+                                                    .k = c->spec->knob[RANK],
+                                                    .tb = 1,
+                                                    .a = h,
+                                                    .b = c->theta->p[0],
+                                                    .c = c->y,
+                                                    .bias = c->bias,
+                                                    .beta = beta});
 }
 
-void map_lowrank_backward(st_stream *q, const st_spec *s, const st_theta *t, st_tensor x,
-                          st_tensor kept, st_tensor dy, st_tensor dx, const st_theta *dt,
-                          st_arena *tmp, float beta)
+void map_lowrank_backward(const st_map_call *c, float beta)
 {
-    const st_ops *op = st_stream_ops(q);
-    int64_t n = x.dim[0], r = s->knob[RANK];
-    st_tensor h = kept.data ? kept : lowrank_inner(q, s, t, x, kept, tmp);
-    st_tensor dh = st_take2(tmp, x.dtype, n, r);
-    op->gemm(q, &(st_gemm_args){.m = n, .n = r, .k = s->out, .a = dy, .b = t->p[0], .c = dh});
-    if (dx.data) {
-        op->gemm(q, &(st_gemm_args){
-                        .m = n, .n = s->in, .k = r, .a = dh, .b = t->p[1], .c = dx, .beta = beta});
+    const st_ops *op = st_stream_ops(c->q);
+    int64_t n = c->x.dim[0], r = c->spec->knob[RANK];
+    st_tensor h = c->kept.data ? c->kept : lowrank_inner(c);
+    st_tensor dh = st_take2(c->tmp, c->x.dtype, n, r);
+    op->gemm(c->q,
+             &(st_gemm_args){
+                 .m = n, .n = r, .k = c->spec->out, .a = c->dy, .b = c->theta->p[0], .c = dh});
+    if (c->dx.data) {
+        op->gemm(c->q, &(st_gemm_args){.m = n,
+                                       .n = c->spec->in,
+                                       .k = r,
+                                       .a = dh,
+                                       .b = c->theta->p[1],
+                                       .c = c->dx,
+                                       .beta = beta});
     }
-    if (!dt || !dt->p[0].data) return;
-    op->gemm(
-        q, &(st_gemm_args){
-               .m = r, .n = s->in, .k = n, .ta = 1, .a = dh, .b = x, .c = dt->p[1], .beta = 1.0f});
-    op->gemm(
-        q, &(st_gemm_args){
-               .m = s->out, .n = r, .k = n, .ta = 1, .a = dy, .b = h, .c = dt->p[0], .beta = 1.0f});
+    if (!c->dtheta || !c->dtheta->p[0].data) return;
+    op->gemm(c->q, &(st_gemm_args){.m = r,
+                                   .n = c->spec->in,
+                                   .k = n,
+                                   .ta = 1,
+                                   .a = dh,
+                                   .b = c->x,
+                                   .c = c->dtheta->p[1],
+                                   .beta = 1.0f});
+    op->gemm(c->q, &(st_gemm_args){.m = c->spec->out,
+                                   .n = r,
+                                   .k = n,
+                                   .ta = 1,
+                                   .a = c->dy,
+                                   .b = h,
+                                   .c = c->dtheta->p[0],
+                                   .beta = 1.0f});
 }
 
-static void lowrank_forward(st_stream *q, const st_spec *s, const st_theta *t, st_tensor x,
-                            st_tensor bias, st_tensor y, st_tensor kept, st_arena *tmp)
+static void lowrank_forward(const st_map_call *c)
 {
-    map_lowrank_forward(q, s, t, x, bias, y, kept, tmp, 0.0f);
+    map_lowrank_forward(c, 0.0f);
 }
 
-static void lowrank_backward(st_stream *q, const st_spec *s, const st_theta *t, st_tensor x,
-                             st_tensor kept, st_tensor dy, st_tensor dx, const st_theta *dt,
-                             st_arena *tmp)
+static void lowrank_backward(const st_map_call *c)
 {
-    map_lowrank_backward(q, s, t, x, kept, dy, dx, dt, tmp, 0.0f);
+    map_lowrank_backward(c, 0.0f);
 }
 
 /* U[ids], (rows, rank). */
-static st_tensor lowrank_find(st_stream *q, const st_spec *s, const st_theta *t,
-                              const st_embed_fwd_args *a, st_dtype dtype, st_arena *tmp)
+static st_tensor lowrank_find(const st_map_call *c, const st_embed_fwd_args *a, st_dtype dtype)
 {
-    st_tensor h = st_take2(tmp, dtype, a->rows, s->knob[RANK]);
-    st_stream_ops(q)->embed_fwd(q, &(st_embed_fwd_args){.rows = a->rows,
-                                                        .width = s->knob[RANK],
-                                                        .len = a->len,
-                                                        .ids = a->ids,
-                                                        .table = t->p[0],
-                                                        .y = h});
+    st_tensor h = st_take2(c->tmp, dtype, a->rows, c->spec->knob[RANK]);
+    st_stream_ops(c->q)->embed_fwd(c->q, &(st_embed_fwd_args){.rows = a->rows,
+                                                              .width = c->spec->knob[RANK],
+                                                              .len = a->len,
+                                                              .ids = a->ids,
+                                                              .table = c->theta->p[0],
+                                                              .y = h});
     return h;
 }
 
-static void lowrank_rows(st_stream *q, const st_spec *s, const st_theta *t,
-                         const st_embed_fwd_args *a, st_arena *tmp)
+static void lowrank_rows(const st_map_call *c, const st_embed_fwd_args *a)
 {
-    st_stream_ops(q)->gemm(q, &(st_gemm_args){.m = a->rows,
-                                              .n = s->in,
-                                              .k = s->knob[RANK],
-                                              .a = lowrank_find(q, s, t, a, a->y.dtype, tmp),
-                                              .b = t->p[1],
-                                              .c = a->y});
-    map_rows_position(q, a);
+    st_stream_ops(c->q)->gemm(c->q, &(st_gemm_args){.m = a->rows,
+                                                    .n = c->spec->in,
+                                                    .k = c->spec->knob[RANK],
+                                                    .a = lowrank_find(c, a, a->y.dtype),
+                                                    .b = c->theta->p[1],
+                                                    .c = a->y});
+    map_rows_position(c->q, a);
 }
 
-static void lowrank_rows_backward(st_stream *q, const st_spec *s, const st_theta *t,
-                                  const st_embed_bwd_args *a, const st_theta *dt, st_arena *tmp)
+static void lowrank_rows_backward(const st_map_call *c, const st_embed_bwd_args *a)
 {
-    const st_ops *op = st_stream_ops(q);
-    int64_t n = a->rows, r = s->knob[RANK];
-    map_rows_position_backward(q, a);
-    if (!dt->p[0].data) return;
-    st_tensor h = lowrank_find(q, s, t, a, a->dy.dtype, tmp);
+    const st_ops *op = st_stream_ops(c->q);
+    int64_t n = a->rows, r = c->spec->knob[RANK];
+    map_rows_position_backward(c->q, a);
+    if (!c->dtheta->p[0].data) return;
+    st_tensor h = lowrank_find(c, a, a->dy.dtype);
+    op->gemm(c->q, &(st_gemm_args){.m = r,
+                                   .n = c->spec->in,
+                                   .k = n,
+                                   .ta = 1,
+                                   .a = h,
+                                   .b = a->dy,
+                                   .c = c->dtheta->p[1],
+                                   .beta = 1.0f});
     op->gemm(
-        q,
+        c->q,
         &(st_gemm_args){
-            .m = r, .n = s->in, .k = n, .ta = 1, .a = h, .b = a->dy, .c = dt->p[1], .beta = 1.0f});
-    op->gemm(
-        q, &(st_gemm_args){.m = n, .n = r, .k = s->in, .tb = 1, .a = a->dy, .b = t->p[1], .c = h});
-    op->embed_bwd(
-        q, &(st_embed_bwd_args){
-               .rows = n, .width = r, .len = a->len, .ids = a->ids, .dy = h, .dtable = dt->p[0]});
+            .m = n, .n = r, .k = c->spec->in, .tb = 1, .a = a->dy, .b = c->theta->p[1], .c = h});
+    op->embed_bwd(c->q, &(st_embed_bwd_args){.rows = n,
+                                             .width = r,
+                                             .len = a->len,
+                                             .ids = a->ids,
+                                             .dy = h,
+                                             .dtable = c->dtheta->p[0]});
 }
 
 /* The factors of the triples: columns of U and rows of V of the same norm, rows of U divided by

@@ -39,6 +39,24 @@ typedef struct {
     st_tensor p[ST_PARAMS];
 } st_theta;
 
+/* One call of a map on n tokens: everything a type is given. x, bias, y, kept, dy, dx and theta are
+ * of one dtype. Zero is the default of every member: absent tensors are not given or not wanted, so
+ * a member can join without a word in the types that have no use for it. */
+typedef struct {
+    st_stream *q;
+    const st_spec *spec;
+    const st_theta *theta;
+    st_tensor x;    /* (n, in) */
+    st_tensor bias; /* (out) */
+    st_tensor y;    /* (n, out), set by forward */
+    st_tensor kept; /* (n, kept), set by forward; where backward has none it is computed again */
+    st_arena *tmp;  /* scratch; the caller rewinds */
+    /* Of backward alone; x and kept as in the forward call. */
+    st_tensor dy;           /* (n, out) */
+    st_tensor dx;           /* (n, in), set */
+    const st_theta *dtheta; /* F32, added to; NULL: none wanted */
+} st_map_call;
+
 /* Ridge of a weighted projection: this much of C's mean diagonal is added to its diagonal. */
 #define ST_RIDGE 1e-2
 
@@ -140,22 +158,15 @@ typedef struct st_map_type {
     int (*params)(const st_spec *s, float std, st_param_shape out[ST_PARAMS]);
     /* Numbers per token that forward leaves for backward (0: none). */
     int64_t (*kept)(const st_spec *s);
-    /* y = x W^T + bias. x (n, in), y (n, out), bias (out) or absent, kept (n, kept) or absent: all
-     * of one dtype, theta too. Scratch from tmp; the caller rewinds. */
-    void (*forward)(st_stream *q, const st_spec *s, const st_theta *t, st_tensor x, st_tensor bias,
-                    st_tensor y, st_tensor kept, st_arena *tmp);
-    /* dx (unless absent) = dy W, set; dt->p[i] (F32, unless absent) += dL/dtheta. `x` and `kept` as
-     * in the forward call; kept may be absent (recomputed). */
-    void (*backward)(st_stream *q, const st_spec *s, const st_theta *t, st_tensor x, st_tensor kept,
-                     st_tensor dy, st_tensor dx, const st_theta *dt, st_arena *tmp);
+    void (*forward)(const st_map_call *c);  /* y = x W^T + bias, and kept */
+    void (*backward)(const st_map_call *c); /* dx = dy W; dtheta += dL/dtheta */
     /* Row look-up, for embeddings: y (rows, in) = W[ids] + position, and the gradients of theta (as
      * in backward) and position; ids, y, dy and positions as in st_embed_fwd_args, whose tables are
-     * not read. W itself is never formed. NULL: the type has none. A type that has it also takes a
-     * float32 y in forward where all else is bfloat16. */
-    void (*rows)(st_stream *q, const st_spec *s, const st_theta *t, const st_embed_fwd_args *a,
-                 st_arena *tmp);
-    void (*rows_backward)(st_stream *q, const st_spec *s, const st_theta *t,
-                          const st_embed_bwd_args *a, const st_theta *dt, st_arena *tmp);
+     * not read. Of the call only q, spec, theta, tmp and (backward) dtheta count. W itself is never
+     * formed. NULL: the type has none. A type that has it also takes a float32 y in forward where
+     * all else is bfloat16. */
+    void (*rows)(const st_map_call *c, const st_embed_fwd_args *a);
+    void (*rows_backward)(const st_map_call *c, const st_embed_bwd_args *a);
     st_status (*rows_check)(const st_spec *s, st_err *e); /* refuses specs; NULL: all do */
     /* Sets theta (host, F32) to the nearest W in Frobenius norm, or the weighted one that `how`
      * (may be NULL) asks for, to w (out, in) host F32: exactly where a closed form exists, else to

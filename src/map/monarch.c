@@ -63,173 +63,168 @@ static st_tensor monarch_swap(st_stream *q, st_tensor x, int64_t rows, int64_t p
 }
 
 /* t in the order of the second stage: (rows, l, r). */
-static st_tensor monarch_inner(st_stream *q, const st_spec *s, const st_theta *t, st_tensor x,
-                               st_tensor kept, st_arena *tmp)
+static st_tensor monarch_inner(const st_map_call *c)
 {
-    monarch_size z = monarch_sizes(s);
-    int64_t n = x.dim[0];
-    st_tensor inner = st_take2(tmp, x.dtype, n, z.b * z.q);
-    map_blocks(q, &(map_blocks_args){.g = {.m = n,
-                                           .n = z.q,
-                                           .k = z.p,
-                                           .lda = s->in,
-                                           .ldc = z.b * z.q,
-                                           .step_a = z.p,
-                                           .step_b = z.q * z.p,
-                                           .step_c = z.q,
-                                           .ldb = z.p,
-                                           .tb = 1,
-                                           .a = x,
-                                           .b = t->p[0],
-                                           .c = inner},
-                                     .count = z.b,
-                                     .k_total = s->in});
-    return monarch_swap(q, inner, n, z.q, z.b, kept, tmp);
+    monarch_size z = monarch_sizes(c->spec);
+    int64_t n = c->x.dim[0];
+    st_tensor inner = st_take2(c->tmp, c->x.dtype, n, z.b * z.q);
+    map_blocks(c->q, &(map_blocks_args){.g = {.m = n,
+                                              .n = z.q,
+                                              .k = z.p,
+                                              .lda = c->spec->in,
+                                              .ldc = z.b * z.q,
+                                              .step_a = z.p,
+                                              .step_b = z.q * z.p,
+                                              .step_c = z.q,
+                                              .ldb = z.p,
+                                              .tb = 1,
+                                              .a = c->x,
+                                              .b = c->theta->p[0],
+                                              .c = inner},
+                                        .count = z.b,
+                                        .k_total = c->spec->in});
+    return monarch_swap(c->q, inner, n, z.q, z.b, c->kept, c->tmp);
 }
 
 /* The bias in the order (l, o), zero where outputs are dropped. */
-static st_tensor monarch_bias(st_stream *q, const st_spec *s, st_tensor bias, st_arena *tmp)
+static st_tensor monarch_bias(const st_map_call *c)
 {
-    monarch_size z = monarch_sizes(s);
-    if (!bias.data) return bias;
-    st_tensor wide = bias;
-    if (s->out != z.b * z.s) {
-        wide = st_take1(tmp, bias.dtype, z.b * z.s);
-        st_stream_ops(q)->copy(
-            q, &(st_copy_args){.cols = s->out, .pad = z.b * z.s, .x = bias, .y = wide});
+    monarch_size z = monarch_sizes(c->spec);
+    if (!c->bias.data) return c->bias;
+    st_tensor wide = c->bias;
+    if (c->spec->out != z.b * z.s) {
+        wide = st_take1(c->tmp, c->bias.dtype, z.b * z.s);
+        st_stream_ops(c->q)->copy(
+            c->q, &(st_copy_args){.cols = c->spec->out, .pad = z.b * z.s, .x = c->bias, .y = wide});
     }
-    return monarch_swap(q, wide, 1, z.s, z.b, (st_tensor){0}, tmp);
+    return monarch_swap(c->q, wide, 1, z.s, z.b, (st_tensor){0}, c->tmp);
 }
 
-static void monarch_forward(st_stream *q, const st_spec *s, const st_theta *t, st_tensor x,
-                            st_tensor bias, st_tensor y, st_tensor kept, st_arena *tmp)
+static void monarch_forward(const st_map_call *c)
 {
-    monarch_size z = monarch_sizes(s);
-    int64_t n = x.dim[0], wide = z.b * z.s;
-    st_tensor inner = monarch_inner(q, s, t, x, kept, tmp),
-              shuffled = monarch_bias(q, s, bias, tmp);
-    bool direct = s->out == wide && z.b == 1;
-    st_tensor h = direct ? y : st_take2(tmp, x.dtype, n, wide);
-    map_blocks(q, &(map_blocks_args){.g = {.m = n,
-                                           .n = z.s,
-                                           .k = z.q,
-                                           .lda = z.b * z.q,
-                                           .ldb = z.q,
-                                           .ldc = wide,
-                                           .step_a = z.q,
-                                           .step_b = z.s * z.q,
-                                           .step_c = z.s,
-                                           .tb = 1,
-                                           .a = inner,
-                                           .b = t->p[1],
-                                           .c = h,
-                                           .bias = shuffled},
-                                     .count = z.b});
+    monarch_size z = monarch_sizes(c->spec);
+    int64_t n = c->x.dim[0], wide = z.b * z.s;
+    st_tensor inner = monarch_inner(c), shuffled = monarch_bias(c);
+    bool direct = c->spec->out == wide && z.b == 1;
+    st_tensor h = direct ? c->y : st_take2(c->tmp, c->x.dtype, n, wide);
+    map_blocks(c->q, &(map_blocks_args){.g = {.m = n,
+                                              .n = z.s,
+                                              .k = z.q,
+                                              .lda = z.b * z.q,
+                                              .ldb = z.q,
+                                              .ldc = wide,
+                                              .step_a = z.q,
+                                              .step_b = z.s * z.q,
+                                              .step_c = z.s,
+                                              .tb = 1,
+                                              .a = inner,
+                                              .b = c->theta->p[1],
+                                              .c = h,
+                                              .bias = shuffled},
+                                        .count = z.b});
     if (direct) return;
-    if (s->out == wide) {
-        monarch_swap(q, h, n, z.b, z.s, y, tmp);
+    if (c->spec->out == wide) {
+        monarch_swap(c->q, h, n, z.b, z.s, c->y, c->tmp);
         return;
     }
-    h = monarch_swap(q, h, n, z.b, z.s, (st_tensor){0}, tmp);
-    st_stream_ops(q)->copy(q,
-                           &(st_copy_args){.rows = n, .cols = s->out, .ldx = wide, .x = h, .y = y});
+    h = monarch_swap(c->q, h, n, z.b, z.s, (st_tensor){0}, c->tmp);
+    st_stream_ops(c->q)->copy(
+        c->q, &(st_copy_args){.rows = n, .cols = c->spec->out, .ldx = wide, .x = h, .y = c->y});
 }
 
 /* dy in the order (rows, l, o), zero where outputs are dropped. */
-static st_tensor monarch_outer_grad(st_stream *q, const st_spec *s, st_tensor dy, st_arena *tmp)
+static st_tensor monarch_outer_grad(const st_map_call *c)
 {
-    monarch_size z = monarch_sizes(s);
-    int64_t n = dy.dim[0], wide = z.b * z.s;
-    st_tensor g = dy;
-    if (s->out != wide) {
-        g = st_take2(tmp, dy.dtype, n, wide);
-        st_stream_ops(q)->copy(
-            q, &(st_copy_args){.rows = n, .cols = s->out, .pad = wide, .x = dy, .y = g});
+    monarch_size z = monarch_sizes(c->spec);
+    int64_t n = c->dy.dim[0], wide = z.b * z.s;
+    st_tensor g = c->dy;
+    if (c->spec->out != wide) {
+        g = st_take2(c->tmp, c->dy.dtype, n, wide);
+        st_stream_ops(c->q)->copy(
+            c->q,
+            &(st_copy_args){.rows = n, .cols = c->spec->out, .pad = wide, .x = c->dy, .y = g});
     }
-    return monarch_swap(q, g, n, z.s, z.b, (st_tensor){0}, tmp);
+    return monarch_swap(c->q, g, n, z.s, z.b, (st_tensor){0}, c->tmp);
 }
 
 /* Gradients of the first stage from dt (rows, i, c). */
-static void monarch_first_backward(st_stream *q, const st_spec *s, const st_theta *t, st_tensor x,
-                                   st_tensor inner, st_tensor dx, const st_theta *dt)
+static void monarch_first_backward(const st_map_call *c, st_tensor inner)
 {
-    monarch_size z = monarch_sizes(s);
-    if (dt && dt->p[0].data) {
-        map_blocks(q, &(map_blocks_args){.g = {.m = z.q,
-                                               .n = z.p,
-                                               .k = x.dim[0],
-                                               .lda = z.b * z.q,
-                                               .ldb = s->in,
-                                               .ldc = z.p,
-                                               .step_a = z.q,
-                                               .step_b = z.p,
-                                               .step_c = z.q * z.p,
-                                               .ta = 1,
-                                               .a = inner,
-                                               .b = x,
-                                               .c = dt->p[0],
-                                               .beta = 1.0f},
-                                         .count = z.b,
-                                         .n_total = s->in});
+    monarch_size z = monarch_sizes(c->spec);
+    if (c->dtheta && c->dtheta->p[0].data) {
+        map_blocks(c->q, &(map_blocks_args){.g = {.m = z.q,
+                                                  .n = z.p,
+                                                  .k = c->x.dim[0],
+                                                  .lda = z.b * z.q,
+                                                  .ldb = c->spec->in,
+                                                  .ldc = z.p,
+                                                  .step_a = z.q,
+                                                  .step_b = z.p,
+                                                  .step_c = z.q * z.p,
+                                                  .ta = 1,
+                                                  .a = inner,
+                                                  .b = c->x,
+                                                  .c = c->dtheta->p[0],
+                                                  .beta = 1.0f},
+                                            .count = z.b,
+                                            .n_total = c->spec->in});
     }
-    if (!dx.data) return;
-    map_blocks(q, &(map_blocks_args){.g = {.m = x.dim[0],
-                                           .n = z.p,
-                                           .k = z.q,
-                                           .lda = z.b * z.q,
-                                           .ldb = z.p,
-                                           .ldc = s->in,
-                                           .step_a = z.q,
-                                           .step_b = z.q * z.p,
-                                           .step_c = z.p,
-                                           .a = inner,
-                                           .b = t->p[0],
-                                           .c = dx},
-                                     .count = z.b,
-                                     .n_total = s->in});
+    if (!c->dx.data) return;
+    map_blocks(c->q, &(map_blocks_args){.g = {.m = c->x.dim[0],
+                                              .n = z.p,
+                                              .k = z.q,
+                                              .lda = z.b * z.q,
+                                              .ldb = z.p,
+                                              .ldc = c->spec->in,
+                                              .step_a = z.q,
+                                              .step_b = z.q * z.p,
+                                              .step_c = z.p,
+                                              .a = inner,
+                                              .b = c->theta->p[0],
+                                              .c = c->dx},
+                                        .count = z.b,
+                                        .n_total = c->spec->in});
 }
 
-static void monarch_backward(st_stream *q, const st_spec *s, const st_theta *t, st_tensor x,
-                             st_tensor kept, st_tensor dy, st_tensor dx, const st_theta *dt,
-                             st_arena *tmp)
+static void monarch_backward(const st_map_call *c)
 {
-    monarch_size z = monarch_sizes(s);
-    int64_t n = x.dim[0];
-    st_tensor g = monarch_outer_grad(q, s, dy, tmp);
-    if (dt && dt->p[1].data) {
-        st_tensor inner = kept.data ? kept : monarch_inner(q, s, t, x, kept, tmp);
-        map_blocks(q, &(map_blocks_args){.g = {.m = z.s,
-                                               .n = z.q,
-                                               .k = n,
-                                               .lda = z.b * z.s,
-                                               .ldb = z.b * z.q,
-                                               .ldc = z.q,
-                                               .step_a = z.s,
-                                               .step_b = z.q,
-                                               .step_c = z.s * z.q,
-                                               .ta = 1,
-                                               .a = g,
-                                               .b = inner,
-                                               .c = dt->p[1],
-                                               .beta = 1.0f},
-                                         .count = z.b});
+    monarch_size z = monarch_sizes(c->spec);
+    int64_t n = c->x.dim[0];
+    st_tensor g = monarch_outer_grad(c);
+    if (c->dtheta && c->dtheta->p[1].data) {
+        st_tensor inner = c->kept.data ? c->kept : monarch_inner(c);
+        map_blocks(c->q, &(map_blocks_args){.g = {.m = z.s,
+                                                  .n = z.q,
+                                                  .k = n,
+                                                  .lda = z.b * z.s,
+                                                  .ldb = z.b * z.q,
+                                                  .ldc = z.q,
+                                                  .step_a = z.s,
+                                                  .step_b = z.q,
+                                                  .step_c = z.s * z.q,
+                                                  .ta = 1,
+                                                  .a = g,
+                                                  .b = inner,
+                                                  .c = c->dtheta->p[1],
+                                                  .beta = 1.0f},
+                                            .count = z.b});
     }
-    st_tensor dinner = st_take2(tmp, x.dtype, n, z.b * z.q);
-    map_blocks(q, &(map_blocks_args){.g = {.m = n,
-                                           .n = z.q,
-                                           .k = z.s,
-                                           .lda = z.b * z.s,
-                                           .ldb = z.q,
-                                           .ldc = z.b * z.q,
-                                           .step_a = z.s,
-                                           .step_b = z.s * z.q,
-                                           .step_c = z.q,
-                                           .a = g,
-                                           .b = t->p[1],
-                                           .c = dinner},
-                                     .count = z.b});
-    dinner = monarch_swap(q, dinner, n, z.b, z.q, (st_tensor){0}, tmp);
-    monarch_first_backward(q, s, t, x, dinner, dx, dt);
+    st_tensor dinner = st_take2(c->tmp, c->x.dtype, n, z.b * z.q);
+    map_blocks(c->q, &(map_blocks_args){.g = {.m = n,
+                                              .n = z.q,
+                                              .k = z.s,
+                                              .lda = z.b * z.s,
+                                              .ldb = z.q,
+                                              .ldc = z.b * z.q,
+                                              .step_a = z.s,
+                                              .step_b = z.s * z.q,
+                                              .step_c = z.q,
+                                              .a = g,
+                                              .b = c->theta->p[1],
+                                              .c = dinner},
+                                        .count = z.b});
+    dinner = monarch_swap(c->q, dinner, n, z.b, z.q, (st_tensor){0}, c->tmp);
+    monarch_first_backward(c, dinner);
 }
 
 /* Block (l, i) of w as a (s, p) matrix, zero beyond w's edges. */

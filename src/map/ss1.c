@@ -91,83 +91,78 @@ static st_fold_fwd_args ss1_fold(const st_spec *s, int64_t rows)
                               .signs = (int)s->knob[SIGNS]};
 }
 
-static st_tensor ss1_inner(st_stream *q, const st_spec *s, st_tensor x, st_tensor kept,
-                           st_arena *tmp)
+static st_tensor ss1_inner(const st_map_call *c)
 {
-    st_fold_fwd_args f = ss1_fold(s, x.dim[0]);
-    f.x = x;
-    f.z = kept.data ? kept : st_take2(tmp, x.dtype, x.dim[0], ss1_kept(s));
-    st_stream_ops(q)->fold_fwd(q, &f);
+    st_fold_fwd_args f = ss1_fold(c->spec, c->x.dim[0]);
+    f.x = c->x;
+    f.z = c->kept.data ? c->kept : st_take2(c->tmp, c->x.dtype, c->x.dim[0], ss1_kept(c->spec));
+    st_stream_ops(c->q)->fold_fwd(c->q, &f);
     return f.z;
 }
 
-static void ss1_forward(st_stream *q, const st_spec *s, const st_theta *t, st_tensor x,
-                        st_tensor bias, st_tensor y, st_tensor kept, st_arena *tmp)
+static void ss1_forward(const st_map_call *c)
 {
-    ss1_size z = ss1_sizes(s);
-    map_blocks(q, &(map_blocks_args){.g = {.m = x.dim[0],
-                                           .n = z.group,
-                                           .k = z.width,
-                                           .lda = s->knob[FOLDS] * z.width,
-                                           .ldb = z.width,
-                                           .ldc = s->out,
-                                           .step_a = z.width,
-                                           .step_b = z.group * z.width,
-                                           .step_c = z.group,
-                                           .tb = 1,
-                                           .a = ss1_inner(q, s, x, kept, tmp),
-                                           .b = t->p[0],
-                                           .c = y,
-                                           .bias = bias},
-                                     .count = s->knob[FOLDS],
-                                     .n_total = s->out});
+    ss1_size z = ss1_sizes(c->spec);
+    map_blocks(c->q, &(map_blocks_args){.g = {.m = c->x.dim[0],
+                                              .n = z.group,
+                                              .k = z.width,
+                                              .lda = c->spec->knob[FOLDS] * z.width,
+                                              .ldb = z.width,
+                                              .ldc = c->spec->out,
+                                              .step_a = z.width,
+                                              .step_b = z.group * z.width,
+                                              .step_c = z.group,
+                                              .tb = 1,
+                                              .a = ss1_inner(c),
+                                              .b = c->theta->p[0],
+                                              .c = c->y,
+                                              .bias = c->bias},
+                                        .count = c->spec->knob[FOLDS],
+                                        .n_total = c->spec->out});
 }
 
-static void ss1_backward(st_stream *q, const st_spec *s, const st_theta *t, st_tensor x,
-                         st_tensor kept, st_tensor dy, st_tensor dx, const st_theta *dt,
-                         st_arena *tmp)
+static void ss1_backward(const st_map_call *c)
 {
-    ss1_size z = ss1_sizes(s);
-    int64_t folds = s->knob[FOLDS], n = x.dim[0];
-    if (dt && dt->p[0].data) {
-        map_blocks(q,
-                   &(map_blocks_args){.g = {.m = z.group,
-                                            .n = z.width,
-                                            .k = n,
-                                            .lda = s->out,
-                                            .ldb = folds * z.width,
-                                            .ldc = z.width,
-                                            .step_a = z.group,
-                                            .step_b = z.width,
-                                            .step_c = z.group * z.width,
-                                            .ta = 1,
-                                            .a = dy,
-                                            .b = kept.data ? kept : ss1_inner(q, s, x, kept, tmp),
-                                            .c = dt->p[0],
-                                            .beta = 1.0f},
-                                      .count = folds,
-                                      .m_total = s->out});
+    ss1_size z = ss1_sizes(c->spec);
+    int64_t folds = c->spec->knob[FOLDS], n = c->x.dim[0];
+    if (c->dtheta && c->dtheta->p[0].data) {
+        map_blocks(c->q, &(map_blocks_args){.g = {.m = z.group,
+                                                  .n = z.width,
+                                                  .k = n,
+                                                  .lda = c->spec->out,
+                                                  .ldb = folds * z.width,
+                                                  .ldc = z.width,
+                                                  .step_a = z.group,
+                                                  .step_b = z.width,
+                                                  .step_c = z.group * z.width,
+                                                  .ta = 1,
+                                                  .a = c->dy,
+                                                  .b = c->kept.data ? c->kept : ss1_inner(c),
+                                                  .c = c->dtheta->p[0],
+                                                  .beta = 1.0f},
+                                            .count = folds,
+                                            .m_total = c->spec->out});
     }
-    if (!dx.data) return;
-    st_fold_bwd_args f = ss1_fold(s, n);
-    f.dz = st_take2(tmp, x.dtype, n, folds * z.width);
-    f.dx = dx;
+    if (!c->dx.data) return;
+    st_fold_bwd_args f = ss1_fold(c->spec, n);
+    f.dz = st_take2(c->tmp, c->x.dtype, n, folds * z.width);
+    f.dx = c->dx;
     /* groups beyond the outputs (out=5, folds=4) have no product of their own: k = 0 sets zeros */
-    map_blocks(q, &(map_blocks_args){.g = {.m = n,
-                                           .n = z.width,
-                                           .k = z.group,
-                                           .lda = s->out,
-                                           .ldb = z.width,
-                                           .ldc = folds * z.width,
-                                           .step_a = z.group,
-                                           .step_b = z.group * z.width,
-                                           .step_c = z.width,
-                                           .a = dy,
-                                           .b = t->p[0],
-                                           .c = f.dz},
-                                     .count = folds,
-                                     .k_total = s->out});
-    st_stream_ops(q)->fold_bwd(q, &f);
+    map_blocks(c->q, &(map_blocks_args){.g = {.m = n,
+                                              .n = z.width,
+                                              .k = z.group,
+                                              .lda = c->spec->out,
+                                              .ldb = z.width,
+                                              .ldc = folds * z.width,
+                                              .step_a = z.group,
+                                              .step_b = z.group * z.width,
+                                              .step_c = z.width,
+                                              .a = c->dy,
+                                              .b = c->theta->p[0],
+                                              .c = f.dz},
+                                        .count = folds,
+                                        .k_total = c->spec->out});
+    st_stream_ops(c->q)->fold_bwd(c->q, &f);
 }
 
 /* Where the fold of output group h puts each input. */

@@ -111,120 +111,148 @@ static int64_t sum_kept(const st_spec *s)
     return n + (s->knob[GATE] ? 2 * s->out + 1 : 0);
 }
 
-static sum_work sum_open(const st_spec *s, const st_theta *t, st_tensor x, st_tensor kept,
-                         st_arena *tmp)
+static sum_work sum_open(const st_map_call *c)
 {
     sum_work w = {0};
-    int64_t n = x.dim[0], at = 0;
-    bool outs = s->knob[GATE] != 0;
+    int64_t n = c->x.dim[0], at = 0;
+    bool outs = c->spec->knob[GATE] != 0;
     for (int i = 0; i < ST_PARTS; i++) {
-        w.spec[i] = sum_part(s, i);
-        w.theta[i] = sum_theta(s, t, i);
+        w.spec[i] = sum_part(c->spec, i);
+        w.theta[i] = sum_theta(c->spec, c->theta, i);
         int64_t width = w.spec[i].type->kept(&w.spec[i]);
-        if (!kept.data || !width) continue;
-        w.kept[i] = st_view2(st_slice(kept, at, n * width).data, x.dtype, n, width);
+        if (!c->kept.data || !width) continue;
+        w.kept[i] = st_view2(st_slice(c->kept, at, n * width).data, c->x.dtype, n, width);
         at += n * width;
     }
     for (int i = 0; i < ST_PARTS && outs; i++) {
-        w.out[i] = kept.data ? st_view2(st_slice(kept, at, n * s->out).data, x.dtype, n, s->out)
-                             : st_take2(tmp, x.dtype, n, s->out);
-        at += n * s->out;
+        w.out[i] = c->kept.data ? st_view2(st_slice(c->kept, at, n * c->spec->out).data, c->x.dtype,
+                                           n, c->spec->out)
+                                : st_take2(c->tmp, c->x.dtype, n, c->spec->out);
+        at += n * c->spec->out;
     }
-    if (outs) w.z = kept.data ? st_slice(kept, at, n) : st_take1(tmp, x.dtype, n);
+    if (outs) w.z = c->kept.data ? st_slice(c->kept, at, n) : st_take1(c->tmp, c->x.dtype, n);
     return w;
 }
 
-/* The parts' outputs (bias in both: it passes through the mix unchanged) and the gate's logits. */
-static void sum_branches(st_stream *q, const st_spec *s, const st_theta *t, const sum_work *w,
-                         st_tensor x, st_tensor bias, st_arena *tmp)
+/* The call as part i's own. */
+static st_map_call sum_call(const st_map_call *c, const sum_work *w, int i)
 {
-    size_t mark = st_arena_mark(tmp);
-    for (int i = 0; i < ST_PARTS; i++) {
-        w->spec[i].type->forward(q, &w->spec[i], &w->theta[i], x, bias, w->out[i], w->kept[i], tmp);
-        st_arena_rewind(tmp, mark);
-    }
-    int first[ST_PARTS + 1];
-    sum_first(s, first);
-    st_stream_ops(q)->gemm(q, &(st_gemm_args){.m = x.dim[0],
-                                              .n = 1,
-                                              .k = s->in,
-                                              .tb = 1,
-                                              .a = x,
-                                              .b = t->p[first[ST_PARTS]],
-                                              .c = w->z,
-                                              .bias = t->p[first[ST_PARTS] + 1]});
+    st_map_call own = *c;
+    own.spec = &w->spec[i];
+    own.theta = &w->theta[i];
+    own.kept = w->kept[i];
+    return own;
 }
 
-static void sum_forward(st_stream *q, const st_spec *s, const st_theta *t, st_tensor x,
-                        st_tensor bias, st_tensor y, st_tensor kept, st_arena *tmp)
+/* The parts' outputs (bias in both: it passes through the mix unchanged) and the gate's logits. */
+static void sum_branches(const st_map_call *c, const sum_work *w)
 {
-    sum_work w = sum_open(s, t, x, kept, tmp);
-    if (!s->knob[GATE]) {
-        size_t mark = st_arena_mark(tmp);
-        w.spec[1].type->forward(q, &w.spec[1], &w.theta[1], x, bias, y, w.kept[1], tmp);
-        st_arena_rewind(tmp, mark);
-        map_lowrank_forward(q, &w.spec[0], &w.theta[0], x, (st_tensor){0}, y, w.kept[0], tmp, 1.0f);
+    size_t mark = st_arena_mark(c->tmp);
+    for (int i = 0; i < ST_PARTS; i++) {
+        st_map_call own = sum_call(c, w, i);
+        own.y = w->out[i];
+        w->spec[i].type->forward(&own);
+        st_arena_rewind(c->tmp, mark);
+    }
+    int first[ST_PARTS + 1];
+    sum_first(c->spec, first);
+    st_stream_ops(c->q)->gemm(c->q, &(st_gemm_args){.m = c->x.dim[0],
+                                                    .n = 1,
+                                                    .k = c->spec->in,
+                                                    .tb = 1,
+                                                    .a = c->x,
+                                                    .b = c->theta->p[first[ST_PARTS]],
+                                                    .c = w->z,
+                                                    .bias = c->theta->p[first[ST_PARTS] + 1]});
+}
+
+static void sum_forward(const st_map_call *c)
+{
+    sum_work w = sum_open(c);
+    if (!c->spec->knob[GATE]) {
+        st_map_call l = sum_call(c, &w, 0), s = sum_call(c, &w, 1);
+        size_t mark = st_arena_mark(c->tmp);
+        s.spec->type->forward(&s);
+        st_arena_rewind(c->tmp, mark);
+        l.bias = (st_tensor){0};
+        map_lowrank_forward(&l, 1.0f);
         return;
     }
-    sum_branches(q, s, t, &w, x, bias, tmp);
-    st_stream_ops(q)->gate_fwd(
-        q, &(st_gate_fwd_args){
-               .rows = x.dim[0], .width = s->out, .s = w.out[1], .l = w.out[0], .z = w.z, .y = y});
+    sum_branches(c, &w);
+    st_stream_ops(c->q)->gate_fwd(c->q, &(st_gate_fwd_args){.rows = c->x.dim[0],
+                                                            .width = c->spec->out,
+                                                            .s = w.out[1],
+                                                            .l = w.out[0],
+                                                            .z = w.z,
+                                                            .y = c->y});
 }
 
 /* Gradients through the logits: dx += dz w_g, dw_g += dz^T x, db_g += sum dz. */
-static void sum_gate_backward(st_stream *q, const st_spec *s, const st_theta *t, st_tensor x,
-                              st_tensor dz, st_tensor dx, const st_theta *dt)
+static void sum_gate_backward(const st_map_call *c, st_tensor dz)
 {
-    const st_ops *op = st_stream_ops(q);
+    const st_ops *op = st_stream_ops(c->q);
     int first[ST_PARTS + 1];
-    sum_first(s, first);
+    sum_first(c->spec, first);
     int gate = first[ST_PARTS];
-    int64_t n = x.dim[0];
-    if (dx.data) {
-        op->gemm(q,
-                 &(st_gemm_args){
-                     .m = n, .n = s->in, .k = 1, .a = dz, .b = t->p[gate], .c = dx, .beta = 1.0f});
+    int64_t n = c->x.dim[0];
+    if (c->dx.data) {
+        op->gemm(c->q, &(st_gemm_args){.m = n,
+                                       .n = c->spec->in,
+                                       .k = 1,
+                                       .a = dz,
+                                       .b = c->theta->p[gate],
+                                       .c = c->dx,
+                                       .beta = 1.0f});
     }
-    if (!dt || !dt->p[gate].data) return;
-    op->gemm(
-        q,
-        &(st_gemm_args){
-            .m = 1, .n = s->in, .k = n, .ta = 1, .a = dz, .b = x, .c = dt->p[gate], .beta = 1.0f});
-    op->bias_grad(q,
-                  &(st_bias_grad_args){.rows = n, .width = 1, .dy = dz, .dbias = dt->p[gate + 1]});
+    if (!c->dtheta || !c->dtheta->p[gate].data) return;
+    op->gemm(c->q, &(st_gemm_args){.m = 1,
+                                   .n = c->spec->in,
+                                   .k = n,
+                                   .ta = 1,
+                                   .a = dz,
+                                   .b = c->x,
+                                   .c = c->dtheta->p[gate],
+                                   .beta = 1.0f});
+    op->bias_grad(c->q, &(st_bias_grad_args){
+                            .rows = n, .width = 1, .dy = dz, .dbias = c->dtheta->p[gate + 1]});
 }
 
-static void sum_backward(st_stream *q, const st_spec *s, const st_theta *t, st_tensor x,
-                         st_tensor kept, st_tensor dy, st_tensor dx, const st_theta *dt,
-                         st_arena *tmp)
+static void sum_backward(const st_map_call *c)
 {
-    sum_work w = sum_open(s, t, x, kept, tmp);
-    st_tensor d[ST_PARTS] = {dy, dy}, dz = {0};
-    int64_t n = x.dim[0];
-    if (s->knob[GATE]) {
-        if (!kept.data) sum_branches(q, s, t, &w, x, (st_tensor){0}, tmp);
+    sum_work w = sum_open(c);
+    st_tensor d[ST_PARTS] = {c->dy, c->dy}, dz = {0};
+    int64_t n = c->x.dim[0];
+    if (c->spec->knob[GATE]) {
+        st_map_call again = *c;
+        again.bias = (st_tensor){0};
+        if (!c->kept.data) sum_branches(&again, &w);
         for (int i = 0; i < ST_PARTS; i++)
-            d[i] = st_take2(tmp, x.dtype, n, s->out);
-        dz = st_take1(tmp, x.dtype, n);
-        st_stream_ops(q)->gate_bwd(q, &(st_gate_bwd_args){.rows = n,
-                                                          .width = s->out,
-                                                          .s = w.out[1],
-                                                          .l = w.out[0],
-                                                          .z = w.z,
-                                                          .dy = dy,
-                                                          .ds = d[1],
-                                                          .dl = d[0],
-                                                          .dz = dz});
+            d[i] = st_take2(c->tmp, c->x.dtype, n, c->spec->out);
+        dz = st_take1(c->tmp, c->x.dtype, n);
+        st_stream_ops(c->q)->gate_bwd(c->q, &(st_gate_bwd_args){.rows = n,
+                                                                .width = c->spec->out,
+                                                                .s = w.out[1],
+                                                                .l = w.out[0],
+                                                                .z = w.z,
+                                                                .dy = c->dy,
+                                                                .ds = d[1],
+                                                                .dl = d[0],
+                                                                .dz = dz});
     }
     st_theta dpart[ST_PARTS] = {{{{0}}}};
-    for (int i = 0; i < ST_PARTS && dt; i++)
-        dpart[i] = sum_theta(s, dt, i);
-    size_t mark = st_arena_mark(tmp);
-    w.spec[1].type->backward(q, &w.spec[1], &w.theta[1], x, w.kept[1], d[1], dx, &dpart[1], tmp);
-    st_arena_rewind(tmp, mark);
-    map_lowrank_backward(q, &w.spec[0], &w.theta[0], x, w.kept[0], d[0], dx, &dpart[0], tmp, 1.0f);
-    if (s->knob[GATE]) sum_gate_backward(q, s, t, x, dz, dx, dt);
+    for (int i = 0; i < ST_PARTS && c->dtheta; i++)
+        dpart[i] = sum_theta(c->spec, c->dtheta, i);
+    st_map_call part[ST_PARTS];
+    for (int i = 0; i < ST_PARTS; i++) {
+        part[i] = sum_call(c, &w, i);
+        part[i].dy = d[i];
+        part[i].dtheta = &dpart[i];
+    }
+    size_t mark = st_arena_mark(c->tmp);
+    w.spec[1].type->backward(&part[1]);
+    st_arena_rewind(c->tmp, mark);
+    map_lowrank_backward(&part[0], 1.0f);
+    if (c->spec->knob[GATE]) sum_gate_backward(c, dz);
 }
 
 /* w = scale_l L + scale_s S. */

@@ -81,6 +81,13 @@ static inline void lab_poison(lab *l, size_t mark)
     memset(l->a.base + mark, 0xff, left < LAB_POISON ? left : LAB_POISON);
 }
 
+/* What both directions are called with; the rest of the call is zero. */
+static inline st_map_call lab_call(lab *l, st_tensor kept)
+{
+    return (st_map_call){
+        .q = l->q, .spec = &l->s, .theta = &l->t, .x = l->x, .kept = kept, .tmp = &l->a};
+}
+
 /* The map's forward; NaN in y, kept and scratch first, so that leftovers show. */
 static inline void lab_forward(lab *l, const st_theta *t, st_tensor bias, st_tensor kept)
 {
@@ -88,7 +95,11 @@ static inline void lab_forward(lab *l, const st_theta *t, st_tensor bias, st_ten
     if (kept.data) memset(kept.data, 0xff, st_bytes(kept));
     size_t mark = st_arena_mark(&l->a);
     lab_poison(l, mark);
-    l->s.type->forward(l->q, &l->s, t, l->x, bias, l->y, kept, &l->a);
+    st_map_call c = lab_call(l, kept);
+    c.theta = t;
+    c.bias = bias;
+    c.y = l->y;
+    l->s.type->forward(&c);
     st_arena_rewind(&l->a, mark);
 }
 
@@ -97,7 +108,11 @@ static inline void lab_backward(lab *l, st_tensor kept, st_tensor dx, const st_t
     if (dx.data) memset(dx.data, 0xff, st_bytes(dx));
     size_t mark = st_arena_mark(&l->a);
     lab_poison(l, mark);
-    l->s.type->backward(l->q, &l->s, &l->t, l->x, kept, l->dy, dx, dt, &l->a);
+    st_map_call c = lab_call(l, kept);
+    c.dy = l->dy;
+    c.dx = dx;
+    c.dtheta = dt;
+    l->s.type->backward(&c);
     st_arena_rewind(&l->a, mark);
 }
 

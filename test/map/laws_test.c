@@ -198,8 +198,17 @@ static void kept_changes_nothing(lab *l)
 
 static void law_all(lab *l, st_stream *q, st_arena *a)
 {
-    l->s.type->forward(q, &l->s, &l->t, l->x, l->bias, l->y, l->kept, a);
-    l->s.type->backward(q, &l->s, &l->t, l->x, (st_tensor){0}, l->dy, l->dx, &l->dt, a);
+    st_map_call c = lab_call(l, l->kept);
+    c.q = q;
+    c.tmp = a;
+    c.bias = l->bias;
+    c.y = l->y;
+    l->s.type->forward(&c);
+    c.kept = c.bias = c.y = (st_tensor){0};
+    c.dy = l->dy;
+    c.dx = l->dx;
+    c.dtheta = &l->dt;
+    l->s.type->backward(&c);
 }
 
 static void dry_run_needs_what_the_real_one_needs(lab *l)

@@ -58,7 +58,8 @@ static void rig_rows(rig *r, st_tensor position)
     a.y = r->y;
     memset(r->y.data, 0xff, st_bytes(r->y));
     lab_poison(&r->l, mark);
-    r->l.s.type->rows(r->l.q, &r->l.s, &r->l.t, &a, &r->l.a);
+    st_map_call c = lab_call(&r->l, (st_tensor){0});
+    r->l.s.type->rows(&c, &a);
     st_arena_rewind(&r->l.a, mark);
 }
 
@@ -69,7 +70,9 @@ static void rig_back(rig *r, const st_theta *dt, st_tensor dposition)
     a.dposition = dposition;
     a.dy = r->dy;
     lab_poison(&r->l, mark);
-    r->l.s.type->rows_backward(r->l.q, &r->l.s, &r->l.t, &a, dt, &r->l.a);
+    st_map_call c = lab_call(&r->l, (st_tensor){0});
+    c.dtheta = dt;
+    r->l.s.type->rows_backward(&c, &a);
     st_arena_rewind(&r->l.a, mark);
 }
 
@@ -179,13 +182,15 @@ static void dry_runs_need_the_same(rig *r)
     assert_ok(st_arena_open(&real, LAB_BYTES, &e), &e);
     assert_ok(st_arena_open_counting(&counted, &e), &e);
     for (int i = 0; i < 2; i++) {
-        st_stream *q = i ? dry : r->l.q;
-        st_arena *a = i ? &counted : &real;
+        st_map_call c = lab_call(&r->l, (st_tensor){0});
+        c.q = i ? dry : r->l.q;
+        c.tmp = i ? &counted : &real;
         st_embed_fwd_args args = rig_args(r);
         args.y = r->y;
-        r->l.s.type->rows(q, &r->l.s, &r->l.t, &args, a);
+        r->l.s.type->rows(&c, &args);
         args.dy = r->dy;
-        r->l.s.type->rows_backward(q, &r->l.s, &r->l.t, &args, &r->l.dt, a);
+        c.dtheta = &r->l.dt;
+        r->l.s.type->rows_backward(&c, &args);
     }
     assert_int_equal(real.peak, counted.peak);
     assert_true(st_stream_cost(dry).launches > 0);
