@@ -5,8 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* In the order in which "auto" looks for one. */
-static const st_device *const devices[] = {&st_device_cuda, &st_device_cpu, &st_device_ref};
+/* In the order in which "auto" looks for one. The last is for tests, and no list names it. */
+static const st_device *const devices[] = {&st_device_cuda, &st_device_cpu, &st_device_ref,
+                                           &st_device_guard};
 enum { DEVICES = sizeof devices / sizeof *devices };
 
 const char *const *st_device_names(void)
@@ -91,7 +92,7 @@ st_status st_stream_open(st_stream **out, const char *device, int threads, st_er
     }
     st_stream *q = st_calloc(1, sizeof *q);
     if (!q) ST_FAIL(e, ST_ENOMEM, "device %s: out of memory", device);
-    q->device = found;
+    q->device = st_guard_over(found);
     q->index = index;
     st_status status = open_device(q, threads, e);
     if (status) {

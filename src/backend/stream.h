@@ -6,8 +6,9 @@
 #include "backend/backend.h"
 
 /* A kind of device: how its streams are set up and taken down, and its memory. */
-typedef struct {
+typedef struct st_device {
     const char *name;
+    const struct st_device *under; /* whose memory this one guards (guard.c); NULL: none's */
     /* Whether there are several, named NAME:0, NAME:1, ...; q->index says which. */
     bool numbered;
     /* Whether "auto" may choose it; NULL: never. */
@@ -30,6 +31,7 @@ struct st_stream {
     st_ops table;
     const st_device *device;
     void *device_state;
+    st_ops *guarded; /* what `table` leads to on a guarded device (guard.c) */
     int index, threads;
     bool dry;
     st_cost cost;
@@ -38,7 +40,10 @@ struct st_stream {
     char describe[128];
 };
 
-extern const st_device st_device_cuda, st_device_cpu, st_device_ref;
+extern const st_device st_device_cuda, st_device_cpu, st_device_ref, st_device_guard;
+
+/* The row to open instead of `d`: one that guards it where $ST_GUARD is set. */
+const st_device *st_guard_over(const st_device *d);
 
 /* The operations of a dry stream (dry.c). */
 extern const st_ops st_dry_ops;

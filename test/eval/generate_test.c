@@ -134,21 +134,13 @@ static int open_tiny(void **state)
     return 0;
 }
 
-/* The likeliest token after `n` tokens, all read anew. */
+/* The likeliest token after `n` tokens. */
 static int32_t tiny_next(const int32_t *window, int64_t n)
 {
-    st_err e = {0};
-    size_t mark = st_arena_mark(&tiny.scratch);
-    st_tensor ids = st_take2(&tiny.scratch, ST_I32, 1, n);
-    memcpy(ids.data, window, (size_t)n * 4);
-    st_tensor logits = st_take2(&tiny.scratch, ST_F32, 1, VOCAB);
-    st_lm_args a = {.batch = 1, .len = n, .ids = ids, .logits = logits, .last_only = 1};
-    st_model_forward(tiny.m, tiny.q, &a, &tiny.scratch);
-    assert_ok(st_stream_sync(tiny.q, &e), &e);
+    float logits[VOCAB];
     st_rng r = {0};
-    int32_t id = generate_pick(&(generate_sampler){0}, logits.data, VOCAB, &r);
-    st_arena_rewind(&tiny.scratch, mark);
-    return id;
+    tiny_logits(window, n, logits);
+    return generate_pick(&(generate_sampler){0}, logits, VOCAB, &r);
 }
 
 static json_t *tiny_generate(const st_generate_opts *o)

@@ -27,22 +27,12 @@ static int open_tiny(void **state)
 /* NLL of token `t` when the model reads from `begin` on. */
 static double tiny_nll(int64_t begin, int64_t t)
 {
-    st_err e = {0};
-    size_t mark = st_arena_mark(&tiny.scratch);
-    int64_t len = t - begin;
-    st_tensor ids = st_take2(&tiny.scratch, ST_I32, 1, len);
-    memcpy(ids.data, text + begin, (size_t)len * 4);
-    st_tensor logits = st_take2(&tiny.scratch, ST_F32, 1, VOCAB);
-    st_lm_args a = {.batch = 1, .len = len, .ids = ids, .logits = logits, .last_only = 1};
-    st_model_forward(tiny.m, tiny.q, &a, &tiny.scratch);
-    assert_ok(st_stream_sync(tiny.q, &e), &e);
+    float z[VOCAB];
     double sum = 0.0;
-    const float *z = logits.data;
+    tiny_logits(text + begin, t - begin, z);
     for (int i = 0; i < VOCAB; i++)
         sum += exp((double)z[i]);
-    double nll = log(sum) - (double)z[text[t]];
-    st_arena_rewind(&tiny.scratch, mark);
-    return nll;
+    return log(sum) - (double)z[text[t]];
 }
 
 typedef struct {
@@ -163,13 +153,15 @@ static void perplexity_broken_weights(void **state)
     (void)state;
     st_err e = {0};
     json_t *r = NULL;
-    float *w = (float *)(void *)tiny.weights.base, old = w[5];
-    w[5] = nanf("");
+    st_tensor w = st_view1(tiny.weights.base + 5 * sizeof(float), ST_F32, 1);
+    float old, bad = nanf("");
+    st_download(tiny.q, &old, w);
+    st_upload(tiny.q, w, &bad);
     int32_t ids[] = {0, 0, 0};
     assert_st(st_perplexity_ids(tiny.m, tiny.q, ids, 3, &(st_perplexity_opts){0}, &r, &e),
               ST_EFORMAT, &e);
     assert_says(&e, "not a finite number");
-    w[5] = old;
+    st_upload(tiny.q, w, &old);
 }
 
 /* A last window whose logits once took more memory than those of a full one, for which the memory
@@ -186,11 +178,7 @@ static void perplexity_short_window(void **state)
                                WIDE, "n_positions", LONG, "n_embd", 4, "n_layer", 1, "n_head", 1);
     assert_ok(st_model_open(&m, config, &e), &e);
     json_decref(config);
-    int64_t n = st_model_elements(m);
-    assert_ok(st_device_arena(tiny.q, (size_t)n * 4 + 64, &weights, &e), &e);
-    st_tensor flat = st_take1(&weights, ST_F32, n);
-    assert_int_equal(st_fresh_weights(m, 7, flat.data, NULL), ST_OK);
-    st_model_bind(m, flat, (st_tensor){0});
+    tiny_bind(m, 7, &weights);
     int32_t *ids = calloc(LONG + SHORT, sizeof *ids);
     assert_non_null(ids);
     st_perplexity_opts o = {.batch = 1};
@@ -246,9 +234,7 @@ static void attention_of_prompts_only(void **state)
         size_t mark = st_arena_mark(&tiny.scratch);
         st_kv kv = {0};
         st_kv_take(&kv, tiny.m, ST_F32, 1, CONTEXT, &tiny.scratch);
-        st_tensor ids = st_take2(&tiny.scratch, ST_I32, 1, CONTEXT);
-        st_tensor out = st_take2(&tiny.scratch, ST_F32, 1, VOCAB);
-        memcpy(ids.data, text, CONTEXT * 4);
+        st_tensor ids = tiny_ids(text, CONTEXT), out = st_take2(&tiny.scratch, ST_F32, 1, VOCAB);
         const st_attention *first = i < 2 ? NULL : &near, *then = i % 2 ? &near : NULL;
         st_lm_args a = {.batch = 1, .len = 9, .ids = ids, .logits = out, .last_only = 1, .kv = &kv};
         a.attention = first;
@@ -256,7 +242,7 @@ static void attention_of_prompts_only(void **state)
         a.len = 1;
         a.attention = then;
         st_model_forward(tiny.m, tiny.q, &a, &tiny.scratch);
-        memcpy(logits[i], out.data, sizeof *logits);
+        st_download(tiny.q, logits[i], out);
         st_arena_rewind(&tiny.scratch, mark);
     }
     assert_memory_equal(logits[0], logits[1], sizeof *logits);

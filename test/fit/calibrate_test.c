@@ -61,16 +61,17 @@ static hand *hand_new(const char *name)
 static void hand_tap(void *ctx, st_stream *q, const char *matrix, st_tensor x)
 {
     hand *h = ctx;
-    (void)q;
     if (strcmp(matrix, h->name) != 0) return;
-    const float *v = x.data;
+    float *v = st_calloc(st_numel(x), sizeof *v);
     int64_t n = x.dim[1];
+    st_download(q, v, x);
     for (int64_t r = 0; r < x.dim[0]; r++) {
         for (int64_t i = 0; i < n; i++)
             h->mean[i] += (double)v[r * n + i];
         for (int64_t i = 0; i < n * n; i++)
             h->sum[i] += (double)v[r * n + i / n] * (double)v[r * n + i % n];
     }
+    free(v);
 }
 
 static void hand_pass(const tiny *t, st_model *m, float *flat, st_tap_fn *tap, void *ctx)
@@ -326,9 +327,8 @@ typedef struct {
 static void hand_rows_tap(void *ctx, st_stream *q, const char *matrix, st_tensor x)
 {
     hand_rows *h = ctx;
-    (void)q;
     if (strcmp(matrix, h->name) != 0) return;
-    memcpy(h->row + h->n * x.dim[1], x.data, st_bytes(x));
+    st_download(q, h->row + h->n * x.dim[1], x);
     h->n += x.dim[0];
 }
 

@@ -64,19 +64,27 @@ static inline void rig_run_as(attend_rig *r, const st_attention *m, const char *
     st_tensor *to[] = {&a.h.q.x, &a.h.k.x, &a.h.v.x, &a.h.o.x};
     for (int i = 0; i < 4; i++) {
         int64_t n = i == 0 || i == 3 ? nq : nk;
+        void *rounded = st_calloc(n, st_dtype_size(t));
         *to[i] = st_take1(&io, t, n);
-        st_convert(to[i]->data, t, from[i], ST_F32, n);
-        st_convert(from[i], ST_F32, to[i]->data, t, n);
+        st_convert(rounded, t, from[i], ST_F32, n);
+        st_convert(from[i], ST_F32, rounded, t, n);
+        st_upload(q, *to[i], rounded);
+        free(rounded);
     }
     assert_ok(st_stream_dry(&dry, q, &e), &e);
     assert_ok(st_arena_open_counting(&count, &e), &e);
     st_attention_forward(dry, m, &a, &count);
     assert_ok(st_device_arena(q, count.peak + 64, &tmp, &e), &e);
-    memset(tmp.base, 0xff, count.peak); /* scratch is not read before it is written */
+    /* scratch is not read before it is written */
+    st_stream_ops(q)->fill(
+        q, &(st_fill_args){.x = st_view1(tmp.base, ST_F32, (int64_t)count.peak / 4), .value = NAN});
     st_attention_forward(q, m, &a, &tmp);
     assert_ok(st_stream_sync(q, &e), &e);
     assert_true(tmp.peak == count.peak && tmp.used == 0);
-    st_convert(r->o, ST_F32, a.h.o.x.data, t, nq);
+    void *out = st_calloc(nq, st_dtype_size(t));
+    st_download(q, out, a.h.o.x);
+    st_convert(r->o, ST_F32, out, t, nq);
+    free(out);
     st_arena_close(&count);
     st_device_arena_close(q, &tmp);
     st_device_arena_close(q, &io);

@@ -282,7 +282,18 @@ static void expand_wte(rig *from, rig *to)
     st_err e = {0};
     st_model_params(from->m, look, &factors);
     st_model_params(to->m, look, &dense);
-    assert_ok(st_map_expand(&factors.spec, &factors.theta, dense.w, &e), &e);
+    float *of[ST_PARAMS] = {0}, *full = test_malloc(st_bytes(dense.w));
+    for (int i = 0; i < factors.n; i++) {
+        of[i] = rig_get(from, factors.theta.p[i]);
+        factors.theta.p[i].data = of[i];
+    }
+    st_tensor on_host = dense.w;
+    on_host.data = full;
+    assert_ok(st_map_expand(&factors.spec, &factors.theta, on_host, &e), &e);
+    rig_set(to, dense.w, full);
+    for (int i = 0; i < factors.n; i++)
+        test_free(of[i]);
+    test_free(full);
 }
 
 static float *grad_of(rig *r, const char *name)

@@ -128,6 +128,12 @@ static inline float *rig_get(rig *r, st_tensor src)
     return out;
 }
 
+/* NaN everywhere: what is read before it is written shows. */
+static inline void rig_spoil(rig *r, st_tensor t)
+{
+    st_stream_ops(r->q)->fill(r->q, &(st_fill_args){.x = t, .value = NAN});
+}
+
 static inline void rig_random_param(void *ctx, const st_param *p)
 {
     rig *r = ctx;

@@ -103,16 +103,22 @@ typedef struct {
     st_vision_shape v;
 } t2t_rig;
 
-static inline void t2t_set(void *ctx, const st_param *p)
+static inline void t2t_put(const t2t_rig *r, const st_param *p, float scale)
 {
-    t2t_rig *r = ctx;
     int64_t n = st_numel(p->w);
     float *x = test_malloc((size_t)n * sizeof *x), *y = test_malloc((size_t)n * sizeof *y);
     t2t_fill(p, x);
+    for (int64_t i = 0; i < n; i++)
+        x[i] *= scale;
     st_convert(y, r->flat.dtype, x, ST_F32, n);
     st_upload(r->q, st_slice(r->flat, p->offset, n), y);
     test_free(x);
     test_free(y);
+}
+
+static inline void t2t_set(void *ctx, const st_param *p)
+{
+    t2t_put(ctx, p, 1);
 }
 
 static inline void t2t_open(t2t_rig *r, const json_t *config, const char *device, st_dtype t)
