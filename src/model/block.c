@@ -4,6 +4,8 @@
 #include "model/inner.h"
 #include <assert.h>
 
+static const st_tensor none;
+
 void st_matrix_forward(st_stream *q, const st_matrix *w, st_tensor x, st_tensor y, st_tensor kept,
                        st_arena *tmp)
 {
@@ -81,38 +83,39 @@ static void block_cache(st_stream *q, const st_block *b, const st_pass *p, st_at
     at->q_start = kv->used;
 }
 
-static void block_norm(st_stream *q, const st_block *b, const st_norm *n, st_tensor x, st_tensor *y,
-                       st_tensor *mean, st_tensor *rstd, st_arena *tmp)
+st_tensor st_norm_forward(st_stream *q, const st_norm *n, float eps, st_tensor x, st_tensor y,
+                          st_tensor *mean, st_tensor *rstd, st_arena *tmp)
 {
-    *y = st_take2(tmp, x.dtype, x.dim[0], b->width);
-    *mean = st_take1(tmp, ST_F32, x.dim[0]);
-    *rstd = st_take1(tmp, ST_F32, x.dim[0]);
-    st_stream_ops(q)->norm_fwd(q, &(st_norm_fwd_args){.rows = x.dim[0],
-                                                      .width = b->width,
+    int64_t rows = x.dim[0], width = st_numel(n->gain);
+    if (!y.data) y = st_take2(tmp, x.dtype, rows, width);
+    *mean = st_take1(tmp, ST_F32, rows);
+    *rstd = st_take1(tmp, ST_F32, rows);
+    st_stream_ops(q)->norm_fwd(q, &(st_norm_fwd_args){.rows = rows,
+                                                      .width = width,
                                                       .x = x,
-                                                      .y = *y,
+                                                      .y = y,
                                                       .gain = n->gain,
                                                       .bias = n->bias,
                                                       .mean = *mean,
                                                       .rstd = *rstd,
-                                                      .eps = b->eps});
+                                                      .eps = eps});
+    return y;
 }
 
-/* d += gradient of x through y = norm(x), from dy. */
-static void block_norm_back(st_stream *q, const st_block *b, const st_norm *n, st_tensor x,
-                            st_tensor mean, st_tensor rstd, st_tensor dy, st_tensor d)
+void st_norm_backward(st_stream *q, const st_norm *n, st_tensor x, st_tensor mean, st_tensor rstd,
+                      st_tensor dy, st_tensor dx, bool add)
 {
     st_stream_ops(q)->norm_bwd(q, &(st_norm_bwd_args){.rows = x.dim[0],
-                                                      .width = b->width,
+                                                      .width = st_numel(n->gain),
                                                       .x = x,
                                                       .gain = n->gain,
                                                       .mean = mean,
                                                       .rstd = rstd,
                                                       .dy = dy,
-                                                      .dx = d,
+                                                      .dx = dx,
                                                       .dgain = n->dgain,
                                                       .dbias = n->dbias,
-                                                      .accumulate = 1});
+                                                      .accumulate = add});
 }
 
 /* y += a, y dropped out first. */
@@ -155,46 +158,21 @@ static st_tensor block_match_back(st_stream *q, const st_match_args *match, st_t
     return dy;
 }
 
-static st_mlp block_mlp(const st_block *b)
-{
-    return (st_mlp){&b->mlp_in, &b->mlp_out, b->gelu};
-}
-
-/* From attention's outputs k->att on: y of x, row by row. */
-static void block_rest(st_stream *q, const st_block *b, const st_pass *p, st_tensor x, st_tensor y,
-                       st_block_acts *k, st_arena *tmp)
-{
-    const st_ops *op = st_stream_ops(q);
-    st_dtype t = x.dtype;
-    int64_t n = x.dim[0];
-
-    k->x2 = st_take2(tmp, t, n, b->width);
-    k->attn_out = block_kept(&b->attn_out, p, t, n, tmp);
-    st_matrix_forward(q, &b->attn_out, k->att, k->x2, k->attn_out, tmp);
-    block_residual(q, b, p, ST_SITE_ATTN_OUT, x, k->x2);
-    block_norm(q, b, &b->ln_2, k->x2, &k->ln_2, &k->mean_2, &k->rstd_2, tmp);
-
-    st_mlp mlp = block_mlp(b);
-    st_mlp_forward(q, &mlp, p->train, k->ln_2, y, &k->inner, tmp);
-    if (k->mlp.data) op->copy(q, &(st_copy_args){.x = y, .y = k->mlp});
-    block_residual(q, b, p, ST_SITE_MLP_OUT, k->x2, y);
-}
-
-void st_block_forward(st_stream *q, const st_block *b, const st_pass *p, st_tensor x, st_tensor y,
-                      st_block_acts *k, st_arena *tmp)
+/* x2 = x + drop(attn_out(attend(attn_in(ln_1(x))))) */
+static void block_attention(st_stream *q, const st_block *b, const st_pass *p, st_tensor x,
+                            st_block_acts *k, st_arena *tmp)
 {
     st_dtype t = x.dtype;
     int64_t n = x.dim[0];
 
-    k->x = x;
-    block_norm(q, b, &b->ln_1, x, &k->ln_1, &k->mean_1, &k->rstd_1, tmp);
+    k->ln_1 = st_norm_forward(q, &b->ln_1, b->eps, x, none, &k->mean_1, &k->rstd_1, tmp);
 
     k->qkv = st_take2(tmp, t, n, 3 * b->width);
     k->attn_in = block_kept(&b->attn_in, p, t, n, tmp);
     st_matrix_forward(q, &b->attn_in, k->ln_1, k->qkv, k->attn_in, tmp);
 
     k->att = st_take2(tmp, t, n, b->width);
-    k->lse = p->train ? st_take1(tmp, ST_F32, n * b->heads) : (st_tensor){0};
+    k->lse = p->train ? st_take1(tmp, ST_F32, n * b->heads) : none;
     st_attend_fwd_args at = block_attend(b, p, k->qkv);
     if (p->kv) block_cache(q, b, p, &at);
     at.h.o.x = k->att;
@@ -205,8 +183,80 @@ void st_block_forward(st_stream *q, const st_block *b, const st_pass *p, st_tens
     } else {
         st_stream_ops(q)->attend_fwd(q, &at);
     }
-    block_rest(q, b, p, x, y, k, tmp);
+
+    k->x2 = st_take2(tmp, t, n, b->width);
+    k->attn_out = block_kept(&b->attn_out, p, t, n, tmp);
+    st_matrix_forward(q, &b->attn_out, k->att, k->x2, k->attn_out, tmp);
+    block_residual(q, b, p, ST_SITE_ATTN_OUT, x, k->x2);
 }
+
+static void block_attention_back(st_stream *q, const st_block *b, const st_pass *p,
+                                 const st_block_acts *k, st_tensor d, st_arena *tmp)
+{
+    int64_t n = d.dim[0];
+    size_t mark = st_arena_mark(tmp);
+    st_tensor datt = st_take2(tmp, d.dtype, n, b->width);
+    st_tensor dqkv = st_take2(tmp, d.dtype, n, 3 * b->width);
+
+    st_tensor dy = block_residual_back(q, b, p, ST_SITE_ATTN_OUT, d, tmp);
+    st_matrix_backward(q, &b->attn_out, k->att, k->attn_out, dy, datt, tmp);
+
+    st_attend_bwd_args at = block_attend(b, p, k->qkv);
+    at.h.o.x = k->att;
+    at.lse = k->lse;
+    at.go = datt;
+    at.gq = dqkv;
+    at.gk = block_from(dqkv, b->width);
+    at.gv = block_from(dqkv, 2 * b->width);
+    st_stream_ops(q)->attend_bwd(q, &at);
+
+    st_tensor dln = datt; /* dead by now, of the right shape */
+    st_matrix_backward(q, &b->attn_in, k->ln_1, k->attn_in, dqkv, dln, tmp);
+
+    st_norm_backward(q, &b->ln_1, k->seen.x, k->mean_1, k->rstd_1, dln, d, true);
+    st_arena_rewind(tmp, mark);
+}
+
+/* y = x2 + drop(mlp_out(gelu(mlp_in(ln_2(x2))))) */
+static void block_mlp(st_stream *q, const st_block *b, const st_pass *p, st_tensor y,
+                      st_block_acts *k, st_arena *tmp)
+{
+    st_mlp mlp = {&b->mlp_in, &b->mlp_out, b->gelu};
+    k->ln_2 = st_norm_forward(q, &b->ln_2, b->eps, k->x2, none, &k->mean_2, &k->rstd_2, tmp);
+    st_mlp_forward(q, &mlp, p->train, k->ln_2, y, &k->inner, tmp);
+    if (k->seen.mlp.data) st_stream_ops(q)->copy(q, &(st_copy_args){.x = y, .y = k->seen.mlp});
+    block_residual(q, b, p, ST_SITE_MLP_OUT, k->x2, y);
+}
+
+static void block_mlp_back(st_stream *q, const st_block *b, const st_pass *p,
+                           const st_block_acts *k, st_tensor d, st_arena *tmp)
+{
+    st_mlp mlp = {&b->mlp_in, &b->mlp_out, b->gelu};
+    size_t mark = st_arena_mark(tmp);
+    st_tensor dln = st_take2(tmp, d.dtype, d.dim[0], b->width);
+    st_tensor dy = block_residual_back(q, b, p, ST_SITE_MLP_OUT, d, tmp);
+    if (k->seen.match.rows) dy = block_match_back(q, &k->seen.match, d, dy, tmp);
+    st_mlp_backward(q, &mlp, &k->inner, dy, dln, tmp);
+    st_norm_backward(q, &b->ln_2, k->x2, k->mean_2, k->rstd_2, dln, d, true);
+    st_arena_rewind(tmp, mark);
+}
+
+void st_block_forward(st_stream *q, const st_block *b, const st_pass *p, st_tensor x, st_tensor y,
+                      st_block_acts *k, st_arena *tmp)
+{
+    k->seen.x = x;
+    block_attention(q, b, p, x, k, tmp);
+    block_mlp(q, b, p, y, k, tmp);
+}
+
+void st_block_backward(st_stream *q, const st_block *b, const st_pass *p, const st_block_acts *k,
+                       st_tensor d, st_arena *tmp)
+{
+    block_mlp_back(q, b, p, k, d, tmp);
+    block_attention_back(q, b, p, k, d, tmp);
+}
+
+/* ---- for one token alone --------------------------------------------------------------------- */
 
 /* The first row of each batch item. */
 static st_tensor block_first_rows(st_stream *q, const st_pass *p, st_tensor x, st_arena *tmp)
@@ -223,11 +273,10 @@ void st_block_first(st_stream *q, const st_block *b, const st_pass *p, st_tensor
 {
     st_block_acts k = {0};
     st_matrix query = b->attn_in, keys = b->attn_in; /* the outputs [q], and [k v] */
-    st_tensor none = {0};
     int64_t n = x.dim[0], w = b->width;
     assert(!p->train && !p->kv && !b->causal);
 
-    block_norm(q, b, &b->ln_1, x, &k.ln_1, &k.mean_1, &k.rstd_1, tmp);
+    k.ln_1 = st_norm_forward(q, &b->ln_1, b->eps, x, none, &k.mean_1, &k.rstd_1, tmp);
     bool whole = b->attn_in.tap->fn || !st_linear_part(&b->attn_in.l, 0, w, &query.l) ||
                  !st_linear_part(&b->attn_in.l, w, 2 * w, &keys.l);
     int64_t row = whole ? 3 * w : 2 * w;
@@ -247,39 +296,10 @@ void st_block_first(st_stream *q, const st_block *b, const st_pass *p, st_tensor
     at.h.v = (st_strided){block_from(k.qkv, row - w), row, p->len * row};
     at.h.o.x = k.att;
     st_stream_ops(q)->attend_fwd(q, &at);
-    block_rest(q, b, p, block_first_rows(q, p, x, tmp), y, &k, tmp);
-}
 
-void st_block_backward(st_stream *q, const st_block *b, const st_pass *p, const st_block_acts *k,
-                       st_tensor d, st_arena *tmp)
-{
-    const st_ops *op = st_stream_ops(q);
-    st_dtype t = d.dtype;
-    int64_t n = d.dim[0];
-    size_t mark = st_arena_mark(tmp);
-
-    st_tensor dln = st_take2(tmp, t, n, b->width);
-    st_tensor dy = block_residual_back(q, b, p, ST_SITE_MLP_OUT, d, tmp);
-    if (k->match.rows) dy = block_match_back(q, &k->match, d, dy, tmp);
-    st_mlp mlp = block_mlp(b);
-    st_mlp_backward(q, &mlp, &k->inner, dy, dln, tmp);
-    block_norm_back(q, b, &b->ln_2, k->x2, k->mean_2, k->rstd_2, dln, d);
-    st_arena_rewind(tmp, mark);
-
-    st_tensor datt = st_take2(tmp, t, n, b->width);
-    st_tensor dqkv = st_take2(tmp, t, n, 3 * b->width);
-    dy = block_residual_back(q, b, p, ST_SITE_ATTN_OUT, d, tmp);
-    st_matrix_backward(q, &b->attn_out, k->att, k->attn_out, dy, datt, tmp);
-    st_attend_bwd_args at = block_attend(b, p, k->qkv);
-    at.h.o.x = k->att;
-    at.lse = k->lse;
-    at.go = datt;
-    at.gq = dqkv;
-    at.gk = block_from(dqkv, b->width);
-    at.gv = block_from(dqkv, 2 * b->width);
-    op->attend_bwd(q, &at);
-    dln = datt; /* dead by now, of the right shape */
-    st_matrix_backward(q, &b->attn_in, k->ln_1, k->attn_in, dqkv, dln, tmp);
-    block_norm_back(q, b, &b->ln_1, k->x, k->mean_1, k->rstd_1, dln, d);
-    st_arena_rewind(tmp, mark);
+    x = block_first_rows(q, p, x, tmp);
+    k.x2 = st_take2(tmp, x.dtype, p->batch, w);
+    st_matrix_forward(q, &b->attn_out, k.att, k.x2, none, tmp);
+    block_residual(q, b, p, ST_SITE_ATTN_OUT, x, k.x2);
+    block_mlp(q, b, p, y, &k, tmp);
 }

@@ -17,11 +17,7 @@ typedef struct st_model_type {
     st_status (*open)(st_model *m, const json_t *config, st_err *e);
     void (*close)(st_model *m);           /* m->net may be absent or half made */
     json_t *(*config)(const st_model *m); /* its keys, without "strut"; NULL when out of memory */
-    void (*bound)(st_model *m); /* after st_model_bind: views shared between parameters; or NULL */
-    /* Language models: */
-    st_lm_shape (*lm)(const st_model *m);
-    void (*forward)(st_model *m, st_stream *q, const st_lm_args *a, st_arena *tmp);
-    void (*grad)(st_model *m, st_stream *q, const st_lm_args *a, st_arena *tmp);
+    const struct st_lm_family *lm;        /* a language model's (lm.c), or NULL */
     /* Classifiers of images: */
     st_vision_shape (*vision)(const st_model *m);
     void (*classify)(st_model *m, st_stream *q, const st_vision_args *a, st_arena *tmp);
@@ -46,12 +42,10 @@ typedef struct {
 struct st_model {
     const st_model_type *type;
     void *net;
-    json_t *labels; /* id2label and label2id of config.json, handed on as they are */
+    struct st_lm *lm; /* what lm.c keeps of a language model, set by its open; else NULL */
+    json_t *labels;   /* id2label and label2id of config.json, handed on as they are */
     st_model_entry *entry;
-    struct {
-        char *name;
-        const st_spec *spec; /* inside the network */
-    } * matrix;
+    st_slot *matrix; /* names are ours; specs are inside the network */
     int64_t entries, entry_cap, matrices, matrix_cap, elements;
     st_tensor weights, grads; /* as bound */
     st_tap tap;
@@ -68,6 +62,7 @@ typedef struct {
     const json_t *maps; /* GLOB -> SPEC, or NULL */
     bool *used;         /* by entry of maps: some matrix matched */
     bool exact;         /* the next matrix is an embedding: matched by its own name only */
+    int64_t layer;      /* of what is added next; -1: of no block */
     st_err *e;
     st_status status;
 } st_builder;
@@ -77,17 +72,19 @@ st_status st_builder_open(st_builder *b, st_model *m, const json_t *config, st_e
 st_status st_builder_close(st_builder *b);
 void st_add_tensor(st_builder *b, const char *name, int ndim, const int64_t *dim, float std,
                    unsigned flags, st_tensor *w, st_tensor *dw);
-/* The tensor added last starts otherwise than with normal numbers. */
+/* The tensor added last starts otherwise than with normal numbers; is for that. */
 void st_add_fill(st_builder *b, st_param_fill *fill);
+void st_add_role(st_builder *b, st_role role);
 /* Positions 0, 1, ... of (1, n, width): sin and cos of position / 10000^(2 floor(j/2) / width),
  * even and odd j (Vaswani et al. 2017). */
 st_param_fill st_fill_sinusoid;
 /* (m, n): orthonormal rows (columns, if m > n) times sqrt(m). */
 st_param_fill st_fill_orthogonal;
 /* "NAME.weight" = 1 and "NAME.bias" = 0, (width). */
-void st_add_norm(st_builder *b, const char *name, int64_t width, st_norm *n);
+void st_add_norm(st_builder *b, st_role role, const char *name, int64_t width, st_norm *n);
 /* Announces the matrix `name` and sets x->l.spec to what the configuration wants there. */
-void st_add_matrix(st_builder *b, const char *name, int64_t in, int64_t out, st_matrix *x);
+void st_add_matrix(st_builder *b, st_role role, const char *name, int64_t in, int64_t out,
+                   st_matrix *x);
 /* Refuses an announced matrix whose rows cannot be looked up. */
 void st_add_rows(st_builder *b, const st_matrix *x);
 /* The parameters of an announced matrix, W's entries of standard deviation `std`; `flags` of a
@@ -98,6 +95,13 @@ void st_matrix_forward(st_stream *q, const st_matrix *w, st_tensor x, st_tensor 
                        st_arena *tmp);
 void st_matrix_backward(st_stream *q, const st_matrix *w, st_tensor x, st_tensor kept, st_tensor dy,
                         st_tensor dx, st_arena *tmp);
+
+/* y (absent: taken from tmp, returned) = norm of x; mean and rstd taken from tmp. */
+st_tensor st_norm_forward(st_stream *q, const st_norm *n, float eps, st_tensor x, st_tensor y,
+                          st_tensor *mean, st_tensor *rstd, st_arena *tmp);
+/* dx = (`add`: +=) the gradient of x through norm(x), from dy; dx may be dy. */
+void st_norm_backward(st_stream *q, const st_norm *n, st_tensor x, st_tensor mean, st_tensor rstd,
+                      st_tensor dy, st_tensor dx, bool add);
 
 /* ---- a transformer block (block.c) ----------------------------------------------------------- */
 
@@ -122,14 +126,21 @@ typedef struct {
     const st_attention *attention; /* inference: how to attend; NULL: exactly */
 } st_pass;
 
+/* Of what a block's forward leaves, what lm.c reads: the acts of every kind of block begin with it.
+ */
+typedef struct {
+    st_tensor x;         /* set by forward: what the block has read */
+    st_tensor mlp;       /* set by the caller or absent: gets what the MLP adds (before dropout) */
+    st_match_args match; /* set by the caller, rows 0: none: a distance of `mlp` that counts too */
+} st_seen;
+
 /* What forward leaves for backward; views into the arena. */
 typedef struct {
-    st_tensor x, ln_1, qkv, att, x2, ln_2;         /* (rows, ...) */
+    st_seen seen;
+    st_tensor ln_1, qkv, att, x2, ln_2;            /* (rows, ...) */
     st_tensor mean_1, rstd_1, mean_2, rstd_2, lse; /* F32 */
     st_tensor attn_in, attn_out;                   /* kept by the maps */
     st_mlp_acts inner;
-    st_tensor mlp;       /* set by the caller: gets what the MLP adds to x2 (before dropout) */
-    st_match_args match; /* set by the caller, rows 0: none: a distance of `mlp` that counts too */
 } st_block_acts;
 
 /* Numbers for dropout that no other layer, place and seed gets. */
@@ -147,6 +158,52 @@ void st_block_first(st_stream *q, const st_block *b, const st_pass *p, st_tensor
 /* d (rows, width): gradient of y on entry, of x on return. */
 void st_block_backward(st_stream *q, const st_block *b, const st_pass *p, const st_block_acts *k,
                        st_tensor d, st_arena *tmp);
+
+/* ---- a language model (lm.c) ----------------------------------------------------------------- */
+
+/* What a family of language models brings: its embedding and its blocks. lm.c brings the loop over
+ * the blocks, the head in chunks of rows, the loss and the teacher. `net` is st_model.net; x, y and
+ * d are (rows, width). */
+typedef struct st_lm_family {
+    size_t acts; /* bytes that a block's forward leaves for its backward: a struct that begins with
+                  * st_seen */
+    /* x = what the first block reads for p->batch * p->len ids (dropped out if p->train). */
+    void (*embed)(const void *net, st_stream *q, const st_pass *p, st_tensor ids, st_tensor x,
+                  st_arena *tmp);
+    /* Gradients of the embedding from d, that of its x. */
+    void (*embed_back)(const void *net, st_stream *q, const st_pass *p, st_tensor ids, st_tensor d,
+                       st_arena *tmp);
+    /* As st_block_forward and st_block_backward, of block i; acts is zero but for seen->mlp, and
+     * for the backward seen->match. */
+    void (*block)(const void *net, st_stream *q, int64_t i, const st_pass *p, st_tensor x,
+                  st_tensor y, void *acts, st_arena *tmp);
+    void (*block_back)(const void *net, st_stream *q, int64_t i, const st_pass *p, const void *acts,
+                       st_tensor d, st_arena *tmp);
+} st_lm_family;
+
+/* What all language models have. A family's network holds one. */
+typedef struct st_lm {
+    st_lm_shape shape;
+    st_matrix table; /* the token embedding */
+    st_norm norm;    /* before the head */
+    const char *norm_name;
+    float eps;      /* of the norm */
+    st_matrix head; /* dense and without numbers where it is the table */
+    st_matrix top;  /* what logits are made by: head, or the table under the head's name */
+    char *acts;     /* by layer, during one call */
+} st_lm;
+
+/* Makes `lm` that of m; shape and eps are set. */
+st_status st_lm_open(st_model *m, st_lm *lm, st_err *e);
+void st_lm_close(st_lm *lm);
+/* Adds the embedding; the norm and the head, which is the table where the shape says tied and no
+ * map is asked for the head. Matrices start with standard deviation std. */
+void st_lm_add_table(st_builder *b, st_lm *lm, const char *name, float std, unsigned flags);
+void st_lm_add_head(st_builder *b, st_lm *lm, const char *norm, const char *name, float std);
+/* After st_model_bind: the table's views are the head's where they are tied. */
+void st_lm_bound(st_lm *lm);
+void st_lm_forward(st_model *m, st_stream *q, const st_lm_args *a, st_arena *tmp);
+void st_lm_grad(st_model *m, st_stream *q, const st_lm_args *a, st_arena *tmp);
 
 /* ---- GPT-2's config.json (gpt2_config.c) ----------------------------------------------------- */
 

@@ -20,6 +20,38 @@ enum {
     ST_P_FLIP = 32    /* Hugging Face stores this dense matrix as (in, out) (Conv1D) */
 };
 
+/* What a matrix or another tensor is for, whatever its model calls it. Other rooms ask for these;
+ * names are for people and files. */
+typedef enum {
+    ST_ROLE_OTHER,
+    ST_ROLE_EMBEDDING,      /* rows by token */
+    ST_ROLE_POSITION,       /* rows by position */
+    ST_ROLE_PATCH,          /* of what makes tokens out of pixels */
+    ST_ROLE_NORM_ATTENTION, /* gain and bias of the norm before a block's attention */
+    ST_ROLE_NORM_MLP,       /* before its MLP */
+    ST_ROLE_NORM_HEAD,      /* before the head */
+    ST_ROLE_QKV,            /* queries, keys and values, in one matrix or several */
+    ST_ROLE_ATTENTION_OUT,
+    ST_ROLE_MLP_IN,
+    ST_ROLE_MLP_GATE, /* what the units' outputs are multiplied by, where a model has that */
+    ST_ROLE_MLP_OUT,
+    ST_ROLE_HEAD
+} st_role;
+
+/* A side of W, y = W x. */
+typedef enum { ST_SIDE_NONE, ST_SIDE_IN, ST_SIDE_OUT } st_side;
+/* Which side of such a matrix is the residual stream, and which the hidden units of an MLP. */
+st_side st_role_residual(st_role r);
+st_side st_role_hidden(st_role r);
+
+/* A matrix that a map may replace. */
+typedef struct {
+    const char *name; /* "h.0.attn.c_attn" */
+    st_role role;
+    int64_t layer; /* block; -1: none */
+    const st_spec *spec;
+} st_slot;
+
 /* Fresh values of a parameter, host F32, from stream (seed, hash of its name). */
 typedef struct st_param st_param;
 typedef void st_param_fill(const st_param *p, uint64_t seed, float *out);
@@ -35,6 +67,8 @@ struct st_param {
     st_tensor w;         /* bound view (data NULL before binding); dense (out, in) */
     float init_mean, init_std;
     st_param_fill *fill; /* NULL: normal numbers with these two */
+    st_role role;        /* that of its matrix, or its own */
+    int64_t layer;       /* block; -1: none */
     float matrix_std;    /* of the entries of the whole matrix, where this is a factor or a bias */
     unsigned flags;
 };
@@ -68,6 +102,13 @@ typedef void st_matrix_fn(void *ctx, const char *name, const st_spec *spec);
 /* Every matrix that a map may replace, by name ("wte", "h.0.attn.c_attn" ..., "lm_head" last,
  * reported even when tied, then as dense), with its spec. */
 void st_model_matrices(const st_model *m, st_matrix_fn *visit, void *ctx);
+/* The same as a list of *n, the model's. */
+const st_slot *st_model_slots(const st_model *m, int64_t *n);
+/* The matrix of that name; the first of that role in a block (layer -1: outside); NULL: none. */
+const st_slot *st_model_slot(const st_model *m, const char *name);
+const st_slot *st_model_role(const st_model *m, st_role role, int64_t layer);
+/* Does that matrix hold the rows of tokens: the embedding, and the head where it is tied to it? */
+bool st_model_table(const st_model *m, const char *name);
 
 typedef struct {
     int64_t parameters;           /* tied tensors once */
@@ -290,8 +331,9 @@ st_status st_model_vision_plan(st_model *m, const st_stream *q, st_dtype t, cons
 /* Of language models. All of them change `flat` (host, F32, the model's layout) in place and need
  * dense matrices where they reach: ST_EARG naming one that is not, and nothing is changed. */
 
-/* Gain and bias of ln_1 and ln_2 go into c_attn and c_fc: b += W beta, W = W diag(gamma), gamma =
- * 1, beta = 0. ln_f stays: what follows it may be the embedding and has no bias. */
+/* Gain and bias of the norms of blocks go into the matrices after them: b += W beta, W = W
+ * diag(gamma), gamma = 1, beta = 0. The norm before the head stays: what follows it may be the
+ * embedding and has no bias. */
 st_status st_model_fold_norms(const st_model *m, float *flat, st_err *e);
 /* Hidden unit p of the MLP of `layer` becomes what unit from[p] was (inner of them). */
 st_status st_model_permute_hidden(const st_model *m, int64_t layer, const int64_t *from,

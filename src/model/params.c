@@ -68,7 +68,7 @@ static st_status builder_maps(st_builder *b, const json_t *strut, st_err *e)
 
 st_status st_builder_open(st_builder *b, st_model *m, const json_t *config, st_err *e)
 {
-    *b = (st_builder){.m = m, .e = e};
+    *b = (st_builder){.m = m, .e = e, .layer = -1};
     const json_t *strut = json_object_get(config, "strut");
     if (strut && !json_is_null(strut)) b->status = builder_maps(b, strut, e);
     return b->status;
@@ -111,6 +111,7 @@ st_status st_builder_close(st_builder *b)
         if (entry->matrix < 0) continue;
         entry->p.matrix = m->matrix[entry->matrix].name;
         entry->p.spec = m->matrix[entry->matrix].spec;
+        entry->p.role = m->matrix[entry->matrix].role;
     }
     return ST_OK;
 }
@@ -162,6 +163,7 @@ static void builder_add(st_builder *b, int64_t matrix, const char *name, int ndi
               .w = st_view(NULL, ST_F32, ndim, dim),
               .init_mean = mean,
               .init_std = std,
+              .layer = b->layer,
               .flags = flags},
         .matrix = matrix,
         .w = w,
@@ -181,13 +183,20 @@ void st_add_fill(st_builder *b, st_param_fill *fill)
     if (!b->status) b->m->entry[b->m->entries - 1].p.fill = fill;
 }
 
-void st_add_norm(st_builder *b, const char *name, int64_t width, st_norm *n)
+void st_add_role(st_builder *b, st_role role)
+{
+    if (!b->status) b->m->entry[b->m->entries - 1].p.role = role;
+}
+
+void st_add_norm(st_builder *b, st_role role, const char *name, int64_t width, st_norm *n)
 {
     char full[PARAM_NAME];
     snprintf(full, sizeof full, "%s.weight", name);
     builder_add(b, -1, full, 1, &width, 1.0f, 0.0f, ST_P_NORM, &n->gain, &n->dgain);
+    st_add_role(b, role);
     snprintf(full, sizeof full, "%s.bias", name);
     builder_add(b, -1, full, 1, &width, 0.0f, 0.0f, ST_P_NORM | ST_P_BIAS, &n->bias, &n->dbias);
+    st_add_role(b, role);
 }
 
 /* The text of the last glob that matches `name`, and all that match marked used. Embeddings, and a
@@ -208,7 +217,8 @@ static const char *builder_text(st_builder *b, const char *name)
     return text;
 }
 
-void st_add_matrix(st_builder *b, const char *name, int64_t in, int64_t out, st_matrix *x)
+void st_add_matrix(st_builder *b, st_role role, const char *name, int64_t in, int64_t out,
+                   st_matrix *x)
 {
     st_model *m = b->m;
     void *list = m->matrix;
@@ -223,8 +233,8 @@ void st_add_matrix(st_builder *b, const char *name, int64_t in, int64_t out, st_
         builder_fail(b, ST_ERR(b->e, ST_ENOMEM, "model: out of memory"));
         return;
     }
-    m->matrix[m->matrices].name = copy;
-    m->matrix[m->matrices++].spec = &x->l.spec;
+    m->matrix[m->matrices++] =
+        (st_slot){.name = copy, .role = role, .layer = b->layer, .spec = &x->l.spec};
     x->name = copy;
     x->tap = &m->tap;
 }
@@ -258,4 +268,28 @@ void st_add_weights(st_builder *b, st_matrix *x, float std, unsigned flags, bool
         builder_add(b, matrix, full, 1, &spec->out, 0.0f, 0.0f, ST_P_BIAS, &x->l.bias, &x->l.dbias);
     for (int64_t i = first; i < b->m->entries; i++)
         b->m->entry[i].p.matrix_std = std;
+}
+
+/* ---- a language model's ends ------------------------------------------------------------------
+ */
+
+void st_lm_add_table(st_builder *b, st_lm *lm, const char *name, float std, unsigned flags)
+{
+    b->exact = true;
+    st_add_matrix(b, ST_ROLE_EMBEDDING, name, lm->shape.width, lm->shape.vocab, &lm->table);
+    st_add_rows(b, &lm->table);
+    st_add_weights(b, &lm->table, std, flags, false);
+    b->exact = false;
+}
+
+void st_lm_add_head(st_builder *b, st_lm *lm, const char *norm, const char *name, float std)
+{
+    st_lm_shape *s = &lm->shape;
+    lm->norm_name = norm;
+    st_add_norm(b, ST_ROLE_NORM_HEAD, norm, s->width, &lm->norm);
+    b->exact = s->tied;
+    st_add_matrix(b, ST_ROLE_HEAD, name, s->width, s->vocab, &lm->head);
+    b->exact = false;
+    s->tied = s->tied && lm->head.l.spec.type == &st_map_dense;
+    if (!s->tied) st_add_weights(b, &lm->head, std, 0, false);
 }

@@ -55,10 +55,10 @@ static void plan_args(st_lm_args *a, st_kv *kv, st_teach *teach, const st_model 
 
 static st_status plan_check(const st_model *m, const st_lm_args *a, st_err *e)
 {
-    if (!m->type->lm) {
+    if (!m->lm) {
         ST_FAIL(e, ST_EARG, "the model classifies images: it reads no tokens");
     }
-    st_lm_shape lm = m->type->lm(m);
+    st_lm_shape lm = m->lm->shape;
     int64_t start = a->kv ? a->kv->used : 0;
     if (a->len < 1 || a->len > lm.context - start) {
         ST_FAIL(e, ST_EARG,
@@ -86,7 +86,7 @@ static void plan_lm_run(st_model *m, st_stream *dry, const void *args, st_arena 
     st_kv kv;
     st_teach teach;
     plan_args(&a, &kv, &teach, m, p->dtype, p->grad, mem);
-    (p->grad ? m->type->grad : m->type->forward)(m, dry, &a, tmp);
+    (p->grad ? st_lm_grad : st_lm_forward)(m, dry, &a, tmp);
 }
 
 st_status st_model_plan(st_model *m, const st_stream *q, st_dtype t, const st_lm_args *a, bool grad,

@@ -48,21 +48,27 @@ static void t2t_close(st_model *m)
     m->net = NULL;
 }
 
-static void t2t_add_matrix(st_builder *b, const char *prefix, const char *name, int64_t in,
-                           int64_t out, bool bias, st_matrix *x, float std)
+/* Where the next matrices and norms stand. */
+typedef struct {
+    st_builder *b;
+    char prefix[48];
+    float std;
+} t2t_list;
+
+static void t2t_add_matrix(t2t_list *l, st_role role, const char *name, int64_t in, int64_t out,
+                           bool bias, st_matrix *x)
 {
     char full[80];
-    snprintf(full, sizeof full, "%s.%s", prefix, name);
-    st_add_matrix(b, full, in, out, x);
-    st_add_weights(b, x, std, 0, bias);
+    snprintf(full, sizeof full, "%s.%s", l->prefix, name);
+    st_add_matrix(l->b, role, full, in, out, x);
+    st_add_weights(l->b, x, l->std, 0, bias);
 }
 
-static void t2t_add_norm(st_builder *b, const char *prefix, const char *name, int64_t width,
-                         st_norm *n)
+static void t2t_add_norm(t2t_list *l, st_role role, const char *name, int64_t width, st_norm *n)
 {
     char full[80];
-    snprintf(full, sizeof full, "%s.%s", prefix, name);
-    st_add_norm(b, full, width, n);
+    snprintf(full, sizeof full, "%s.%s", l->prefix, name);
+    st_add_norm(l->b, role, full, width, n);
 }
 
 static void t2t_add_module(t2t *g, int i, st_builder *b)
@@ -70,45 +76,49 @@ static void t2t_add_module(t2t *g, int i, st_builder *b)
     const st_t2tvit_config *c = &g->c;
     t2t_module *m = &g->module[i];
     int64_t k = t2t_windows[i].kernel, d = c->token_dim;
-    float std = (float)c->init;
-    char name[64], prefix[48];
+    t2t_list l = {.b = b, .std = (float)c->init};
+    const st_role role = ST_ROLE_PATCH;
+    char name[64];
     m->in = (i ? d : c->channels) * k * k;
-    snprintf(prefix, sizeof prefix, "tokens_to_token.attention%d", i + 1);
+    snprintf(l.prefix, sizeof l.prefix, "tokens_to_token.attention%d", i + 1);
     if (c->performer) {
-        snprintf(name, sizeof name, "%s.w", prefix);
+        snprintf(name, sizeof name, "%s.w", l.prefix);
         st_add_tensor(b, name, 2, (int64_t[]){c->features, d}, 1.0f, 0, &m->w, &m->dw);
         st_add_fill(b, st_fill_orthogonal);
     }
-    if (!c->performer) t2t_add_norm(b, prefix, "norm1", m->in, &m->norm_1);
+    if (!c->performer) t2t_add_norm(&l, role, "norm1", m->in, &m->norm_1);
     const char *qkv = c->performer ? "kqv" : "attn.qkv";
-    t2t_add_matrix(b, prefix, qkv, m->in, 3 * d, c->performer, &m->qkv, std);
-    t2t_add_matrix(b, prefix, c->performer ? "proj" : "attn.proj", d, d, true, &m->proj, std);
-    if (c->performer) t2t_add_norm(b, prefix, "norm1", m->in, &m->norm_1);
-    t2t_add_norm(b, prefix, "norm2", d, &m->norm_2);
-    t2t_add_matrix(b, prefix, c->performer ? "mlp.0" : "mlp.fc1", d, d, true, &m->fc_1, std);
-    t2t_add_matrix(b, prefix, c->performer ? "mlp.2" : "mlp.fc2", d, d, true, &m->fc_2, std);
+    t2t_add_matrix(&l, role, qkv, m->in, 3 * d, c->performer, &m->qkv);
+    t2t_add_matrix(&l, role, c->performer ? "proj" : "attn.proj", d, d, true, &m->proj);
+    if (c->performer) t2t_add_norm(&l, role, "norm1", m->in, &m->norm_1);
+    t2t_add_norm(&l, role, "norm2", d, &m->norm_2);
+    t2t_add_matrix(&l, role, c->performer ? "mlp.0" : "mlp.fc1", d, d, true, &m->fc_1);
+    t2t_add_matrix(&l, role, c->performer ? "mlp.2" : "mlp.fc2", d, d, true, &m->fc_2);
 }
 
 static void t2t_add_block(t2t *g, int64_t i, st_builder *b)
 {
     const st_t2tvit_config *c = &g->c;
     st_block *k = &g->block[i];
-    float std = (float)c->init, head = (float)(c->width / c->heads);
-    char prefix[32];
-    *k = (st_block){.width = c->width,
+    int64_t w = c->width;
+    float head = (float)(w / c->heads);
+    t2t_list l = {.b = b, .std = (float)c->init};
+    *k = (st_block){.width = w,
                     .inner = c->inner,
                     .heads = c->heads,
                     .layer = i,
                     .eps = (float)c->eps,
                     .scale = c->qk_scale > 0 ? (float)c->qk_scale : 1.0f / sqrtf(head),
                     .gelu = ST_GELU_ERF};
-    snprintf(prefix, sizeof prefix, "blocks.%d", (int)i);
-    t2t_add_norm(b, prefix, "norm1", c->width, &k->ln_1);
-    t2t_add_matrix(b, prefix, "attn.qkv", c->width, 3 * c->width, c->qkv_bias, &k->attn_in, std);
-    t2t_add_matrix(b, prefix, "attn.proj", c->width, c->width, true, &k->attn_out, std);
-    t2t_add_norm(b, prefix, "norm2", c->width, &k->ln_2);
-    t2t_add_matrix(b, prefix, "mlp.fc1", c->width, c->inner, true, &k->mlp_in, std);
-    t2t_add_matrix(b, prefix, "mlp.fc2", c->inner, c->width, true, &k->mlp_out, std);
+    snprintf(l.prefix, sizeof l.prefix, "blocks.%d", (int)i);
+    b->layer = i;
+    t2t_add_norm(&l, ST_ROLE_NORM_ATTENTION, "norm1", w, &k->ln_1);
+    t2t_add_matrix(&l, ST_ROLE_QKV, "attn.qkv", w, 3 * w, c->qkv_bias, &k->attn_in);
+    t2t_add_matrix(&l, ST_ROLE_ATTENTION_OUT, "attn.proj", w, w, true, &k->attn_out);
+    t2t_add_norm(&l, ST_ROLE_NORM_MLP, "norm2", w, &k->ln_2);
+    t2t_add_matrix(&l, ST_ROLE_MLP_IN, "mlp.fc1", w, c->inner, true, &k->mlp_in);
+    t2t_add_matrix(&l, ST_ROLE_MLP_OUT, "mlp.fc2", c->inner, w, true, &k->mlp_out);
+    b->layer = -1;
 }
 
 /* Tokens after stage i: the first two modules', and the patches that blocks see. */
@@ -133,15 +143,17 @@ static st_status t2t_open(st_model *m, const json_t *config, st_err *e)
                   &g->cls, &g->dcls);
     st_add_tensor(&b, "pos_embed", 3, (int64_t[]){1, t2t_len(g, 2) + 1, c.width}, 0.0f, ST_P_EMBED,
                   &g->pos, &g->dpos);
+    st_add_role(&b, ST_ROLE_POSITION);
     st_add_fill(&b, st_fill_sinusoid);
     for (int i = 0; i < 2; i++)
         t2t_add_module(g, i, &b);
-    t2t_add_matrix(&b, "tokens_to_token", "project", c.token_dim * 9, c.width, true, &g->project,
-                   (float)c.init);
+    st_add_matrix(&b, ST_ROLE_PATCH, "tokens_to_token.project", c.token_dim * 9, c.width,
+                  &g->project);
+    st_add_weights(&b, &g->project, (float)c.init, 0, true);
     for (int64_t i = 0; i < c.layers; i++)
         t2t_add_block(g, i, &b);
-    st_add_norm(&b, "norm", c.width, &g->norm);
-    st_add_matrix(&b, "head", c.width, c.classes, &g->head);
+    st_add_norm(&b, ST_ROLE_NORM_HEAD, "norm", c.width, &g->norm);
+    st_add_matrix(&b, ST_ROLE_HEAD, "head", c.width, c.classes, &g->head);
     st_add_weights(&b, &g->head, (float)c.init, 0, true);
     return st_builder_close(&b);
 }

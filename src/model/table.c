@@ -49,7 +49,7 @@ void st_model_close(st_model *m)
     for (int64_t i = 0; i < m->entries; i++)
         free((char *)(uintptr_t)m->entry[i].p.name);
     for (int64_t i = 0; i < m->matrices; i++)
-        free(m->matrix[i].name);
+        free((char *)(uintptr_t)m->matrix[i].name);
     free(m->entry);
     free(m->matrix);
     free(m);
@@ -104,7 +104,7 @@ void st_model_bind(st_model *m, st_tensor weights, st_tensor grads)
         entry->p.w.data = entry->w->data;
         if (weights.data) entry->p.w.dtype = weights.dtype;
     }
-    if (m->type->bound) m->type->bound(m);
+    if (m->lm) st_lm_bound(m->lm);
 }
 
 /* Bias and factors of a matrix are entries in a row; a backward takes all factors or none. */
@@ -122,7 +122,7 @@ void st_model_freeze(st_model *m, st_param_test *frozen, void *ctx)
         for (int64_t j = i; all && j < end; j++)
             *m->entry[j].dw = (st_tensor){0};
     }
-    if (m->type->bound) m->type->bound(m);
+    if (m->lm) st_lm_bound(m->lm);
 }
 
 void st_model_matrices(const st_model *m, st_matrix_fn *visit, void *ctx)
@@ -130,6 +130,61 @@ void st_model_matrices(const st_model *m, st_matrix_fn *visit, void *ctx)
     for (int64_t i = 0; i < m->matrices; i++)
         visit(ctx, m->matrix[i].name, m->matrix[i].spec);
 }
+
+/* ---- by role --------------------------------------------------------------------------------- */
+
+st_side st_role_residual(st_role r)
+{
+    switch (r) {
+    case ST_ROLE_EMBEDDING:
+    case ST_ROLE_POSITION:
+    case ST_ROLE_QKV:
+    case ST_ROLE_MLP_IN:
+    case ST_ROLE_MLP_GATE:
+    case ST_ROLE_HEAD: return ST_SIDE_IN;
+    case ST_ROLE_NORM_ATTENTION:
+    case ST_ROLE_NORM_MLP:
+    case ST_ROLE_NORM_HEAD:
+    case ST_ROLE_ATTENTION_OUT:
+    case ST_ROLE_MLP_OUT: return ST_SIDE_OUT;
+    default: return ST_SIDE_NONE;
+    }
+}
+
+st_side st_role_hidden(st_role r)
+{
+    if (r == ST_ROLE_MLP_IN || r == ST_ROLE_MLP_GATE) return ST_SIDE_OUT;
+    return r == ST_ROLE_MLP_OUT ? ST_SIDE_IN : ST_SIDE_NONE;
+}
+
+const st_slot *st_model_slots(const st_model *m, int64_t *n)
+{
+    *n = m->matrices;
+    return m->matrix;
+}
+
+const st_slot *st_model_slot(const st_model *m, const char *name)
+{
+    for (int64_t i = 0; i < m->matrices; i++)
+        if (strcmp(m->matrix[i].name, name) == 0) return &m->matrix[i];
+    return NULL;
+}
+
+const st_slot *st_model_role(const st_model *m, st_role role, int64_t layer)
+{
+    for (int64_t i = 0; i < m->matrices; i++)
+        if (m->matrix[i].role == role && m->matrix[i].layer == layer) return &m->matrix[i];
+    return NULL;
+}
+
+bool st_model_table(const st_model *m, const char *name)
+{
+    const st_slot *s = st_model_slot(m, name);
+    if (!s || !m->lm) return false;
+    return s->role == ST_ROLE_EMBEDDING || (s->role == ST_ROLE_HEAD && m->lm->shape.tied);
+}
+
+/* ---- facts ----------------------------------------------------------------------------------- */
 
 st_model_count st_model_counts(const st_model *m)
 {
@@ -144,13 +199,13 @@ st_model_count st_model_counts(const st_model *m)
 
 st_lm_shape st_model_lm(const st_model *m)
 {
-    return m->type->lm ? m->type->lm(m) : (st_lm_shape){0};
+    return m->lm ? m->lm->shape : (st_lm_shape){0};
 }
 
 void st_kv_take(st_kv *kv, const st_model *m, st_dtype t, int64_t batch, int64_t capacity,
                 st_arena *a)
 {
-    st_lm_shape lm = m->type->lm(m);
+    st_lm_shape lm = m->lm->shape;
     int64_t dim[] = {lm.layers, batch, capacity, lm.width};
     *kv = (st_kv){.batch = batch, .capacity = capacity};
     kv->k = st_take(a, t, 4, dim);
@@ -159,12 +214,12 @@ void st_kv_take(st_kv *kv, const st_model *m, st_dtype t, int64_t batch, int64_t
 
 void st_model_forward(st_model *m, st_stream *q, const st_lm_args *a, st_arena *tmp)
 {
-    m->type->forward(m, q, a, tmp);
+    st_lm_forward(m, q, a, tmp);
 }
 
 void st_model_grad(st_model *m, st_stream *q, const st_lm_args *a, st_arena *tmp)
 {
-    m->type->grad(m, q, a, tmp);
+    st_lm_grad(m, q, a, tmp);
 }
 
 void st_model_tap(st_model *m, st_tap_fn *fn, void *ctx)
