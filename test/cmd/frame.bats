@@ -146,13 +146,42 @@ commands() {
     [ ! -s "$T/err" ]
 }
 
+# starts FILE: how often the program was loaded, by what OpenMP printed each time.
+starts() {
+    grep -c 'OMP_NUM_THREADS' "$1"
+}
+
 @test "waiting threads do not spin unless the user asks, and --threads is handed on" {
-    unset OMP_WAIT_POLICY GOMP_SPINCOUNT OMP_NUM_THREADS
+    unset OMP_WAIT_POLICY GOMP_SPINCOUNT OMP_NUM_THREADS OPENBLAS_CORETYPE
     OMP_DISPLAY_ENV=verbose "$STRUT" maps --threads 3 2>"$T/env" >/dev/null
     # Once as the program is loaded, once more as it has started itself again.
-    [ "$(grep -c 'OMP_NUM_THREADS' "$T/env")" = 2 ]
+    [ "$(starts "$T/env")" = 2 ]
     tail -n 40 "$T/env" | grep -q "OMP_NUM_THREADS = '3'"
     tail -n 40 "$T/env" | grep -q "GOMP_SPINCOUNT = '2000'"
-    OMP_WAIT_POLICY=active OMP_NUM_THREADS=2 OMP_DISPLAY_ENV=true "$STRUT" maps 2>"$T/env" >/dev/null
-    [ "$(grep -c 'OMP_NUM_THREADS' "$T/env")" = 1 ]
+    # With all that it would set given by the user: once.
+    OMP_WAIT_POLICY=active OMP_NUM_THREADS=2 OPENBLAS_CORETYPE=Haswell OMP_DISPLAY_ENV=true \
+        "$STRUT" maps 2>"$T/env" >/dev/null
+    [ "$(starts "$T/env")" = 1 ]
+    grep -q "OMP_NUM_THREADS = '2'" "$T/env"
+}
+
+@test "the BLAS is told of a processor that it does not know, and what the user says stays" {
+    export OMP_WAIT_POLICY=active OMP_NUM_THREADS=2 OMP_DISPLAY_ENV=true OPENBLAS_VERBOSE=2
+    unset OPENBLAS_CORETYPE ST_CPU_FORBID
+    ST_CPU_FORBID=avx2 "$STRUT" maps 2>"$T/env" >/dev/null # nothing to tell: what it found is kept
+    [ "$(starts "$T/env")" = 1 ]
+    found=$(sed -n 's/^Core: //p' "$T/env")
+    [ -n "$found" ] || skip "this OpenBLAS does not choose kernels as it is loaded"
+    "$STRUT" maps 2>"$T/env" >/dev/null
+    told=$(sed -n 's/^Core: //p' "$T/env" | tail -n 1)
+    n=1
+    [ "$told" = "$found" ] || n=2 # one more start is all that it takes
+    [ "$(starts "$T/env")" = $n ]
+    if grep -qw avx512vl /proc/cpuinfo 2>/dev/null; then
+        [[ $told =~ ^(SkylakeX|Cooperlake|SapphireRapids)$ ]]
+    elif grep -qw avx2 /proc/cpuinfo 2>/dev/null; then
+        [[ $told =~ ^(Haswell|Zen|Excavator)$ ]]
+    fi
+    OPENBLAS_CORETYPE=Haswell "$STRUT" maps 2>"$T/env" >/dev/null
+    [ "$(starts "$T/env")" = 1 ]
 }

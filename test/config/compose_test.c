@@ -135,6 +135,7 @@ static void test_specs(void **state)
     value_is("${sub:1,2.5}", "-1.5");
     value_is("${mul:0.1,3}", "0.30000000000000004");
     value_is("x${add:1,1e-7}", "x1.0000001");
+    value_is("${.b.c}", "x"); /* one dot: the level of the key itself, here the top */
 }
 
 static const struct {
@@ -149,7 +150,11 @@ static const struct {
     {"a=${bb}", {"there is no bb; did you mean b?"}},
     {"a=${b", {"not closed"}},
     {"a=${.b.d}", {"there is no d"}},
+    {"a=${..b}", {"more dots"}}, /* the first that is one too many, at the top */
     {"a=${...b}", {"more dots"}},
+    {"+n={c: '${...b}'}", {"more dots"}}, /* and one level down */
+    {"+n=['${...b}']", {"more dots"}},
+    {"a=${oc.select:..b,7}", {"more dots"}},
     {"a=x${b}", {"a section inside a text"}},
     {"a=???", {"left open"}},
     {"b.cc=1", {"did you mean c?", "write + before it"}},

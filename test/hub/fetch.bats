@@ -47,6 +47,14 @@ sum() { sha256sum "$1" | cut -c1-64; }
     [ "$(wc -l <"$DIR/log")" = 1 ]
 }
 
+@test "fetch: bytes are on disk before a blob has its name" {
+    ST_DISK_LOG="$DIR/disk" LD_PRELOAD=${ST_DISK_JUDGE:-build/libdisk_judge.so} \
+        ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}verify_asan_link_order=0 \
+        "$STRUT" fetch org/good -q >/dev/null
+    not grep '^early ' "$DIR/disk"
+    [ "$(awk '/^renames / { n += $2 } END { print n + 0 }' "$DIR/disk")" -ge 4 ] # two blobs, two links
+}
+
 @test "fetch: globs, folders in names, a name that is not there" {
     apart "$STRUT" fetch org/good 'onnx/*' config.json
     [ "$code" = 0 ]
