@@ -121,6 +121,7 @@ static st_lm_shape gpt2_lm(const st_model *m)
                          .layers = c->layers,
                          .heads = c->heads,
                          .inner = c->inner,
+                         .bos = c->bos,
                          .eos = c->eos,
                          .tied = c->tied,
                          .drop_embed = (float)c->drop_embed,
