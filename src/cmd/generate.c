@@ -47,7 +47,7 @@ static const cmd_option generate_options[] = {
      .value = "P",
      .lo = 0,
      .hi = 1,
-     .help = "then among the likeliest with this much probability; 1: all",
+     .help = "then among the likeliest with this much probability; 0: the likeliest alone, 1: all",
      .preset = "1"},
     {CMD_SEED, .help = "of the choices"},
     {.name = "ignore-eos", .kind = CMD_FLAG, .help = "go on after the end of a text"},

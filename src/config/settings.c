@@ -2,6 +2,7 @@
  * nanoGPT, llm.c and Hugging Face know. */
 /* SPDX-License-Identifier: MIT */
 #include "config/value.h"
+#include <float.h>
 #include <math.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -75,7 +76,7 @@ const set_row st_set_rows[] = {
      "token ids; null: those of the tokenizer in data.dir, or the preset's"},
     {"model.activation_function", SET_TEXT, AT(model.activation_function), NULL, 0, 0, set_gelus,
      SET_NULL, "gelu_new (tanh) or gelu (erf)"},
-    {"model.layer_norm_epsilon", SET_NUM, AT(model.layer_norm_epsilon), NULL, 1e-12, 1, NULL,
+    {"model.layer_norm_epsilon", SET_NUM, AT(model.layer_norm_epsilon), NULL, 0, DBL_MAX, NULL,
      SET_NULL, "in layer norms"},
     {"model.initializer_range", SET_NUM, AT(model.initializer_range), NULL, 0, 100, NULL, SET_NULL,
      "standard deviation of initial weights"},

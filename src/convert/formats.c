@@ -102,10 +102,11 @@ static st_status formats_nanogpt(st_conversion *c, const char *path)
 {
     st_lm_shape lm = st_model_lm(c->model);
     json_t *extra = json_pack(
-        "{s:{s:I, s:I, s:I, s:I, s:b, s:I, s:f}, s:i, s:f, s:{}}", "model_args", "n_layer",
+        "{s:{s:I, s:I, s:I, s:I, s:b, s:I, s:f}, s:i, s:f, s:{s:s}}", "model_args", "n_layer",
         (json_int_t)lm.layers, "n_head", (json_int_t)lm.heads, "n_embd", (json_int_t)lm.width,
         "block_size", (json_int_t)lm.context, "bias", 1, "vocab_size", (json_int_t)lm.vocab,
-        "dropout", (double)lm.drop_resid, "iter_num", 0, "best_val_loss", 1e9, "config");
+        "dropout", (double)lm.drop_resid, "iter_num", 0, "best_val_loss", 1e9, "config",
+        "activation_function", lm.gelu == ST_GELU_ERF ? "gelu" : "gelu_new");
     if (!extra) ST_FAIL(c->e, ST_ENOMEM, "out of memory");
     return formats_torch(c, path, "model", &st_export_nanogpt, extra);
 }

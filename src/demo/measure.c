@@ -67,6 +67,7 @@ static st_status measure_text(demo_run *r, json_t *row, const char *folder, st_e
                           .prompt_bytes = strlen(prompt),
                           .tokens = ST_DEMO_SAMPLE,
                           .temperature = ST_DEMO_HEAT,
+                          .top_p = 1,
                           .top_k = ST_DEMO_TOP_K,
                           .seed = r->o.seed,
                           .dtype = ST_F32};

@@ -37,11 +37,11 @@ st_status st_perplexity_ids(st_model *m, st_stream *q, const int32_t *ids, int64
 typedef struct {
     const char *prompt; /* text of `prompt_bytes` bytes, or NULL: `ids` */
     size_t prompt_bytes;
-    const int32_t *ids; /* none of both: the end-of-text token starts the text */
+    const int32_t *ids; /* none of both: the bos token, else the eos token starts the text */
     int64_t nids, tokens;
     double temperature; /* 0: the likeliest token */
-    double top_p;       /* keep the likeliest tokens with this much probability; 0 or 1: all */
-    int64_t top_k;      /* keep that many of the likeliest tokens; 0: all */
+    double top_p;  /* keep the likeliest tokens with this much probability, at least one; 1: all */
+    int64_t top_k; /* keep that many of the likeliest tokens; 0: all */
     uint64_t seed;
     bool ignore_eos;
     const char *attention; /* a way to attend while several tokens are read; NULL: exactly */

@@ -185,7 +185,7 @@ static st_status generate_prompt(generate_run *r, st_err *e)
 {
     st_ids ids = {0};
     const int32_t *from = r->o->ids;
-    int32_t eos = (int32_t)r->lm.eos;
+    int32_t first = (int32_t)(r->lm.bos >= 0 ? r->lm.bos : r->lm.eos);
     r->prompt = r->o->nids;
     st_status s = ST_OK;
     if (r->o->prompt && r->o->prompt_bytes) {
@@ -193,8 +193,13 @@ static st_status generate_prompt(generate_run *r, st_err *e)
         from = ids.id;
         r->prompt = ids.n;
     } else if (r->prompt == 0) {
-        from = &eos;
+        from = &first;
         r->prompt = 1;
+        if (first < 0) {
+            ST_FAIL(e, ST_EARG,
+                    "the model has no token that begins a text (bos_token_id in config.json); give "
+                    "--prompt or --ids");
+        }
     }
     r->all = s ? NULL : st_calloc(r->prompt + r->o->tokens, sizeof *r->all);
     if (!s && !r->all) s = ST_ERR(e, ST_ENOMEM, "out of memory");

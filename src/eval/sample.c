@@ -92,7 +92,7 @@ int32_t generate_pick(const generate_sampler *s, const float *logits, int64_t n,
         sample_top(s->choice, n, s->top_k);
         n = s->top_k;
     }
-    if (s->top_p > 0.0 && s->top_p < 1.0) n = sample_nucleus(s->choice, n, s->top_p);
+    if (s->top_p < 1.0) n = sample_nucleus(s->choice, n, s->top_p);
     double at = st_rng_uniform(r) * sample_sum(s->choice, n);
     int64_t i = 0;
     while (i < n - 1 && at >= s->choice[i].p)

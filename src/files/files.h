@@ -1,10 +1,11 @@
 /* files: bytes on disk: files and folders that appear whole or not at all, walking, unpacking,
- * tables, event files. Every writer leaves a whole file or none. */
+ * tables, event files, pickles. Every writer leaves a whole file or none. */
 /* SPDX-License-Identifier: MIT */
 #ifndef ST_FILES_H
 #define ST_FILES_H
 
 #include "base/base.h"
+#include "files/pickle.h"
 #include <stdio.h>
 
 /* ---- files that appear whole or not at all (file.c) ------------------------------------------ */

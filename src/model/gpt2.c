@@ -77,6 +77,7 @@ static st_lm_shape gpt2_shape(const st_gpt2_config *c)
                          .layers = c->layers,
                          .heads = c->heads,
                          .inner = c->inner,
+                         .bos = c->bos,
                          .eos = c->eos,
                          .tied = c->tied,
                          .drop_embed = (float)c->drop_embed,

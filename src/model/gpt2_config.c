@@ -3,6 +3,7 @@
  */
 /* SPDX-License-Identifier: MIT */
 #include "model/inner.h"
+#include <float.h>
 #include <string.h>
 
 static const char *const file = "config.json";
@@ -34,8 +35,7 @@ static st_status config_size(const json_t *config, const char *key, const char *
 /* Keys that change the computation in a way strut has not: only their default is legal. */
 static st_status config_unsupported(const json_t *config, st_err *e)
 {
-    static const char *const flags[] = {"reorder_and_upcast_attn", "add_cross_attention",
-                                        "is_encoder_decoder", NULL};
+    static const char *const flags[] = {"add_cross_attention", "is_encoder_decoder", NULL};
     for (int i = 0; flags[i]; i++) {
         bool on = false;
         ST_TRY(st_json_flag(config, flags[i], &on, file, e));
@@ -77,6 +77,7 @@ st_status st_gpt2_config_read(st_gpt2_config *c, const json_t *config, st_err *e
                           .layers = 12,
                           .heads = 12,
                           .inner = 0,
+                          .bos = 50256,
                           .eos = 50256,
                           .eps = 1e-5,
                           .init = 0.02,
@@ -102,13 +103,15 @@ st_status st_gpt2_config_read(st_gpt2_config *c, const json_t *config, st_err *e
     ST_TRY(st_json_num(config, "resid_pdrop", 0.0, 0.99, &c->drop_resid, file, e));
     ST_TRY(st_json_num(config, "embd_pdrop", 0.0, 0.99, &c->drop_embed, file, e));
     ST_TRY(st_json_num(config, "attn_pdrop", 0.0, 0.99, &c->drop_attn, file, e));
-    ST_TRY(st_json_num(config, "layer_norm_epsilon", 1e-12, 1.0, &c->eps, file, e));
+    ST_TRY(st_json_num(config, "layer_norm_epsilon", 0.0, DBL_MAX, &c->eps, file, e));
     ST_TRY(st_json_num(config, "initializer_range", 0.0, 10.0, &c->init, file, e));
     ST_TRY(st_json_flag(config, "scale_attn_weights", &c->scale, file, e));
     ST_TRY(st_json_flag(config, "scale_attn_by_inverse_layer_idx", &c->scale_by_layer, file, e));
     ST_TRY(st_json_flag(config, "tie_word_embeddings", &c->tied, file, e));
+    ST_TRY(st_json_int(config, "bos_token_id", -1, INT32_MAX, &c->bos, file, e));
     ST_TRY(st_json_int(config, "eos_token_id", -1, INT32_MAX, &c->eos, file, e));
     /* GPT2Config writes its default, 50256, for small vocabularies too: then there is none. */
+    if (c->bos >= c->vocab) c->bos = -1;
     if (c->eos >= c->vocab) c->eos = -1;
     return ST_OK;
 }
@@ -116,10 +119,11 @@ st_status st_gpt2_config_read(st_gpt2_config *c, const json_t *config, st_err *e
 json_t *st_gpt2_config_json(const st_gpt2_config *c)
 {
     json_t *eos = c->eos >= 0 ? json_integer(c->eos) : json_null();
+    json_t *bos = c->bos >= 0 ? json_integer(c->bos) : json_null();
     json_t *inner = c->inner == 4 * c->width ? json_null() : json_integer(c->inner);
     return json_pack(
         "{s:[s], s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:s, s:f, s:f, s:f, s:f, s:f, s:b, s:b,"
-        " s:b, s:b, s:b, s:O, s:o}",
+        " s:b, s:b, s:b, s:o, s:o}",
         "architectures", "GPT2LMHeadModel", "model_type", "gpt2", "vocab_size",
         (json_int_t)c->vocab, "n_positions", (json_int_t)c->context, "n_ctx",
         (json_int_t)c->context, "n_embd", (json_int_t)c->width, "n_layer", (json_int_t)c->layers,
@@ -128,5 +132,5 @@ json_t *st_gpt2_config_json(const st_gpt2_config *c)
         c->drop_embed, "attn_pdrop", c->drop_attn, "layer_norm_epsilon", c->eps,
         "initializer_range", c->init, "scale_attn_weights", c->scale,
         "scale_attn_by_inverse_layer_idx", c->scale_by_layer, "reorder_and_upcast_attn", 0,
-        "tie_word_embeddings", c->tied, "use_cache", 1, "bos_token_id", eos, "eos_token_id", eos);
+        "tie_word_embeddings", c->tied, "use_cache", 1, "bos_token_id", bos, "eos_token_id", eos);
 }

@@ -208,7 +208,7 @@ void st_lm_grad(st_model *m, st_stream *q, const st_lm_args *a, st_arena *tmp);
 /* ---- GPT-2's config.json (gpt2_config.c) ----------------------------------------------------- */
 
 typedef struct {
-    int64_t vocab, context, width, layers, heads, inner, eos;
+    int64_t vocab, context, width, layers, heads, inner, bos, eos;
     st_gelu_kind gelu;
     double eps, init, drop_resid, drop_embed, drop_attn;
     bool scale, scale_by_layer; /* scores by 1/sqrt(head width); by 1/(layer + 1) */

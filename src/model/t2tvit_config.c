@@ -2,6 +2,7 @@
  * arguments (doc/FORMATS). The format is ours alone, so that an unknown key is a mistake. */
 /* SPDX-License-Identifier: MIT */
 #include "model/inner.h"
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -111,7 +112,7 @@ st_status st_t2tvit_config_read(st_t2tvit_config *c, const json_t *config, st_er
     }
     ST_TRY(st_json_flag(config, "qkv_bias", &c->qkv_bias, file, e));
     ST_TRY(st_json_num(config, "qk_scale", 0.0, 1e6, &c->qk_scale, file, e));
-    ST_TRY(st_json_num(config, "layer_norm_eps", 1e-12, 1.0, &c->eps, file, e));
+    ST_TRY(st_json_num(config, "layer_norm_eps", 0.0, DBL_MAX, &c->eps, file, e));
     return st_json_num(config, "initializer_range", 0.0, 10.0, &c->init, file, e);
 }
 

@@ -136,6 +136,7 @@ void st_folder_close(st_folder *f)
     for (int i = 0; i < f->notes; i++)
         free(f->note[i]);
     json_decref(f->config);
+    json_decref(f->index);
     free(f->row);
     free(f->names);
     free(f->made);
@@ -211,11 +212,11 @@ st_status st_folder_open(st_folder *f, const char *path, const st_read_how *how,
     if (s) st_err_prefix(e, "%s", path);
     ST_TRY(s);
     ST_TRY(st_folder_match(f));
-    bool erf = f->guessed && f->linear && !f->fly && !(how && how->gelu) && !folder_is_tanh(f);
-    if (erf) {
-        st_folder_note(f, "nanoGPT and Krony-PT train with the erf GELU and are exported and "
-                          "measured with the tanh one, which is taken here; --gelu erf has the "
-                          "other");
+    bool unsaid = f->guessed && f->linear && !f->fly && !(how && how->gelu) && !folder_is_tanh(f) &&
+                  !json_object_get(f->extra, "model_args");
+    if (unsaid) {
+        st_folder_note(f, "nothing says which GELU it has: the tanh one is taken, with which "
+                          "Krony-PT is exported and measured; --gelu erf has the other");
     }
     for (int i = 0; i < f->notes; i++)
         st_log(ST_LOG_WARN, "%s: %s", path, f->note[i]);

@@ -44,6 +44,7 @@ typedef struct {
     bool linear;      /* dense block matrices are stored as (out, in), as nn.Linear does */
     bool no_bias;     /* biases that are not there are zeros (nanoGPT's bias=False) */
     json_t *config;
+    json_t *index;       /* {TENSOR: FILE} of shards, or NULL */
     const json_t *extra; /* of the first file, or NULL */
     st_model *model;
     st_weights *shard[ST_FOLDER_SHARDS];
@@ -103,6 +104,8 @@ st_status st_folder_guess_t2t(st_folder *f);
 st_status st_folder_match(st_folder *f);
 /* The first row of that name, others of it follow; NULL: none. */
 st_folder_row *st_folder_find(const st_folder *f, const char *name);
+/* Fails if the files have an object that is not read under the name of this parameter. */
+st_status st_folder_unread(const st_folder *f, const char *name);
 /* Is there no head beside wte, or one with the same numbers? */
 st_status st_folder_head(const st_folder *f, bool *tied);
 void st_folder_note(st_folder *f, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

@@ -4,6 +4,7 @@
  * Kronecker factors say their map by their shapes. What no shape says is the number of heads. */
 /* SPDX-License-Identifier: MIT */
 #include "store/folder.h"
+#include <float.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,6 +13,7 @@ enum { CONFIG_LAYERS = 1 << 16, CONFIG_NAME = 64, CONFIG_HEAD = 64 /* width of G
 typedef struct {
     int64_t vocab, width, context, layers, inner, heads;
     double dropout, epsilon;
+    const char *gelu;
     bool tied;
 } config_shape;
 
@@ -22,6 +24,7 @@ static st_status config_tensor(const st_folder *f, const char *name, int ndim,
 {
     const st_folder_row *row = st_folder_find(f, name);
     if (!row) {
+        ST_TRY(st_folder_unread(f, name));
         ST_FAIL(f->e, ST_EFORMAT,
                 "%s: no tensor %s, which every GPT-2 has; these are weights of another kind of "
                 "model",
@@ -133,12 +136,41 @@ static st_status config_agrees(const st_folder *f, const json_t *args, const cha
             key, (long long)says, (long long)has);
 }
 
-static st_status config_model_args(st_folder *f, config_shape *c)
+/* The settings of the program that saved the file: nanoGPT's model_args, else a "config" that
+ * agrees with the tensors (build-nanogpt's), or NULL. */
+static const json_t *config_args(const st_folder *f, const config_shape *c)
 {
     const json_t *args = json_object_get(f->extra, "model_args");
+    const json_t *config = json_object_get(f->extra, "config");
+    if (json_is_object(args)) return args;
+    bool agrees = json_integer_value(json_object_get(config, "n_layer")) == c->layers &&
+                  json_integer_value(json_object_get(config, "n_embd")) == c->width &&
+                  json_integer_value(json_object_get(config, "block_size")) == c->context;
+    return agrees ? config : NULL;
+}
+
+/* fly's is erf, and so is nanoGPT's since its change 274 (June 2023), unless the file says it, as
+ * strut's do; without a word tanh, GPT-2's. */
+static void config_gelu(st_folder *f, config_shape *c)
+{
+    const char *said = json_string_value(
+        json_object_get(json_object_get(f->extra, "config"), "activation_function"));
+    bool nanogpt = json_object_get(f->extra, "model_args") != NULL, asked = f->how && f->how->gelu;
+    c->gelu = f->fly || (nanogpt && !f->krony) ? "gelu" : "gelu_new";
+    if (said && (strcmp(said, "gelu") == 0 || strcmp(said, "gelu_new") == 0)) {
+        c->gelu = said;
+    } else if (nanogpt && !f->krony && !asked) {
+        st_folder_note(f, "nanoGPT's erf GELU is taken, which it has since June 2023; --gelu tanh "
+                          "has the older one");
+    }
+}
+
+static st_status config_model_args(st_folder *f, config_shape *c)
+{
+    const json_t *args = config_args(f, c);
     bool bias = true;
-    ST_TRY(st_json_num(json_object_get(f->extra, "gguf"), "gpt2.attention.layer_norm_epsilon",
-                       1e-12, 1.0, &c->epsilon, f->file, f->e));
+    ST_TRY(st_json_num(json_object_get(f->extra, "gguf"), "gpt2.attention.layer_norm_epsilon", 0,
+                       DBL_MAX, &c->epsilon, f->file, f->e));
     if (!json_is_object(args)) return ST_OK;
     ST_TRY(config_agrees(f, args, "n_layer", c->layers));
     ST_TRY(config_agrees(f, args, "n_embd", c->width));
@@ -209,6 +241,7 @@ st_status st_folder_guess(st_folder *f)
     f->no_bias = f->no_bias || config_no_bias(f);
     ST_TRY(config_model_args(f, &c));
     ST_TRY(config_heads(f, &c));
+    config_gelu(f, &c);
     json_t *maps = json_object();
     st_status s = config_maps(f, c.layers, maps);
     json_object_update(maps, f->maps);
@@ -217,10 +250,10 @@ st_status st_folder_guess(st_folder *f)
         "model_type", "gpt2", "vocab_size", (json_int_t)c.vocab, "n_positions",
         (json_int_t)c.context, "n_embd", (json_int_t)c.width, "n_layer", (json_int_t)c.layers,
         "n_head", (json_int_t)c.heads, "n_inner", c.inner ? json_integer(c.inner) : json_null(),
-        "activation_function", f->fly ? "gelu" : "gelu_new", "scale_attn_by_inverse_layer_idx",
-        f->fly, "resid_pdrop", c.dropout, "embd_pdrop", c.dropout, "attn_pdrop", c.dropout,
-        "layer_norm_epsilon", c.epsilon, "tie_word_embeddings", c.tied, "bos_token_id",
-        (json_int_t)50256, "eos_token_id", (json_int_t)50256);
+        "activation_function", c.gelu, "scale_attn_by_inverse_layer_idx", f->fly, "resid_pdrop",
+        c.dropout, "embd_pdrop", c.dropout, "attn_pdrop", c.dropout, "layer_norm_epsilon",
+        c.epsilon, "tie_word_embeddings", c.tied, "bos_token_id", (json_int_t)50256, "eos_token_id",
+        (json_int_t)50256);
     if (f->fly) {
         st_folder_note(f,
                        "fly's names: its erf GELU and attention scores divided by the block's "

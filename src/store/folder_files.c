@@ -96,6 +96,7 @@ static st_status files_index(st_folder *f)
     json_t *index = NULL;
     st_status s = st_json_load(&index, f->file, FOLDER_JSON, f->e);
     if (!s) s = files_map(f, index);
+    if (!s) f->index = json_incref(json_object_get(index, "weight_map"));
     json_decref(index);
     return s;
 }
@@ -114,6 +115,12 @@ static st_status files_none(const st_folder *f, bool config)
         ST_FAIL(f->e, ST_EARG,
                 "%s: a training run; its models are in %s/ckpt/best and %s/ckpt/last", f->path,
                 f->path, f->path);
+    }
+    if (files_has(f->dir, "adapter_config.json")) {
+        ST_FAIL(f->e, ST_EUNSUPPORTED,
+                "%s: a PEFT adapter (adapter_config.json), which only changes another model; merge "
+                "it there (merge_and_unload) and save that model",
+                f->path);
     }
     ST_FAIL(f->e, ST_EIO,
             "%s: no %smodel.safetensors or pytorch_model.bin (or their index.json)%s%s%s", f->path,

@@ -167,8 +167,28 @@ static bool match_is_tied_head(const st_folder *f, const st_folder_row *row)
     return st_model_lm(f->model).tied && strcmp(row->name, "lm_head.weight") == 0;
 }
 
+st_status st_folder_unread(const st_folder *f, const char *name)
+{
+    for (int i = 0; i < f->shards; i++) {
+        const char *there;
+        json_t *maker;
+        json_object_foreach((json_t *)(uintptr_t)st_weights_unread(f->shard[i]), there, maker)
+        {
+            size_t n = strlen(there), m = strlen(name);
+            if (n < m || strcmp(there + n - m, name) || (n > m && there[n - m - 1] != '.'))
+                continue;
+            ST_FAIL(f->e, ST_EFORMAT,
+                    "%s: tensor %.100s was made by %.160s, which is not read and could run code; "
+                    "load it in Python where you trust the file, and save plain tensors",
+                    f->file, there, json_string_value(maker));
+        }
+    }
+    return ST_OK;
+}
+
 static st_status match_missing(const st_folder *f, const st_param *p)
 {
+    ST_TRY(st_folder_unread(f, p->name));
     const char **free_name = st_calloc(f->rows + 1, sizeof *free_name);
     int64_t n = 0;
     for (int64_t i = 0; free_name && i < f->rows; i++) {
@@ -233,6 +253,78 @@ static st_status match_tied(const st_folder *f)
             f->file, head->stored->name);
 }
 
+/* ---- tensors that no parameter has ----------------------------------------------------------- */
+
+/* A name with every number as "*", in place. */
+static void match_star(char *name)
+{
+    char *to = name;
+    for (const char *at = name; *at;) {
+        bool digit = *at >= '0' && *at <= '9', part = at == name || at[-1] == '.';
+        size_t n = digit && part ? strspn(at, "0123456789") : 0;
+        bool number = n && (at[n] == '.' || !at[n]);
+        *to++ = number ? '*' : *at;
+        at += number ? n : 1;
+    }
+    *to = '\0';
+}
+
+/* Does a tensor stand within something of the model that has parameters itself (h.0.mlp.c_fc), or
+ * in a block that the model lacks? Then the model is another one than the files'. */
+static bool match_within(const char *name, const char *const *param)
+{
+    size_t digits = strncmp(name, "h.", 2) ? 0 : strspn(name + 2, "0123456789");
+    bool block = digits && name[2 + digits] == '.', found = false;
+    for (; *param; param++) {
+        const char *dot = strrchr(*param, '.');
+        if (dot && strncmp(name, *param, (size_t)(dot + 1 - *param)) == 0) return true;
+        found = found || (block && strncmp(name, *param, digits + 3) == 0);
+    }
+    return block && !found;
+}
+
+/* Is `name` one of the names in "a, b, c"? */
+static bool match_listed(const char *list, const char *name)
+{
+    size_t n = strlen(name);
+    for (const char *at = list; (at = strstr(at, name)); at++) {
+        if ((at == list || at[-1] == ' ') && (at[n] == ',' || !at[n])) return true;
+    }
+    return false;
+}
+
+/* What no parameter stands for is left out (value heads, classifiers, caches), with one remark. */
+static st_status match_extra(st_folder *f, const char *const *param)
+{
+    char list[256] = "";
+    size_t n = 0;
+    int64_t left = 0;
+    for (int64_t i = 0; i < f->rows; i++) {
+        const st_folder_row *row = &f->row[i];
+        if (row->used || match_is_tied_head(f, row)) continue;
+        if (match_within(row->name, param)) {
+            const char *near = st_nearest(row->name, param);
+            ST_FAIL(f->e, ST_EFORMAT,
+                    "%s: unexpected tensor %.100s, for which the model %s has no "
+                    "parameter%s%s%s",
+                    f->file, row->stored->name,
+                    f->guessed ? "that the other tensors make" : "of config.json",
+                    near ? " (the nearest is " : "", near ? near : "", near ? ")" : "");
+        }
+        char name[128];
+        snprintf(name, sizeof name, "%s", row->name);
+        match_star(name);
+        left++;
+        if (match_listed(list, name) || n + strlen(name) + 8 > sizeof list) continue;
+        n += (size_t)snprintf(list + n, sizeof list - n, "%s%s", n ? ", " : "", name);
+    }
+    if (left) {
+        st_folder_note(f, "%lld tensor%s left out, for which the model has no place: %s",
+                       (long long)left, left == 1 ? " is" : "s are", list);
+    }
+    return ST_OK;
+}
+
 st_status st_folder_match(st_folder *f)
 {
     struct match_walk m = {.f = f};
@@ -244,17 +336,7 @@ st_status st_folder_match(st_folder *f)
     st_model_params(f->model, match_param, &m);
     st_status s = m.status;
     if (!s && m.missing) s = match_missing(f, m.missing);
-    for (int64_t i = 0; !s && i < f->rows; i++) {
-        const st_folder_row *row = &f->row[i];
-        if (row->used || match_is_tied_head(f, row)) continue;
-        const char *near = st_nearest(row->name, m.name);
-        s = ST_ERR(f->e, ST_EFORMAT,
-                   "%s: unexpected tensor %.100s, for which the model %s has no "
-                   "parameter%s%s%s",
-                   f->file, row->stored->name,
-                   f->guessed ? "that the other tensors make" : "of config.json",
-                   near ? " (the nearest is " : "", near ? near : "", near ? ")" : "");
-    }
+    if (!s) s = match_extra(f, m.name);
     free(m.name);
     return s ? s : match_tied(f);
 }

@@ -1,5 +1,5 @@
-/* Tensors under the model's names. What wrappers put before GPT-2's own names is stripped, mask
- * buffers are left out, and Krony-PT's factors become those of our kron maps:
+/* Tensors under the model's names. What wrappers put before GPT-2's own names or between them is
+ * stripped, mask buffers are left out, and Krony-PT's factors become those of our kron maps:
  *   h.N.mlp.c_fc_0 (F, m1, n1), h.N.mlp.c_fc_1 (F, m2, n2)    c_fc.a, c_fc.b; c_proj likewise
  *   h.N.mlp.c_fc_bias, h.N.mlp.scalers_fc (F)                 c_fc.bias, c_fc.s
  * and, before March 2024, one pair of matrices a term, of the transposed product:
@@ -16,16 +16,79 @@ enum {
     NAMES_SHARED = 4
 };
 
+static const char *const names_known[] = {"transformer.", "module.", "_orig_mod.", "model."};
+enum { NAMES_KNOWN = sizeof names_known / sizeof *names_known };
+
+/* Without the prefixes that GPT-2's own programs write. */
 static const char *names_bare(const char *name)
 {
-    static const char *const prefix[] = {"transformer.", "module.", "_orig_mod.", "model."};
-    for (size_t i = 0; i < sizeof prefix / sizeof *prefix; i++) {
-        size_t n = strlen(prefix[i]);
-        if (strncmp(name, prefix[i], n)) continue;
+    for (size_t i = 0; i < NAMES_KNOWN; i++) {
+        size_t n = strlen(names_known[i]);
+        if (strncmp(name, names_known[i], n)) continue;
         name += n;
         i = (size_t)-1; /* again from the first */
     }
     return name;
+}
+
+/* Without inner parts that begin with "_", in place: wrappers (_orig_mod, _fsdp_wrapped_module,
+ * _checkpoint_wrapped_module), which stand anywhere; models have none. */
+static void names_unwrap(char *name)
+{
+    char *to = name;
+    for (const char *at = name; *at;) {
+        size_t n = strcspn(at, ".");
+        n += at[n] == '.';
+        bool wrapper = *at == '_' && at[n - 1] == '.' && at != name;
+        if (!wrapper) memmove(to, at, n);
+        to += wrapper ? 0 : n;
+        at += n;
+    }
+    *to = '\0';
+}
+
+/* The length of what stands before `part` at the end of a name, 0: nothing or another name. */
+static size_t names_before(const char *name, const char *part)
+{
+    size_t n = strlen(name), m = strlen(part);
+    return n > m && name[n - m - 1] == '.' && strcmp(name + n - m, part) == 0 ? n - m : 0;
+}
+
+/* Any further prefix of f->row[].name: what stands before the one tensor that every model has. It
+ * is stripped where it stands, and named. */
+static st_status names_prefix(st_folder *f)
+{
+    static const char *const has[] = {"wpe.weight", "cls_token"};
+    const char *prefix = NULL;
+    size_t n = 0;
+    for (int64_t i = 0; i < f->rows; i++) {
+        const char *name = f->row[i].name;
+        for (int k = 0; k < 2; k++) {
+            if (strcmp(name, has[k]) == 0) return ST_OK;
+            size_t m = names_before(name, has[k]);
+            if (m && prefix) {
+                ST_FAIL(f->e, ST_EFORMAT,
+                        "%s: holds more than one model, under %.*s and %.*s; save one of them by "
+                        "itself",
+                        f->file, (int)n, prefix, (int)m, name);
+            }
+            if (m) prefix = name;
+            if (m) n = m;
+        }
+    }
+    if (!prefix) return ST_OK;
+    st_folder_note(f, "its names begin with %.*s, which is stripped", (int)n, prefix);
+    for (size_t i = 0; i < NAMES_KNOWN; i++) { /* lm_head. has less of it than transformer.wpe. */
+        size_t m = strlen(names_known[i]);
+        if (n <= m || strncmp(prefix + n - m, names_known[i], m)) continue;
+        n -= m;
+        i = (size_t)-1;
+    }
+    for (int64_t i = 0; i < f->rows; i++) {
+        if (strncmp(f->row[i].name, prefix, n) == 0)
+            f->row[i].name = names_bare(f->row[i].name + n);
+    }
+    return ST_OK;
 }
 
 /* What follows "h.N.", or NULL. */
@@ -98,29 +161,29 @@ static const char *names_linear(const char *rest, const char **matrix)
     return one || two ? rest + 8 : NULL;
 }
 
-/* The row of one tensor; a name that has to be made is put at *at, which moves on. */
-static void names_row(st_folder *f, const st_stored *t, char **at)
+/* The model's name for one tensor; a name that has to be made is put at *at, which moves on. false:
+ * it is a mask. */
+static bool names_row(st_folder *f, st_folder_row *row, char **at)
 {
-    const char *name = names_bare(t->name), *rest = names_in_block(name), *matrix, *factor;
-    st_folder_row row = {.name = name, .stored = t, .piece = -1};
-    if (names_is_mask(name)) return;
+    const char *name = row->name, *rest = names_in_block(name), *matrix, *factor;
+    if (names_is_mask(name)) return false;
     const char *original = names_fly(name, at);
-    if (original) row.name = original;
+    if (original) row->name = original;
     if (rest && strncmp(rest, "mlp.", 4) == 0 &&
-        names_krony(rest + 4, &matrix, &factor, &row.piece)) {
-        row.name = *at;
+        names_krony(rest + 4, &matrix, &factor, &row->piece)) {
+        row->name = *at;
         *at += sprintf(*at, "%.*s.%s.%s", (int)(rest + 3 - name), name, matrix, factor) + 1;
         f->krony = true;
     }
     const char *linear = rest ? names_linear(rest, &matrix) : NULL;
     if (linear) {
-        row.name = *at;
+        row->name = *at;
         *at += sprintf(*at, "%.*s.%s", (int)(rest + 3 - name), name, matrix) + 1;
         *at += sprintf(*at - 1, ".%s", linear);
-        row.form = ST_ROW_LINEAR;
+        row->form = ST_ROW_LINEAR;
         f->fly = true;
     }
-    f->row[f->rows++] = row;
+    return true;
 }
 
 static int names_order(const void *a, const void *b)
@@ -148,6 +211,40 @@ static st_status names_bound(const st_folder *f)
     return ST_OK;
 }
 
+/* Has the index of the shards this tensor in another one? */
+static bool names_elsewhere(const st_folder *f, int shard, const char *name)
+{
+    const char *file = json_string_value(json_object_get(f->index, name));
+    return file && strcmp(file, f->shard_name[shard]) != 0;
+}
+
+/* The tensors of all shards, each under the name it has there, without wrappers: at *at. */
+static void names_all(st_folder *f, char **at)
+{
+    int64_t elsewhere = 0;
+    const char *file = NULL;
+    for (int i = 0; i < f->shards; i++) {
+        for (int64_t j = 0; j < st_weights_count(f->shard[i]); j++) {
+            const st_stored *t = st_weights_at(f->shard[i], j);
+            if (names_elsewhere(f, i, t->name)) {
+                file = f->shard_name[i];
+                elsewhere++;
+                continue;
+            }
+            char *name = strcpy(*at, t->name);
+            *at += strlen(name) + 1;
+            names_unwrap(name);
+            f->row[f->rows++] = (st_folder_row){.name = names_bare(name), .stored = t, .piece = -1};
+        }
+    }
+    if (elsewhere) {
+        st_folder_note(f,
+                       "%lld tensors, of %s and perhaps others, are in another file by the index: "
+                       "they are taken from there",
+                       (long long)elsewhere, file);
+    }
+}
+
 st_status st_folder_list(st_folder *f)
 {
     int64_t n = 0;
@@ -155,16 +252,19 @@ st_status st_folder_list(st_folder *f)
     for (int i = 0; i < f->shards; i++) {
         n += st_weights_count(f->shard[i]);
         for (int64_t j = 0; j < st_weights_count(f->shard[i]); j++)
-            bytes += strlen(st_weights_at(f->shard[i], j)->name) + NAMES_LONGER;
+            bytes += 2 * strlen(st_weights_at(f->shard[i], j)->name) + 2 * NAMES_LONGER;
     }
     f->row = st_calloc(n, sizeof *f->row);
     f->names = st_calloc((int64_t)bytes, 1);
     if (!f->row || !f->names) ST_FAIL(f->e, ST_ENOMEM, "%s: out of memory", f->file);
     char *at = f->names;
-    for (int i = 0; i < f->shards; i++) {
-        for (int64_t j = 0; j < st_weights_count(f->shard[i]); j++)
-            names_row(f, st_weights_at(f->shard[i], j), &at);
+    names_all(f, &at);
+    ST_TRY(names_prefix(f));
+    n = 0;
+    for (int64_t i = 0; i < f->rows; i++) {
+        if (names_row(f, &f->row[i], &at)) f->row[n++] = f->row[i];
     }
+    f->rows = n;
     ST_TRY(names_bound(f));
     if (f->rows) qsort(f->row, (size_t)f->rows, sizeof *f->row, names_order);
     for (int64_t i = 1; i < f->rows; i++) {

@@ -34,7 +34,7 @@ struct st_weights {
     st_stored *row;
     int64_t n;
     st_stored **by_name;
-    json_t *extra;
+    json_t *extra, *unread;
     void *own;
 };
 

@@ -3,8 +3,8 @@
 #ifndef ST_WEIGHTS_TORCH_H
 #define ST_WEIGHTS_TORCH_H
 
+#include "files/files.h"
 #include "weights/container.h"
-#include "weights/pickle.h"
 
 /* Where the bytes of a storage lie in the file: `*at`, of exactly `bytes`. */
 typedef st_status st_torch_place(void *ctx, const char *key, size_t n, int64_t bytes, int64_t *at,

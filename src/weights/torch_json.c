@@ -1,6 +1,7 @@
 /* The values of a PyTorch pickle that are not the model's tensors, as JSON: settings, counters,
  * histories. A pickle's values form a graph, which may have cycles and be small where the tree is
- * huge, so both depth and size of the tree are bounded. */
+ * huge, so both depth and size of the tree are bounded: what lies beyond is null, or left out.
+ * Objects of programs show their attributes that are numbers and texts. */
 /* SPDX-License-Identifier: MIT */
 #include "weights/torch.h"
 #include <math.h>
@@ -27,13 +28,11 @@ static st_status json_nomem(const json_walk *j)
     ST_FAIL(j->e, ST_ENOMEM, "%s: out of memory", j->f->w->path);
 }
 
-static st_status json_count(json_walk *j, int64_t bytes)
+/* Is there room for as much more? */
+static bool json_room(json_walk *j, int64_t bytes)
 {
     j->left -= bytes;
-    if (j->left >= 0) return ST_OK;
-    ST_FAIL(j->e, ST_EFORMAT,
-            "%s: %s has over 64 MiB of values beside its tensors; save model.state_dict() alone",
-            j->f->w->path, j->f->what);
+    return j->left > 0;
 }
 
 /* JSON has no NaN and no infinity: those become texts. */
@@ -75,7 +74,7 @@ static st_status json_list(json_walk *j, const st_py *list, json_t **out)
     st_status s = ST_OK;
     *out = json_array();
     if (!*out) return json_nomem(j);
-    for (uint32_t c = list->i ? list->a : 0; !s && c; c = p->cell[c].next) {
+    for (uint32_t c = list->i ? list->a : 0; !s && c && j->left > 0; c = p->cell[c].next) {
         json_t *item = NULL;
         s = json_of(j, st_py_at(p, p->cell[c].value), &item);
         if (!s && json_array_append_new(*out, item)) s = json_nomem(j);
@@ -100,6 +99,12 @@ static bool json_key(const st_pickle *p, const st_py *key, char number[32], cons
     return key->kind <= ST_PY_INT || key->kind == ST_PY_FLOAT || key->kind == ST_PY_STR;
 }
 
+static bool json_plain(const st_py *o)
+{
+    return o->kind == ST_PY_BOOL || o->kind == ST_PY_INT || o->kind == ST_PY_FLOAT ||
+           o->kind == ST_PY_STR;
+}
+
 /* Adds the pairs of a dict, but those under `skip`, and no tensors if `bare`. */
 static st_status json_dict(json_walk *j, const st_py *dict, const char *skip, bool bare,
                            json_t *out)
@@ -111,10 +116,11 @@ static st_status json_dict(json_walk *j, const st_py *dict, const char *skip, bo
         const char *text;
         size_t n;
         if (bare && value->kind == ST_PY_TENSOR) continue;
+        if (dict->of && !json_plain(value)) continue;
         if (!json_key(p, key, number, &text, &n)) continue;
         if (skip && strlen(skip) == n && memcmp(skip, text, n) == 0) continue;
         json_t *item = NULL;
-        ST_TRY(json_count(j, (int64_t)n));
+        if (!json_room(j, (int64_t)n)) return ST_OK;
         ST_TRY(json_of(j, value, &item));
         /* Fails for a key that is not UTF-8, which then is left out. */
         json_object_setn_new(out, text, n, item);
@@ -124,8 +130,7 @@ static st_status json_dict(json_walk *j, const st_py *dict, const char *skip, bo
 
 static st_status json_text(json_walk *j, const st_py *o, json_t **out)
 {
-    ST_TRY(json_count(j, o->b));
-    *out = json_stringn(j->f->p->text + o->a, o->b);
+    if (json_room(j, o->b)) *out = json_stringn(j->f->p->text + o->a, o->b);
     if (!*out) *out = json_null(); /* not UTF-8 */
     return ST_OK;
 }
@@ -133,7 +138,6 @@ static st_status json_text(json_walk *j, const st_py *o, json_t **out)
 /* An int beyond 64 bits: hexadecimal text of its two's complement. */
 static st_status json_big(json_walk *j, const st_py *o, json_t **out)
 {
-    ST_TRY(json_count(j, 2 * (int64_t)o->b));
     char *text = malloc(2 * (size_t)o->b + 3), *at = text;
     if (!text) return json_nomem(j);
     at += sprintf(at, "0x");
@@ -149,13 +153,11 @@ static st_status json_of(json_walk *j, const st_py *o, json_t **out)
 {
     st_status s = ST_OK;
     *out = NULL;
-    ST_TRY(json_count(j, JSON_VALUE));
-    if (++j->depth > JSON_DEPTH) {
-        ST_FAIL(j->e, ST_EFORMAT,
-                "%s: %s has values more than %d levels deep or within themselves; save "
-                "model.state_dict() alone",
-                j->f->w->path, j->f->what, JSON_DEPTH);
+    if (j->depth == JSON_DEPTH || !json_room(j, JSON_VALUE)) {
+        *out = json_null();
+        return ST_OK;
     }
+    j->depth++;
     switch ((st_py_kind)o->kind) {
     case ST_PY_BOOL: *out = json_boolean(o->i); break;
     case ST_PY_INT: *out = json_integer(o->i); break;
@@ -175,6 +177,7 @@ static st_status json_of(json_walk *j, const st_py *o, json_t **out)
     case ST_PY_NONE:
     case ST_PY_BYTES:
     case ST_PY_LATIN:
+    case ST_PY_FOREIGN:
     case ST_PY_STORAGE:
     case ST_PY_OPAQUE:
     case ST_PY_MARK: *out = json_null(); break;

@@ -10,7 +10,8 @@ enum {
     TORCH_NESTED = 4,         /* {"checkpoint": {"model": ...}}: levels looked through */
     TORCH_EXPANDED = 1 << 20, /* elements of an expanded view beyond those of its storage */
     TORCH_TENSORS = 1 << 20,
-    TORCH_NAMES = 1 << 28 /* bytes of all names */
+    TORCH_UNREAD = 1 << 12, /* objects among them that are remembered */
+    TORCH_NAMES = 1 << 28   /* bytes of all names */
 };
 
 /* Where training programs put the weights, in the order of looking: nanoGPT and timm; PyTorch's
@@ -118,6 +119,22 @@ static void torch_hint(const st_pickle *p, const st_py *dict, char out[80])
     }
 }
 
+/* The first object of a program under one of a dict's keys, as an explanation; else nothing. */
+static void torch_inert(const st_pickle *p, const st_py *dict, char out[240])
+{
+    char maker[ST_PY_MAKER];
+    out[0] = '\0';
+    for (uint32_t c = dict->i ? dict->a : 0; c && !out[0]; c = p->cell[c].next) {
+        const st_py *key = st_py_at(p, p->cell[c].key);
+        if (key->kind != ST_PY_STR || !st_py_maker(p, st_py_at(p, p->cell[c].value), maker))
+            continue;
+        snprintf(out, 240, "; its %.*s was made by %s, which is not read",
+                 key->b < 40 ? (int)key->b : 40, p->text + key->a, maker);
+        for (char *t = out; *t; t++)
+            *t = *t < ' ' || *t == 127 ? '?' : *t;
+    }
+}
+
 /* The dict under the path that the user chose. */
 static st_status torch_chosen(const st_torch_file *f, const st_py **dict, const char **key,
                               st_err *e)
@@ -145,8 +162,15 @@ static st_status torch_model(const st_torch_file *f, const st_py **dict, const c
 {
     const st_pickle *p = f->p;
     const st_py *root = st_py_at(p, p->root), *at = root;
+    char keys[ST_PY_MAKER], hint[80], inert[240];
     *dict = root;
     *key = NULL;
+    if (st_py_maker(p, root, keys)) {
+        ST_FAIL(e, ST_EFORMAT,
+                "%s: holds an object of %s, which is not read: load it in Python where you trust "
+                "the file, and save model.state_dict()",
+                f->w->path, keys);
+    }
     if (root->kind != ST_PY_DICT && root->kind != ST_PY_RECORD) {
         ST_FAIL(e, ST_EFORMAT,
                 "%s: holds %s, expected a dict of named tensors: save "
@@ -168,13 +192,13 @@ static st_status torch_model(const st_torch_file *f, const st_py **dict, const c
     }
     if (*dict == root) *key = NULL;
     if (torch_tensors(p, *dict)) return ST_OK;
-    char keys[160], hint[80];
     torch_keys(p, root, keys);
     torch_hint(p, root, hint);
+    torch_inert(p, root, inert);
     ST_FAIL(e, ST_EFORMAT,
             "%s: no tensors under model, state_dict, state_dict_ema, module or at its top, which "
             "has: %s%s",
-            f->w->path, *keys ? keys : "nothing", hint);
+            f->w->path, *keys ? keys : "nothing", *hint ? hint : inert);
 }
 
 /* ---- rows ------------------------------------------------------------------------------------ */
@@ -217,6 +241,23 @@ static st_status torch_room(const st_torch_file *f, const st_py *dict, char **na
     return ST_OK;
 }
 
+/* Objects of programs among the tensors. */
+static st_status torch_unread(const st_torch_file *f, const st_py *dict, st_err *e)
+{
+    const st_pickle *p = f->p;
+    char maker[ST_PY_MAKER];
+    f->w->unread = json_object();
+    if (!f->w->unread) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", f->w->path);
+    for (uint32_t c = dict->a; c; c = p->cell[c].next) {
+        const st_py *key = st_py_at(p, p->cell[c].key);
+        if (key->kind != ST_PY_STR || !st_py_maker(p, st_py_at(p, p->cell[c].value), maker))
+            continue;
+        if (json_object_size(f->w->unread) == TORCH_UNREAD) break;
+        json_object_setn_new(f->w->unread, p->text + key->a, key->b, json_string(maker));
+    }
+    return ST_OK;
+}
+
 st_status st_torch_rows(const st_torch_file *f, char **names, st_err *e)
 {
     const st_pickle *p = f->p;
@@ -239,6 +280,7 @@ st_status st_torch_rows(const st_torch_file *f, char **names, st_err *e)
     }
     w->extra = json_object();
     if (!w->extra) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", w->path);
+    ST_TRY(torch_unread(f, dict, e));
     const st_py *root = st_py_at(p, p->root);
     return st_torch_json(f, root, key, dict == root, w->extra, e);
 }

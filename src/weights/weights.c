@@ -165,6 +165,7 @@ void st_weights_close(st_weights *w)
     if (w->form && w->form->close) w->form->close(w);
     if (w->fd >= 0) close(w->fd);
     json_decref(w->extra);
+    json_decref(w->unread);
     free(w->by_name);
     free(w->row);
     free(w->path);
@@ -208,4 +209,9 @@ const char *st_weights_meta(const st_weights *w, const char *key)
 const json_t *st_weights_extra(const st_weights *w)
 {
     return w->extra;
+}
+
+const json_t *st_weights_unread(const st_weights *w)
+{
+    return w->unread;
 }

@@ -39,6 +39,9 @@ const char *st_weights_meta(const st_weights *w, const char *key); /* safetensor
 /* What the file says beside its tensors (PyTorch: "model_args", "iter_num" ...), an object of `w`,
  * or NULL. */
 const json_t *st_weights_extra(const st_weights *w);
+/* Entries among the tensors that are objects of programs, which are not read: {NAME: what made it},
+ * or NULL. */
+const json_t *st_weights_unread(const st_weights *w);
 /* Reads a stored F64/F32/F16/BF16 tensor into `dst` (host F32/F16/BF16, same element count; else
  * ST_ESHAPE), or I32/U16/U8 into the same. Thread-safe. */
 st_status st_stored_read(const st_stored *s, st_tensor dst, st_err *e);

@@ -51,28 +51,29 @@ static void pick_distribution(void **state)
     double want[CHOICES];
     for (int i = 0; i < CHOICES; i++)
         want[i] = exp((double)logits6[i] / 0.7);
-    pick_compare(logits6, 0.7, 0, 0.0, want);
+    pick_compare(logits6, 0.7, 0, 1.0, want);
     pick_compare(logits6, 0.7, CHOICES + 10, 1.0, want);
     for (int i = 0; i < CHOICES; i++)
         want[i] = exp((double)logits6[i]);
-    pick_compare(logits6, 1.0, 0, 0.0, want);
+    pick_compare(logits6, 1.0, 0, 1.0, want);
     /* The four likeliest are 1, 4, 3, 0. */
     want[2] = want[5] = 0.0;
-    pick_compare(logits6, 1.0, 4, 0.0, want);
+    pick_compare(logits6, 1.0, 4, 1.0, want);
     want[0] = 0.0;
-    pick_compare(logits6, 1.0, 3, 0.0, want);
+    pick_compare(logits6, 1.0, 3, 1.0, want);
     /* Probabilities 0.358 (twice), 0.217, 0.048, 0.018, 0.002: half takes 1 and 4, 0.73 takes 3. */
     pick_compare(logits6, 1.0, 0, 0.73, want);
     want[3] = 0.0;
     pick_compare(logits6, 1.0, 0, 0.5, want);
     want[4] = 0.0;
     pick_compare(logits6, 1.0, 0, 0.1, want);
-    pick_compare(logits6, 1.0, 1, 0.0, want);
+    pick_compare(logits6, 1.0, 0, 0.0, want);
+    pick_compare(logits6, 1.0, 1, 1.0, want);
     /* Rising: the last are the likeliest. */
     const float rising[CHOICES] = {0.0f, 1.0f, 2.0f, 3.0f, 4.0f, 5.0f};
     for (int i = 0; i < CHOICES; i++)
         want[i] = i < 4 ? 0.0 : exp((double)i);
-    pick_compare(rising, 1.0, 2, 0.0, want);
+    pick_compare(rising, 1.0, 2, 1.0, want);
 }
 
 /* ---- characters ------------------------------------------------------------------------------ */
@@ -181,8 +182,13 @@ static void generate_seed(void **state)
 {
     (void)state;
     int32_t start[] = {5};
-    st_generate_opts o = {
-        .ids = start, .nids = 1, .tokens = 20, .temperature = 1.0, .ignore_eos = true, .seed = 4};
+    st_generate_opts o = {.ids = start,
+                          .nids = 1,
+                          .tokens = 20,
+                          .temperature = 1.0,
+                          .top_p = 1,
+                          .ignore_eos = true,
+                          .seed = 4};
     json_t *a = tiny_generate(&o), *b = tiny_generate(&o);
     o.seed = 5;
     json_t *c = tiny_generate(&o);
@@ -199,7 +205,8 @@ static void generate_end_of_text(void **state)
     /* Find out when 40 comes up, then see that the text ends just before it. */
     int32_t start[] = {40};
     for (uint64_t seed = 0; seed < 50; seed++) {
-        st_generate_opts o = {.tokens = 40, .temperature = 3.0, .ignore_eos = true, .seed = seed};
+        st_generate_opts o = {
+            .tokens = 40, .temperature = 3.0, .top_p = 1, .ignore_eos = true, .seed = seed};
         json_t *all = tiny_generate(&o), *ids = json_object_get(all, "ids");
         size_t at = 0;
         while (at < json_array_size(ids) && json_integer_value(json_array_get(ids, at)) != 40)

@@ -34,7 +34,7 @@ f = open('harm.pt', 'rb')
         run "$STRUT" $command
         echo "$output"
         [ "$status" -ne 0 ]
-        [[ $output == *"asks for posix.system, which could run code"* ]]
+        [[ $output == *"its model was made by posix.system, which is not read"* ]]
         [ ! -e harm ]
         [ ! -e out ]
     done

@@ -282,22 +282,22 @@ static void test_hostile(void **state)
     static const struct {
         const char *name, *says;
     } rows[] = {
-        {"system", "asks for posix.system, which could run code"},
-        {"eval", "asks for builtins.eval, which could run code"},
-        {"getattr", "asks for __builtin__.getattr, which could run code"},
-        {"load", "asks for torch.storage._load_from_bytes, which could run code"},
-        {"alias", "asks for evil.OrderedDict, which could run code"},
-        {"stack", "asks for os.system, which could run code"},
-        {"newobj", "asks for subprocess.Popen, which could run code"},
-        {"dotted", "asks for torch.os.system, which could run code"},
-        {"linear", "asks for torch.nn.modules.linear.Linear, which could run code"},
+        {"system", "its a was made by posix.system, which is not read"},
+        {"eval", "its a was made by builtins.eval, which is not read"},
+        {"getattr", "its a was made by __builtin__.getattr, which is not read"},
+        {"load", "its a was made by torch.storage._load_from_bytes, which is not read"},
+        {"alias", "its a was made by evil.OrderedDict, which is not read"},
+        {"stack", "its a was made by os.system, which is not read"},
+        {"newobj", "its a was made by subprocess.Popen, which is not read"},
+        {"dotted", "its a was made by torch.os.system, which is not read"},
+        {"linear", "holds an object of torch.nn.modules.linear.Linear, which is not read"},
         {"inst", "opcode INST"},
         {"persistent", "opcode PERSID"},
         {"extension", "opcode EXT1"},
-        {"typecall", "calls torch.FloatStorage"},
+        {"typecall", "its a was made by torch.FloatStorage, which is not read"},
         {"nocall", "a call of what is no function"},
-        {"badargs", "a tensor without storage"},
-        {"module", "a whole module with its source text"},
+        {"badargs", "its a was made by torch._utils._rebuild_tensor_v2, which is not read"},
+        {"module", "no tensors under model"},
         {"huge", "tensor a: its shape is far larger than its storage"},
         {"overflow", "tensor a: its shape has more than 2^63 elements"},
         {"far", "tensor a: its elements lie beyond its storage"},
@@ -312,9 +312,6 @@ static void test_hostile(void **state)
         {"elements", "tensor a: its storage has more than 2^63 bytes"},
         {"twice", "two tensors are named a"},
         {"noname", "a tensor whose name is no text"},
-        {"cycle", "more than 64 levels deep or within themselves"},
-        {"laughs", "values beside its tensors"},
-        {"deep", "more than 64 levels deep"},
         {"memo", "recalls a memo that was not made"},
         {"farmemo", "a memo number beyond 4194304"},
         {"longtext", "ends within a text"},
@@ -347,7 +344,27 @@ static void test_hostile(void **state)
         assert_says(&e, path);
         assert_says(&e, rows[i].says);
     }
-    assert_int_equal(st_test_entries(TORCH "hostile"), sizeof rows / sizeof *rows);
+    assert_int_equal(st_test_entries(TORCH "hostile"), sizeof rows / sizeof *rows + 3);
+}
+
+/* Values beside the tensors that are cyclic, deep, or huge as a tree: shortened, soon. */
+static void test_shortened(void **state)
+{
+    (void)state;
+    static const char *const name[] = {"cycle", "deep", "laughs"};
+    for (int i = 0; i < 3; i++) {
+        char path[128];
+        st_weights *w;
+        st_err e;
+        float value[4];
+        double start = st_now();
+        snprintf(path, sizeof path, TORCH "hostile/%s.pt", name[i]);
+        assert_ok(st_weights_open(&w, path, &e), &e);
+        assert_ok(st_stored_read(st_weights_find(w, "a"), st_view1(value, ST_F32, 4), &e), &e);
+        assert_true(value[3] == 1);
+        assert_true(st_now() - start < 20);
+        st_weights_close(w);
+    }
 }
 
 /* A file of torch.save's legacy form: its first three pickles, and what is given. */
@@ -525,11 +542,17 @@ static void test_what_it_is(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_state_dict), cmocka_unit_test(test_checkpoint),
-        cmocka_unit_test(test_choice),     cmocka_unit_test(test_kinds),
-        cmocka_unit_test(test_newer),      cmocka_unit_test(test_hostile),
-        cmocka_unit_test(test_endless),    cmocka_unit_test(test_every_truncation),
-        cmocka_unit_test(test_flips),      cmocka_unit_test(test_what_it_is),
+        cmocka_unit_test(test_state_dict),
+        cmocka_unit_test(test_checkpoint),
+        cmocka_unit_test(test_choice),
+        cmocka_unit_test(test_kinds),
+        cmocka_unit_test(test_newer),
+        cmocka_unit_test(test_hostile),
+        cmocka_unit_test(test_shortened),
+        cmocka_unit_test(test_endless),
+        cmocka_unit_test(test_every_truncation),
+        cmocka_unit_test(test_flips),
+        cmocka_unit_test(test_what_it_is),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

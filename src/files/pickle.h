@@ -1,9 +1,9 @@
-/* pickle inside: Python's pickles as PyTorch uses them, read into a graph of plain values. Nothing
- * is ever executed: names of classes and functions are looked up in a table of what is data. Inside
- * io only. */
+/* pickle: Python's pickles, read into a graph of plain values. Nothing is ever executed: names of
+ * classes and functions are looked up in a table of what is data, and all others stand for inert
+ * objects, which keep their attributes and the name that made them. Part of the door of files. */
 /* SPDX-License-Identifier: MIT */
-#ifndef ST_WEIGHTS_PICKLE_H
-#define ST_WEIGHTS_PICKLE_H
+#ifndef ST_FILES_PICKLE_H
+#define ST_FILES_PICKLE_H
 
 #include "base/base.h"
 
@@ -22,9 +22,11 @@ typedef enum {
     ST_PY_LIST,    /* also sets: cells from a to b, i of them */
     ST_PY_TUPLE,   /* likewise */
     ST_PY_DICT,    /* likewise, with keys */
-    ST_PY_RECORD,  /* an object with attributes and no methods that matter: a dict that BUILD fills
-                    */
+    ST_PY_RECORD,  /* an object with attributes: a dict that BUILD fills */
     ST_PY_GLOBAL,  /* row a of the table of names */
+    ST_PY_FOREIGN, /* a name that is not in it: module at a, b bytes; name at i >> 32, i &
+                    * 0xffffffff
+                    */
     ST_PY_KIND,    /* a numpy dtype: its text at a, b; i = 1 for big endian */
     ST_PY_STORAGE, /* key at a, b; i elements of `dtype` */
     ST_PY_TENSOR,  /* storage a; cell b is (sizes, strides); from element i, of `dtype` */
@@ -35,6 +37,7 @@ typedef enum {
 typedef struct {
     uint8_t kind, dtype;
     st_obj a, b;
+    st_obj of; /* an inert object: the name that made it, in a way that is not read; else 0 */
     union {
         int64_t i;
         double f;
@@ -73,6 +76,10 @@ bool st_py_is(const st_pickle *p, const st_py *text, const char *s);
 
 /* The last part of a GLOBAL's name: "float16". */
 const char *st_py_name(const st_py *global);
+/* "module.name" of what made an inert object, or of a foreign name itself; false: `o` is neither.
+ */
+enum { ST_PY_MAKER = 160 };
+bool st_py_maker(const st_pickle *p, const st_py *o, char out[ST_PY_MAKER]);
 
 /* Element types of tensors, by st_py.dtype. */
 typedef struct {
@@ -80,44 +87,5 @@ typedef struct {
     int size;
 } st_py_dtype;
 extern const st_py_dtype st_py_dtypes[];
-
-/* ---- between pickle.c, pickle_ops.c and pickle_names.c --------------------------------------- */
-
-/* The first values of every pickle. */
-enum { ST_VM_NONE, ST_VM_FALSE, ST_VM_TRUE, ST_VM_MARKED, ST_VM_FIRST };
-
-typedef struct {
-    st_pickle *p;
-    const char *path, *what;
-    const unsigned char *at, *end;
-    st_obj *stack, *memo;
-    uint32_t depth, stack_cap, memos, memo_cap;
-    bool done;
-    st_err *e;
-} st_vm;
-
-/* pickle.c: memory and the stack. */
-st_status st_vm_damaged(const st_vm *v, const char *why);
-st_status st_vm_new(st_vm *v, st_py value, st_obj *out);
-st_status st_vm_append(st_vm *v, st_obj container, st_obj key, st_obj value);
-/* Room for one more element in a growing array (a pointer to its pointer) of at most `most`. */
-st_status st_vm_grow(const st_vm *v, void *array, uint32_t n, uint32_t *cap, size_t size,
-                     uint32_t most, const char *what);
-st_status st_vm_push(st_vm *v, st_obj o);
-st_status st_vm_push_new(st_vm *v, st_py value);
-/* The value on top, which is no mark. */
-st_status st_vm_top(st_vm *v, st_obj *out);
-st_status st_vm_pop(st_vm *v, st_obj *out);
-
-/* pickle_ops.c: runs to STOP. */
-st_status st_vm_run(st_vm *v);
-
-/* pickle_names.c: module.name -> a GLOBAL, or a refusal that names it. */
-st_status st_vm_global(st_vm *v, const char *module, size_t m, const char *name, size_t n,
-                       st_obj *out);
-/* What callable(*args) stands for; persistent ids; and what object.__setstate__(state) changes. */
-st_status st_vm_call(st_vm *v, st_obj callable, st_obj args, st_obj *out);
-st_status st_vm_persistent(st_vm *v, st_obj id, st_obj *out);
-st_status st_vm_build(st_vm *v, st_obj object, st_obj state);
 
 #endif

@@ -1,8 +1,8 @@
 /* The opcodes of Python's pickles, protocols 2 to 5 (Lib/pickletools.py of CPython describes every
- * one), reduced to what makes data: an opcode that would import, call or extend something goes to
- * pickle_names.c, which knows a closed list of names. */
+ * one), reduced to what makes data: an opcode that would import or call something goes to
+ * pickle_names.c and pickle_calls.c. */
 /* SPDX-License-Identifier: MIT */
-#include "weights/pickle.h"
+#include "files/pickle_vm.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -153,7 +153,8 @@ static st_status vm_fill(st_vm *v, uint32_t first, bool marked, bool pairs)
     uint32_t n = v->depth - first;
     bool fits = pairs ? kind == ST_PY_DICT || kind == ST_PY_RECORD : kind == ST_PY_LIST;
     if (pairs && n % 2) return st_vm_damaged(v, "a key without its value");
-    if (!fits && kind != ST_PY_OPAQUE) return st_vm_damaged(v, "items for what is no container");
+    bool inert = kind == ST_PY_OPAQUE || kind == ST_PY_RECORD || kind == ST_PY_BYTES;
+    if (!fits && !inert) return st_vm_damaged(v, "items for what is no container");
     for (uint32_t i = first; fits && i < v->depth; i += pairs ? 2 : 1) {
         st_obj key = pairs ? v->stack[i] : ST_VM_NONE, value = v->stack[pairs ? i + 1 : i];
         ST_TRY(st_vm_append(v, to, key, value));
@@ -284,7 +285,8 @@ static st_status vm_stack_global(st_vm *v, int arg)
     return st_vm_push(v, o);
 }
 
-/* REDUCE and NEWOBJ; with `keywords` one more value, which must be empty. */
+/* REDUCE and NEWOBJ; with `keywords` one more value: only names that mean nothing here take some.
+ */
 static st_status vm_call(st_vm *v, int keywords)
 {
     st_obj callable, args, more = ST_VM_NONE, o;
@@ -292,13 +294,13 @@ static st_status vm_call(st_vm *v, int keywords)
     ST_TRY(st_vm_pop(v, &args));
     ST_TRY(st_vm_pop(v, &callable));
     const st_py *k = st_py_at(v->p, more);
-    if (keywords && (k->kind != ST_PY_DICT || k->i)) {
-        return st_vm_damaged(v, "a call with keywords, which no data needs");
-    }
     if (st_py_at(v->p, args)->kind != ST_PY_TUPLE) {
         return st_vm_damaged(v, "arguments that are no tuple");
     }
-    ST_TRY(st_vm_call(v, callable, args, &o));
+    if (keywords && (k->kind != ST_PY_DICT || k->i))
+        ST_TRY(st_vm_inert(v, callable, &o));
+    else
+        ST_TRY(st_vm_call(v, callable, args, &o));
     return st_vm_push(v, o);
 }
 

@@ -3,7 +3,7 @@
  * Values are built, never evaluated. There is no recursion, and everything that grows has a limit,
  * so that no pickle can use much time or memory. */
 /* SPDX-License-Identifier: MIT */
-#include "weights/pickle.h"
+#include "files/pickle_vm.h"
 #include <stdlib.h>
 #include <string.h>
 
