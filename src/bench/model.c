@@ -92,6 +92,7 @@ static st_status model_given(model_bench *b, st_err *e)
 
 /* "GLOB=NAME" for a type fitted to each matrix it stands for. */
 typedef struct {
+    const st_model *m;
     const char *glob, *type;
     double fit;
     char **map;
@@ -104,7 +105,8 @@ static void model_fit_matrix(void *ctx, const char *name, const st_spec *spec)
 {
     model_fitting *f = ctx;
     if (f->status || !st_glob_match(f->glob, name)) return;
-    if (strcmp(name, "wte") == 0 && strcmp(f->glob, name) != 0) return;
+    bool table = st_model_slot(f->m, name)->role == ST_ROLE_EMBEDDING;
+    if (table && strcmp(f->glob, name) != 0) return; /* only its exact name means it */
     st_spec to;
     char text[ST_SPEC_TEXT];
     int64_t params = (int64_t)((double)(spec->in * spec->out) / f->fit + 0.5);
@@ -122,8 +124,8 @@ static st_status model_fitted(model_bench *b, const char *type, st_err *e)
 {
     const st_model *dense = b->c[0].m;
     int64_t count = model_form_of(dense).matrices;
-    const char *every = b->vision ? "blocks.*.mlp.*" : "h.*.mlp.*";
-    model_fitting f = {.glob = b->o->glob ? b->o->glob : every,
+    model_fitting f = {.m = dense,
+                       .glob = b->o->glob ? b->o->glob : st_model_globs(dense).mlp,
                        .type = type,
                        .fit = b->o->fit,
                        .map = st_calloc(count + 1, sizeof *f.map),

@@ -106,7 +106,7 @@ static st_status convert_read(st_conversion *c, const st_convert_opts *o, const 
 
 struct convert_walk {
     json_t *names;
-    bool table; /* only the embedding is looked for */
+    const st_slot *only; /* looked for alone; NULL: all are */
     char gated[128];
 };
 
@@ -115,7 +115,7 @@ static void convert_structured(void *ctx, const char *name, const st_spec *spec)
     struct convert_walk *w = ctx;
     char text[ST_SPEC_TEXT];
     st_spec_print(spec, text);
-    if (strcmp(text, "dense") == 0 || (w->table && strcmp(name, "wte") != 0)) return;
+    if (strcmp(text, "dense") == 0 || (w->only && strcmp(name, w->only->name) != 0)) return;
     json_array_append_new(w->names, json_string(name));
     size_t n = strlen(text);
     if (n > 5 && strcmp(text + n - 5, "+gate") == 0)
@@ -125,14 +125,16 @@ static void convert_structured(void *ctx, const char *name, const st_spec *spec)
 /* Every structured matrix, or only the embedding, becomes the dense one it stands for. */
 static st_status convert_expand(st_conversion *c, bool table)
 {
-    static const char *const all[] = {"wte=dense", "*=dense"};
-    bool vision = st_model_is_vision(c->model); /* which has no wte */
+    const st_slot *rows = st_model_role(c->model, ST_ROLE_EMBEDDING, -1); /* NULL: of images */
+    char own[128];
+    snprintf(own, sizeof own, "%.96s=dense", rows ? rows->name : "");
+    const char *const all[] = {own, "*=dense"};
     st_decompose_opts o = {
-        .maps = all + vision, .nmaps = table || vision ? 1 : 2, .what = "expand"};
-    struct convert_walk w = {.names = c->dense, .table = table};
+        .maps = rows ? all : all + 1, .nmaps = !table && rows ? 2 : 1, .what = "expand"};
+    struct convert_walk w = {.names = c->dense, .only = table ? rows : NULL};
     st_model *to = NULL;
     float *flat = NULL;
-    json_t *rows = NULL;
+    json_t *said = NULL;
     st_model_matrices(c->model, convert_structured, &w);
     if (w.gated[0]) {
         ST_FAIL(c->e, ST_EUNSUPPORTED,
@@ -141,8 +143,8 @@ static st_status convert_expand(st_conversion *c, bool table)
                 w.gated);
     }
     if (json_array_size(c->dense) == 0) return ST_OK;
-    ST_TRY(st_decompose_weights(c->model, c->flat, &o, &to, &flat, &rows, c->e));
-    json_decref(rows);
+    ST_TRY(st_decompose_weights(c->model, c->flat, &o, &to, &flat, &said, c->e));
+    json_decref(said);
     free(c->flat);
     st_model_close(c->model);
     c->flat = flat;

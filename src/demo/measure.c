@@ -6,7 +6,6 @@
 #include "eval/eval.h"
 #include "files/files.h"
 #include "report/report.h"
-#include <fnmatch.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +15,7 @@
 /* ---- one model ------------------------------------------------------------------------------- */
 
 typedef struct {
+    const st_model *model;
     json_t *maps;
     int64_t weights;
 } measure_mlp;
@@ -24,7 +24,7 @@ static void measure_matrix(void *ctx, const char *name, const st_spec *spec)
 {
     measure_mlp *m = ctx;
     char text[ST_SPEC_TEXT];
-    if (fnmatch("h.*.mlp.*", name, 0) != 0) return;
+    if (!st_role_hidden(st_model_slot(m->model, name)->role)) return;
     m->weights += st_spec_weights(spec);
     st_spec_print(spec, text);
     json_object_set_new(m->maps, strrchr(name, '.') + 1, json_string(text));
@@ -37,13 +37,14 @@ static st_status measure_size(json_t *row, const char *folder, st_err *e)
     json_t *info = NULL, *config = NULL;
     st_model *model = NULL;
     char *path = st_path_join(folder, "config.json");
-    measure_mlp mlp = {json_object(), 0};
+    measure_mlp mlp = {NULL, json_object(), 0};
     st_status s = st_info(folder, &info, e);
     if (!s && path) s = st_json_load(&config, path, 1 << 20, e);
     if (!s) s = st_model_open(&model, config, e);
     if (!s) {
         for (size_t i = 0; i < sizeof keep / sizeof *keep; i++)
             json_object_set(row, keep[i], json_object_get(info, keep[i]));
+        mlp.model = model;
         st_model_matrices(model, measure_matrix, &mlp);
         json_object_set_new(row, "mlp_parameters", json_integer(mlp.weights));
         json_object_set(row, "maps", mlp.maps);

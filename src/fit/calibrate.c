@@ -47,10 +47,9 @@ static void calibrate_matrix(void *ctx, const char *name, const st_spec *spec)
 static st_status calibrate_model(st_stream *q, st_calibration_side *side, const st_model *m,
                                  const float *flat, st_err *e)
 {
-    const char *const dense[] = {"*=dense", "wte=dense"};
-    json_t *config = NULL;
-    st_status s = st_model_remap(m, dense, 2, NULL, 0, &config, e);
-    if (!s) s = st_model_open(&side->m, config, e);
+    json_t *config = st_model_config(m);
+    json_object_del(config, "strut"); /* every matrix dense */
+    st_status s = st_model_open(&side->m, config, e);
     json_decref(config);
     ST_TRY(s);
     int64_t n = st_model_elements(side->m);

@@ -58,10 +58,10 @@ float *st_calibration_counts(const st_calibration *c);
 
 /* Does a decomposition whose options have text: every item from the statistics of its input. */
 st_status st_calibrate_all(st_decompose_run *r, st_err *e);
-/* E[h_k^2] of the inputs of matrix `suffix` of each layer ("mlp.c_proj": hidden units), (layers,
- * in) in new memory. */
+/* E[h_k^2] of the hidden units of each layer, what its MLP's last matrix reads: (layers, inner) in
+ * new memory. */
 st_status st_calibrate_squares(const st_model *m, const float *flat, const int32_t *ids, int64_t n,
-                               const char *suffix, float **out, st_err *e);
+                               float **out, st_err *e);
 /* At most `limit` ids of a text (documents of files, folders and archives, each followed by
  * end-of-text) or, for PATH.bin and a folder with train.bin, of a shard: then in runs of `run` from
  * all over it. */

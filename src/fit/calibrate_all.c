@@ -248,8 +248,8 @@ st_status st_calibrate_all(st_decompose_run *r, st_err *e)
 /* ---- hidden units ---------------------------------------------------------------------------- */
 
 typedef struct {
-    const char *suffix;
-    double *sum; /* (layers, in), made when the first is seen */
+    const st_slot *slot; /* the layer's */
+    double *sum;         /* (layers, in), made when the first is seen */
     int64_t in, layer, layers;
     float *x; /* host */
     int64_t cap;
@@ -258,8 +258,7 @@ typedef struct {
 static void calibrate_square(void *ctx, st_stream *q, const char *matrix, st_tensor x)
 {
     calibrate_units *u = ctx;
-    size_t n = strlen(matrix), k = strlen(u->suffix);
-    if (n < k || strcmp(matrix + n - k, u->suffix) != 0) return;
+    if (strcmp(matrix, u->slot->name) != 0) return;
     int64_t in = x.dim[1], size = st_numel(x);
     if (!u->sum) {
         u->in = in;
@@ -280,19 +279,19 @@ static void calibrate_square(void *ctx, st_stream *q, const char *matrix, st_ten
 }
 
 st_status st_calibrate_squares(const st_model *m, const float *flat, const int32_t *ids, int64_t n,
-                               const char *suffix, float **out, st_err *e)
+                               float **out, st_err *e)
 {
     st_calibration c = {0};
     *out = NULL;
     st_status s = st_calibration_open(&c, m, flat, ids, n, false, e);
-    calibrate_units u = {.suffix = suffix, .layers = c.layers};
+    calibrate_units u = {.layers = c.layers};
     c.total = c.layers * c.sequences * c.len;
     if (!s) st_model_tap(c.now.m, calibrate_square, &u);
     for (; u.layer < c.layers && !s; u.layer++) {
-        c.detail = suffix;
+        u.slot = st_model_role(c.now.m, ST_ROLE_MLP_OUT, u.layer);
+        c.detail = u.slot->name;
         s = st_calibration_pass(&c, u.layer, NULL, 0, true, e);
     }
-    if (!s && !u.sum) s = ST_ERR(e, ST_EARG, "no layer has a matrix %s", suffix);
     if (!s) *out = st_calloc(u.layers * u.in, sizeof **out);
     if (!s && !*out) s = ST_ERR(e, ST_ENOMEM, "out of memory");
     for (int64_t i = 0; i < u.layers * u.in && !s; i++)

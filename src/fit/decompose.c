@@ -19,17 +19,6 @@ typedef struct {
     st_status status;
 } decompose_list;
 
-typedef struct {
-    const char *name;
-    st_spec spec;
-} decompose_spec;
-
-static void decompose_spec_of(void *ctx, const char *name, const st_spec *spec)
-{
-    decompose_spec *want = ctx;
-    if (strcmp(name, want->name) == 0) want->spec = *spec;
-}
-
 static void decompose_std_of(void *ctx, const st_param *p)
 {
     st_decompose_item *x = ctx;
@@ -65,19 +54,14 @@ static void decompose_matrix(void *ctx, const char *name, const st_spec *to)
 {
     decompose_list *l = ctx;
     st_decompose_run *r = l->r;
-    decompose_spec from = {.name = name};
     if (l->status) return;
-    st_model_matrices(r->from, decompose_spec_of, &from);
+    const st_slot *from = st_model_slot(r->from, name);
     bool apart =
-        strcmp(name, "lm_head") == 0 && to->type != &st_map_dense && st_model_lm(r->from).tied;
-    if (apart) { /* from what it is tied to */
-        decompose_spec wte = {.name = "wte"};
-        st_model_matrices(r->from, decompose_spec_of, &wte);
-        from.spec = wte.spec;
-    }
-    if (!apart && st_spec_equal(&from.spec, to)) return;
+        from->role == ST_ROLE_HEAD && to->type != &st_map_dense && st_model_lm(r->from).tied;
+    if (apart) from = st_model_role(r->from, ST_ROLE_EMBEDDING, -1); /* what it is tied to */
+    if (!apart && st_spec_equal(from->spec, to)) return;
     st_decompose_item *x = &r->item[r->n++];
-    *x = (st_decompose_item){.name = name, .from = from.spec, .to = *to, .output_error = NAN};
+    *x = (st_decompose_item){.name = name, .from = *from->spec, .to = *to, .output_error = NAN};
     x->init = decompose_init(l, name);
     l->status = st_start_parse(&x->start, to, x->init, l->e);
     if (l->status) st_err_prefix(l->e, "%s", name);

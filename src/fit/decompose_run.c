@@ -39,8 +39,9 @@ st_theta st_decompose_theta(const st_model *m, const float *flat, const char *ma
 {
     decompose_look l = {.matrix = matrix, .flat = flat};
     st_model_params(m, decompose_param, &l);
-    if (l.n > 0 || strcmp(matrix, "wte") == 0) return l.theta;
-    return st_decompose_theta(m, flat, "wte"); /* the tied head */
+    const st_slot *table = st_model_role(m, ST_ROLE_EMBEDDING, -1);
+    if (l.n > 0 || !table || strcmp(matrix, table->name) == 0) return l.theta;
+    return st_decompose_theta(m, flat, table->name); /* the tied head */
 }
 
 st_tensor st_decompose_bias(const st_model *m, const float *flat, const char *matrix)

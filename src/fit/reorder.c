@@ -5,7 +5,6 @@
 #include "fit/permute.h"
 #include "linalg/linalg.h"
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,32 +17,21 @@ typedef struct {
     float *squares;        /* E[h^2] (layers, inner) on the calibration text; NULL: none */
 } changes;
 
-typedef struct {
-    const char *name;
-    const st_spec *spec;
-} changes_spec;
-
-static void changes_spec_of(void *ctx, const char *name, const st_spec *spec)
+/* The weights of a dense matrix. */
+static st_tensor changes_weight(const changes *c, const st_slot *s)
 {
-    changes_spec *want = ctx;
-    if (strcmp(name, want->name) == 0) want->spec = spec;
+    return st_decompose_theta(c->from, c->flat, s->name).p[0];
 }
 
-/* Adds matrix "h.LAYER.NAME" (layer < 0: "NAME") if it becomes structured and is dense now. */
-static void changes_add(const changes *c, int64_t layer, const char *name, bool of_out,
-                        st_units_side *side, int64_t *n)
+/* Adds side `side` of the matrix, if that is what is permuted and it becomes structured and is
+ * dense now. */
+static void changes_add(const changes *c, const st_slot *from, st_side side, st_units_side *to,
+                        int64_t *n)
 {
-    char full[64], weight[80];
-    snprintf(full, sizeof full, "h.%lld.%s", (long long)layer, name);
-    if (layer < 0) snprintf(full, sizeof full, "%s", name);
-    snprintf(weight, sizeof weight, "%s.weight", full);
-    changes_spec from = {.name = full}, to = {.name = full};
-    st_model_matrices(c->from, changes_spec_of, &from);
-    st_model_matrices(c->to, changes_spec_of, &to);
-    if (!from.spec || !to.spec || from.spec->type != &st_map_dense) return;
-    if (to.spec->type == &st_map_dense) return;
-    side[(*n)++] = (st_units_side){
-        .to = *to.spec, .w = st_decompose_find(c->from, c->flat, weight).data, .of_out = of_out};
+    const st_spec *spec = st_model_slot(c->to, from->name)->spec;
+    if (!side || from->spec->type != &st_map_dense || spec->type == &st_map_dense) return;
+    to[(*n)++] = (st_units_side){
+        .to = *spec, .w = changes_weight(c, from).data, .of_out = side == ST_SIDE_OUT};
 }
 
 /* The largest group that any of the sides ties together; it divides what groups are made of. */
@@ -59,23 +47,22 @@ static int64_t changes_group(const st_units_side *side, int64_t sides)
 
 /* ---- hidden units ---------------------------------------------------------------------------- */
 
-/* E[h_k^2] |W_proj[k, :]|^2: what unit k moves. Without a text |W_fc[:, k]|^2 stands for the mean:
- * its input is taken to be the same for all. */
+/* E[h_k^2] |W_out[k, :]|^2: what unit k moves. Without a text the norms of what makes it stand for
+ * the mean: their input is taken to be the same for all. */
 static st_status changes_importance(const changes *c, int64_t layer, double *importance, st_err *e)
 {
-    static const char *const name[] = {"mlp.c_fc", "mlp.c_proj"};
-    int64_t n = st_model_lm(c->from).inner;
+    int64_t n = st_model_lm(c->from).inner, slots;
+    const st_slot *slot = st_model_slots(c->from, &slots);
     double *norm = st_calloc(n, sizeof *norm);
     if (!norm) ST_FAIL(e, ST_ENOMEM, "grouping: out of memory");
     for (int64_t k = 0; k < n; k++)
-        importance[k] = 1.0;
-    for (int64_t k = 0; k < n && c->squares; k++)
-        importance[k] = (double)c->squares[layer * n + k];
-    for (int m = c->squares ? 1 : 0; m < 2; m++) {
-        char full[64];
-        snprintf(full, sizeof full, "h.%lld.%s.weight", (long long)layer, name[m]);
-        st_tensor w = st_decompose_find(c->from, c->flat, full);
-        st_units_side s = {.to = {.in = w.dim[1], .out = w.dim[0]}, .w = w.data, .of_out = !m};
+        importance[k] = c->squares ? (double)c->squares[layer * n + k] : 1.0;
+    for (int64_t i = 0; i < slots; i++) {
+        st_side side = slot[i].layer == layer ? st_role_hidden(slot[i].role) : ST_SIDE_NONE;
+        if (!side || (side == ST_SIDE_OUT && c->squares)) continue;
+        st_tensor w = changes_weight(c, &slot[i]);
+        st_units_side s = {
+            .to = {.in = w.dim[1], .out = w.dim[0]}, .w = w.data, .of_out = side == ST_SIDE_OUT};
         memset(norm, 0, (size_t)n * sizeof *norm);
         st_units_norms(&s, norm);
         for (int64_t k = 0; k < n; k++)
@@ -85,29 +72,32 @@ static st_status changes_importance(const changes *c, int64_t layer, double *imp
     return ST_OK;
 }
 
-/* Are c_fc and c_proj of the layer dense, so that its units can move? */
-static bool changes_movable(const changes *c, int64_t layer)
+/* The sides of a layer's MLP that get structured, and whether its matrices are all dense, so that
+ * its units can move. */
+static bool changes_mlp(const changes *c, int64_t layer, st_units_side *side, int64_t *sides)
 {
-    static const char *const name[] = {"mlp.c_fc", "mlp.c_proj"};
-    for (int m = 0; m < 2; m++) {
-        char full[64];
-        snprintf(full, sizeof full, "h.%lld.%s", (long long)layer, name[m]);
-        changes_spec from = {.name = full};
-        st_model_matrices(c->from, changes_spec_of, &from);
-        if (!from.spec || from.spec->type != &st_map_dense) return false;
+    int64_t n;
+    const st_slot *slot = st_model_slots(c->from, &n);
+    bool movable = true;
+    for (int64_t i = 0; i < n; i++) {
+        st_side hidden = slot[i].layer == layer ? st_role_hidden(slot[i].role) : ST_SIDE_NONE;
+        if (!hidden) continue;
+        changes_add(c, &slot[i], hidden, side, sides);
+        movable = movable && slot[i].spec->type == &st_map_dense;
     }
-    return true;
+    return movable;
 }
+
+enum { CHANGES_MLP = 3 }; /* matrices that hidden units have: in, gate, out */
 
 static st_status changes_hidden(void *ctx, int64_t layer, st_err *e)
 {
     changes *c = ctx;
-    st_units_side side[2];
+    st_units_side side[CHANGES_MLP];
     int64_t sides = 0, n = st_model_lm(c->from).inner;
-    changes_add(c, layer, "mlp.c_fc", true, side, &sides);
-    changes_add(c, layer, "mlp.c_proj", false, side, &sides);
+    bool movable = changes_mlp(c, layer, side, &sides);
     int64_t group = changes_group(side, sides);
-    if (group == 1 || !changes_movable(c, layer)) return ST_OK;
+    if (group == 1 || !movable) return ST_OK;
     double *importance = st_calloc(n, sizeof *importance);
     int64_t *grouped = st_calloc(2 * n, sizeof *grouped), *order = grouped ? grouped + n : NULL;
     st_status s = ST_OK;
@@ -126,7 +116,7 @@ static st_status changes_hidden(void *ctx, int64_t layer, st_err *e)
     }
     if (!s) s = st_model_permute_hidden(c->from, layer, search ? order : grouped, c->flat, e);
     if (!s) c->group[layer] = group;
-    if (s) st_err_prefix(e, "h.%lld.mlp", (long long)layer);
+    if (s) st_err_prefix(e, "MLP of block %lld", (long long)layer);
     free(importance);
     free(grouped);
     return s;
@@ -139,8 +129,7 @@ static st_status changes_all_hidden(changes *c, json_t *about, st_err *e)
     c->group = st_calloc(layers, sizeof *c->group);
     if (!c->found || !c->group) ST_FAIL(e, ST_ENOMEM, "out of memory");
     if (c->o->nids) {
-        ST_TRY(st_calibrate_squares(c->from, c->flat, c->o->ids, c->o->nids, "mlp.c_proj",
-                                    &c->squares, e));
+        ST_TRY(st_calibrate_squares(c->from, c->flat, c->o->ids, c->o->nids, &c->squares, e));
     }
     ST_TRY(st_spread(
         &(st_spread_args){
@@ -167,8 +156,6 @@ static st_status changes_all_hidden(changes *c, json_t *about, st_err *e)
 }
 
 /* ---- residual channels ----------------------------------------------------------------------- */
-
-enum { CHANGES_SIDES = 4 };
 
 static st_status changes_residual_search(changes *c, const st_units_side *side, int64_t sides,
                                          json_t *about, st_err *e)
@@ -213,17 +200,18 @@ static st_status changes_residual_search(changes *c, const st_units_side *side, 
 
 static st_status changes_residual(changes *c, json_t *about, st_err *e)
 {
-    int64_t layers = st_model_lm(c->from).layers, sides = 0;
-    st_units_side *side = st_calloc(CHANGES_SIDES * layers + 2, sizeof *side);
+    int64_t n, sides = 0;
+    const st_slot *slot = st_model_slots(c->from, &n);
+    st_units_side *side = st_calloc(n, sizeof *side);
     if (!side) ST_FAIL(e, ST_ENOMEM, "out of memory");
-    for (int64_t i = 0; i < layers; i++) {
-        changes_add(c, i, "attn.c_attn", false, side, &sides);
-        changes_add(c, i, "attn.c_proj", true, side, &sides);
-        changes_add(c, i, "mlp.c_fc", false, side, &sides);
-        changes_add(c, i, "mlp.c_proj", true, side, &sides);
+    bool tied = st_model_lm(c->from).tied;
+    for (int outside = 0; outside < 2;
+         outside++) { /* blocks first: sums over sides have an order */
+        for (int64_t i = 0; i < n; i++) {
+            if ((slot[i].layer < 0) != outside || (tied && slot[i].role == ST_ROLE_HEAD)) continue;
+            changes_add(c, &slot[i], st_role_residual(slot[i].role), side, &sides);
+        }
     }
-    changes_add(c, -1, "wte", false, side, &sides);
-    if (!st_model_lm(c->from).tied) changes_add(c, -1, "lm_head", false, side, &sides);
     st_status s = changes_residual_search(c, side, sides, about, e);
     free(side);
     return s;

@@ -187,5 +187,6 @@ const st_model_type st_model_gpt2 = {
     .open = gpt2_open,
     .close = gpt2_close,
     .config = gpt2_config,
+    .globs = {"h.*.mlp.*", "h.*.attn.*"},
     .lm = &gpt2_family,
 };

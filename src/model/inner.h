@@ -18,6 +18,7 @@ typedef struct st_model_type {
     void (*close)(st_model *m);           /* m->net may be absent or half made */
     json_t *(*config)(const st_model *m); /* its keys, without "strut"; NULL when out of memory */
     const struct st_lm_family *lm;        /* a language model's (lm.c), or NULL */
+    st_globs globs;                       /* of its blocks' matrices */
     /* Classifiers of images: */
     st_vision_shape (*vision)(const st_model *m);
     void (*classify)(st_model *m, st_stream *q, const st_vision_args *a, st_arena *tmp);

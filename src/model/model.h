@@ -107,6 +107,13 @@ const st_slot *st_model_slots(const st_model *m, int64_t *n);
 /* The matrix of that name; the first of that role in a block (layer -1: outside); NULL: none. */
 const st_slot *st_model_slot(const st_model *m, const char *name);
 const st_slot *st_model_role(const st_model *m, st_role role, int64_t layer);
+/* Globs of the matrices in the MLPs and the attention of its blocks ("h.*.mlp.*"); the same by a
+ * config.json's model_type alone (one that is unknown: GPT-2's). */
+typedef struct {
+    const char *mlp, *attention;
+} st_globs;
+st_globs st_model_globs(const st_model *m);
+st_globs st_config_globs(const json_t *config);
 /* Does that matrix hold the rows of tokens: the embedding, and the head where it is tied to it? */
 bool st_model_table(const st_model *m, const char *name);
 

@@ -383,6 +383,7 @@ const st_model_type st_model_t2tvit = {
     .open = t2t_open,
     .close = t2t_close,
     .config = t2t_config,
+    .globs = {"blocks.*.mlp.*", "blocks.*.attn.*"},
     .vision = t2t_vision,
     .classify = t2t_forward,
 };

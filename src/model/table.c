@@ -9,17 +9,34 @@ static const st_model_type *const model_types[] = {&st_model_gpt2, &st_model_t2t
 
 static const char *const model_labels[] = {"id2label", "label2id", NULL};
 
+static const st_model_type *model_find(const char *name)
+{
+    for (int i = 0; model_types[i]; i++) {
+        const st_model_type *t = model_types[i];
+        if (strcmp(t->name, name) == 0 || (t->alias && strcmp(t->alias, name) == 0)) return t;
+    }
+    return NULL;
+}
+
+st_globs st_model_globs(const st_model *m)
+{
+    return m->type->globs;
+}
+
+st_globs st_config_globs(const json_t *config)
+{
+    const char *name = json_string_value(json_object_get(config, "model_type"));
+    const st_model_type *type = name ? model_find(name) : NULL;
+    return type ? type->globs : st_model_gpt2.globs;
+}
+
 st_status st_model_open(st_model **out, const json_t *config, st_err *e)
 {
     *out = NULL;
     if (!json_is_object(config)) ST_FAIL(e, ST_EFORMAT, "config.json: expected a JSON object");
     const char *name = "gpt2";
     ST_TRY(st_json_str(config, "model_type", &name, "config.json", e));
-    const st_model_type *type = NULL;
-    for (int i = 0; model_types[i] && !type; i++) {
-        const st_model_type *t = model_types[i];
-        if (strcmp(t->name, name) == 0 || (t->alias && strcmp(t->alias, name) == 0)) type = t;
-    }
+    const st_model_type *type = model_find(name);
     if (!type) {
         ST_FAIL(e, ST_EUNSUPPORTED, "config.json: model_type is '%.80s', expected gpt2 or t2t_vit",
                 name);

@@ -18,14 +18,14 @@ static st_status described_preset(const st_settings *set, json_t *maps, st_err *
     return s;
 }
 
-st_status st_settings_maps(const st_settings *set, json_t *maps, st_err *e)
+st_status st_settings_maps(const st_settings *set, st_globs globs, json_t *maps, st_err *e)
 {
     const char *glob;
     json_t *spec;
     ST_TRY(described_preset(set, maps, e));
-    if (set->model.mlp_map) json_object_set_new(maps, "h.*.mlp.*", json_string(set->model.mlp_map));
+    if (set->model.mlp_map) json_object_set_new(maps, globs.mlp, json_string(set->model.mlp_map));
     if (set->model.attn_map)
-        json_object_set_new(maps, "h.*.attn.*", json_string(set->model.attn_map));
+        json_object_set_new(maps, globs.attention, json_string(set->model.attn_map));
     json_object_foreach(set->model.map, glob, spec)
     {
         json_object_del(maps, glob); /* it goes to the end */
@@ -45,7 +45,7 @@ st_status st_settings_model(const st_settings *set, const st_bpe *tokenizer, jso
         json_object_set_new(*out, "bos_token_id", json_integer(st_bpe_eos(tokenizer)));
     }
     json_t *maps = json_object();
-    st_status s = st_settings_maps(set, maps, e);
+    st_status s = st_settings_maps(set, st_config_globs(*out), maps, e);
     if (json_object_size(maps) > 0)
         json_object_set_new(*out, "strut", json_pack("{s:i, s:O}", "format", 1, "maps", maps));
     json_decref(maps);

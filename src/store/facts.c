@@ -7,7 +7,7 @@ struct facts_walk {
     json_t *maps;
     const st_stream *q;
     int64_t rows;
-    bool tied; /* the head is wte */
+    const st_model *m;
     double macs;
     st_err *e;
     st_status status;
@@ -24,11 +24,13 @@ static void facts_matrix(void *ctx, const char *name, const st_spec *spec)
 {
     struct facts_walk *w = ctx;
     facts_spec(w->maps, name, spec);
-    if (w->tied && strcmp(name, "lm_head") == 0) {
-        json_object_set(w->maps, name, json_object_get(w->maps, "wte"));
+    const st_slot *table = st_model_role(w->m, ST_ROLE_EMBEDDING, -1);
+    bool head = st_model_slot(w->m, name)->role == ST_ROLE_HEAD, tied = st_model_lm(w->m).tied;
+    if (tied && head) {
+        json_object_set(w->maps, name, json_object_get(w->maps, table->name));
         return;
     }
-    if (!w->tied && strcmp(name, "wte") == 0) return; /* a look-up */
+    if (!tied && strcmp(name, table->name) == 0) return; /* a look-up */
     double macs = 0.0;
     if (!w->status) w->status = st_spec_macs(spec, w->q, w->rows, &macs, w->e);
     w->macs += macs;
@@ -85,8 +87,7 @@ st_status st_model_facts(st_model *m, const char *device, json_t **result, st_er
     }
     st_lm_shape lm = st_model_lm(m);
     st_model_count n = st_model_counts(m);
-    struct facts_walk w = {
-        .maps = json_object(), .q = q, .rows = lm.context, .tied = lm.tied, .e = e};
+    struct facts_walk w = {.maps = json_object(), .q = q, .rows = lm.context, .m = m, .e = e};
     st_model_matrices(m, facts_matrix, &w);
     double total = 0.0;
     st_status s = w.status ? w.status : facts_total(m, q, lm.context, &total, e);

@@ -4,7 +4,6 @@
 #include "linalg/linalg.h"
 #include "store/store.h"
 #include <ctype.h>
-#include <fnmatch.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -136,15 +135,16 @@ static void fresh_collect(void *ctx, const st_param *p)
 }
 
 /* All of a matrix's parameters, when its first one is asked for. GPT-2 re-initialises what is
- * called a weight under c_proj; fly's own MLP calls its last matrix otherwise. */
+ * called a weight under c_proj, its blocks' last matrices; fly's own MLP calls its last one
+ * otherwise. */
 static void fresh_by_law(fresh_fill *f)
 {
     const st_param *p = &f->found;
     fresh_matrix x = {.name = p->matrix, .flat = f->flat};
     st_model_params(f->m, fresh_collect, &x);
     if (x.first != p->offset) return;
-    bool last = fnmatch("h.*.mlp.c_proj", x.name, 0) == 0;
-    bool over = fnmatch("h.*.attn.c_proj", x.name, 0) == 0;
+    bool text = !st_model_is_vision(f->m);
+    bool last = text && p->role == ST_ROLE_MLP_OUT, over = text && p->role == ST_ROLE_ATTENTION_OUT;
     float range = f->range > 0.0f ? f->range : p->matrix_std;
     st_map_fresh(p->spec,
                  &(st_fresh_opts){.law = f->law,

@@ -8,11 +8,11 @@
 #include <string.h>
 
 typedef struct {
+    const st_model *m;
     const char *const *maps;
     int nmaps;
     const char *const *skip;
     int nskip;
-    bool tied;
     bool *used;         /* by entry of maps, then of skip */
     const char **names; /* of all matrices, NULL-terminated; for suggestions */
     int64_t count;
@@ -27,15 +27,10 @@ bool st_glob_match(const char *glob, const char *name)
     return fnmatch(glob, name, 0) == 0;
 }
 
-/* A tied lm_head is an embedding too: only its exact name means it. */
-static bool choose_is_table(const choose_walk *w, const char *name)
-{
-    return strcmp(name, "wte") == 0 || (w->tied && strcmp(name, "lm_head") == 0);
-}
-
 static bool choose_match(const choose_walk *w, const char *glob, const char *name)
 {
-    if (choose_is_table(w, name)) return strcmp(glob, name) == 0;
+    /* The embedding, and a head that is tied to it: only their exact names mean them. */
+    if (st_model_table(w->m, name)) return strcmp(glob, name) == 0;
     return st_glob_match(glob, name);
 }
 
@@ -102,7 +97,7 @@ static void choose_matrix(void *ctx, const char *name, const st_spec *spec)
         if (!st_glob_match(w->skip[i], name)) continue;
         skipped = w->used[w->nmaps + i] = true;
     }
-    if (!found && choose_is_table(w, name)) choose_table(w, name, skipped);
+    if (!found && st_model_table(w->m, name)) choose_table(w, name, skipped);
     if (!found || skipped) return;
     st_spec to;
     st_err why = {0};
@@ -126,15 +121,16 @@ static st_status choose_unused(const choose_walk *w, st_err *e)
         char glob[128];
         snprintf(glob, sizeof glob, "%.*s", map ? (int)strcspn(text, "=") : 127, text);
         const char *near = st_nearest(glob, w->names);
-        ST_FAIL(e, ST_EARG, "%s %s: no matrix of the model matches%s%s%s%s", map ? "map" : "skip",
-                text, near ? "; did you mean " : " (names are like ",
+        const st_slot *head = st_model_role(w->m, ST_ROLE_HEAD, -1);
+        bool apart =
+            map && head && st_model_table(w->m, head->name) && st_glob_match(glob, head->name);
+        ST_FAIL(e, ST_EARG, "%s %s: no matrix of the model matches%s%s%s%s%s%s",
+                map ? "map" : "skip", text, near ? "; did you mean " : " (names are like ",
                 near       ? near
                 : w->count ? w->names[0]
                            : "",
-                near ? "?" : ")",
-                w->tied && map && st_glob_match(glob, "lm_head")
-                    ? "; a tied lm_head is replaced by its exact name only"
-                    : "");
+                near ? "?" : ")", apart ? "; a tied " : "", apart ? head->name : "",
+                apart ? " is replaced by its exact name only" : "");
     }
     return ST_OK;
 }
@@ -148,7 +144,7 @@ static st_status choose_none(const choose_walk *w, st_err *e)
     json_object_foreach(w->left, why, names)
     {
         const char *name = json_string_value(json_array_get(names, 0));
-        if (choose_is_table(w, name)) continue;
+        if (st_model_table(w->m, name)) continue;
         ST_FAIL(e, ST_ESHAPE, "no matrix can be replaced; %s: %s", name, why);
     }
     return ST_OK;
@@ -195,11 +191,11 @@ st_status st_model_remap(const st_model *m, const char *const *maps, int nmaps,
     ST_TRY(choose_texts(maps, nmaps, e));
     int64_t matrices = 0;
     st_model_matrices(m, choose_count, &matrices);
-    choose_walk w = {.maps = maps,
+    choose_walk w = {.m = m,
+                     .maps = maps,
                      .nmaps = nmaps,
                      .skip = skip,
                      .nskip = nskip,
-                     .tied = st_model_lm(m).tied,
                      .used = st_calloc(nmaps + nskip + 1, sizeof *w.used),
                      .names = st_calloc(matrices + 1, sizeof *w.names),
                      .table = json_object(),

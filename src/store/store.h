@@ -112,7 +112,7 @@ st_status st_fresh_weights(const st_model *m, uint64_t seed, float *flat, st_err
 st_status st_fresh_weights_by(const st_model *m, st_fresh_law law, uint64_t seed, float *flat,
                               st_err *e);
 /* All of the model.*map* keys into `maps`, {GLOB: SPEC}, later ones win. */
-st_status st_settings_maps(const st_settings *set, json_t *maps, st_err *e);
+st_status st_settings_maps(const st_settings *set, st_globs globs, json_t *maps, st_err *e);
 /* The config.json of the model that the settings describe, if init is "scratch"; `tokenizer` (may
  * be NULL) gives the vocabulary. *out is a new reference. */
 st_status st_settings_model(const st_settings *s, const st_bpe *tokenizer, json_t **out, st_err *e);

@@ -117,7 +117,7 @@ static st_status source_flat(st_trainer *t, float *ready, st_err *e)
 static st_status source_remap(st_trainer *t, st_model **m, float **flat, st_err *e)
 {
     json_t *maps = json_object();
-    st_status s = st_settings_maps(t->set, maps, e);
+    st_status s = st_settings_maps(t->set, st_model_globs(*m), maps, e);
     if (!s) s = st_source_remap(t, maps, m, flat, e);
     json_decref(maps);
     return s;
