@@ -166,6 +166,14 @@ def check_case(binary, dir_, maps, change):
     return max(offs)
 
 
+def check_types(binary):
+    """Types of the table that no case has."""
+    specs = [m.partition("=")[2] for maps, _ in CASES.values() for m in maps]
+    have = {part.partition(":")[0] for spec in specs for part in spec.split("+")}
+    have |= {"sum" for spec in specs if "+" in spec}
+    return [m["name"] for m in strut(binary, "maps")["maps"] if m["name"] not in have]
+
+
 def check_tokenizer(binary, dir_):
     at = lambda *name: os.path.join(dir_, *name)
     with open(at("text"), "w") as f:
@@ -189,6 +197,9 @@ def main():
     torch.set_num_threads(1)
     print("transformers %s, torch %s" % (transformers.__version__, torch.__version__))
     bad = 0
+    for name in check_types(binary):
+        bad += 1
+        print("%-22s no case, and strut maps has such a type" % name)
     for name, (maps, change) in CASES.items():
         with tempfile.TemporaryDirectory() as dir_:
             try:

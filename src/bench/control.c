@@ -81,7 +81,8 @@ static void control_matrix(void *ctx, const char *matrix, const st_spec *spec)
     st_spec low;
     char text[ST_SPEC_TEXT];
     if (l->status || spec->type == &st_map_dense) return;
-    l->status = st_spec_fit(&low, "lowrank", spec->in, spec->out, st_spec_weights(spec), l->e);
+    l->status =
+        st_spec_fit(&low, st_map_lowrank.name, spec->in, spec->out, st_spec_weights(spec), l->e);
     if (l->status) return;
     st_spec_print(&low, text);
     if (l->n == 0) snprintf(l->name, sizeof l->name, "%s", text);

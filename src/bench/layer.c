@@ -15,12 +15,6 @@ enum { LAYERS = 256, ROUNDS_WANTED = 7, ROWS_FLOOR = 128, LABEL = 48 };
 static const double layer_budget = 120.0;
 static const double layer_factors[] = {1, 2, 4, 8, 16};
 
-/* Types whose own knob says how much smaller they are, as the SS1 paper's fork sizes them. */
-static const struct {
-    const char *type, *knob;
-    int times; /* the knob is so many times the factor */
-} layer_sized[] = {{"ss1", "factor", 1}, {"monarch", "blocks", 2}};
-
 typedef struct {
     bench_size size; /* as the suite has it */
     st_dtype dtype;
@@ -46,17 +40,16 @@ static bench_layer *layer_new(layer_bench *b, const char *control, double factor
     return c;
 }
 
+/* By the type's own knob for that where it has one (the SS1 paper's fork sizes them so). */
 static st_status layer_fit(st_spec *s, const char *type, double factor, const bench_shape *of,
                            st_err *e)
 {
     char text[64];
-    for (size_t i = 0; i < sizeof layer_sized / sizeof *layer_sized; i++) {
-        if (strcmp(layer_sized[i].type, type) != 0 || factor != floor(factor)) continue;
-        snprintf(text, sizeof text, "%s:%s=%d", type, layer_sized[i].knob,
-                 (int)factor * layer_sized[i].times);
-        return bench_spec(s, text, of->in, of->out, 0.0, e);
-    }
-    return bench_spec(s, type, of->in, of->out, factor, e);
+    const st_map_type *row = st_map_find(type);
+    if (!row || !row->sized.knob || factor != floor(factor))
+        return bench_spec(s, type, of->in, of->out, factor, e);
+    snprintf(text, sizeof text, "%s:%s=%d", type, row->sized.knob, (int)factor * row->sized.times);
+    return bench_spec(s, text, of->in, of->out, 0.0, e);
 }
 
 /* One more layer; a type that cannot be made to fit is a row that says why. */
@@ -93,7 +86,7 @@ static st_status layer_narrow(layer_bench *b, double factor, st_err *e)
 static st_status layer_controls(layer_bench *b, double factor, st_err *e)
 {
     if (b->o->no_controls) return ST_OK;
-    ST_TRY(layer_add(b, "lowrank", factor, "lowrank", e));
+    ST_TRY(layer_add(b, st_map_lowrank.name, factor, "lowrank", e));
     return layer_narrow(b, factor, e);
 }
 
@@ -107,11 +100,10 @@ static st_status layer_size(layer_bench *b, double factor, st_err *e)
 {
     const st_bench_layer_opts *o = b->o;
     int64_t first = b->shape.n;
-    for (int i = 0; o->nmaps == 0 && st_map_types[i]; i++) {
-        const char *name = st_map_types[i]->name;
-        bool control = !o->no_controls && strcmp(name, "lowrank") == 0;
-        if (control || strcmp(name, "dense") == 0 || strcmp(name, "sum") == 0) continue;
-        ST_TRY(layer_add(b, name, factor, "none", e));
+    st_map_view view;
+    for (int i = 0; o->nmaps == 0 && st_map_view_at(i, &view); i++) {
+        bool control = !o->no_controls && strcmp(view.fit, st_map_lowrank.name) == 0;
+        if (!control && !view.knobs[0]) ST_TRY(layer_add(b, view.fit, factor, "none", e));
     }
     for (int i = 0; i < o->nmaps; i++) {
         if (!layer_is_spec(o->maps[i]) && strcmp(o->maps[i], "dense") != 0) {

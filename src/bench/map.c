@@ -13,11 +13,11 @@ static st_status map_choose(bench_shape *s, const st_bench_map_opts *o, st_err *
         if (strcmp(o->maps[i], "dense") == 0) continue;
         ST_TRY(bench_spec(&s->layer[s->n++].l.spec, o->maps[i], o->in, o->out, o->fit, e));
     }
-    for (int i = 0; o->nmaps == 0 && st_map_types[i]; i++) {
-        const char *name = st_map_types[i]->name;
-        if (strcmp(name, "dense") == 0 || strcmp(name, "sum") == 0) continue;
+    st_map_view view;
+    for (int i = 0; o->nmaps == 0 && st_map_view_at(i, &view); i++) {
+        if (view.knobs[0]) continue;
         st_err why = {0};
-        if (bench_spec(&s->layer[s->n].l.spec, name, o->in, o->out, o->fit, &why) == ST_OK)
+        if (bench_spec(&s->layer[s->n].l.spec, view.fit, o->in, o->out, o->fit, &why) == ST_OK)
             s->n++;
         else
             st_log(ST_LOG_WARN, "left out: %s", why.msg);

@@ -55,7 +55,7 @@ static void model_form_add(void *ctx, const char *name, const st_spec *spec)
     (void)name;
     f->matrices++;
     if (spec->type == &st_map_dense) return;
-    f->lowrank &= strcmp(spec->type->name, "lowrank") == 0;
+    f->lowrank &= spec->type == &st_map_lowrank;
     f->structured = true;
 }
 
@@ -172,13 +172,13 @@ static st_status model_cases(model_bench *b, st_err *e)
     }
     for (int i = 0; i < o->npresets; i++)
         ST_TRY(model_preset(b, o->presets[i], e));
-    for (int i = 0; o->fit > 0.0 && st_map_types[i]; i++) {
-        const char *type = st_map_types[i]->name;
-        if (strcmp(type, "dense") == 0 || strcmp(type, "sum") == 0) continue;
+    st_map_view view;
+    for (int i = 0; o->fit > 0.0 && st_map_view_at(i, &view); i++) {
+        if (view.knobs[0]) continue;
         st_err why = {0};
-        st_status s = model_fitted(b, type, &why);
+        st_status s = model_fitted(b, view.fit, &why);
         if (s == ST_ESHAPE) {
-            st_log(ST_LOG_WARN, "left out: %s: %s", type, why.msg);
+            st_log(ST_LOG_WARN, "left out: %s: %s", view.fit, why.msg);
         } else if (s) {
             if (e) *e = why;
             return s;

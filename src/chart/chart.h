@@ -7,7 +7,9 @@
 #include "base/base.h"
 
 /* Colours are numbers, so that one figure reads well on white and on dark. The hues are those of
- * Okabe & Ito (2008), told apart with every common colour blindness; lightness is per theme. */
+ * Okabe & Ito (2008), told apart with every common colour blindness; lightness is per theme.
+ * Numbers from ST_COLOURS on are the hues ST_BLUE to ST_OLIVE again, darker, then lighter; and so
+ * on. */
 enum {
     ST_INK,
     ST_GREY,
@@ -64,7 +66,7 @@ typedef struct {
     int64_t lines;
     const st_plot_point *point;
     int64_t points;
-    const st_plot_key *key; /* legend, one row under the title */
+    const st_plot_key *key; /* legend, in rows under the title */
     int64_t keys;
     double width, height; /* pixels; 0 = 760 x 440 */
 } st_plot;

@@ -20,9 +20,20 @@ static const marks_rgb marks_colours[2][ST_COLOURS] = {
 /* The card a figure lies on, for the rim that parts overlapping markers. */
 static const marks_rgb marks_paper[2] = {{1, 1, 1}, {.11, .12, .14}};
 
+static marks_rgb marks_mix(marks_rgb a, marks_rgb b)
+{
+    const double share = 0.4;
+    return (marks_rgb){a.r + share * (b.r - a.r), a.g + share * (b.g - a.g),
+                       a.b + share * (b.b - a.b)};
+}
+
 void st_pen_colour(const st_pen *d, int colour, double alpha)
 {
-    marks_rgb c = marks_colours[d->dark][colour >= 0 && colour < ST_COLOURS ? colour : ST_INK];
+    enum { HUES = ST_COLOURS - ST_BLUE };
+    int round = colour < ST_COLOURS ? 0 : (colour - ST_BLUE) / HUES % 3;
+    int hue = colour < ST_COLOURS ? colour : ST_BLUE + (colour - ST_BLUE) % HUES;
+    marks_rgb c = marks_colours[d->dark][hue >= 0 ? hue : ST_INK];
+    if (round) c = marks_mix(c, round == 1 ? marks_colours[d->dark][ST_INK] : marks_paper[d->dark]);
     cairo_set_source_rgba(d->cr, c.r, c.g, c.b, alpha);
 }
 

@@ -37,6 +37,8 @@ static st_status plot_limits(const st_plot *p, plot_range *r, st_err *e)
     return ST_OK;
 }
 
+enum { PLOT_EDGE = 12, PLOT_KEY_ROW = 24 };
+
 /* ---- frame ----------------------------------------------------------------------------------- */
 
 static double plot_label_column(const st_pen *d)
@@ -47,13 +49,45 @@ static double plot_label_column(const st_pen *d)
     return most > 0 && !d->p->points ? most + 26 : 14;
 }
 
+static double plot_key_mark(const st_plot_key *k)
+{
+    return k->line ? 26 : 17;
+}
+
+/* Where key i stands: *x from *x on, in the next row where this one has no room for it. */
+static int plot_key_place(const st_pen *d, int64_t i, double *x)
+{
+    const st_plot_key *k = &d->p->key[i];
+    double end = *x + plot_key_mark(k) + st_pen_text_width(d, k->label);
+    if (end <= d->width - 8 || *x <= PLOT_EDGE) return 0;
+    *x = PLOT_EDGE;
+    return 1;
+}
+
+static double plot_key_next(const st_pen *d, int64_t i, double x)
+{
+    return x + plot_key_mark(&d->p->key[i]) + st_pen_text_width(d, d->p->key[i].label) + 20;
+}
+
+/* Height of the legend: one row, more where the figure is too narrow. */
+static double plot_keys_height(const st_pen *d)
+{
+    int rows = d->p->keys > 0;
+    double x = PLOT_EDGE;
+    for (int64_t i = 0; i < d->p->keys; i++) {
+        rows += plot_key_place(d, i, &x);
+        x = plot_key_next(d, i, x);
+    }
+    return rows * PLOT_KEY_ROW;
+}
+
 static void plot_layout(st_pen *d, const plot_range *r)
 {
     const st_plot *p = d->p;
     bool named = p->y_low < p->y_high;
-    d->top = 12 + (p->title ? 24 : 0) + (p->keys ? 24 : 0) + (p->y_label ? 20 : 0) + 6;
-    d->bottom = d->height - 26 - (p->x_label ? 20 : 0);
     st_pen_font(d, ST_PLOT_FONT, false);
+    d->top = 12 + (p->title ? 24 : 0) + plot_keys_height(d) + (p->y_label ? 20 : 0) + 6;
+    d->bottom = d->height - 26 - (p->x_label ? 20 : 0);
     d->right = d->width - plot_label_column(d);
     st_axis_make(&d->y, r->y0, r->y1, p->y_log, named, d->bottom - d->top, 32);
     double widest = 0;
@@ -110,8 +144,10 @@ static void plot_heads(const st_pen *d)
         y += 24;
     }
     st_pen_font(d, ST_PLOT_FONT, false);
-    for (double i = 0, x = 12; i < (double)p->keys; i++) {
-        const st_plot_key *k = &p->key[(int64_t)i];
+    double x = PLOT_EDGE;
+    for (int64_t i = 0; i < p->keys; i++) {
+        const st_plot_key *k = &p->key[i];
+        y += PLOT_KEY_ROW * plot_key_place(d, i, &x);
         if (k->line) {
             double dash[] = {5, 4};
             st_pen_colour(d, k->colour, 1);
@@ -121,16 +157,14 @@ static void plot_heads(const st_pen *d)
             cairo_line_to(d->cr, x + 20, y + 10);
             cairo_stroke(d->cr);
             cairo_set_dash(d->cr, dash, 0, 0);
-            x += 26;
         } else {
             st_pen_mark(d, x + 6, y + 10, k->colour, k->shape, false);
-            x += 17;
         }
         st_pen_colour(d, ST_INK, 1);
-        st_pen_text(d, x, y + 10, 0, k->label);
-        x += st_pen_text_width(d, k->label) + 20;
+        st_pen_text(d, x + plot_key_mark(k), y + 10, 0, k->label);
+        x = plot_key_next(d, i, x);
     }
-    if (p->keys) y += 24;
+    if (p->keys) y += PLOT_KEY_ROW;
     st_pen_colour(d, ST_GREY, 1);
     if (p->y_label) st_pen_text(d, 12, y + 10, 0, p->y_label);
     if (p->x_label) st_pen_text(d, d->right, d->height - 14, 1, p->x_label);

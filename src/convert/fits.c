@@ -72,6 +72,11 @@ st_status st_fits_llmc(st_conversion *c)
     return ST_OK;
 }
 
+st_status st_fits_code(st_conversion *c)
+{
+    return st_modeling_fits(c->model, c->e);
+}
+
 st_status st_fits_gguf(st_conversion *c)
 {
     ST_TRY(fits_scores(c, "gguf"));

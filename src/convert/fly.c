@@ -53,17 +53,16 @@ struct fly_walk {
     bool ss1, attention;
 };
 
-/* Does the text of a spec name only layers that fly has? */
+/* Does the text of a spec name only layers that fly has, alone and beside a low-rank part? */
 static bool fly_has(const char *text)
 {
     static const char *const plain[] = {
-        "dense", "lowrank:", "blockdiag:", "monarch:", "butterfly:", "ss1:"};
+        "blockdiag:", "monarch:", "butterfly:", "dense", "lowrank:", "ss1:"};
     const char *sum = strchr(text, '+');
+    size_t all = sizeof plain / sizeof *plain, n = sum ? 3 : all; /* of sums, the first three */
     if (strstr(text, ",inner=") || strstr(text, ",folds=") || strstr(text, ",signs=")) return false;
-    if (sum && (strncmp(sum, "+dense", 6) == 0 || strncmp(sum, "+ss1", 4) == 0)) return false;
-    for (size_t i = 0; i < sizeof plain / sizeof *plain; i++) {
-        if (strncmp(text, plain[i], strlen(plain[i])) == 0)
-            return !sum || strncmp(sum, "+kron", 5) != 0;
+    for (size_t i = 0; i < n; i++) {
+        if (strncmp(sum ? sum + 1 : text, plain[i], strlen(plain[i])) == 0) return true;
     }
     return false;
 }

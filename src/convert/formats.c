@@ -168,7 +168,7 @@ const st_convert_format st_convert_table[] = {
      .words = true,
      .images = true,
      .write = formats_hf},
-    {.name = "hf-code", .folder = true, .words = true, .write = formats_code},
+    {.name = "hf-code", .folder = true, .words = true, .fits = st_fits_code, .write = formats_code},
     {.name = "pt", .images = true, .write = formats_pt},
     {.name = "safetensors", .images = true, .write = formats_safetensors},
     {.name = "nanogpt", .dense = true, .fits = st_fits_nanogpt, .write = formats_nanogpt},

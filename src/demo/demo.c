@@ -114,6 +114,7 @@ static st_status demo_open(demo_run *r, const char *out, const st_demo_opts *o, 
     struct tm utc;
     *r = (demo_run){.o = *o, .out = out};
     demo_presets(&r->o);
+    st_demo_choose(r);
     r->step_tokens = r->o.size.batch * r->o.size.context;
     strftime(when, sizeof when, "%Y-%m-%d %H:%M UTC", gmtime_r(&now, &utc));
     ST_TRY(demo_folder(out, e));
@@ -167,7 +168,7 @@ static void demo_describe(demo_run *r)
 
 static st_status demo_structured(demo_run *r, st_err *e)
 {
-    int types = st_demo_types(), all = 2 * types;
+    int all = 2 * r->types;
     for (int i = 0; i < all; i++) {
         int reduction = i % 2 ? 4 : 2, left = all - 1 - i;
         double later = st_demo_seconds_left(r, left + 1, 1);
@@ -181,7 +182,7 @@ static st_status demo_structured(demo_run *r, st_err *e)
 
 static st_status demo_models(demo_run *r, st_err *e)
 {
-    int all = 2 * st_demo_types();
+    int all = 2 * r->types;
     double later = st_demo_seconds_left(r, all + 1, 2);
     double dense = (double)r->steps * r->step_seconds;
     st_demo_stage(&r->clock, dense, later, "dense model");

@@ -4,6 +4,7 @@
 #define ST_DEMO_INNER_H
 
 #include "demo/demo.h"
+#include "map/map.h"
 
 /* ---- text (text.c) --------------------------------------------------------------------------- */
 
@@ -39,6 +40,8 @@ __attribute__((format(printf, 2, 3))) void st_demo_say(demo_clock *c, const char
 
 /* ---- one comparison (demo.c, models.c, measure.c) -------------------------------------------- */
 
+enum { ST_DEMO_TYPES = 64 }; /* room for what is compared */
+
 typedef struct {
     st_demo_opts o; /* nothing in it is 0 but `steps` and `text` */
     const char *out;
@@ -48,6 +51,8 @@ typedef struct {
     int64_t vocab, eos, step_tokens, val_tokens;
     int64_t steps, heal_steps; /* of the dense model, of each healing */
     double step_seconds;       /* of a dense training step */
+    st_map_view type[ST_DEMO_TYPES];
+    int types;
 } demo_run;
 
 /* How samples are drawn. */
@@ -72,7 +77,8 @@ void st_demo_recipe(demo_run *r);
 st_status st_demo_dense(demo_run *r, st_err *e);
 st_status st_demo_continued(demo_run *r, st_err *e);
 st_status st_demo_narrow(demo_run *r, int reduction, st_err *e);
-int st_demo_types(void); /* number of matrix types that are compared */
+/* Fills r->type with the views of all matrix types that fit the model; logs what was left out. */
+void st_demo_choose(demo_run *r);
 st_status st_demo_structured(demo_run *r, int type, int reduction, st_err *e);
 
 /* Fills a row from its model folder: sizes, perplexity, a sample. */

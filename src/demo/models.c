@@ -12,23 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What is compared: a label, the type to be fitted to a size, and knobs added to the fitted spec.
- * folds=4 with signs draws an independent hash for each quarter of the outputs. */
-static const struct {
-    const char *label, *fit, *extra;
-} models_types[] = {{"lowrank", "lowrank", ""},
-                    {"blockdiag", "blockdiag", ""},
-                    {"monarch", "monarch", ""},
-                    {"kron", "kron", ""},
-                    {"ss1", "ss1", ""},
-                    {"ss1 folds", "ss1", ",folds=4,signs=1"},
-                    {"gated sum", "lowrank+blockdiag+gate", ""}};
-
-int st_demo_types(void)
-{
-    return (int)(sizeof models_types / sizeof *models_types);
-}
-
 /* Learning rates: training from scratch, healing. Found by trial on this text at this size. */
 static const double models_lr = 3e-3, models_heal_lr = 1e-3;
 
@@ -275,19 +258,39 @@ st_status st_demo_narrow(demo_run *r, int reduction, st_err *e)
 /* ---- structured ------------------------------------------------------------------------------ */
 
 /* "GLOB=SPEC" of one MLP matrix with 1/reduction of the dense weights. */
-static st_status models_spec(int type, int reduction, const char *matrix, int64_t in, int64_t out,
-                             char text[ST_SPEC_TEXT + 64], st_err *e)
+static st_status models_spec(const st_map_view *view, int reduction, const char *matrix, int64_t in,
+                             int64_t out, char text[ST_SPEC_TEXT + 64], st_err *e)
 {
     st_spec s;
     char fitted[ST_SPEC_TEXT];
-    ST_TRY(st_spec_fit(&s, models_types[type].fit, in, out, in * out / reduction, e));
+    ST_TRY(st_spec_fit(&s, view->fit, in, out, in * out / reduction, e));
     st_spec_print(&s, fitted);
-    snprintf(text, ST_SPEC_TEXT + 64, "h.*.mlp.%s=%s%s", matrix, fitted, models_types[type].extra);
-    return ST_OK;
+    snprintf(text, ST_SPEC_TEXT + 64, "h.*.mlp.%s=%s%s", matrix, fitted, view->knobs);
+    return st_spec_parse(&s, strchr(text, '=') + 1, in, out, e);
 }
 
-static st_status models_decompose(demo_run *r, int type, int reduction, const char *folder,
-                                  st_err *e)
+/* Every view of the table whose two matrices can have both sizes. */
+void st_demo_choose(demo_run *r)
+{
+    char text[ST_SPEC_TEXT + 64];
+    int64_t w = r->o.size.width, inner = r->o.size.inner;
+    st_map_view view;
+    for (int i = 0; st_map_view_at(i, &view); i++) {
+        st_err why = {0};
+        st_status s = ST_OK;
+        for (int reduction = 2; reduction <= 4 && !s; reduction += 2) {
+            s = models_spec(&view, reduction, "c_fc", w, inner, text, &why);
+            if (!s) s = models_spec(&view, reduction, "c_proj", inner, w, text, &why);
+        }
+        if (s)
+            st_log(ST_LOG_WARN, "left out: %s: %s", view.label, why.msg);
+        else if (r->types < ST_DEMO_TYPES)
+            r->type[r->types++] = view;
+    }
+}
+
+static st_status models_decompose(demo_run *r, const st_map_view *type, int reduction,
+                                  const char *folder, st_err *e)
 {
     char from[4096], fc[ST_SPEC_TEXT + 64], proj[ST_SPEC_TEXT + 64];
     json_t *result = NULL;
@@ -306,16 +309,17 @@ st_status st_demo_structured(demo_run *r, int type, int reduction, st_err *e)
 {
     char name[64], at[96], folder[4096];
     json_t *result = NULL;
-    snprintf(name, sizeof name, "%s %dx", models_types[type].label, reduction);
+    const st_map_view *view = &r->type[type];
+    snprintf(name, sizeof name, "%s %dx", view->label, reduction);
     snprintf(at, sizeof at, "models/%s", name);
     for (char *c = at; *c; c++)
         if (*c == ' ') *c = '-';
     snprintf(folder, sizeof folder, "%s/%s", r->out, at);
-    json_t *row = models_row(name, models_types[type].label, "structured", reduction, at, e);
+    json_t *row = models_row(name, view->label, "structured", reduction, at, e);
     if (!row) return ST_ENOMEM;
     st_perplexity_opts how = {.dtype = ST_F32};
     char *val = st_path_join(r->data, "val.bin");
-    st_status s = models_decompose(r, type, reduction, folder, e);
+    st_status s = models_decompose(r, view, reduction, folder, e);
     if (!s) s = st_perplexity(folder, val, &how, &result, e);
     if (!s) models_real(row, "perplexity_projected", st_row_num(result, "perplexity"));
     models_job job = {folder, folder, r->heal_steps, models_heal_lr, false};

@@ -29,7 +29,7 @@ double st_demo_seconds_left(const demo_run *r, int structured, int narrow)
 
 st_status st_demo_plan(demo_run *r, st_err *e)
 {
-    int structured = 2 * st_demo_types() + 1; /* and "dense, continued" */
+    int structured = 2 * r->types + 1; /* and "dense, continued" */
     ST_TRY(st_demo_pace(r, &r->step_seconds, e));
     double left = r->o.budget * (1 - ST_DEMO_RACE) - (st_now() - r->clock.began);
     double none = plan_seconds(r, 0, 1, structured, 2);

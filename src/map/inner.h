@@ -5,8 +5,9 @@
 
 #include "map/map.h"
 
-extern const st_map_type st_map_lowrank, st_map_blockdiag, st_map_monarch, st_map_butterfly,
-    st_map_kron, st_map_ss1, st_map_sum;
+#define ST_MAP_TYPE(name) extern const st_map_type st_map_##name;
+#include "map/types.def"
+#undef ST_MAP_TYPE
 
 /* A size-matched spec may be this far from the wanted number of weights. */
 #define MAP_FIT_TOLERANCE 0.15

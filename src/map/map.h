@@ -114,6 +114,14 @@ typedef struct {
 
 #define ST_REQUIRED INT64_MIN
 
+/* How comparisons show a type: under a label, by what is fitted to a size (a name, or names of
+ * parts joined by '+'), with text added to the fitted spec's knobs. */
+typedef struct {
+    const char *label, *fit, *knobs;
+} st_map_view;
+
+enum { ST_VIEWS = 2 };
+
 /* Knobs of a row of any table, ST_KNOBS at most, ended by one without a name (knobs.c). */
 int st_knobs_count(const st_knob *knob);
 /* Sets value[] to the presets and then to what "knob=value,..." says (`items`, cut up; NULL: no
@@ -189,12 +197,22 @@ typedef struct st_map_type {
     /* Knobs that give about `params` weights for the shape of s (in, out set; type set); used by
      * size-matched comparisons. ST_ESHAPE if the type cannot come within 15 %. */
     st_status (*fit)(st_spec *s, int64_t params, st_err *e);
+    /* The knob by which the type's authors say how much smaller it is: so many times the factor.
+     * NULL: none. */
+    struct {
+        const char *knob;
+        int times;
+    } sized;
+    st_map_view view[ST_VIEWS]; /* none: one, of its name */
 } st_map_type;
 
 extern const st_map_type *const st_map_types[]; /* NULL-terminated; table.c */
-extern const st_map_type st_map_dense;
+extern const st_map_type st_map_dense;          /* what comparisons begin with */
+extern const st_map_type st_map_lowrank;        /* their control: to be beaten at its size */
 
 const st_map_type *st_map_find(const char *name); /* NULL if unknown */
+/* The i-th view of all types but dense, in the table's order; false beyond the last. */
+bool st_map_view_at(int i, st_map_view *out);
 
 /* Parses "type:knob=value,..." (or parts joined by '+') for a matrix (out, in) and checks it.
  * Unknown types and knobs are ST_EARG with the nearest legal name. */

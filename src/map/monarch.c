@@ -345,4 +345,5 @@ const st_map_type st_map_monarch = {
     .project = monarch_project,
     .fresh = monarch_fresh,
     .fit = monarch_fit,
+    .sized = {"blocks", 2},
 };

@@ -354,4 +354,7 @@ const st_map_type st_map_ss1 = {
     .project = ss1_project,
     .fresh = ss1_fresh,
     .fit = ss1_fit,
+    .sized = {"factor", 1},
+    /* folds=4 with signs draws an independent hash for each quarter of the outputs */
+    .view = {{"ss1", "ss1", ""}, {"ss1 folds", "ss1", ",folds=4,signs=1"}},
 };

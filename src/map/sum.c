@@ -451,4 +451,5 @@ const st_map_type st_map_sum = {
     .scale = sum_scale,
     .fresh = sum_fresh,
     .fit = sum_fit,
+    .view = {{"gated sum", "lowrank+blockdiag+gate", ""}},
 };

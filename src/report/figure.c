@@ -2,25 +2,23 @@
  * files and in a page. */
 /* SPDX-License-Identifier: MIT */
 #include "files/files.h"
+#include "map/map.h"
 #include "report/inner.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-static const struct {
-    const char *label;
-    int colour;
-} figure_colours[] = {{"dense", ST_INK},     {"narrow", ST_GREY},   {"lowrank", ST_BLUE},
-                      {"blockdiag", ST_RED}, {"monarch", ST_GREEN}, {"kron", ST_PURPLE},
-                      {"ss1", ST_ORANGE},    {"ss1 folds", ST_SKY}, {"butterfly", ST_SKY}};
-
-/* By label, the longest known beginning; sums and types to come get what is left. */
+/* Controls are grey; a type's colour is its place among the table's views, or the next where the
+ * label is none of theirs (a mixture of types, a type of another version). */
 int st_report_colour(const json_t *row)
 {
-    const char *label = st_row_str(row, "label");
-    for (size_t i = 0; i < sizeof figure_colours / sizeof *figure_colours; i++)
-        if (strcmp(label, figure_colours[i].label) == 0) return figure_colours[i].colour;
-    return strcmp(st_row_str(row, "kind"), "dense") == 0 ? ST_INK : ST_OLIVE;
+    const char *label = st_row_str(row, "label"), *kind = st_row_str(row, "kind");
+    if (strcmp(kind, "dense") == 0) return ST_INK;
+    if (strcmp(kind, "narrow") == 0) return ST_GREY;
+    int i = 0;
+    for (st_map_view view; st_map_view_at(i, &view); i++)
+        if (strcmp(label, view.label) == 0) break;
+    return ST_BLUE + i;
 }
 
 /* ---- Pareto front ---------------------------------------------------------------------------- */

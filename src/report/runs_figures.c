@@ -126,7 +126,7 @@ static st_status runs_marks_open(runs_marks *m, const json_t *runs, const runs_s
     return ST_OK;
 }
 
-enum { RUNS_KEYS = 8 };
+enum { RUNS_KEYS = 64 };
 
 /* A legend of the matrix types that are there, and the front's line. */
 static int64_t runs_keys(const json_t *runs, st_plot_key key[RUNS_KEYS])

@@ -75,5 +75,7 @@ st_status st_folder_put(const char *dir, const st_model *m, const float *flat,
 
 /* The text of modeling_strut.py (made by CMake from the file of that name). */
 extern const char st_modeling_strut[];
+/* ST_EUNSUPPORTED naming the first matrix of `m` whose type has no class in it. */
+st_status st_modeling_fits(const st_model *m, st_err *e);
 
 #endif

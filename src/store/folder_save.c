@@ -107,6 +107,41 @@ static st_status save_config(const char *dir, const st_model *m, const st_folder
     return s ? s : t;
 }
 
+/* A class that is of type NAME begins with "class X(StrutMap, type="NAME"):". */
+static bool code_has(const st_map_type *type)
+{
+    char first[64];
+    snprintf(first, sizeof first, "(StrutMap, type=\"%s\"):", type->name);
+    return strstr(st_modeling_strut, first) != NULL;
+}
+
+typedef struct {
+    st_status status;
+    st_err *e;
+} code_walk;
+
+static void code_matrix(void *ctx, const char *name, const st_spec *spec)
+{
+    code_walk *w = ctx;
+    const st_map_type *lacks = NULL;
+    for (int i = 0; i < ST_PARTS && spec->part[i].type; i++)
+        if (!code_has(spec->part[i].type)) lacks = spec->part[i].type;
+    if (!spec->part[0].type && !code_has(spec->type)) lacks = spec->type;
+    if (w->status || !lacks) return;
+    w->status =
+        ST_ERR(w->e, ST_EUNSUPPORTED,
+               "%s: is of type %s, for which modeling_strut.py has no class, so transformers "
+               "could not load it; --to hf makes it dense, --to strut keeps it",
+               name, lacks->name);
+}
+
+st_status st_modeling_fits(const st_model *m, st_err *e)
+{
+    code_walk w = {.e = e};
+    st_model_matrices(m, code_matrix, &w);
+    return w.status;
+}
+
 static st_status save_code(const char *dir, st_err *e)
 {
     char *path = st_path_join(dir, "modeling_strut.py");
@@ -119,6 +154,7 @@ static st_status save_code(const char *dir, st_err *e)
 st_status st_folder_put(const char *dir, const st_model *m, const float *flat,
                         const st_folder_how *how, st_err *e)
 {
+    if (how->code) ST_TRY(st_modeling_fits(m, e));
     ST_TRY(save_config(dir, m, how, e));
     ST_TRY(save_weights(dir, m, flat, how, e));
     if (how->code) ST_TRY(save_code(dir, e));

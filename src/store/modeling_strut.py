@@ -15,10 +15,19 @@ def _ceil(a, b):
     return -(-a // b)
 
 
+TYPES = {}  # by the name in a spec
+
+
 class StrutMap(nn.Module):
-    """A matrix of some type. `knob` are the numbers of its spec, parameters are named as stored."""
+    """A matrix of some type. `knob` are the numbers of its spec, parameters are named as stored.
+    A subclass says in its first line which type it is; that is how strut knows what this file has."""
 
     embedding = False
+
+    def __init_subclass__(cls, type=None, **more):
+        super().__init_subclass__(**more)
+        if type is not None:
+            TYPES[type] = cls
 
     def __init__(self, knob, n_in, n_out):
         super().__init__()
@@ -55,7 +64,7 @@ class StrutMap(nn.Module):
         return nn.functional.pad(x, (0, n - self.n_in)) if n > self.n_in else x
 
 
-class Dense(StrutMap):
+class Dense(StrutMap, type="dense"):
     def shapes(self):
         return {"weight": (self.n_out, self.n_in)}
 
@@ -63,7 +72,7 @@ class Dense(StrutMap):
         return x @ self.weight.T
 
 
-class LowRank(StrutMap):
+class LowRank(StrutMap, type="lowrank"):
     """W = U V"""
 
     def shapes(self):
@@ -76,7 +85,7 @@ class LowRank(StrutMap):
         return self.u[ids] @ self.v
 
 
-class BlockDiag(StrutMap):
+class BlockDiag(StrutMap, type="blockdiag"):
     """W[i s + o, i p + j] = blocks[i, o, j], else 0; p = ceil(in/b), s = ceil(out/b)"""
 
     def shapes(self):
@@ -89,7 +98,7 @@ class BlockDiag(StrutMap):
         return torch.einsum("nip,isp->nis", x, self.blocks).reshape(-1, b * s)[:, :self.n_out]
 
 
-class Monarch(StrutMap):
+class Monarch(StrutMap, type="monarch"):
     """t[i q + c] = sum_j l1[i, c, j] x[i p + j];  y[o b + l] = sum_r l2[l, o, r] t[r b + l]"""
 
     def shapes(self):
@@ -105,7 +114,7 @@ class Monarch(StrutMap):
         return y.reshape(-1, s * b)[:, :self.n_out]
 
 
-class Butterfly(StrutMap):
+class Butterfly(StrutMap, type="butterfly"):
     """On a size x size grid cell (i, j) is on if i = j or i xor j = 2^e, e < factors; tiles that
     meet such a cell are stored, by tile row, then tile column."""
 
@@ -133,7 +142,7 @@ class Butterfly(StrutMap):
         return (self.pad(x, self._cols * k) @ w.T)[:, :self.n_out]
 
 
-class Kron(StrutMap):
+class Kron(StrutMap, type="kron"):
     """W^T = sum_f s_f A_f (x) B_f: a token's numbers are X (m1, m2), Y = sum_f s_f A_f^T X B_f"""
 
     def shapes(self):
@@ -175,7 +184,7 @@ def _philox(seed, stream, n):
     return c
 
 
-class SS1(StrutMap):
+class SS1(StrutMap, type="ss1"):
     """z[k bk + j] = sum_l g(l) x[(k c + l) bk + (j + s(l)) mod bk];  y = weight z. With folds > 1
     each group of outputs has its own z."""
 
@@ -242,10 +251,6 @@ class Sum(StrutMap):
             return other + low
         g = torch.sigmoid(self.gate(x))
         return (1 - g) * other + g * low
-
-
-TYPES = {"dense": Dense, "lowrank": LowRank, "blockdiag": BlockDiag, "monarch": Monarch,
-         "butterfly": Butterfly, "kron": Kron, "ss1": SS1}
 
 
 def make_map(spec, n_in, n_out, bias):

@@ -13,9 +13,11 @@ setup() {
     apart "$STRUT" bench layer --suite small --only 1x3072x768 --factors 2,8 --dtype f32,bf16 \
         --backward --reps 1 --csv "$CSV" --json
     [ "$code" = 0 ]
-    python3 - "$BATS_TEST_TMPDIR/out" "$CSV" <<'PY'
+    "$STRUT" maps --json >"$BATS_TEST_TMPDIR/maps"
+    python3 - "$BATS_TEST_TMPDIR/out" "$CSV" "$BATS_TEST_TMPDIR/maps" <<'PY'
 import csv, json, sys
 result = json.load(open(sys.argv[1]))
+every = {m["name"] for m in json.load(open(sys.argv[3]))["maps"]}
 rows = result["rows"]
 assert result["ceilings"]["float32_gflops"] > 0 and result["ceilings"]["bfloat16_gflops"] > 0
 assert {r["dtype"] for r in rows} == {"float32", "bfloat16"}
@@ -26,8 +28,11 @@ for r in full:
 for factor in (2, 8):
     size = 3072 * 768 / factor
     at = [r for r in full if r["factor"] == factor]
-    types = {r["spec"].split(":")[0] for r in at if r["control"] == "none"}
-    assert types >= {"ss1", "monarch", "blockdiag", "kron"} and "lowrank" not in types, types
+    specs = [r["spec"] for r in at if r["control"] == "none"]
+    types = {s.split(":")[0] for s in specs if "+" not in s}
+    assert types == every - {"dense", "sum", "lowrank"}, types
+    sums = [s for s in specs if "+" in s]
+    assert len(sums) == 1 and sums[0].endswith("+gate"), sums
     assert f"ss1:factor={factor}" in {r["name"] for r in at}
     assert f"monarch:blocks={2 * factor}" in {r["name"] for r in at}
     narrow, = [r for r in at if r["control"] == "narrow"]

@@ -223,6 +223,57 @@ static void test_refusals(void **state)
     st_test_remove(dir);
 }
 
+/* The colour of what was drawn last, "rgb(...)". */
+static void last_colour(const char *svg, char rgb[64])
+{
+    const char *at = NULL, *next = svg;
+    while ((next = strstr(next, "rgb(")))
+        at = next++;
+    assert_non_null(at);
+    snprintf(rgb, 64, "%.*s", (int)strcspn(at, ")"), at);
+}
+
+/* No two of three rounds of hues are alike. */
+static void test_colours_beyond_the_named(void **state)
+{
+    (void)state;
+    enum { ALL = ST_BLUE + 3 * (ST_COLOURS - ST_BLUE) };
+    char rgb[ALL][64], *svg;
+    size_t n;
+    st_err e = {0};
+    for (int dark = 0; dark < 2; dark++) {
+        for (int i = 0; i < ALL; i++) {
+            double x[] = {0, 1}, y[] = {1, 2};
+            st_plot_line line = {.x = x, .y = y, .n = 2, .colour = i};
+            st_plot p = {.line = &line, .lines = 1};
+            assert_ok(st_plot_svg(&p, dark, &svg, &n, &e), &e);
+            last_colour(svg, rgb[i]);
+            for (int k = 0; k < i; k++)
+                assert_string_not_equal(rgb[i], rgb[k]);
+            free(svg);
+        }
+    }
+}
+
+/* A legend that is too long for one row pushes the frame down, row by row. */
+static void test_long_legends_wrap(void **state)
+{
+    (void)state;
+    enum { KEYS = 24 };
+    double x = 1, y = 1, place[2], before = 0;
+    st_plot_key key[KEYS];
+    st_plot_point point = {.x = x, .y = y};
+    for (int i = 0; i < KEYS; i++)
+        key[i] = (st_plot_key){.label = "a matrix type", .colour = i};
+    for (int n = 0; n <= KEYS; n += 8) {
+        st_err e = {0};
+        st_plot p = {.point = &point, .points = 1, .key = key, .keys = n, .width = 640};
+        assert_ok(st_plot_places(&p, place, &e), &e);
+        if (n) assert_true(place[1] > before + 0.01);
+        before = place[1];
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -233,6 +284,8 @@ int main(void)
         cmocka_unit_test(test_files),
         cmocka_unit_test(test_points_not_finite),
         cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_colours_beyond_the_named),
+        cmocka_unit_test(test_long_legends_wrap),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -305,6 +305,37 @@ static void test_multiply_adds(void **state)
     }
 }
 
+/* Comparisons see every type but dense once or more, under names that differ, and each view can be
+ * made in a common size. */
+static void test_views_cover_the_table(void **state)
+{
+    (void)state;
+    st_map_view view, other;
+    int seen = 0;
+    for (int i = 0; st_map_view_at(i, &view); i++, seen++) {
+        char text[ST_SPEC_TEXT + 64];
+        st_err e = {0};
+        st_spec s;
+        for (int k = 0; k < i && st_map_view_at(k, &other); k++)
+            assert_string_not_equal(view.label, other.label);
+        assert_ok(st_spec_fit(&s, view.fit, 96, 384, 96 * 384 / 2, &e), &e);
+        st_spec_print(&s, text);
+        strcat(text, view.knobs);
+        assert_ok(st_spec_parse(&s, text, 96, 384, &e), &e);
+    }
+    for (int t = 0; st_map_types[t]; t++) {
+        int found = st_map_types[t] == &st_map_dense;
+        for (int i = 0; i < seen && st_map_view_at(i, &view); i++) {
+            st_spec s;
+            assert_ok(st_spec_fit(&s, view.fit, 96, 384, 96 * 384 / 2, NULL), NULL);
+            found += s.type == st_map_types[t];
+        }
+        if (!found) fail_msg("%s is shown by no comparison", st_map_types[t]->name);
+    }
+    assert_false(st_map_view_at(-1, &view));
+    assert_false(st_map_view_at(seen, &view));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -314,6 +345,7 @@ int main(void)
         cmocka_unit_test(test_what_cannot_fit_says_what_is_nearest),
         cmocka_unit_test(test_totals_of_the_literature),
         cmocka_unit_test(test_multiply_adds),
+        cmocka_unit_test(test_views_cover_the_table),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
