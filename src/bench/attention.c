@@ -1,5 +1,6 @@
 /* bench attention: ways to attend over growing lengths against exact attention of the same run:
  * time, scratch memory (planned and used), and the distance of the outputs on random tokens. */
+/* Long: one table of measurements; its rows, their distance and their time share the run. */
 /* SPDX-License-Identifier: MIT */
 #include "bench/bench.h"
 #include "bench/inner.h"

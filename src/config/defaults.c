@@ -1,6 +1,7 @@
 /* Hydra's defaults lists: which files make up a config, in which order and under which packages.
  * Lists are walked from their ends, so that what stands later ("override group: option", an
  * experiment) chooses for what stands before it; the command line chooses first of all. */
+/* Long: one walk over lists within lists; a cut would have to share all of its state. */
 /* SPDX-License-Identifier: MIT */
 #include "config/defaults.h"
 #include <stdio.h>

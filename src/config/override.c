@@ -1,5 +1,6 @@
 /* The override grammar of Hydra 1.3 (key=value, +key=value, ~key, group@package=option; lists,
  * maps, quotes, escapes, sweeps), read by hand in one pass. */
+/* Long: one grammar; its rules call each other. */
 /* SPDX-License-Identifier: MIT */
 #include "config/override.h"
 #include <math.h>

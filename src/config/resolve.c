@@ -1,5 +1,6 @@
 /* Interpolations in a composed tree, as OmegaConf has them, resolved in place and each once. Work
  * is bounded: a config that doubles itself is refused before it is large. */
+/* Long: one grammar; references, calls and texts hold each other. */
 /* SPDX-License-Identifier: MIT */
 #include "config/resolve.h"
 #include <stdio.h>

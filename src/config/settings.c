@@ -1,5 +1,6 @@
 /* The table of settings, and settings as JSON and YAML. Names and defaults follow what users of
  * nanoGPT, llm.c and Hugging Face know. */
+/* Long: a table of settings, a row each. */
 /* SPDX-License-Identifier: MIT */
 #include "config/value.h"
 #include <float.h>

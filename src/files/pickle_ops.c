@@ -1,6 +1,7 @@
 /* The opcodes of Python's pickles, protocols 2 to 5 (Lib/pickletools.py of CPython describes every
  * one), reduced to what makes data: an opcode that would import or call something goes to
  * pickle_names.c and pickle_calls.c. */
+/* Long: a table of opcodes and what each does to one stack. */
 /* SPDX-License-Identifier: MIT */
 #include "files/pickle_vm.h"
 #include <stdlib.h>

@@ -5,6 +5,7 @@
  * as it was, for what the same token feeds a matrix in both. Sums are float32: over 10^5 tokens
  * they are off by 10^-5 of the diagonal at worst, the ridge of a weighted projection is 10^-2 of
  * it. */
+/* Long: one pass over one state; only its order would stand elsewhere. */
 /* SPDX-License-Identifier: MIT */
 #include "fit/calibrate.h"
 #include <assert.h>

@@ -8,6 +8,7 @@
  * columns, of the tiles side by side (a permutation of the weights, small beside the product).
  * Projection: the tiles of W; weighted by inputs, the regression of a band's outputs on its own
  * inputs. Both exact. */
+/* Long: a matrix type is one file. */
 /* SPDX-License-Identifier: MIT */
 #include "map/butterfly.h"
 #include "map/weighted.h"

@@ -69,6 +69,33 @@ void map_kron_a_forward(const kron_work *w)
                                            .bias_rows = z->n1});
 }
 
+/* dx (i1, i2) from dz (i2, f, j1). */
+static void kron_a_inputs(const kron_work *w, st_tensor dz)
+{
+    const kron_size *z = &w->z;
+    const st_ops *op = st_stream_ops(w->call->q);
+    int64_t rows = w->rows;
+    st_tensor dxt = z->m1 == 1 || z->m2 == 1
+                        ? w->call->dx
+                        : st_take1(w->call->tmp, w->call->x.dtype, rows * z->m1 * z->m2);
+    for (int64_t f = 0; f < z->f; f++) {
+        op->gemm(w->call->q, &(st_gemm_args){.m = rows * z->m2,
+                                             .n = z->m1,
+                                             .k = z->n1,
+                                             .tb = 1,
+                                             .lda = z->f * z->n1,
+                                             .a = map_from(dz, f * z->n1),
+                                             .b = map_from(w->a, f * z->m1 * z->n1),
+                                             .c = dxt,
+                                             .beta = f ? 1.0f : 0.0f});
+    }
+    if (dxt.data != w->call->dx.data) {
+        op->permute(
+            w->call->q,
+            &(st_permute_args){.rows = rows, .p = z->m2, .q = z->m1, .x = dxt, .y = w->call->dx});
+    }
+}
+
 void map_kron_a_backward(const kron_work *w)
 {
     const kron_size *z = &w->z;
@@ -110,26 +137,7 @@ void map_kron_a_backward(const kron_work *w)
                                              .c = w->da,
                                              .beta = 1.0f});
     }
-    if (!w->call->dx.data) return;
-    st_tensor dxt = z->m1 == 1 || z->m2 == 1
-                        ? w->call->dx
-                        : st_take1(w->call->tmp, w->call->x.dtype, rows * z->m1 * z->m2);
-    for (int64_t f = 0; f < z->f; f++) {
-        op->gemm(w->call->q, &(st_gemm_args){.m = rows * z->m2,
-                                             .n = z->m1,
-                                             .k = z->n1,
-                                             .tb = 1,
-                                             .lda = z->f * z->n1,
-                                             .a = map_from(dz, f * z->n1),
-                                             .b = map_from(w->a, f * z->m1 * z->n1),
-                                             .c = dxt,
-                                             .beta = f ? 1.0f : 0.0f});
-    }
-    if (dxt.data != w->call->dx.data) {
-        op->permute(
-            w->call->q,
-            &(st_permute_args){.rows = rows, .p = z->m2, .q = z->m1, .x = dxt, .y = w->call->dx});
-    }
+    if (w->call->dx.data) kron_a_inputs(w, dz);
 }
 
 /* ---- B first: x (i1, i2) -> z (i1, j2, f) -> (j2, f, i1) -> (j2, j1) -> y (j1, j2) */

@@ -7,6 +7,7 @@
  * near a point where neither part alone can do better, not necessarily at the best pair; weighted
  * by inputs, each part is. With a gate, w_g = b_g = 0 makes g = 1/2 everywhere and both parts are
  * doubled. */
+/* Long: a matrix type is one file. */
 /* SPDX-License-Identifier: MIT */
 #include "map/weighted.h"
 #include <math.h>

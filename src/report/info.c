@@ -1,6 +1,7 @@
 /* What a path is and what is in it: one row of a table for each kind of thing strut reads or
  * writes.
  */
+/* Long: a table of kinds, each with how it is known and what is told of it. */
 /* SPDX-License-Identifier: MIT */
 #include "files/files.h"
 #include "report/report.h"

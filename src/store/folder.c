@@ -1,5 +1,6 @@
 /* Reading models from any path: our folders and Hugging Face's, checkpoints, files of weights
  * alone. What is there is matched with what the model needs before the first weight is read. */
+/* Long: reading a folder is one list of checks on one state. */
 /* SPDX-License-Identifier: MIT */
 #include "store/folder.h"
 #include "files/files.h"

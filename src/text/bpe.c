@@ -1,6 +1,7 @@
 /* GPT-2's byte-level BPE (Sennrich et al. 2016; Radford et al. 2019): text -> words (pretoken.c) ->
  * bytes -> merges in order of rank. Within a word the pair of lowest rank, leftmost first, becomes
  * one symbol until no listed pair is left, from a heap of candidates: O(n log n) for any word. */
+/* Long: making, merging and looking up share the layout of one vocabulary. */
 /* SPDX-License-Identifier: MIT */
 #include "text/bpe.h"
 #include <stdatomic.h>

@@ -3,6 +3,7 @@
  * the smaller ids, ids of bytes being in the order of their names; a pair may be queued more than
  * once, each time with the words where it appeared; its count is not taken back when it is merged.
  * Only words that hold a pair are touched when it is merged. */
+/* Long: one algorithm over one state. */
 /* SPDX-License-Identifier: MIT */
 #include "text/bpe_train.h"
 #include <stdlib.h>

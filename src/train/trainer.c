@@ -1,6 +1,7 @@
 /* A trainer from settings: the model and where its weights come from, the plan of its memory, its
  * data. Everything that can fail for want of memory or of sense fails here, before the first step.
  */
+/* Long: all that can fail before the first step, in the order in which it is made. */
 /* SPDX-License-Identifier: MIT */
 #include "train/inner.h"
 #include <assert.h>

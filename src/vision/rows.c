@@ -1,6 +1,7 @@
 /* The results of an evaluation, a row for each picture and seed, and going on after an
  * interruption. The file grows by whole batches. Rows are found again by their pictures' names, so
  * one that a crash or an editor has spoilt costs its own picture and no other. */
+/* Long: what is written is read back, by the same columns. */
 /* SPDX-License-Identifier: MIT */
 #include "files/files.h"
 #include "vision/inner.h"

@@ -1,5 +1,6 @@
 /* The reference backend against what it does not share a line with: hand-worked numbers, PyTorch's
  * (version 1.13), formulas in double precision and centred differences of them. */
+/* Long: hand-worked numbers, a few for each operation. */
 /* SPDX-License-Identifier: MIT */
 #include "ref_rig.h"
 

@@ -1,5 +1,6 @@
 /* Converting: checkpoints of other programs compute their logits here, every format gives back what
  * it was given, and what cannot be held is refused with the reason. */
+/* Long: every format goes there and back through the same few helpers. */
 /* SPDX-License-Identifier: MIT */
 #include "convert/convert.h"
 #include "eval/generate.h"

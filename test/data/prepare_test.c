@@ -1,5 +1,6 @@
 /* prepare: every token of every document is in one of the two files, in order, whatever the number
  * of threads; the split is the seed's; and nothing is left of a run that failed. */
+/* Long: many cases over one corpus and one reader of what came out. */
 /* SPDX-License-Identifier: MIT */
 #include "data/data.h"
 #include "files/files.h"

@@ -1,5 +1,6 @@
 /* Files and folders that appear whole or not at all: success, refusal, full disks, killed writers.
  */
+/* Long: one promise (whole or absent) under everything that can break it. */
 /* SPDX-License-Identifier: MIT */
 #include "files/files.h"
 #include "testing.h"

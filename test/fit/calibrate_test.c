@@ -1,5 +1,6 @@
 /* Calibration: what matrices are fed, by the library and by hand, and decompositions that heed it.
  */
+/* Long: the oracle by hand and all that is compared with it. */
 /* SPDX-License-Identifier: MIT */
 #include "fit/calibrate.h"
 #include "testing.h"

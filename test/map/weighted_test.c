@@ -1,6 +1,7 @@
 /* Projection weighted by the inputs' covariance: the least error of the outputs. Oracles do not use
  * the library's linear algebra: least squares over a basis by Gaussian elimination, singular values
  * by Jacobi rotations, and descent along each type's own gradient. */
+/* Long: one property; its oracles share their linear algebra. */
 /* SPDX-License-Identifier: MIT */
 #include "jacobi.h"
 #include "lab.h"

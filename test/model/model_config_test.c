@@ -1,5 +1,6 @@
 /* config.json into a model: exact parameter totals of published layouts, names, the round trip, and
  * every kind of wrong, hostile or unsupported configuration. */
+/* Long: tables of configurations and what is said of each. */
 /* SPDX-License-Identifier: MIT */
 #include "rig.h"
 

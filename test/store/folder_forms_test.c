@@ -1,5 +1,6 @@
 /* Weights without a config.json: what is made of their shapes, orientation, heads, GELU, biases and
  * heads that are not there, Krony-PT's names old and new. */
+/* Long: tables of forms that one loader must tell apart. */
 /* SPDX-License-Identifier: MIT */
 #include "files/files.h"
 #include "rig/tensors.h"

@@ -1,5 +1,6 @@
 /* Model folders: Hugging Face's fixtures in and out, structured models, wrappers' prefixes, shards,
  * and every way the weights can disagree with config.json. */
+/* Long: tables of folders and what is said of each. */
 /* SPDX-License-Identifier: MIT */
 #include "files/files.h"
 #include "rig/tensors.h"

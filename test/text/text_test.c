@@ -1,5 +1,6 @@
 /* Documents from files, folders and archives: all of them, in order, byte for byte, or an error
  * that names the file. */
+/* Long: every container holds the same documents, made by the same helpers. */
 /* SPDX-License-Identifier: MIT */
 #include "files/files.h"
 #include "testing.h"

@@ -1,5 +1,6 @@
 /* Training: it learns; it is what PyTorch does; parts make the whole (accumulation, resume,
  * Ctrl-C); it stops on NaN; a step allocates nothing. */
+/* Long: what a run is held against, a section each, over one tiny run. */
 /* SPDX-License-Identifier: MIT */
 #include "rig/runs.h"
 #include "store/store.h"

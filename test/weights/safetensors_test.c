@@ -1,5 +1,6 @@
 /* safetensors: the reference implementation's files (test/fixtures/io, tools/fixtures_io.py), round
  * trips, every truncation, every flipped bit of a header, hostile headers, files that change. */
+/* Long: one format under everything that can break it. */
 /* SPDX-License-Identifier: MIT */
 #include "testing.h"
 #include "weights/weights.h"

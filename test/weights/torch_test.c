@@ -1,5 +1,6 @@
 /* PyTorch archives: files that PyTorch wrote (test/fixtures/torch, tools/fixtures_torch.py),
  * hostile pickles, every truncation, flipped bits, pickles without end. */
+/* Long: one format under everything that can break it. */
 /* SPDX-License-Identifier: MIT */
 #include "testing.h"
 #include "weights/weights.h"

@@ -1,4 +1,5 @@
 /* The parity harness: operands in guarded memory, two runs, comparison. */
+/* Long: one harness; cases, operands, runs and comparison share its state. */
 /* SPDX-License-Identifier: MIT */
 #include "parity.h"
 #include <math.h>
