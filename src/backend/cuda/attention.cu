@@ -162,30 +162,42 @@ static cudaError_t maps_of(const attend_view &a, bool back, attend_maps *m)
     return status;
 }
 
-static size_t group_bytes(int d, int own)
+/* As many blocks as the GPU holds at once, or as there are tasks. */
+static cudaError_t ring_grid(const attend_view &a, int length, int blocks, dim3 *out)
 {
-    return (size_t)(own * GROUPS + PLACES * 2) * 64 * (size_t)d * 2 + PLACES * (512 + 16) + 8;
+    int device, sms;
+    cudaError_t status = cudaGetDevice(&device);
+    if (!status) status = cudaDeviceGetAttribute(&sms, cudaDevAttrMultiProcessorCount, device);
+    if (status) return status;
+    *out = grid_of(a, length, TASK_ROWS, 1);
+    if (out->x > (unsigned)(sms * blocks)) out->x = (unsigned)(sms * blocks);
+    return cudaSuccess;
 }
 
 template <int D, int BLOCKS> static cudaError_t groups_fwd(const attend_view &a, cudaStream_t s)
 {
     attend_maps m = {};
+    dim3 grid;
     cudaError_t status = maps_of(a, false, &m);
+    if (!status) status = ring_grid(a, a.q_len, BLOCKS, &grid);
     if (status) return status;
     return launch(a.below ? groups_fwd_kernel<D, true, BLOCKS> : groups_fwd_kernel<D, false, BLOCKS>,
-                  grid_of(a, a.q_len, 128, 1), GROUP_THREADS, group_bytes(D, 1), s, a, m);
+                  grid, GROUP_THREADS, ring_map<D, PASS_FWD>::BYTES, s, a, m);
 }
 
 template <int D> static cudaError_t groups_bwd(const attend_view &a, cudaStream_t s)
 {
     attend_maps m = {};
+    dim3 queries, keys;
     cudaError_t status = maps_of(a, true, &m);
+    if (!status) status = ring_grid(a, a.q_len, 1, &queries);
+    if (!status) status = ring_grid(a, a.kv_len, 1, &keys);
+    if (!status)
+        status = launch(a.below ? groups_gq_kernel<D, true> : groups_gq_kernel<D, false>, queries,
+                        GROUP_THREADS, ring_map<D, PASS_GQ>::BYTES, s, a, m);
     if (status) return status;
-    status = launch(a.below ? groups_gq_kernel<D, true> : groups_gq_kernel<D, false>,
-                    grid_of(a, a.q_len, 128, 1), GROUP_THREADS, group_bytes(D, 2), s, a, m);
-    if (status) return status;
-    return launch(a.below ? groups_gkv_kernel<D, true> : groups_gkv_kernel<D, false>,
-                  grid_of(a, a.kv_len, 128, 1), GROUP_THREADS, group_bytes(D, 2), s, a, m);
+    return launch(a.below ? groups_gkv_kernel<D, true> : groups_gkv_kernel<D, false>, keys,
+                  GROUP_THREADS, ring_map<D, PASS_GKV>::BYTES, s, a, m);
 }
 
 /* ---- calls ---------------------------------------------------------------------------------- */

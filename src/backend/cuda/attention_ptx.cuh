@@ -26,6 +26,11 @@ __device__ __forceinline__ uint32_t shared_at(const void *p)
     return (uint32_t)__cvta_generic_to_shared(p);
 }
 
+__device__ __forceinline__ int grid_blocks(void)
+{
+    return (int)gridDim.x;
+}
+
 __device__ __forceinline__ float exp2_near(float x)
 {
     float y;
@@ -97,12 +102,6 @@ __device__ __forceinline__ void warp_product(float (&c)[4], const uint32_t (&a)[
 __device__ __forceinline__ float warp_swap(float x, int mask)
 {
     return __shfl_xor_sync(0xffffffffu, x, mask);
-}
-
-/* Barrier `id` of `threads` threads of the block. */
-__device__ __forceinline__ void threads_sync(int id, int threads)
-{
-    asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
 
 /* ---- four warps and the copy engine (sm_90a) ------------------------------------------------- */
@@ -188,6 +187,12 @@ __device__ __forceinline__ uint64_t operand_at(uint32_t at)
            (uint64_t)((at & 0x3ffff) >> 4);
 }
 
+/* The same, `bytes` on (shared memory ends before the field's 18 bits do). */
+__device__ __forceinline__ uint64_t operand_on(uint64_t operand, int bytes)
+{
+    return operand + (uint32_t)(bytes >> 4);
+}
+
 /* c (64, 64) = a (64, 16) b (16, 64), added to c if `add`. b lies in shared memory as 64 rows of
  * its columns, or if TURNED as its 16 rows. Runs beside what follows until waited for. */
 #define ST_C4(i) "+f"(c[i][0]), "+f"(c[i][1]), "+f"(c[i][2]), "+f"(c[i][3])
@@ -229,6 +234,13 @@ __device__ __forceinline__ void hold(float (&c)[8][4])
                  : "memory");
 }
 #undef ST_C4
+/* The assembler moves waits up, over arithmetic that does not need them but is meant to be done
+ * meanwhile; not over a branch, which this is. x is never that number. */
+__device__ __forceinline__ void stay(float x)
+{
+    if (__any_sync(0xffffffffu, __float_as_uint(x) == 0x7fa5c3e1u))
+        asm volatile("nanosleep.u32 1;");
+}
 #endif
 
 #endif
