@@ -2,7 +2,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "attention.h"
 #include "attention_groups.cuh"
-#include "attention_plain.cuh"
+#include "attention_split.cuh"
 #include "attention_warps.cuh"
 
 /* ---- the arguments as kernels see them ------------------------------------------------------ */
@@ -50,23 +50,32 @@ static attend_view view_of(const st_attend_fwd_args *g)
 
 /* ---- launches ------------------------------------------------------------------------------- */
 
-/* The way that AUTO takes. */
-static st_attention_way way_of(const attend_view *a, st_dtype dtype, int arch)
+static bool way_splits(const attend_view *a)
 {
+    return a->q_len <= SPLIT_QUERIES && a->wide && a->dim <= 256 && !a->below && a->kv_len > 0 &&
+           (int64_t)a->batch * a->heads <= 65535;
+}
+/* The way that AUTO takes. */
+static st_attention_way way_of(const attend_view *a, st_dtype dtype, int arch, bool back)
+{
+    if (!back && way_splits(a)) return ST_ATTENTION_SPLIT;
     if (dtype != ST_BF16 || a->dim > 256) return ST_ATTENTION_PLAIN;
     bool groups = arch == 90 && a->wide && a->dim <= 128 && !a->window && a->kv_len > 0;
     return groups ? ST_ATTENTION_GROUPS : ST_ATTENTION_WARPS;
 }
-static bool way_fits(const attend_view *a, st_dtype dtype, int arch, st_attention_way way)
+static bool way_fits(const attend_view *a, st_dtype dtype, int arch, st_attention_way way,
+                     bool back)
 {
-    st_attention_way best = way_of(a, dtype, arch);
+    st_attention_way best = way_of(a, dtype, arch, true);
+    if (way == ST_ATTENTION_SPLIT) return !back && way_splits(a);
     return way == ST_ATTENTION_PLAIN || way == best ||
            (way == ST_ATTENTION_WARPS && best == ST_ATTENTION_GROUPS);
 }
 
+/* cluster: blocks along x that are one cluster; 0: no clusters. */
 template <typename... P>
-static cudaError_t launch(void (*kernel)(P...), dim3 grid, int threads, size_t bytes,
-                          cudaStream_t stream, P... given)
+static cudaError_t launch_cluster(void (*kernel)(P...), dim3 grid, int cluster, int threads,
+                                  size_t bytes, cudaStream_t stream, P... given)
 {
     if (bytes > 48 << 10) {
         cudaError_t status = cudaFuncSetAttribute(
@@ -76,7 +85,25 @@ static cudaError_t launch(void (*kernel)(P...), dim3 grid, int threads, size_t b
     cudaLaunchConfig_t c = {};
     c.gridDim = grid, c.blockDim = dim3((unsigned)threads);
     c.dynamicSmemBytes = bytes, c.stream = stream;
+    cudaLaunchAttribute size = {};
+    size.id = cudaLaunchAttributeClusterDimension;
+    size.val.clusterDim.x = (unsigned)cluster, size.val.clusterDim.y = size.val.clusterDim.z = 1;
+    c.attrs = &size, c.numAttrs = cluster > 0;
     return cudaLaunchKernelEx(&c, kernel, given...);
+}
+
+template <typename... P>
+static cudaError_t launch(void (*kernel)(P...), dim3 grid, int threads, size_t bytes,
+                          cudaStream_t stream, P... given)
+{
+    return launch_cluster(kernel, grid, 0, threads, bytes, stream, given...);
+}
+
+static cudaError_t multiprocessors(int *out)
+{
+    int device;
+    cudaError_t status = cudaGetDevice(&device);
+    return status ? status : cudaDeviceGetAttribute(out, cudaDevAttrMultiProcessorCount, device);
 }
 
 static dim3 grid_of(const attend_view &a, int length, int rows, int parts)
@@ -122,6 +149,47 @@ template <typename T> static cudaError_t plain_bwd(const attend_view &a, cudaStr
     return launch(plain_gkv_kernel<T>, grid_of(a, a.kv_len, 1, 1), PLAIN_THREADS, bytes, s, a);
 }
 
+/* ---- few queries ---------------------------------------------------------------------------- */
+
+static size_t split_floats(int dim)
+{
+    if (dim <= 64) return split_record<64>::SIZE;
+    return dim <= 128 ? (size_t)split_record<128>::SIZE : (size_t)split_record<256>::SIZE;
+}
+
+/* Two blocks for each multiprocessor, if there are keys enough. */
+template <typename T, int DP, int QT>
+static cudaError_t split_fwd(attend_view a, int arch, cudaStream_t s)
+{
+    enum { SETS = SPLIT_THREADS / (DP / 8), SIZE = split_record<DP>::SIZE };
+    int sms, heads = a.batch * a.heads, chunks = (a.q_len + QT - 1) / QT;
+    int most = (a.kv_len + SPLIT_KEYS - 1) / SPLIT_KEYS;
+    cudaError_t status = multiprocessors(&sms);
+    if (status) return status;
+    if (most > SPLIT_MOST) most = SPLIT_MOST;
+    a.splits = 2 * sms / (heads * chunks);
+    a.splits = a.splits < 1 ? 1 : a.splits > most ? most : a.splits;
+    dim3 grid((unsigned)a.splits, (unsigned)heads, (unsigned)chunks);
+    size_t bytes = (size_t)(SETS + 1) * QT * SIZE * sizeof(float);
+    if (arch >= 90)
+        return launch_cluster(split_kernel<T, DP, QT, true>, grid, a.splits, SPLIT_THREADS, bytes,
+                              s, a);
+    status = launch(split_kernel<T, DP, QT, false>, grid, SPLIT_THREADS, bytes, s, a);
+    if (status) return status;
+    int64_t rows = (int64_t)heads * a.q_len;
+    return launch(split_finish_kernel<T, DP>, dim3((unsigned)((rows + SETS - 1) / SETS)),
+                  SPLIT_THREADS, 0, s, a);
+}
+template <typename T> static cudaError_t split_any(const attend_view &a, int arch, cudaStream_t s)
+{
+    if (a.q_len == 1) {
+        if (a.dim <= 64) return split_fwd<T, 64, 1>(a, arch, s);
+        return a.dim <= 128 ? split_fwd<T, 128, 1>(a, arch, s) : split_fwd<T, 256, 1>(a, arch, s);
+    }
+    if (a.dim <= 64) return split_fwd<T, 64, 4>(a, arch, s);
+    return a.dim <= 128 ? split_fwd<T, 128, 4>(a, arch, s) : split_fwd<T, 256, 4>(a, arch, s);
+}
+
 /* ---- products of four warps ----------------------------------------------------------------- */
 
 typedef CUresult encode_fn(CUtensorMap *, CUtensorMapDataType, cuuint32_t, void *,
@@ -165,9 +233,8 @@ static cudaError_t maps_of(const attend_view &a, bool back, attend_maps *m)
 /* As many blocks as the GPU holds at once, or as there are tasks. */
 static cudaError_t ring_grid(const attend_view &a, int length, int blocks, dim3 *out)
 {
-    int device, sms;
-    cudaError_t status = cudaGetDevice(&device);
-    if (!status) status = cudaDeviceGetAttribute(&sms, cudaDevAttrMultiProcessorCount, device);
+    int sms;
+    cudaError_t status = multiprocessors(&sms);
     if (status) return status;
     *out = grid_of(a, length, TASK_ROWS, 1);
     if (out->x > (unsigned)(sms * blocks)) out->x = (unsigned)(sms * blocks);
@@ -202,9 +269,11 @@ template <int D> static cudaError_t groups_bwd(const attend_view &a, cudaStream_
 
 /* ---- calls ---------------------------------------------------------------------------------- */
 
-extern "C" size_t st_attention_fwd_work(const st_attend_fwd_args *)
+extern "C" size_t st_attention_fwd_work(const st_attend_fwd_args *g)
 {
-    return 0;
+    if (g->q_len > SPLIT_QUERIES) return 0;
+    return (size_t)(g->batch * g->heads * g->q_len) * SPLIT_MOST * split_floats((int)g->head_dim) *
+           sizeof(float);
 }
 
 extern "C" size_t st_attention_bwd_work(const st_attend_bwd_args *g)
@@ -216,10 +285,12 @@ extern "C" cudaError_t st_attention_fwd(const st_attend_fwd_args *g, void *work,
                                         st_attention_way way, cudaStream_t s)
 {
     attend_view a = view_of(g);
-    (void)work;
+    a.parts = (float *)work;
     if (a.batch == 0 || a.heads == 0 || a.q_len == 0) return cudaSuccess;
-    if (way == ST_ATTENTION_AUTO) way = way_of(&a, g->q.dtype, arch);
-    if (!way_fits(&a, g->q.dtype, arch, way)) return cudaErrorNotSupported;
+    if (way == ST_ATTENTION_AUTO) way = way_of(&a, g->q.dtype, arch, false);
+    if (!way_fits(&a, g->q.dtype, arch, way, false)) return cudaErrorNotSupported;
+    if (way == ST_ATTENTION_SPLIT)
+        return g->q.dtype == ST_F32 ? split_any<float>(a, arch, s) : split_any<uint16_t>(a, arch, s);
     if (way == ST_ATTENTION_PLAIN)
         return g->q.dtype == ST_F32 ? plain_fwd<float>(a, s) : plain_fwd<uint16_t>(a, s);
     if (way == ST_ATTENTION_GROUPS)
@@ -234,8 +305,8 @@ extern "C" cudaError_t st_attention_bwd(const st_attend_bwd_args *g, void *work,
     attend_view a = view_of(g);
     a.rows = (float *)work;
     if (a.batch == 0 || a.heads == 0) return cudaSuccess;
-    if (way == ST_ATTENTION_AUTO) way = way_of(&a, g->q.dtype, arch);
-    if (!way_fits(&a, g->q.dtype, arch, way)) return cudaErrorNotSupported;
+    if (way == ST_ATTENTION_AUTO) way = way_of(&a, g->q.dtype, arch, true);
+    if (!way_fits(&a, g->q.dtype, arch, way, true)) return cudaErrorNotSupported;
     if (way == ST_ATTENTION_PLAIN)
         return g->q.dtype == ST_F32 ? plain_bwd<float>(a, s) : plain_bwd<uint16_t>(a, s);
     if (way == ST_ATTENTION_GROUPS) return a.dim <= 64 ? groups_bwd<64>(a, s) : groups_bwd<128>(a, s);

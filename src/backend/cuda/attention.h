@@ -16,7 +16,8 @@ typedef enum {
     ST_ATTENTION_AUTO,
     ST_ATTENTION_WARPS,  /* products of one warp (sm_80 and up) */
     ST_ATTENTION_GROUPS, /* products of four warps (sm_90a) */
-    ST_ATTENTION_PLAIN   /* float32 arithmetic, any head_dim */
+    ST_ATTENTION_PLAIN,  /* float32 arithmetic, any head_dim */
+    ST_ATTENTION_SPLIT   /* keys split among blocks, few queries, forward alone */
 } st_attention_way;
 
 /* Bytes of scratch that the call needs, 256-byte aligned; 0: none. */

@@ -11,12 +11,13 @@
 
 /* ---- forward -------------------------------------------------------------------------------- */
 
-/* Weights of scores s with keys j and on. True: earlier sums are to be multiplied by `by`. */
+/* Weights of scores s with keys j and on, of which a warp's 16 queries all see those below `whole`.
+ * True: earlier sums are to be multiplied by `by`. */
 template <bool DROP>
 __device__ __forceinline__ bool group_weigh(const attend_view &a, float (&s)[8][4], attend_rows &r,
-                                            int head, int t0, int j, float (&by)[2])
+                                            int whole, int head, int t0, int j, float (&by)[2])
 {
-    if (j + 64 > last_key(a, t0)) hide_keys<8>(s, r, j);
+    if (j + 64 > whole) hide_keys<8>(s, r, j);
     bool grown = soften<8>(a.scale2, s, r, by);
     if (DROP) {
         uint32_t kept[1];
@@ -33,6 +34,7 @@ __device__ __forceinline__ void fwd_walk(const attend_view &a, const attend_maps
                                          int w0, int mine, float (&o)[D / 64][8][4])
 {
     enum { UNIT = 64 * D * 2 };
+    int whole = last_key(a, w0);
     float s[8][4], by[2];
     uint32_t p[4][4], pair = ring_wait<D, PASS_FWD, false>(a, m, g);
     products_begin();
@@ -40,7 +42,7 @@ __device__ __forceinline__ void fwd_walk(const attend_view &a, const attend_maps
     products_commit();
     products_wait<0>();
     hold(s);
-    group_weigh<DROP>(a, s, r, head, w0, 0, by);
+    group_weigh<DROP>(a, s, r, whole, head, w0, 0, by);
     pack<8>(p, s);
     for (int i = 1; i < mine; i++) {
         uint32_t before = pair;
@@ -54,7 +56,7 @@ __device__ __forceinline__ void fwd_walk(const attend_view &a, const attend_maps
         products_commit();
         products_wait<1>();
         hold(s);
-        bool grown = group_weigh<DROP>(a, s, r, head, w0, 64 * i, by);
+        bool grown = group_weigh<DROP>(a, s, r, whole, head, w0, 64 * i, by);
         hold(s);
         stay(r.sum[0] + r.sum[1]);
         products_wait<0>();
@@ -108,11 +110,11 @@ __global__ void __launch_bounds__(GROUP_THREADS, BLOCKS)
 template <bool DROP>
 __device__ __forceinline__ void gradient_by_query(const attend_view &a, float (&s)[8][4],
                                                   float (&g)[8][4], const attend_rows &r,
-                                                  const attend_known &known, int head, int t0,
-                                                  int j)
+                                                  const attend_known &known, int whole,
+                                                  int head, int t0, int j)
 {
     uint32_t kept[1] = {0};
-    if (j + 64 > last_key(a, t0)) hide_keys<8>(s, r, j);
+    if (j + 64 > whole) hide_keys<8>(s, r, j);
     if (DROP) kept_by_query<8>(a, head, t0, j, kept);
 #pragma unroll
     for (int n = 0; n < 8; n++) {
@@ -132,6 +134,7 @@ __device__ __forceinline__ void gq_walk(const attend_view &a, const attend_maps 
                                         float (&c)[D / 64][8][4])
 {
     enum { UNIT = 64 * D * 2 };
+    int whole = last_key(a, w0);
     float s[8][4], gv[8][4];
     uint32_t ds[4][4], pair = ring_wait<D, PASS_GQ, false>(a, m, g);
     products_begin();
@@ -141,7 +144,7 @@ __device__ __forceinline__ void gq_walk(const attend_view &a, const attend_maps 
     products_wait<0>();
     hold(s);
     hold(gv);
-    gradient_by_query<DROP>(a, s, gv, r, known, head, w0, 0);
+    gradient_by_query<DROP>(a, s, gv, r, known, whole, head, w0, 0);
     pack<8>(ds, gv);
     for (int i = 1; i < mine; i++) {
         uint32_t before = pair;
@@ -158,7 +161,7 @@ __device__ __forceinline__ void gq_walk(const attend_view &a, const attend_maps 
         products_wait<1>();
         hold(s);
         hold(gv);
-        gradient_by_query<DROP>(a, s, gv, r, known, head, w0, 64 * i);
+        gradient_by_query<DROP>(a, s, gv, r, known, whole, head, w0, 64 * i);
         hold(gv);
         stay(gv[7][3]);
         products_wait<0>();
@@ -206,18 +209,18 @@ __global__ void __launch_bounds__(GROUP_THREADS, 1)
 /* ---- the gradients of keys and values ------------------------------------------------------- */
 
 /* Dropped weights and ds of scores s and go.v in g, of keys k0 and on with 64 queries from t on,
- * whose lse2 and D lie at `rows`. */
+ * whose lse2 and D lie at `rows`; query t is shift + t past key k0, and sees it if that is no less
+ * than 0. */
 template <bool DROP>
 __device__ __forceinline__ void gradient_by_key(const attend_view &a, float (&s)[8][4],
-                                                float (&g)[8][4], const float *rows, int head,
-                                                int k0, int t)
+                                                float (&g)[8][4], const float *rows, int shift,
+                                                int head, int k0, int t)
 {
     uint32_t kept[1] = {0};
     int lane = threadIdx.x % 32;
-    /* how far the first of this lane's queries is past the first of its keys */
-    int past = (int)(a.q_start + t - k0) + lane % 4 * 2 - lane / 4;
     if (DROP) kept_by_key<8>(a, head, k0, t, kept);
-    if (a.causal && a.q_start + t < k0 + 15) {
+    if (shift + t < 15) {
+        int past = shift + t + lane % 4 * 2 - lane / 4;
 #pragma unroll
         for (int n = 0; n < 8; n++) {
 #pragma unroll
@@ -268,6 +271,7 @@ __device__ __forceinline__ void gkv_walk(const attend_view &a, const attend_maps
                                          float (&cv)[D / 64][8][4])
 {
     enum { UNIT = 64 * D * 2 };
+    int shift = a.causal ? (int)(a.q_start < a.kv_len ? a.q_start : a.kv_len) - k0 : 1 << 30;
     float s[8][4], gv[8][4];
     uint32_t p[4][4], ds[4][4], pair = ring_wait<D, PASS_GKV, (D > 64)>(a, m, g);
     products_begin();
@@ -276,7 +280,7 @@ __device__ __forceinline__ void gkv_walk(const attend_view &a, const attend_maps
     products_wait<0>();
     hold(s);
     hold(gv);
-    gradient_by_key<DROP>(a, s, gv, ring_rows<D>(g), head, k0, t);
+    gradient_by_key<DROP>(a, s, gv, ring_rows<D>(g), shift, head, k0, t);
     pack<8>(p, s);
     pack<8>(ds, gv);
     for (int i = 1; i < mine; i++) {
@@ -295,7 +299,7 @@ __device__ __forceinline__ void gkv_walk(const attend_view &a, const attend_maps
         products_wait<1>();
         hold(s);
         hold(gv);
-        gradient_by_key<DROP>(a, s, gv, ring_rows<D>(g), head, k0, t + 64 * i);
+        gradient_by_key<DROP>(a, s, gv, ring_rows<D>(g), shift, head, k0, t + 64 * i);
         hold(s);
         hold(gv);
         stay(gv[7][3]);

@@ -104,6 +104,28 @@ __device__ __forceinline__ float warp_swap(float x, int mask)
     return __shfl_xor_sync(0xffffffffu, x, mask);
 }
 
+/* ---- clusters of blocks (sm_90) ------------------------------------------------------------- */
+
+__device__ __forceinline__ void cluster_sync(void)
+{
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    asm volatile("barrier.cluster.arrive.release.aligned;\n"
+                 "barrier.cluster.wait.acquire.aligned;" ::
+                     : "memory");
+#endif
+}
+/* The place in block `rank` of the cluster that p has in this one. */
+__device__ __forceinline__ const float *cluster_at(const float *p, int rank)
+{
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    uint64_t there;
+    asm volatile("mapa.u64 %0, %1, %2;" : "=l"(there) : "l"(p), "r"(rank));
+    return (const float *)there;
+#else
+    return p;
+#endif
+}
+
 /* ---- four warps and the copy engine (sm_90a) ------------------------------------------------- */
 
 typedef CUtensorMap tile_map;
