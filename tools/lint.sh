@@ -9,7 +9,7 @@ have() { command -v "$1" >/dev/null 2>&1 || { skipped="$skipped $1" && false; };
 tools/check_layers.sh || bad=1
 
 # No file over 600 lines (400 is the aim), no line over 100 columns, no tab in C.
-sources=$(find src test -name '*.[ch]' 2>/dev/null)
+sources=$(find src test \( -name "*.[ch]" -o -name "*.cu" -o -name "*.cuh" \) 2>/dev/null)
 for f in $sources; do
     lines=$(wc -l <"$f")
     [ "$lines" -le 600 ] || { echo "$f: $lines lines, at most 600" && bad=1; }

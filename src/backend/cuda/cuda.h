@@ -34,6 +34,8 @@ typedef struct {
     int *faulty_on_device;
     st_cuda_fault fault[ST_CUDA_FAULTS];
     int faults;
+    cudaEvent_t *mark; /* as many as were asked for */
+    int marks;
     struct st_cuda_lt *lt;
 } st_cuda;
 
