@@ -1,6 +1,5 @@
 /* Embedding look-up. Its gradient sums the rows of each token in their order: rows are sorted by
- * token (a stable sort, so that equal ones stay in order), and a block takes each run of equal
- * ones. */
+ * token (a stable sort, so that equal ones stay in order) and summed in pieces. */
 /* SPDX-License-Identifier: MIT */
 #include "backend/cuda/pack.cuh"
 #include <cub/device/device_radix_sort.cuh>
@@ -80,31 +79,75 @@ static __global__ void embed_number_kernel(int64_t rows, int64_t vocab, const in
     if (ids[i] < 0 || (vocab && ids[i] >= vocab)) *(volatile int *)flag = fault;
 }
 
-/* The run of equal ids that begins at sorted place blockIdx.x, if one does; a thread a column. */
+enum { PIECE = 32 }; /* sorted rows that a block sums up */
+
+/* Rows sorted by id, in pieces. A run of equal ids within a piece goes to the table; of one that
+ * crosses borders, the part that began before is the piece's first sum, the part that begins here
+ * its second. */
+template <typename T> struct embed_runs {
+    int64_t rows, width, vocab;
+    const int32_t *id, *row;
+    const T *dy;
+    float *dtable, *part; /* part (pieces, 2, width) */
+    bool columns;
+};
+
 template <typename T>
-static __global__ void embed_table_kernel(int64_t rows, int64_t width, int64_t vocab, bool columns,
-                                          const int32_t *id, const int32_t *row, const T *dy,
-                                          float *dtable)
+static __device__ __forceinline__ void embed_add(const embed_runs<T> &e, int32_t id, int64_t j,
+                                                 float sum)
 {
-    int64_t at = blockIdx.x, j = (int64_t)blockIdx.y * blockDim.x + threadIdx.x;
-    int32_t own = id[at];
-    if (j >= width || own < 0 || own >= vocab || (at > 0 && id[at - 1] == own)) return;
-    float sum = 0;
-    int64_t end = at + 1;
-    while (end < rows && id[end] == own)
-        end++;
-    for (; at + 8 <= end; at += 8) {
+    if (id < 0 || id >= e.vocab) return;
+    e.dtable[e.columns ? j * e.vocab + id : id * e.width + j] += sum;
+}
+
+template <typename T> static __global__ void embed_piece_kernel(embed_runs<T> e)
+{
+    int64_t first = (int64_t)blockIdx.x * PIECE, j = (int64_t)blockIdx.y * blockDim.x + threadIdx.x;
+    int64_t end = first + PIECE < e.rows ? first + PIECE : e.rows;
+    if (j >= e.width) return;
+    float *part = e.part + 2 * blockIdx.x * e.width + j, sum = 0;
+    int32_t own = e.id[first];
+    bool before = first > 0 && e.id[first - 1] == own;
+    for (int64_t at = first; at < end; at += 8) {
         float v[8];
 #pragma unroll
         for (int k = 0; k < 8; k++)
-            v[k] = get(dy, row[at + k] * width + j);
+            v[k] = at + k < end ? get(e.dy, e.row[at + k] * e.width + j) : 0.0f;
 #pragma unroll
-        for (int k = 0; k < 8; k++)
+        for (int k = 0; k < 8; k++) {
+            if (at + k >= end) break;
+            int32_t id = e.id[at + k];
+            if (id != own) {
+                if (before)
+                    part[0] = sum;
+                else
+                    embed_add(e, own, j, sum);
+                own = id, before = false, sum = 0;
+            }
             sum += v[k];
+        }
     }
-    for (; at < end; at++)
-        sum += get(dy, row[at] * width + j);
-    dtable[columns ? j * vocab + own : own * width + j] += sum;
+    if (before)
+        part[0] = sum;
+    else if (end < e.rows && e.id[end] == own)
+        part[e.width] = sum;
+    else
+        embed_add(e, own, j, sum);
+}
+
+/* The run that begins in piece blockIdx.x and goes on behind it, if one does. */
+template <typename T> static __global__ void embed_join_kernel(embed_runs<T> e)
+{
+    int64_t p = blockIdx.x, first = p * PIECE, end = first + PIECE;
+    int64_t j = (int64_t)blockIdx.y * blockDim.x + threadIdx.x;
+    if (j >= e.width || end >= e.rows) return;
+    int32_t own = e.id[end];
+    if (e.id[end - 1] != own) return;
+    if (e.id[first] == own && first > 0 && e.id[first - 1] == own) return;
+    float sum = e.part[(2 * p + 1) * e.width + j];
+    for (int64_t at = end; at < e.rows && e.id[at] == own; at += PIECE)
+        sum += e.part[2 * (at / PIECE) * e.width + j];
+    embed_add(e, own, j, sum);
 }
 
 /* dposition[start + p] += the rows p, p + len, ... */
@@ -123,26 +166,33 @@ static __global__ void embed_position_kernel(int64_t rows, int64_t width, int64_
 template <typename T> static void embed_bwd_table(st_stream *q, const st_embed_bwd_args *a)
 {
     int64_t vocab = st_numel(a->dtable) / a->width;
-    size_t temp = 0, list = ((size_t)a->rows * sizeof(int32_t) + 255) / 256 * 256;
+    int64_t pieces = (a->rows + PIECE - 1) / PIECE;
+    size_t temp = 0, parts = (size_t)(2 * pieces * a->width) * sizeof(float);
+    parts = (parts + 255) / 256 * 256;
+    size_t list = ((size_t)a->rows * sizeof(int32_t) + 255) / 256 * 256;
     const int32_t *ids = (const int32_t *)a->ids.data;
     int32_t *none = NULL;
     cudaStream_t s = st_cuda_stream(q);
     int n = (int)a->rows;
     cub::DeviceRadixSort::SortPairs(NULL, temp, none, none, none, none, n, 0, 32, s);
-    char *work = (char *)st_cuda_work(q, 3 * list + temp, "embed_bwd");
+    char *work = (char *)st_cuda_work(q, 3 * list + parts + temp, "embed_bwd");
     if (!work) return;
     int32_t *row = (int32_t *)work, *sorted = (int32_t *)(work + list);
     int32_t *order = (int32_t *)(work + 2 * list);
     embed_number_kernel<<<blocks_for(n, 256, 1 << 30), 256, 0, s>>>(
         n, vocab, ids, row, st_cuda_of(q)->faulty_on_device,
         st_cuda_fault_number(q, "embed", embed_wrong));
-    cudaError_t status = cub::DeviceRadixSort::SortPairs(work + 3 * list, temp, ids, sorted, row,
-                                                         order, n, 0, 32, s);
+    cudaError_t status = cub::DeviceRadixSort::SortPairs(work + 3 * list + parts, temp, ids, sorted,
+                                                         row, order, n, 0, 32, s);
     if (!st_cuda_ok(q, status, "embed_bwd")) return;
-    dim3 grid((unsigned)a->rows, blocks_for(a->width, 256, 65535));
-    embed_table_kernel<T><<<grid, 256, 0, s>>>(a->rows, a->width, vocab, a->columns != 0, sorted,
-                                               order, (const T *)a->dy.data,
-                                               (float *)a->dtable.data);
+    embed_runs<T> e = {};
+    e.rows = a->rows, e.width = a->width, e.vocab = vocab;
+    e.id = sorted, e.row = order, e.dy = (const T *)a->dy.data;
+    e.dtable = (float *)a->dtable.data, e.part = (float *)(work + 3 * list);
+    e.columns = a->columns != 0;
+    dim3 grid((unsigned)pieces, blocks_for(a->width, 256, 65535));
+    embed_piece_kernel<T><<<grid, 256, 0, s>>>(e);
+    embed_join_kernel<T><<<grid, 256, 0, s>>>(e);
     st_cuda_launched(q, "embed_bwd");
 }
 

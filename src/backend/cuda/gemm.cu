@@ -1,6 +1,7 @@
 /* C = beta C + op(A) op(B) + bias. The library multiplies; what it lacks is done here: a bias that
  * repeats by rows or meets a float32 C (added before or after), k = 0, and shapes or alignments for
- * which it has no kernel. */
+ * which it has no kernel. Its fast kernels want sizes that are multiples of 8 where memory is
+ * contiguous, even if rows are aligned: large products are cut there, 50257 = 50256 + 1. */
 /* SPDX-License-Identifier: MIT */
 #include "backend/cuda/device.cuh"
 
@@ -145,11 +146,103 @@ template <typename T> static void gemm_of(st_stream *q, const st_gemm_args *g)
         gemm_own<T, T>(q, g);
 }
 
-extern "C" void st_cuda_gemm(st_stream *q, const st_gemm_args *g)
+static void gemm_any(st_stream *q, const st_gemm_args *g)
 {
-    if (g->m == 0 || g->n == 0) return;
     if (g->a.dtype == ST_F32)
         gemm_of<float>(q, g);
     else
         gemm_of<bf16>(q, g);
+}
+
+/* t from element `offset` on. */
+static st_tensor gemm_from(st_tensor t, int64_t offset)
+{
+    t.data = (char *)t.data + offset * (int64_t)st_dtype_size(t.dtype);
+    return t;
+}
+
+enum { CUT = 512 }; /* sizes from which on a cut pays */
+
+/* Columns of C. */
+static bool gemm_cut_n(const st_gemm_args *g, const st_gemm_layout *l)
+{
+    return g->n % 8 && g->n >= CUT && l->ldc % 8 == 0 && (g->tb || l->ldb % 8 == 0) &&
+           st_or(g->bias_rows, 1) == 1;
+}
+static void gemm_in_n(st_stream *q, const st_gemm_args *g, const st_gemm_layout *l)
+{
+    st_gemm_args part = *g;
+    int64_t n = g->n / 8 * 8;
+    part.lda = l->lda, part.ldb = l->ldb, part.ldc = l->ldc;
+    part.n = n;
+    st_cuda_gemm(q, &part);
+    part.n = g->n - n;
+    part.b = gemm_from(g->b, g->tb ? n * l->ldb : n);
+    part.c = gemm_from(g->c, n);
+    if (g->bias.data) part.bias = gemm_from(g->bias, n);
+    st_cuda_gemm(q, &part);
+}
+
+/* Rows of C, columns of A as it is stored. */
+static bool gemm_cut_m(const st_gemm_args *g, const st_gemm_layout *l)
+{
+    return g->ta && g->m % 8 && g->m >= CUT && l->lda % 8 == 0 && st_or(g->bias_rows, 1) == 1;
+}
+static void gemm_in_m(st_stream *q, const st_gemm_args *g, const st_gemm_layout *l)
+{
+    st_gemm_args part = *g;
+    int64_t m = g->m / 8 * 8;
+    part.lda = l->lda, part.ldb = l->ldb, part.ldc = l->ldc;
+    part.m = m;
+    st_cuda_gemm(q, &part);
+    part.m = g->m - m;
+    part.a = gemm_from(g->a, m);
+    part.c = gemm_from(g->c, m * l->ldc);
+    st_cuda_gemm(q, &part);
+}
+
+/* Sums: the first in float32, to which the rest is added, and both are rounded once. */
+static bool gemm_cut_k(const st_gemm_args *g, const st_gemm_layout *l)
+{
+    bool a = g->ta || l->lda % 8 == 0, b = !g->tb || l->ldb % 8 == 0;
+    return g->k % 8 && g->k >= CUT && a && b && (!g->ta || g->tb);
+}
+static void gemm_in_k(st_stream *q, const st_gemm_args *g, const st_gemm_layout *l)
+{
+    st_gemm_args part = *g;
+    int64_t k = g->k / 8 * 8, all = g->m * g->n;
+    float *work = (float *)st_cuda_work(q, (size_t)all * sizeof(float), "gemm");
+    if (!work) return;
+    part.lda = l->lda, part.ldb = l->ldb, part.ldc = part.step_c = 0;
+    part.bias = st_tensor{};
+    part.bias_rows = part.step_bias = 0;
+    part.beta = 0;
+    part.c = st_view1(work, ST_F32, all);
+    part.k = k;
+    gemm_any(q, &part);
+    part.k = g->k - k;
+    part.a = gemm_from(g->a, g->ta ? k * l->lda : k);
+    part.b = gemm_from(g->b, g->tb ? k : k * l->ldb);
+    part.beta = 1;
+    gemm_any(q, &part);
+    if (g->c.dtype == ST_F32)
+        gemm_finish<bf16, float>(q, g, work);
+    else
+        gemm_finish<bf16, bf16>(q, g, work);
+}
+
+extern "C" void st_cuda_gemm(st_stream *q, const st_gemm_args *g)
+{
+    st_gemm_layout l = st_gemm_resolve(g);
+    if (g->m == 0 || g->n == 0) return;
+    bool cut = g->a.dtype == ST_BF16 && l.batch == 1 && aligned16(g->a.data) &&
+               aligned16(g->b.data) && aligned16(g->c.data);
+    if (cut && gemm_cut_n(g, &l))
+        gemm_in_n(q, g, &l);
+    else if (cut && gemm_cut_m(g, &l))
+        gemm_in_m(q, g, &l);
+    else if (cut && gemm_cut_k(g, &l))
+        gemm_in_k(q, g, &l);
+    else
+        gemm_any(q, g);
 }

@@ -114,6 +114,92 @@ static __global__ void __launch_bounds__(THREADS)
     });
 }
 
+/* The same for rows of float32 logits that begin aligned and fit into shared memory, where they are
+ * kept between the sum and the gradient, so that they are read from memory once. */
+enum { ROW_THREADS = 1024, ROW_MOST = 56 << 10 }; /* numbers of a row: 224 KiB */
+
+template <typename D>
+static __global__ void __launch_bounds__(ROW_THREADS)
+    xent_row_kernel(int64_t width, int64_t stride, const float *logits, const int32_t *targets,
+                    float *loss, D *dlogits, float scale, loss_fault fault)
+{
+    extern __shared__ float4 row[];
+    int64_t r = blockIdx.x;
+    int32_t target = targets[r];
+    const float4 *z = (const float4 *)(logits + r * stride);
+    float *one = (float *)row, most = -INFINITY, total = 0;
+    int quads = (int)width / 4;
+    if (target >= width) {
+        if (threadIdx.x == 0) *(volatile int *)fault.flag = fault.number;
+        return;
+    }
+    for (int i = threadIdx.x; i < quads; i += ROW_THREADS) {
+        float4 v = __ldcs(z + i);
+        row[i] = v;
+        float high = fmaxf(fmaxf(v.x, v.y), fmaxf(v.z, v.w));
+        if (high > most) {
+            total *= __expf(most - high);
+            most = high;
+        }
+        float base = most == -INFINITY ? 0.0f : most;
+        total +=
+            (__expf(v.x - base) + __expf(v.y - base)) + (__expf(v.z - base) + __expf(v.w - base));
+    }
+    if (4 * quads + (int)threadIdx.x < width) { /* up to 3 are left */
+        float v = ((const float *)z)[4 * quads + threadIdx.x];
+        one[4 * quads + threadIdx.x] = v;
+        total = v > most ? total * __expf(most - v) + 1.0f : total + __expf(v - most);
+        most = fmaxf(most, v);
+    }
+    float top = block_max(most);
+    float share = most == -INFINITY && total == 0 ? 0 : total * __expf(most - top);
+    float sum = block_sum(share), by = scale / sum;
+    if (loss && threadIdx.x == 0) loss[r] = target < 0 ? 0.0f : logf(sum) + (top - one[target]);
+    D *d = dlogits + r * stride;
+    int pairs = (int)width / 8;
+    for (int i = threadIdx.x; i < pairs; i += ROW_THREADS) {
+        float4 a = row[2 * i], b = row[2 * i + 1];
+        eight e = {{a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w}};
+#pragma unroll
+        for (int k = 0; k < 8; k++) {
+            float p = by * __expf(e.v[k] - top);
+            p = 8 * i + k == target ? p - scale : p;
+            e.v[k] = target < 0 ? 0.0f : p;
+        }
+        put8(d, 8 * (int64_t)i, e);
+    }
+    int64_t j = 8 * (int64_t)pairs + threadIdx.x;
+    if (j < width) {
+        float p = by * __expf(one[j] - top);
+        put(d, j, target < 0 ? 0.0f : j == target ? p - scale : p);
+    }
+}
+
+/* Whether the kernel above takes it. */
+static bool xent_in_rows(const st_xent_args *a)
+{
+    int64_t stride = st_or(a->stride, a->width);
+    return a->logits.dtype == ST_F32 && a->dlogits.dtype == ST_BF16 && a->dlogits.data &&
+           stride % 8 == 0 && aligned16(a->logits.data) && aligned16(a->dlogits.data) &&
+           a->width > 4096 && a->width <= ROW_MOST;
+}
+
+static void xent_rows(st_stream *q, const st_xent_args *a)
+{
+    int bytes = (int)((a->width + 3) / 4 * 16);
+    loss_fault fault = {
+        st_cuda_of(q)->faulty_on_device,
+        st_cuda_fault_number(q, "xent", "a target id is not below the number of classes")};
+    cudaError_t status = cudaFuncSetAttribute((const void *)xent_row_kernel<bf16>,
+                                              cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+    if (!st_cuda_ok(q, status, "xent")) return;
+    xent_row_kernel<bf16><<<(unsigned)a->rows, ROW_THREADS, bytes, st_cuda_stream(q)>>>(
+        a->width, st_or(a->stride, a->width), (const float *)a->logits.data,
+        (const int32_t *)a->targets.data, (float *)a->loss.data, (bf16 *)a->dlogits.data, a->scale,
+        fault);
+    st_cuda_launched(q, "xent");
+}
+
 template <typename T, typename D> static void xent_of(st_stream *q, const st_xent_args *a)
 {
     loss_fault fault = {
@@ -130,7 +216,9 @@ extern "C" void st_cuda_xent(st_stream *q, const st_xent_args *a)
 {
     if (a->rows == 0) return;
     bool x = a->logits.dtype == ST_F32, d = a->dlogits.dtype == ST_F32;
-    if (x && (d || !a->dlogits.data))
+    if (xent_in_rows(a) && st_cuda_of(q)->arch >= 90)
+        xent_rows(q, a);
+    else if (x && (d || !a->dlogits.data))
         xent_of<float, float>(q, a);
     else if (x)
         xent_of<float, bf16>(q, a);

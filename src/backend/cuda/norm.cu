@@ -160,7 +160,7 @@ template <typename T> static __global__ void norm_sums_kernel(norm_back<T> b, fl
     part[(2 * (int64_t)blockIdx.y + 1) * b.width + j] = bias;
 }
 
-/* Widths of at most 256 C, aligned: both at once, rows read once. */
+/* Widths of at most 256 C, aligned: both at once, rows read once, all of a row at the same time. */
 template <int C, typename T>
 static __global__ void __launch_bounds__(THREADS) norm_bwd_kernel(norm_back<T> b, float *part)
 {
@@ -169,8 +169,13 @@ static __global__ void __launch_bounds__(THREADS) norm_bwd_kernel(norm_back<T> b
     pack<8> gain[C] = {}, bias[C] = {};
     for (int64_t r = (int64_t)blockIdx.x * WARPS + warp; r < b.rows;
          r += (int64_t)gridDim.x * WARPS) {
-        pack<8> n[C], d[C], dy;
-        float sum_d = 0, sum_dn = 0;
+        pack<8> n[C], d[C], old[C], dy;
+        float sum_d = 0, sum_dn = 0, rstd = b.rstd[r];
+#pragma unroll
+        for (int c = 0; c < C; c++) {
+            int64_t j = (lane + 32 * c) * 8;
+            if (b.accumulate && j < b.width) old[c] = load<8>(b.dx, r * b.width + j);
+        }
 #pragma unroll
         for (int c = 0; c < C; c++) {
             int64_t j = (lane + 32 * c) * 8;
@@ -189,7 +194,13 @@ static __global__ void __launch_bounds__(THREADS) norm_bwd_kernel(norm_back<T> b
 #pragma unroll
         for (int c = 0; c < C; c++) {
             int64_t j = (lane + 32 * c) * 8;
-            if (j < b.width) norm_dx<8>(b, r * b.width + j, n[c], d[c], b.rstd[r], sum_d, sum_dn);
+            if (j >= b.width) break;
+#pragma unroll
+            for (int k = 0; k < 8; k++) {
+                d[c].v[k] = rstd * (d[c].v[k] - sum_d - n[c].v[k] * sum_dn);
+                if (b.accumulate) d[c].v[k] += old[c].v[k];
+            }
+            store<8>(b.dx, r * b.width + j, d[c]);
         }
     }
     for (int w = 0; w < WARPS; w++) {
@@ -246,7 +257,7 @@ template <typename T> static void norm_bwd_of(st_stream *q, const st_norm_bwd_ar
     b.x = (const T *)a->x.data, b.dy = (const T *)a->dy.data, b.gain = (const T *)a->gain.data;
     b.mean = (const float *)a->mean.data, b.rstd = (const float *)a->rstd.data;
     b.dx = (T *)a->dx.data, b.accumulate = a->accumulate != 0;
-    unsigned parts = blocks_for(a->rows, WARPS, 2 * 128);
+    unsigned parts = blocks_for(a->rows, WARPS, 3 * 132);
     float *part =
         (float *)st_cuda_work(q, (size_t)(parts * 2 * a->width) * sizeof(float), "norm_bwd");
     if (!part) return;

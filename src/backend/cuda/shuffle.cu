@@ -246,44 +246,44 @@ static __global__ void fold_hash_kernel(fold_shape s, int32_t *hash)
     }
 }
 
+/* A thread has a column of z, and takes some of the rows. */
 template <typename T>
 static __global__ void fold_fwd_kernel(fold_shape s, const int32_t *hash, const T *x, T *z)
 {
-    int64_t width = s.supers * s.block, n = s.rows * s.folds * width;
-    for (int64_t at = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; at < n;
-         at += (int64_t)gridDim.x * blockDim.x) {
-        int64_t i = at % width, h = at / width % s.folds, r = at / width / s.folds;
-        int64_t k = i / s.block, j = i % s.block;
-        const int32_t *terms = hash + (h * s.supers + k) * s.factor;
+    int64_t width = s.supers * s.block, at = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (at >= s.folds * width) return;
+    int64_t h = at / width, k = at % width / s.block, j = at % s.block;
+    const int32_t *terms = hash + (h * s.supers + k) * s.factor;
+    for (int64_t r = blockIdx.y; r < s.rows; r += gridDim.y) {
+        const T *row = x + r * s.cols;
         float sum = 0;
-        for (int64_t l = 0; l < s.factor; l++) {
+        for (int64_t l = 0, c0 = k * s.factor * s.block; l < s.factor; l++, c0 += s.block) {
             int32_t t = terms[l];
-            int64_t in = j + (t < 0 ? -1 - t : t);
-            int64_t c = (k * s.factor + l) * s.block + (in < s.block ? in : in - s.block);
+            int64_t in = j + (t < 0 ? -1 - t : t), c = c0 + (in < s.block ? in : in - s.block);
             if (c >= s.cols) continue;
-            float v = get(x, r * s.cols + c);
+            float v = get(row, c);
             sum += t < 0 ? -v : v;
         }
-        put(z, at, sum);
+        put(z, r * s.folds * width + at, sum);
     }
 }
 
+/* A thread has a column of dx. */
 template <typename T>
 static __global__ void fold_bwd_kernel(fold_shape s, const int32_t *hash, const T *dz, T *dx)
 {
-    int64_t width = s.supers * s.block, n = s.rows * s.cols;
-    for (int64_t at = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; at < n;
-         at += (int64_t)gridDim.x * blockDim.x) {
-        int64_t c = at % s.cols, r = at / s.cols;
-        int64_t k = c / (s.factor * s.block), l = c / s.block % s.factor;
+    int64_t width = s.supers * s.block, c = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (c >= s.cols) return;
+    int64_t k = c / (s.factor * s.block), l = c / s.block % s.factor, in = c % s.block;
+    for (int64_t r = blockIdx.y; r < s.rows; r += gridDim.y) {
         float sum = 0;
         for (int64_t h = 0; h < s.folds; h++) {
             int32_t t = hash[(h * s.supers + k) * s.factor + l];
-            int64_t j = c % s.block - (t < 0 ? -1 - t : t);
+            int64_t j = in - (t < 0 ? -1 - t : t);
             float v = get(dz, (r * s.folds + h) * width + k * s.block + (j < 0 ? j + s.block : j));
             sum += t < 0 ? -v : v;
         }
-        put(dx, at, sum);
+        put(dx, r * s.cols + c, sum);
     }
 }
 
@@ -300,10 +300,10 @@ static int32_t *fold_hashes(st_stream *q, const st_fold_fwd_args *a, const char 
 
 extern "C" void st_cuda_fold_fwd(st_stream *q, const st_fold_fwd_args *a)
 {
-    int64_t n = a->rows * a->folds * a->supers * a->block;
+    int64_t n = a->folds * a->supers * a->block;
     int32_t *hash = fold_hashes(q, a, "fold_fwd");
-    unsigned grid = blocks_for(n, 256, 1 << 20);
-    if (!hash || n == 0) return;
+    dim3 grid(blocks_for(n, 256, 1 << 30), blocks_for(a->rows, 8, 32768));
+    if (!hash || n * a->rows == 0) return;
     if (a->x.dtype == ST_F32)
         fold_fwd_kernel<float><<<grid, 256, 0, st_cuda_stream(q)>>>(
             fold_shape_of(a), hash, (const float *)a->x.data, (float *)a->z.data);
@@ -315,10 +315,9 @@ extern "C" void st_cuda_fold_fwd(st_stream *q, const st_fold_fwd_args *a)
 
 extern "C" void st_cuda_fold_bwd(st_stream *q, const st_fold_bwd_args *a)
 {
-    int64_t n = a->rows * a->cols;
     int32_t *hash = fold_hashes(q, a, "fold_bwd");
-    unsigned grid = blocks_for(n, 256, 1 << 20);
-    if (!hash || n == 0) return;
+    dim3 grid(blocks_for(a->cols, 256, 1 << 30), blocks_for(a->rows, 8, 32768));
+    if (!hash || a->rows * a->cols == 0) return;
     if (a->dx.dtype == ST_F32)
         fold_bwd_kernel<float><<<grid, 256, 0, st_cuda_stream(q)>>>(
             fold_shape_of(a), hash, (const float *)a->dz.data, (float *)a->dx.data);

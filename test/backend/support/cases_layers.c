@@ -146,7 +146,7 @@ bool cases_attend_bwd(parity_case *c)
     layers_attend_in(c, a, n);
     double top = log((double)a->h.kv_len) + 0.5, size = sqrt((double)a->h.head_dim);
     double tol = 60 * PARITY_EPS * size * sqrt((double)a->h.q_len) * exp(3);
-    if (c->gpu && c->dtype == ST_BF16) tol *= 4; /* weights and their gradients are rounded */
+    if (c->gpu && c->dtype == ST_BF16) tol *= 8; /* weights and their gradients are rounded */
     parity_in(c, &a->h.o.x, c->dtype, n[3], 0.3);
     parity_in_range(c, &a->lse, ST_F32, a->h.batch * a->h.heads * a->h.q_len, top, top + 1);
     parity_in(c, &a->go, c->dtype, n[3], 1);
@@ -205,10 +205,11 @@ bool cases_xent(parity_case *c)
 {
     st_xent_args *a = (void *)c->args;
     if (c->variant >= 24) return false;
-    a->width = c->variant == 5 ? 50257 : parity_dim(c, 1, 1025);
+    a->width = c->variant == 5 ? 50257 : c->variant == 10 ? 5003 : parity_dim(c, 1, 1025);
     a->rows = a->width > 2000 ? 3 : parity_dim(c, 2, 65);
     a->scale = 0.25f;
     a->stride = c->variant % 3 == 1 ? a->width + parity_pick(c, 3, 9) : 0;
+    if (a->width == 5003) a->stride = 5008; /* rows that begin aligned */
     c->gaps = a->stride > a->width;
     int64_t n = (a->rows - 1) * (a->stride ? a->stride : a->width) + a->width;
     double tol = 10 * PARITY_EPS;
