@@ -11,7 +11,7 @@ tools/check_layers.sh || bad=1
 tools/sizes.sh -q || bad=1
 
 # No line over 100 columns, no tab in C.
-sources=$(find src test -name '*.[ch]' 2>/dev/null)
+sources=$(find src test \( -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' \) 2>/dev/null)
 # shellcheck disable=SC2086
 [ -z "$sources" ] || awk 'length($0) > 100 { print FILENAME ":" FNR ": " length($0) " columns"; b = 1 }
     /\t/ { print FILENAME ":" FNR ": tab"; b = 1 } END { exit b }' $sources || bad=1

@@ -29,9 +29,9 @@ typedef struct {
 const char *const *st_device_names(void);
 /* ST_EARG, listing them, if `name` is none. Says nothing about whether the device is there. */
 st_status st_device_check(const char *name, st_err *e);
-/* Opens a stream on `device`. ST_EARG for an unknown name, ST_EDEVICE if the device is not there,
- * ST_EUNSUPPORTED if this build has no code for it. `threads` 0 = as many as the machine (or
- * OMP_NUM_THREADS) says. */
+/* Opens a stream on `device` (NULL: "auto", which logs a line where it is a GPU). ST_EARG for an
+ * unknown name, ST_EDEVICE if the device is not there, ST_EUNSUPPORTED if this build has no code
+ * for it. `threads` 0 = as many as the machine (or OMP_NUM_THREADS) says. */
 st_status st_stream_open(st_stream **out, const char *device, int threads, st_err *e);
 /* A stream that takes the same paths as `like`, computes nothing and adds up what it would cost.
  * Its tensors may sit on a counting arena. */
@@ -42,6 +42,10 @@ const char *st_stream_device(const st_stream *q); /* "cpu" */
 /* One line for people and reports: "cpu, 2 threads, avx2, OpenBLAS 0.3.21 (Zen)". */
 const char *st_stream_describe(const st_stream *q);
 int st_stream_threads(const st_stream *q);
+/* What works side by side: threads, or the multiprocessors of a GPU. */
+int st_stream_units(const st_stream *q);
+/* Whether its operations work on the host's memory, so that the host may touch what they do. */
+bool st_stream_on_host(const st_stream *q);
 st_cost st_stream_cost(const st_stream *q); /* of a dry stream; zeros otherwise */
 
 /* Waits for all that was queued; returns the first latched failure and clears it. */
@@ -51,6 +55,18 @@ void st_stream_latch(st_stream *q, st_status code, const char *op, const char *w
 /* Names what runs next ("h.3.mlp.c_fc") for messages and profiles; the text must outlive the call.
  */
 void st_stream_tag(st_stream *q, const char *tag);
+
+/* One kind of call: an operation and what one call costs (as st_cost), and what all took. */
+typedef struct {
+    const char *op;
+    int64_t calls, macs, bytes;
+    double seconds;
+} st_profile_row;
+
+/* From here on measures every operation, or stops and forgets. ST_ENOMEM. */
+st_status st_stream_profile(st_stream *q, bool on, st_err *e);
+/* Waits; the rows so far, longest first, until the next operation. 0 where nothing is measured. */
+int st_stream_profiled(st_stream *q, const st_profile_row **rows);
 
 /* Device memory as an arena, zeroed; a dry stream opens counting arenas. ST_ENOMEM says what was
  * asked and what is free. Its pieces are addresses of the device: only operations and these copies

@@ -46,8 +46,18 @@ static st_status open_device(st_stream *q, int threads, st_err *e)
     ST_TRY(q->device->open(q, threads, e));
     const char *op = open_missing(&q->table);
     if (op) ST_FAIL(e, ST_EUNSUPPORTED, "device %s: it has no operation %s", q->device->name, op);
-    q->ops = q->table;
+    st_stream_serve(q);
     return ST_OK;
+}
+
+void st_stream_serve(st_stream *q)
+{
+    q->ops = q->table;
+    if (!q->profile) return;
+#define ST_OP(op, required)                                                                        \
+    if (q->table.op) q->ops.op = st_profile_ops()->op;
+#include "backend/ops.def"
+#undef ST_OP
 }
 
 /* The row that `name` means, and which device of its kind. NULL: none. */
@@ -85,6 +95,7 @@ st_status st_stream_open(st_stream **out, const char *device, int threads, st_er
 {
     *out = NULL;
     int index;
+    device = device ? device : "auto";
     const st_device *found = open_find(device, &index);
     if (!found) return st_device_check(device, e);
     if (threads < 0 || threads > 4096) {
@@ -99,6 +110,8 @@ st_status st_stream_open(st_stream **out, const char *device, int threads, st_er
         st_stream_close(q);
         return status;
     }
+    if (strcmp(device, "auto") == 0 && !st_stream_on_host(q))
+        st_log(ST_LOG_INFO, "device: %s", q->describe);
     *out = q;
     return ST_OK;
 }
@@ -111,6 +124,7 @@ st_status st_stream_dry(st_stream **out, const st_stream *like, st_err *e)
     q->device = like->device;
     q->index = like->index;
     q->threads = like->threads;
+    q->units = like->units;
     q->dry = true;
     memcpy(q->describe, like->describe, sizeof q->describe);
     q->table = st_dry_ops;
@@ -128,6 +142,7 @@ void st_stream_close(st_stream *q)
 {
     if (!q) return;
     if (!q->dry && q->device->close) q->device->close(q);
+    free(q->profile);
     free(q);
 }
 
@@ -151,6 +166,16 @@ int st_stream_threads(const st_stream *q)
     return q->threads;
 }
 
+int st_stream_units(const st_stream *q)
+{
+    return q->units ? q->units : q->threads;
+}
+
+bool st_stream_on_host(const st_stream *q)
+{
+    return !q->dry && !q->device->alloc;
+}
+
 st_cost st_stream_cost(const st_stream *q)
 {
     return q->cost;
@@ -162,7 +187,8 @@ st_status st_stream_sync(st_stream *q, st_err *e)
     st_status status = q->failure.code;
     if (e && status) *e = q->failure;
     q->failure = (st_err){0};
-    q->ops = q->table;
+    if (!q->dry) st_profile_settle(q);
+    st_stream_serve(q);
     return status;
 }
 

@@ -21,6 +21,7 @@ typedef struct st_stream st_stream;
  *   shared operand is written as step -1.
  *   bias_rows p > 1: bias is (p, n) and row i of C gets row i % p.
  *   step_bias: between the biases of batches; 0 = one bias for all batches.
+ * A GPU's library may round a product to the dtype of c before bias and beta*C meet it.
  * beta 0 ignores what was in C (NaN included). k may be 0: then C = beta*C + bias. */
 typedef struct {
     int64_t m, n, k, batch, lda, ldb, ldc, step_a, step_b, step_c;
@@ -66,7 +67,8 @@ typedef struct {
  *               (an even w has one more before p), or, if causal, the w keys p - w < j <= p; o is 0
  *               where that leaves none
  *   lse         (batch, heads, q_len) F32: log-sum-exp of the scaled scores; needed by bwd, may be
- *               absent. fwd without it may round weights to the dtype before they meet v
+ *               absent. fwd without it may round weights to the dtype before they meet v; a
+ *               GPU always does, and rounds the gradients of scores likewise
  *   drop        probability of zeroing an attention weight after the softmax, survivors / (1 -
  *               drop); weight (i, h, t, j) uses number ((i*heads + h)*q_len + t)*kv_len + j of
  *               stream (seed, 0)
@@ -215,9 +217,10 @@ typedef st_embed_fwd_args st_embed_bwd_args;
 
 /* Cross entropy. loss[r] = logsumexp(logits[r]) - logits[r][target[r]], 0 where target < 0;
  * dlogits (unless absent) = scale * (softmax - onehot), 0 where target < 0; may be logits' memory.
- *   logits, dlogits (rows, width) float; targets (rows) I32 < width; loss (rows) F32 or absent. */
+ *   logits, dlogits (rows, width) float, dtypes may differ, rows `stride` numbers apart (0: width);
+ *   targets (rows) I32 < width; loss (rows) F32 or absent. */
 typedef struct {
-    int64_t rows, width;
+    int64_t rows, width, stride;
     st_tensor logits, targets, loss, dlogits;
     float scale;
 } st_xent_args;
@@ -227,10 +230,10 @@ typedef struct {
  *   loss[r] as xent's;  kl[r] = sum_j p_t (log p_t - log p), 0 where target < 0;
  *   dlogits (unless absent) = scale (softmax(logits) - onehot) + kl_scale T (p - p_t), the gradient
  *   of scale loss + kl_scale T^2 kl, 0 where target < 0; may be logits' memory.
- * logits, teacher, dlogits (rows, width) float, dtypes may differ; targets (rows) I32 < width;
- * loss, kl (rows) F32, each or absent. */
+ * logits, teacher, dlogits (rows, width) float, dtypes may differ, rows `stride` apart (0: width);
+ * targets (rows) I32 < width; loss, kl (rows) F32, each or absent. */
 typedef struct {
-    int64_t rows, width;
+    int64_t rows, width, stride;
     st_tensor logits, teacher, targets, loss, kl, dlogits;
     float scale, kl_scale, temperature;
 } st_distill_args;

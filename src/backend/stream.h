@@ -24,7 +24,13 @@ typedef struct st_device {
     void (*upload)(st_stream *q, st_tensor dst, const void *src);
     void (*download)(st_stream *q, void *dst, st_tensor src);
     void (*wait)(st_stream *q);
+    /* Remembers under `number` when what is queued so far was done; seconds between two numbers,
+     * after a wait. NULL: operations are done when they return. */
+    void (*mark)(st_stream *q, int number);
+    double (*between)(st_stream *q, int first, int second);
 } st_device;
+
+struct st_profile;
 
 struct st_stream {
     st_ops ops; /* what callers see: `table`, or operations that do nothing after a failure */
@@ -33,10 +39,12 @@ struct st_stream {
     void *device_state;
     st_ops *guarded; /* what `table` leads to on a guarded device (guard.c) */
     int index, threads;
+    int units; /* of a GPU; 0: threads */
     bool dry;
     st_cost cost;
     const char *tag;
-    st_err failure; /* code ST_OK: none */
+    st_err failure;             /* code ST_OK: none */
+    struct st_profile *profile; /* NULL: nobody asked */
     char describe[128];
 };
 
@@ -47,6 +55,11 @@ const st_device *st_guard_over(const st_device *d);
 
 /* The operations of a dry stream (dry.c). */
 extern const st_ops st_dry_ops;
+/* Those that measure what `table` does (profile.c); adds up what is still queued. */
+const st_ops *st_profile_ops(void);
+void st_profile_settle(st_stream *q);
+/* Sets q->ops to what callers are to see where nothing has failed (open.c). */
+void st_stream_serve(st_stream *q);
 
 /* A field of an argument struct where zero means "natural". */
 static inline int64_t st_or(int64_t value, int64_t natural)

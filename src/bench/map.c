@@ -47,7 +47,7 @@ st_status st_bench_map(const st_bench_map_opts *o, json_t **result, st_err *e)
         .dtype = o->dtype, .in = o->in, .out = o->out, .rows = o->rows, .backward = o->backward};
     bench_roof roof = {0};
     bench_effort how = {.reps = o->reps, .budget = o->budget, .roof = &roof};
-    ST_TRY(st_stream_open(&shape.q, o->device ? o->device : "cpu", 0, e));
+    ST_TRY(st_stream_open(&shape.q, o->device, 0, e));
     int64_t types = 0;
     while (st_map_types[types])
         types++;

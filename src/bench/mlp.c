@@ -234,7 +234,7 @@ st_status st_bench_mlp(const st_bench_mlp_opts *o, json_t **result, st_err *e)
 {
     ST_TRY(mlp_check(o, e));
     mlp_bench b = {.o = o};
-    ST_TRY(st_stream_open(&b.q, o->device ? o->device : "cpu", 0, e));
+    ST_TRY(st_stream_open(&b.q, o->device, 0, e));
     int64_t n = 0;
     mlp_case *c = st_calloc(2 + o->nmaps, sizeof *c);
     json_t *rows = json_array();

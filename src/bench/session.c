@@ -11,7 +11,7 @@ enum { SESSION_PROBES = 3 };
 st_status bench_session_open(bench_session *s, const char *device, st_err *e)
 {
     if (s->resume && !s->csv) ST_FAIL(e, ST_EARG, "--resume goes on with a file: give --csv FILE");
-    ST_TRY(st_stream_open(&s->q, device ? device : "cpu", 0, e));
+    ST_TRY(st_stream_open(&s->q, device, 0, e));
     s->rows = json_array();
     s->result = st_machine_json(st_stream_describe(s->q), st_stream_threads(s->q));
     json_object_set(s->result, "rows", s->rows);

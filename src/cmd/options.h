@@ -10,8 +10,10 @@
 /* ---- computing ------------------------------------------------------------------------------- */
 
 #define CMD_DEVICE                                                                                 \
-    .name = "device", .kind = CMD_TEXT, .value = "NAME", .help = "cpu, or ref (plain loops)",      \
-    .preset = "cpu"
+    .name = "device", .kind = CMD_TEXT, .value = "NAME",                                           \
+    .help = "cpu, cuda (cuda:1: the second GPU), ref (plain loops), or auto: the GPU if there is " \
+            "one, else the cpu",                                                                   \
+    .preset = "auto"
 #define CMD_DTYPE                                                                                  \
     .name = "dtype", .kind = CMD_TEXT, .value = "TYPE", .choice = "f32|bf16|float32|bfloat16",     \
     .preset = "f32"

@@ -44,6 +44,9 @@ static const cmd_option train_options[] = {
      .kind = CMD_FLAG,
      .help = "load model and data, print each parameter's learning rate and decay and the memory, "
              "and stop"},
+    {.name = "profile",
+     .kind = CMD_FLAG,
+     .help = "print what each operation took, from the third step on"},
     {0},
 };
 
@@ -142,6 +145,7 @@ static st_status train_one(const cmd_args *a, const st_config_how *how, json_t *
     st_train_opts o = {.set = &set,
                        .how = how,
                        .dry = cmd_has(a, "dry-run"),
+                       .profile = cmd_has(a, "profile"),
                        .begun = cmd_train_begun,
                        .ctx = &quiet};
     st_status s = st_train_run(&o, result, e);
@@ -299,6 +303,28 @@ static void train_show_sweep(const json_t *r)
     cmd_grid_print(&g, stdout);
 }
 
+/* Operations of like cost, longest first: what a call takes, and its share of all. */
+static void train_show_profile(const json_t *rows)
+{
+    cmd_grid g = {.head = "<operation|calls|us a call|share|TFLOP/s|GB/s"};
+    double all = 0;
+    size_t n = json_array_size(rows);
+    for (size_t i = 0; i < n; i++)
+        all += cmd_get_num(json_array_get(rows, i), "seconds");
+    for (size_t i = 0; i < n; i++) {
+        const json_t *row = json_array_get(rows, i);
+        double seconds = cmd_get_num(row, "seconds"), calls = cmd_get_num(row, "calls");
+        if (seconds < 0.002 * all) continue;
+        cmd_grid_add(&g, "%s", cmd_get_str(row, "op"));
+        cmd_grid_add(&g, "%s", cmd_count(cmd_get_int(row, "calls")).s);
+        cmd_grid_add(&g, "%.1f", 1e6 * seconds / calls);
+        cmd_grid_add(&g, "%.1f%%", 100 * seconds / all);
+        cmd_grid_add(&g, "%.2f", 2e-12 * cmd_get_num(row, "macs") * calls / seconds);
+        cmd_grid_add(&g, "%.0f", 1e-9 * cmd_get_num(row, "bytes") * calls / seconds);
+    }
+    if (n) cmd_grid_print(&g, stdout);
+}
+
 static void train_show(const json_t *r)
 {
     if (json_object_get(r, "jobs")) {
@@ -327,6 +353,7 @@ static void train_show(const json_t *r)
            cmd_count(cmd_get_int(r, "tokens")).s, cmd_seconds(cmd_get_num(r, "seconds")).s,
            cmd_number(cmd_get_num(r, "tokens_per_second")).s);
     cmd_train_end(r);
+    train_show_profile(json_object_get(r, "profile"));
 }
 
 extern const cmd_command cmd_train;

@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const set_devices[] = {"cpu", "ref", NULL};
 /* Positions are the values of st_dtype, st_order, st_last and st_lr_schedule. */
 static const char *const set_dtypes[] = {"float32", "bfloat16", NULL};
 static const char *const set_orders[] = {"random", "shuffle", "sequential", NULL};
@@ -34,7 +33,9 @@ const set_row st_set_rows[] = {
      "name of the run; null: that of the config file"},
     {"out", SET_TEXT, AT(out), NULL, 0, 0, NULL, SET_NULL | SET_FREE,
      "folder of the run; null: runs/NAME"},
-    {"device", SET_TEXT, AT(device), "cpu", 0, 0, set_devices, SET_FREE, "where to compute"},
+    {"device", SET_TEXT, AT(device), "auto", 0, 0, NULL, SET_FREE,
+     "where to compute: cpu, cuda (cuda:1 is the second GPU), ref (plain loops), or auto: the GPU "
+     "where there is one, else the cpu"},
     {"dtype", SET_CHOICE, AT(dtype), "float32", 0, 0, set_dtypes, 0,
      "weights and activations; bfloat16 keeps float32 master weights"},
     {"threads", SET_INT, AT(threads), "0", 0, 4096, NULL, SET_FREE, "0: as many as there are"},

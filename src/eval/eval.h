@@ -19,7 +19,7 @@ typedef struct {
     bool download;                           /* sets that are not on disk */
     const char *attention; /* a way to attend, "local:window=256"; NULL: exactly */
     st_dtype dtype;
-    const char *device; /* NULL: "cpu" */
+    const char *device; /* NULL: "auto" */
 } st_perplexity_opts;
 /* `text`: a set by name (st_evalsets), "all", a text (encoded by the folder's tokenizer) or a shard
  * of tokens (.bin). Result: perplexity, nll (nats, as the protocol averages them),
@@ -46,7 +46,7 @@ typedef struct {
     bool ignore_eos;
     const char *attention; /* a way to attend while several tokens are read; NULL: exactly */
     st_dtype dtype;
-    const char *device; /* NULL: "cpu" */
+    const char *device; /* NULL: "auto" */
     /* Text as it appears, in whole UTF-8 characters (others become U+FFFD); false ends it. */
     bool (*say)(void *ctx, const char *text, size_t n);
     void *ctx;

@@ -264,7 +264,7 @@ st_status st_generate_ids(st_model *m, st_stream *q, const st_bpe *tokenizer,
 st_status st_generate(const char *model, const st_generate_opts *o, json_t **result, st_err *e)
 {
     st_loaded l = {0};
-    st_status s = st_loaded_open_as(&l, model, &o->how, o->device ? o->device : "cpu", o->dtype, e);
+    st_status s = st_loaded_open_as(&l, model, &o->how, o->device, o->dtype, e);
     if (!s) s = st_need_language(l.model, model, "generate", e);
     if (!s) s = st_generate_ids(l.model, l.stream, l.tokenizer, o, result, e);
     if (!s) {

@@ -127,7 +127,7 @@ st_status st_perplexity(const char *model, const char *text, const st_perplexity
     ST_TRY(text_form(o->form, &form, e));
     ST_TRY(text_check(text, e));
     st_loaded l = {0};
-    ST_TRY(st_loaded_open_as(&l, model, &o->how, o->device ? o->device : "cpu", o->dtype, e));
+    ST_TRY(st_loaded_open_as(&l, model, &o->how, o->device, o->dtype, e));
     st_status s = st_need_language(l.model, model, "perplexity", e);
     if (!s) {
         s = strcmp(text, "all") == 0 ? text_all(&l, &p, o, result, e)

@@ -108,7 +108,7 @@ st_status st_calibration_open(st_calibration *c, const st_model *m, const float 
     c->sequences = n / c->len;
     c->batch = CALIBRATE_ROWS / c->len > 1 ? CALIBRATE_ROWS / c->len : 1;
     if (c->batch > c->sequences) c->batch = c->sequences;
-    ST_TRY(st_stream_open(&c->q, "cpu", 0, e));
+    ST_TRY(st_stream_open(&c->q, NULL, 0, e));
     ST_TRY(calibrate_model(c->q, &c->now, m, flat, e));
     if (beside) ST_TRY(calibrate_model(c->q, &c->was, m, flat, e));
     ST_TRY(calibrate_memory(c, e));

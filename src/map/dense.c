@@ -1,4 +1,4 @@
-/* Dense: W itself, (out, in). */
+/* Dense: W itself, (out, in). Rows of y and dy may be further apart than out: y.dim[1]. */
 /* SPDX-License-Identifier: MIT */
 #include "map/inner.h"
 #include <string.h>
@@ -30,6 +30,7 @@ static void dense_forward(const st_map_call *c)
                                                     .a = c->x,
                                                     .b = c->theta->p[0],
                                                     .c = c->y,
+                                                    .ldc = c->y.dim[1],
                                                     .bias = c->bias});
 }
 
@@ -43,6 +44,7 @@ static void dense_backward(const st_map_call *c)
                                        .k = n,
                                        .ta = 1,
                                        .a = c->dy,
+                                       .lda = c->dy.dim[1],
                                        .b = c->x,
                                        .c = c->dtheta->p[0],
                                        .beta = 1.0f});
@@ -52,6 +54,7 @@ static void dense_backward(const st_map_call *c)
                                        .n = c->spec->in,
                                        .k = c->spec->out,
                                        .a = c->dy,
+                                       .lda = c->dy.dim[1],
                                        .b = c->theta->p[0],
                                        .c = c->dx});
     }

@@ -293,12 +293,12 @@ static void t2t_patches(const t2t *g, st_stream *q, int64_t n, const st_attentio
     st_arena_rewind(tmp, mark);
 }
 
-/* Images whose windows exist at a time: enough rows for every thread, few enough for the caches.
+/* Images whose windows exist at a time: enough rows for all that works, few enough for the caches.
  * It never falls as the batch grows, so that a plan for many holds for fewer. */
 static int64_t t2t_chunk(const t2t *g, const st_stream *q, int64_t batch)
 {
-    enum { ROWS = 1 << 12 }; /* of a thread */
-    int64_t n = ROWS * st_stream_threads(q) / t2t_len(g, 0);
+    enum { ROWS = 1 << 12 }; /* of each of them */
+    int64_t n = ROWS * st_stream_units(q) / t2t_len(g, 0);
     n = n < 1 ? 1 : n;
     return n < batch ? n : batch;
 }

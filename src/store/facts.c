@@ -79,7 +79,7 @@ static json_t *facts_vision(st_model *m, const st_stream *q, st_err *e)
 st_status st_model_facts(st_model *m, const char *device, json_t **result, st_err *e)
 {
     st_stream *q = NULL;
-    ST_TRY(st_stream_open(&q, device ? device : "cpu", 0, e));
+    ST_TRY(st_stream_open(&q, device, 0, e));
     if (st_model_is_vision(m)) {
         *result = facts_vision(m, q, e);
         st_stream_close(q);

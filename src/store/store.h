@@ -36,7 +36,7 @@ typedef struct {
  * Face GPT-2), or a file of weights alone (nanoGPT's and Krony-PT's .pt, safetensors, llm.c), whose
  * config.json is then made from the shapes; or ORG/NAME[@REVISION] of the Hub's cache. Missing,
  * surplus, misshapen or non-finite tensors are errors naming the tensor, what was found and what
- * was expected. dtype F32 or BF16. `device` "cpu" or "ref". `how` may be NULL. */
+ * was expected. dtype F32 or BF16. `device` as st_stream_open has it. `how` may be NULL. */
 st_status st_loaded_open_as(st_loaded *out, const char *path, const st_read_how *how,
                             const char *device, st_dtype dtype, st_err *e);
 /* The same, as the files say. */

@@ -154,6 +154,7 @@ typedef struct st_trainer {
     double min_lr;
     st_batch train, val, test;
     bool has_val, has_test;
+    int warm_steps; /* that remain until operations are measured; 0: they are, or never will be */
 
     st_teach teach;                /* teacher NULL: none; its tensors are of t->rows rows */
     double part[ST_PARTS_OF_LOSS]; /* of the last step */

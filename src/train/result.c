@@ -126,6 +126,21 @@ static void result_best(const st_trainer *t, json_t *r)
     json_object_set_new(r, "stopped", s->stopped ? json_string(text) : json_null());
 }
 
+/* What each operation took; NULL where nothing was measured. */
+static json_t *result_profile(st_stream *q)
+{
+    const st_profile_row *row;
+    int n = st_stream_profiled(q, &row);
+    json_t *rows = n ? json_array() : NULL;
+    for (int i = 0; i < n && rows; i++) {
+        json_array_append_new(rows, json_pack("{s:s, s:I, s:I, s:I, s:f}", "op", row[i].op, "calls",
+                                              (json_int_t)row[i].calls, "macs",
+                                              (json_int_t)row[i].macs, "bytes",
+                                              (json_int_t)row[i].bytes, "seconds", row[i].seconds));
+    }
+    return rows;
+}
+
 json_t *st_result(const st_trainer *t, const json_t *test, bool interrupted)
 {
     const st_train_state *s = &t->state;
@@ -151,6 +166,8 @@ json_t *st_result(const st_trainer *t, const json_t *test, bool interrupted)
     json_t *machine = st_machine_json(st_stream_describe(t->q), st_stream_threads(t->q));
     json_object_update_missing(r, machine);
     json_decref(machine);
+    json_t *profile = result_profile(t->q);
+    if (profile) json_object_set_new(r, "profile", profile);
     st_metrics_result(&t->metrics, r);
     return r;
 }
@@ -167,6 +184,7 @@ st_status st_result_write(const st_trainer *t, const json_t *result, st_err *e)
     }
     json_object_del(few, "curve");
     json_object_del(few, "validation");
+    json_object_del(few, "profile");
     json_object_set_new(few, "format", json_integer(1));
     st_status s = st_write_json(path, few, e);
     json_decref(few);

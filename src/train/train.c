@@ -285,6 +285,7 @@ static st_status train_loop(st_trainer *t, st_err *e)
         st_status s = st_interrupted() ? ST_EINTR : train_between(t, e);
         if (!s && train_over(t)) return ST_OK;
         st_monitor_away(t);
+        if (t->warm_steps > 0 && --t->warm_steps == 0 && !s) s = st_stream_profile(t->q, true, e);
         if (!s) s = train_step(t, e);
         if (s == ST_EINTR) return train_interrupted(t, e);
         if (s) return s;
@@ -311,6 +312,7 @@ static st_status train_whole(st_trainer *t, const st_train_opts *o, json_t **res
     json_t *plan = o->begun ? st_result_plan(t) : NULL, *test = NULL;
     if (plan) o->begun(o->ctx, plan);
     json_decref(plan);
+    t->warm_steps = o->profile ? 3 : 0;
     st_status s = train_loop(t, e);
     if (!s) train_no_best(t);
     if (!s && o->model) s = st_trainer_weights(t, e);

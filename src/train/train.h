@@ -20,6 +20,7 @@ typedef struct {
     float *flat;
     const st_bpe *tokenizer;  /* stored with checkpoints, may be NULL; used with `model` only */
     bool dry;                 /* only plan: nothing is trained or written */
+    bool profile;             /* measure each operation from the third step on */
     const st_config_how *how; /* what `set` was composed of, for OUT/.hydra; may be NULL */
     /* Before the first step, with what a dry run would give; or NULL. */
     void (*begun)(void *ctx, const json_t *plan);

@@ -161,7 +161,7 @@ static void trainer_say(const st_trainer *t)
         x[i] = (double)json_integer_value(json_object_get(j, key[i])) / mib;
     json_decref(j);
     double room = st_memory_free() / mib;
-    if (strncmp(t->set->device, "cuda", 4) != 0 && x[7] > room)
+    if (st_stream_on_host(t->q) && x[7] > room)
         st_log(ST_LOG_WARN,
                "training wants %.1f GiB, and %.1f GiB are free to use: the system may end it; a "
                "smaller train.micro_batch needs less and gives the same steps with the same "
@@ -327,6 +327,15 @@ static st_status trainer_record(st_trainer *t, st_err *e)
     return s;
 }
 
+static st_status trainer_device(st_trainer *t, st_err *e)
+{
+    char place[256];
+    st_status s = st_stream_open(&t->q, t->set->device, (int)t->set->threads, e);
+    if (s == ST_EARG && e)
+        st_err_prefix(e, "%s", st_set_place(t->set, "device", place, sizeof place));
+    return s;
+}
+
 st_status st_trainer_open(st_trainer *t, const st_train_opts *o, st_err *e)
 {
     *t = (st_trainer){.set = o->set,
@@ -345,7 +354,7 @@ st_status st_trainer_open(st_trainer *t, const st_train_opts *o, st_err *e)
     if (s == ST_EFORMAT && t->resume) st_ckpt_hint(t->set, t->resume, e);
     if (!s) s = trainer_sizes(t, e);
     if (!s) s = st_groups_open(t, e);
-    if (!s) s = st_stream_open(&t->q, t->set->device, (int)t->set->threads, e);
+    if (!s) s = trainer_device(t, e);
     if (!s) s = trainer_data(t, e);
     if (!s) s = st_stop_open(t, e);
     if (!s) s = trainer_batch(t, e);

@@ -298,7 +298,7 @@ static st_status eval_result(const eval_job *j, const char *model, const char *d
                   (json_int_t)t->images, "broken", (json_int_t)t->broken, "classes",
                   (json_int_t)j->truth.folders, "labels", j->truth.rule, "transform",
                   st_classifier_transform(&j->c, j->o), "dtype", st_dtype_name(j->o->dtype),
-                  "device", j->o->device ? j->o->device : "cpu", "seeds", (json_int_t)j->seeds,
+                  "device", st_stream_device(j->c.l.stream), "seeds", (json_int_t)j->seeds,
                   "resumed", (json_int_t)j->resumed, "seconds", seconds, "images_per_second",
                   n / (seconds > 1e-9 ? seconds : 1e-9));
     bool bad = !rest || json_object_update(*result, rest);

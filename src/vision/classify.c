@@ -127,7 +127,7 @@ st_status st_classifier_open(st_classifier *c, const char *model, const st_class
                          .top = o->top ? o->top : CLASSIFY_TOP,
                          .threads = st_threads(o->threads)};
     st_dtype dtype = o->dtype;
-    ST_TRY(st_loaded_open_as(&c->l, model, &o->how, o->device ? o->device : "cpu", dtype, e));
+    ST_TRY(st_loaded_open_as(&c->l, model, &o->how, o->device, dtype, e));
     ST_TRY(st_need_vision(c->l.model, model, "classify", e));
     c->v = st_model_vision_shape(c->l.model);
     if (c->v.channels != 3) {

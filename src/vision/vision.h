@@ -18,7 +18,7 @@ typedef struct {
     int64_t batch;          /* 0: 16 */
     int threads;            /* that decode; 0: OMP_NUM_THREADS or all */
     st_dtype dtype;
-    const char *device; /* NULL: "cpu" */
+    const char *device; /* NULL: "auto" */
     st_read_how how;
     /* of st_classify_eval */
     const char *labels; /* a file; NULL: by folders */

@@ -168,7 +168,7 @@ static const struct {
     {"name: [a]\n", "", {"name: found a list", "a text"}},
     {"dtype: float16\n", "", {"dtype: found float16", "float32, bfloat16"}},
     {"train: {schedule: cosin}\n", "", {"found cosin", "did you mean cosine?"}},
-    {"device: cuda:9\n", "", {"device: found cuda:9", "cpu, ref"}},
+    {"device: [cpu]\n", "", {"device: found a list", "a text"}},
     {"model: {map: dense}\n", "", {"model.map: found dense", "{GLOB: SPEC}"}},
     {"model: {map: {h.*: [dense]}}\n", "", {"model.map.h.*: found a list"}},
     {"model: {map: {h.*: }}\n", "", {"model.map.h.*: found null"}},

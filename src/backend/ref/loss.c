@@ -8,7 +8,7 @@
 
 static void loss_row(const st_xent_args *a, int64_t r, int32_t target)
 {
-    int64_t z0 = r * a->width;
+    int64_t z0 = r * st_or(a->stride, a->width);
     double top = -INFINITY, total = 0;
     for (int64_t j = 0; j < a->width; j++)
         top = fmax(top, (double)ref_load(&a->logits, z0 + j));
@@ -52,7 +52,7 @@ static double loss_lse(const st_tensor *x, int64_t at, int64_t width, double tem
 
 static void distill_row(const st_distill_args *a, int64_t r, int32_t target)
 {
-    int64_t z0 = r * a->width;
+    int64_t z0 = r * st_or(a->stride, a->width);
     double temp = (double)a->temperature, kl = 0, lse = loss_lse(&a->logits, z0, a->width, 1.0);
     double lse_z = loss_lse(&a->logits, z0, a->width, temp);
     double lse_t = loss_lse(&a->teacher, z0, a->width, temp);

@@ -209,23 +209,62 @@ static bool parity_canary_ok(const parity_case *c, int i, const char *data)
     return true;
 }
 
+/* Operand `i` with its canaries, as bytes. */
+static st_tensor parity_bytes(const parity_case *c, int i, char *data)
+{
+    int64_t behind = c->seed % 2 ? 64 : 0;
+    return st_view1(data - 64, ST_U8, (int64_t)st_bytes(c->operand[i].shape) + 64 + behind);
+}
+
+/* Where operand `i` lies on a device with memory of its own: at the end of an allocation, so that a
+ * checker of memory sees what is read behind it, or, on odd seeds, aligned. */
+static char *parity_send(const parity_case *c, int i, st_stream *q, st_arena *a, char *data)
+{
+    st_tensor bytes = parity_bytes(c, i, data);
+    st_err e;
+    if (st_device_arena(q, st_bytes(bytes), a, &e)) {
+        fprintf(stderr, "%s\n", e.msg);
+        abort();
+    }
+    char *from = bytes.data, *to = c->seed % 2 ? a->base : a->base + a->cap - st_bytes(bytes);
+    bytes.data = to;
+    st_upload(q, bytes, from);
+    return to + 64;
+}
+
 /* Sets the operands of a run, calls, checks what must not change. NULL or what went wrong. */
 static const char *parity_execute(const parity_case *c, int run, parity_call *call, st_stream *q)
 {
     _Alignas(64) char args[ARGS_BYTES];
+    st_arena room[PARITY_OPERANDS] = {0};
+    char *there[PARITY_OPERANDS];
     memcpy(args, c->args, ARGS_BYTES);
     for (int i = 0; i < c->operands; i++) {
         const parity_operand *o = &c->operand[i];
         st_tensor t = o->shape;
-        t.data = parity_place(c, run, o->shares < 0 ? i : o->shares);
+        char *data = parity_place(c, run, i);
+        if (o->shares < 0) {
+            st_tensor bytes = parity_bytes(c, i, data);
+            memcpy(bytes.data, parity_place(c, PRISTINE, i) - 64, st_bytes(bytes));
+            there[i] = st_stream_on_host(q) ? data : parity_send(c, i, q, &room[i], data);
+        }
+        t.data = there[o->shares < 0 ? i : o->shares];
         memcpy(args + o->at, &t, sizeof t);
-        if (o->shares >= 0) continue;
-        size_t behind = c->seed % 2 ? 64 : 0;
-        memcpy((char *)t.data - 64, parity_place(c, PRISTINE, i) - 64, st_bytes(t) + 64 + behind);
     }
     call(q, args);
+    for (int i = 0; i < c->operands; i++) {
+        st_tensor bytes = parity_bytes(c, i, parity_place(c, run, i));
+        void *to = bytes.data;
+        if (!room[i].base) continue;
+        bytes.data = there[i] - 64;
+        st_download(q, to, bytes);
+        st_device_arena_close(q, &room[i]);
+    }
     st_err e;
-    if (st_stream_sync(q, &e)) return "a failure was latched";
+    if (st_stream_sync(q, &e)) {
+        fprintf(stderr, "%s: %s\n", c->op, e.msg);
+        return "a failure was latched";
+    }
     for (int i = 0; i < c->operands; i++) {
         const parity_operand *o = &c->operand[i];
         if (o->shares >= 0) continue;
@@ -321,8 +360,9 @@ static bool parity_dry_ok(const parity_case *c, const parity_op *op, st_stream *
 
 /* ---- runs ------------------------------------------------------------------------------------ */
 
+/* A device and, where it is the cpu, what of it is left. */
 typedef struct {
-    const char *forbid;
+    const char *device, *forbid;
     int threads;
     st_stream *cpu, *dry;
 } parity_config;
@@ -341,11 +381,11 @@ static st_stream *parity_open(const char *device, const parity_config *k)
     return q;
 }
 
-static parity_config parity_config_open(const char *forbid, int threads)
+static parity_config parity_config_open(const char *device, const char *forbid, int threads)
 {
-    parity_config k = {.forbid = forbid, .threads = threads};
+    parity_config k = {.device = device, .forbid = forbid, .threads = threads};
     st_err e;
-    k.cpu = parity_open("cpu", &k);
+    k.cpu = parity_open(device, &k);
     if (st_stream_dry(&k.dry, k.cpu, &e)) abort();
     return k;
 }
@@ -358,14 +398,18 @@ static void parity_config_close(parity_config *k)
 
 /* Every peel that makes a difference on this machine: the best with 1, 2 and 3 threads, others with
  * 2, as what is shared among threads does not depend on the peel. */
-static int parity_configs(parity_config k[CONFIGS])
+static int parity_configs(const char *device, parity_config k[CONFIGS])
 {
     static const char *const peels[PEELS] = {"none", "amx", "amx,avx512bf16", "avx512",
                                              "avx512,avx2"};
     int count = 0;
+    if (strcmp(device, "cpu") != 0) {
+        k[0] = parity_config_open(device, device, 1);
+        return 1;
+    }
     for (int peel = 0; peel < PEELS; peel++) {
         for (int threads = peel ? 2 : 1; threads <= (peel ? 2 : 3); threads++) {
-            k[count] = parity_config_open(peels[peel], threads);
+            k[count] = parity_config_open(device, peels[peel], threads);
             bool seen = false;
             for (int i = 0; i < count; i++) {
                 const char *was = st_stream_describe(k[i].cpu);
@@ -388,6 +432,7 @@ static int parity_one(const parity_op *op, int variant, st_dtype t, uint64_t see
     int failures = 0;
     if (op->args_size > ARGS_BYTES) abort();
     parity_case c = {.op = op->op, .variant = variant, .dtype = t, .seed = seed, .args = args};
+    c.gpu = strcmp(k[0].device, "cpu") != 0;
     if (!op->describe(&c)) return -1;
     parity_prepare(&c);
     const char *ref_fault = parity_execute(&c, REF, op->call, ref);
@@ -408,12 +453,12 @@ static int parity_one(const parity_op *op, int variant, st_dtype t, uint64_t see
     return failures;
 }
 
-int parity_run(const parity_op *op)
+int parity_run(const parity_op *op, const char *device, int every)
 {
     parity_config k[CONFIGS];
-    int configs = parity_configs(k), failures = 0;
+    int configs = parity_configs(device, k), failures = 0;
     st_stream *ref = parity_open("ref", &k[0]);
-    for (int v = 0, found = 0; found >= 0 && failures < 5; v++) {
+    for (int v = 0, found = 0; found >= 0 && failures < 5; v += every) {
         for (uint64_t seed = 1; seed <= 2 && found >= 0; seed++) {
             st_dtype t = (v + (int)seed) % 2 ? ST_F32 : ST_BF16;
             found = parity_one(op, v / 2, t, seed, ref, k, configs);
@@ -439,7 +484,8 @@ int parity_rerun(const parity_op *ops, int count, const char *text)
     }
     for (int i = 0; i < count; i++) {
         if (strcmp(ops[i].op, name) != 0) continue;
-        parity_config k = parity_config_open(forbid, threads);
+        bool other = strcmp(forbid, "cuda") == 0;
+        parity_config k = parity_config_open(other ? forbid : "cpu", forbid, threads);
         st_stream *ref = parity_open("ref", &k);
         printf("%s: %s\n", text, st_stream_describe(k.cpu));
         int found = parity_one(&ops[i], variant, t, seed, ref, &k, 1);

@@ -33,6 +33,7 @@ typedef struct {
     char *args;
     int operands;
     parity_operand operand[PARITY_OPERANDS];
+    bool gpu;  /* products of bf16 may round what they sum up, see ops.h */
     bool gaps; /* operands have unused elements between rows: bytes are not comparable with dry */
 } parity_case;
 
@@ -75,9 +76,11 @@ typedef struct {
     size_t args_size;
 } parity_op;
 
-/* Returns the number of failures, each reported on standard error with the command to rerun it. */
-int parity_run(const parity_op *op);
-/* "op:variant:dtype:seed:forbid:threads" as a failure prints it. -1: not such a text. */
+/* Returns the number of failures, each reported on standard error with the command to rerun it. Of
+ * the cases, each `every`th is run. */
+int parity_run(const parity_op *op, const char *device, int every);
+/* "op:variant:dtype:seed:forbid:threads" as a failure prints it; in the place of what is forbidden
+ * to the cpu, another device stands by its name. -1: not such a text. */
 int parity_rerun(const parity_op *ops, int count, const char *text);
 void parity_program(const char *path); /* argv[0], for the rerun command */
 

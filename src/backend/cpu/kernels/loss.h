@@ -40,7 +40,7 @@ static void loss_gradient(const st_xent_args *a, int64_t r, int32_t target, loss
     float scale = target < 0 ? 0 : a->scale, share = (float)((double)scale / s.total), top = s.top;
     for (int64_t j = 0; j < a->width; j += BLOCK) {
         float buf[BLOCK], out[BLOCK];
-        int64_t n = at_most(a->width - j, BLOCK), at = r * a->width + j;
+        int64_t n = at_most(a->width - j, BLOCK), at = r * st_or(a->stride, a->width) + j;
         const float *z = block_in(&a->logits, at, n, buf);
         float *d = block_out(&a->dlogits, at, out);
 #pragma omp simd
@@ -72,9 +72,10 @@ static void kernel_xent(st_stream *q, const st_xent_args *a)
 #pragma omp parallel for num_threads(parts) schedule(static)
     for (int64_t r = 0; r < a->rows; r++) {
         int32_t t = targets[r];
+        int64_t z0 = r * st_or(a->stride, a->width);
         loss_sums sums = {0, 1};
-        if (t >= 0) sums = loss_row_sums(&a->logits, r * a->width, a->width, 1.0f);
-        double at_target = t < 0 ? 0 : (double)scalar_in(&a->logits, r * a->width + t);
+        if (t >= 0) sums = loss_row_sums(&a->logits, z0, a->width, 1.0f);
+        double at_target = t < 0 ? 0 : (double)scalar_in(&a->logits, z0 + t);
         if (loss) loss[r] = (float)(log(sums.total) - (at_target - (double)sums.top));
         if (a->dlogits.data) loss_gradient(a, r, t, sums);
     }
@@ -92,7 +93,7 @@ static double distill_row(const st_distill_args *a, int64_t r, int32_t target, l
     double total = 0;
     for (int64_t j = 0; j < a->width; j += BLOCK) {
         float bz[BLOCK], bt[BLOCK], out[BLOCK], share[BLOCK], far[BLOCK];
-        int64_t n = at_most(a->width - j, BLOCK), at = r * a->width + j;
+        int64_t n = at_most(a->width - j, BLOCK), at = r * st_or(a->stride, a->width) + j;
         const float *z = block_in(&a->logits, at, n, bz), *t = block_in(&a->teacher, at, n, bt);
         float *d = a->dlogits.data ? block_out(&a->dlogits, at, out) : out;
 #pragma omp simd
@@ -113,7 +114,7 @@ static double distill_row(const st_distill_args *a, int64_t r, int32_t target, l
 static void distill_nothing(const st_distill_args *a, int64_t r)
 {
     size_t size = a->dlogits.data ? st_dtype_size(a->dlogits.dtype) : 0;
-    char *row = (char *)a->dlogits.data + (size_t)(r * a->width) * size;
+    char *row = (char *)a->dlogits.data + (size_t)(r * st_or(a->stride, a->width)) * size;
     if (size) memset(row, 0, (size_t)a->width * size);
     if (a->loss.data) ((float *)a->loss.data)[r] = 0;
     if (a->kl.data) ((float *)a->kl.data)[r] = 0;
@@ -127,7 +128,7 @@ static void kernel_distill(st_stream *q, const st_distill_args *a)
     int parts = st_parts(q, a->rows * a->width * 8);
 #pragma omp parallel for num_threads(parts) schedule(static)
     for (int64_t r = 0; r < a->rows; r++) {
-        int64_t z0 = r * a->width;
+        int64_t z0 = r * st_or(a->stride, a->width);
         if (targets[r] < 0) {
             distill_nothing(a, r);
             continue;

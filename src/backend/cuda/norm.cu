@@ -1,0 +1,288 @@
+/* Layer normalisation: y = (x - mean) rstd gain + bias. With n = (x - mean) rstd and d = dy gain:
+ * dx = rstd (d - mean(d) - n mean(d n)). A warp takes a row. */
+/* SPDX-License-Identifier: MIT */
+#include "backend/cuda/pack.cuh"
+
+enum { WARPS = 8, THREADS = 32 * WARPS };
+
+/* Calls f(j, pack) for every N numbers of a row that this lane sees. */
+template <int N, typename T, typename F>
+static __device__ __forceinline__ void norm_row(const T *x, int64_t at, int64_t width, F f)
+{
+    for (int64_t j = (threadIdx.x & 31) * N; j < width; j += 32 * N)
+        f(j, load<N>(x, at + j));
+}
+
+template <int N, typename T>
+static __device__ void norm_moments(const T *x, int64_t at, int64_t width, float eps, float *mean,
+                                    float *rstd)
+{
+    float sum = 0, square = 0;
+    norm_row<N>(x, at, width, [&](int64_t, pack<N> p) {
+#pragma unroll
+        for (int k = 0; k < N; k++)
+            sum += p.v[k];
+    });
+    float m = warp_sum(sum) / (float)width;
+    norm_row<N>(x, at, width, [&](int64_t, pack<N> p) {
+#pragma unroll
+        for (int k = 0; k < N; k++)
+            square += (p.v[k] - m) * (p.v[k] - m);
+    });
+    *mean = m;
+    *rstd = 1.0f / sqrtf(warp_sum(square) / (float)width + eps);
+}
+
+template <int N, typename T>
+static __global__ void norm_fwd_kernel(int64_t rows, int64_t width, float eps, const T *x,
+                                       const T *gain, const T *bias, T *y, float *mean, float *rstd)
+{
+    int64_t r = (int64_t)blockIdx.x * WARPS + (threadIdx.x >> 5), at = r * width;
+    float m, s;
+    if (r >= rows) return;
+    norm_moments<N>(x, at, width, eps, &m, &s);
+    norm_row<N>(x, at, width, [&](int64_t j, pack<N> p) {
+        pack<N> g = load<N>(gain, j), b = load<N>(bias, j);
+#pragma unroll
+        for (int k = 0; k < N; k++)
+            p.v[k] = (p.v[k] - m) * s * g.v[k] + b.v[k];
+        store<N>(y, at + j, p);
+    });
+    if (threadIdx.x % 32) return;
+    if (mean) mean[r] = m;
+    if (rstd) rstd[r] = s;
+}
+
+/* 8 numbers at a time: all rows begin aligned. */
+static bool norm_wide(const st_norm_fwd_args *a)
+{
+    const void *p[] = {a->x.data, a->y.data, a->gain.data, a->bias.data, a->dy.data, a->dx.data};
+    for (int i = 0; i < 6; i++)
+        if (!aligned16(p[i])) return false;
+    return a->width % 8 == 0;
+}
+
+template <typename T> static void norm_fwd_of(st_stream *q, const st_norm_fwd_args *a)
+{
+    void (*kernel)(int64_t, int64_t, float, const T *, const T *, const T *, T *, float *,
+                   float *) = norm_wide(a) ? norm_fwd_kernel<8, T> : norm_fwd_kernel<1, T>;
+    kernel<<<blocks_for(a->rows, WARPS, 1 << 30), THREADS, 0, st_cuda_stream(q)>>>(
+        a->rows, a->width, a->eps, (const T *)a->x.data, (const T *)a->gain.data,
+        (const T *)a->bias.data, (T *)a->y.data, (float *)a->mean.data, (float *)a->rstd.data);
+    st_cuda_launched(q, "norm_fwd");
+}
+
+extern "C" void st_cuda_norm_fwd(st_stream *q, const st_norm_fwd_args *a)
+{
+    if (a->rows == 0) return;
+    a->x.dtype == ST_F32 ? norm_fwd_of<float>(q, a) : norm_fwd_of<bf16>(q, a);
+}
+
+/* ---- backward ------------------------------------------------------------------------------- */
+
+/* What the backward kernels take. */
+template <typename T> struct norm_back {
+    int64_t rows, width;
+    const T *x, *dy, *gain;
+    const float *mean, *rstd;
+    T *dx;
+    bool accumulate;
+};
+
+/* dx = rstd (d - sum_d - n sum_dn) of N numbers. */
+template <int N, typename T>
+static __device__ __forceinline__ void norm_dx(const norm_back<T> &b, int64_t at, pack<N> n,
+                                               pack<N> d, float rstd, float sum_d, float sum_dn)
+{
+#pragma unroll
+    for (int k = 0; k < N; k++)
+        d.v[k] = rstd * (d.v[k] - sum_d - n.v[k] * sum_dn);
+    if (b.accumulate) {
+        pack<N> old = load<N>(b.dx, at);
+#pragma unroll
+        for (int k = 0; k < N; k++)
+            d.v[k] += old.v[k];
+    }
+    store<N>(b.dx, at, d);
+}
+
+/* n and d of N numbers of row r. */
+template <int N, typename T>
+static __device__ __forceinline__ void norm_terms(const norm_back<T> &b, int64_t r, int64_t j,
+                                                  pack<N> *n, pack<N> *dy, pack<N> *d)
+{
+    float mean = b.mean[r], rstd = b.rstd[r];
+    pack<N> g = load<N>(b.gain, j);
+    *n = load<N>(b.x, r * b.width + j);
+    *dy = load<N>(b.dy, r * b.width + j);
+#pragma unroll
+    for (int k = 0; k < N; k++) {
+        n->v[k] = (n->v[k] - mean) * rstd;
+        d->v[k] = dy->v[k] * g.v[k];
+    }
+}
+
+/* Any width: dx alone. */
+template <int N, typename T> static __global__ void norm_dx_kernel(norm_back<T> b)
+{
+    int64_t r = (int64_t)blockIdx.x * WARPS + (threadIdx.x >> 5);
+    float sum_d = 0, sum_dn = 0;
+    pack<N> n, dy, d;
+    if (r >= b.rows) return;
+    for (int64_t j = (threadIdx.x & 31) * N; j < b.width; j += 32 * N) {
+        norm_terms<N>(b, r, j, &n, &dy, &d);
+#pragma unroll
+        for (int k = 0; k < N; k++) {
+            sum_d += d.v[k];
+            sum_dn += d.v[k] * n.v[k];
+        }
+    }
+    sum_d = warp_sum(sum_d) / (float)b.width;
+    sum_dn = warp_sum(sum_dn) / (float)b.width;
+    for (int64_t j = (threadIdx.x & 31) * N; j < b.width; j += 32 * N) {
+        norm_terms<N>(b, r, j, &n, &dy, &d);
+        norm_dx<N>(b, r * b.width + j, n, d, b.rstd[r], sum_d, sum_dn);
+    }
+}
+
+/* Any width: part[blockIdx.y] = sums over its rows of dy n and of dy, a thread a column. */
+template <typename T> static __global__ void norm_sums_kernel(norm_back<T> b, float *part)
+{
+    int64_t j = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    float gain = 0, bias = 0;
+    if (j >= b.width) return;
+    for (int64_t r = blockIdx.y; r < b.rows; r += gridDim.y) {
+        float dy = get(b.dy, r * b.width + j);
+        gain += dy * (get(b.x, r * b.width + j) - b.mean[r]) * b.rstd[r];
+        bias += dy;
+    }
+    part[(2 * (int64_t)blockIdx.y + 0) * b.width + j] = gain;
+    part[(2 * (int64_t)blockIdx.y + 1) * b.width + j] = bias;
+}
+
+/* Widths of at most 256 C, aligned: both at once, rows read once, all of a row at the same time. */
+template <int C, typename T>
+static __global__ void __launch_bounds__(THREADS) norm_bwd_kernel(norm_back<T> b, float *part)
+{
+    extern __shared__ float sums[]; /* (2, width) */
+    int warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
+    pack<8> gain[C] = {}, bias[C] = {};
+    for (int64_t r = (int64_t)blockIdx.x * WARPS + warp; r < b.rows;
+         r += (int64_t)gridDim.x * WARPS) {
+        pack<8> n[C], d[C], old[C], dy;
+        float sum_d = 0, sum_dn = 0, rstd = b.rstd[r];
+#pragma unroll
+        for (int c = 0; c < C; c++) {
+            int64_t j = (lane + 32 * c) * 8;
+            if (b.accumulate && j < b.width) old[c] = load<8>(b.dx, r * b.width + j);
+        }
+#pragma unroll
+        for (int c = 0; c < C; c++) {
+            int64_t j = (lane + 32 * c) * 8;
+            if (j >= b.width) break;
+            norm_terms<8>(b, r, j, &n[c], &dy, &d[c]);
+#pragma unroll
+            for (int k = 0; k < 8; k++) {
+                sum_d += d[c].v[k];
+                sum_dn += d[c].v[k] * n[c].v[k];
+                gain[c].v[k] += dy.v[k] * n[c].v[k];
+                bias[c].v[k] += dy.v[k];
+            }
+        }
+        sum_d = warp_sum(sum_d) / (float)b.width;
+        sum_dn = warp_sum(sum_dn) / (float)b.width;
+#pragma unroll
+        for (int c = 0; c < C; c++) {
+            int64_t j = (lane + 32 * c) * 8;
+            if (j >= b.width) break;
+#pragma unroll
+            for (int k = 0; k < 8; k++) {
+                d[c].v[k] = rstd * (d[c].v[k] - sum_d - n[c].v[k] * sum_dn);
+                if (b.accumulate) d[c].v[k] += old[c].v[k];
+            }
+            store<8>(b.dx, r * b.width + j, d[c]);
+        }
+    }
+    for (int w = 0; w < WARPS; w++) {
+#pragma unroll
+        for (int c = 0; c < C; c++) {
+            int64_t j = (lane + 32 * c) * 8;
+            if (w != warp || j >= b.width) continue;
+#pragma unroll
+            for (int k = 0; k < 8; k++) {
+                float *g = sums + j + k, *s = sums + b.width + j + k;
+                *g = (w ? *g : 0.0f) + gain[c].v[k];
+                *s = (w ? *s : 0.0f) + bias[c].v[k];
+            }
+        }
+        __syncthreads();
+    }
+    for (int64_t j = threadIdx.x; j < 2 * b.width; j += THREADS)
+        part[blockIdx.x * 2 * b.width + j] = sums[j];
+}
+
+/* dgain, dbias += the parts, 8 threads a column. */
+static __global__ void norm_finish_kernel(int parts, int64_t width, const float *part, float *dgain,
+                                          float *dbias)
+{
+    __shared__ float sums[8][33];
+    int64_t j = (int64_t)blockIdx.x * 32 + threadIdx.x;
+    float sum = 0;
+    for (int i = threadIdx.y; i < parts && j < 2 * width; i += 8)
+        sum += part[(int64_t)i * 2 * width + j];
+    sums[threadIdx.y][threadIdx.x] = sum;
+    __syncthreads();
+    if (threadIdx.y || j >= 2 * width) return;
+    sum = 0;
+    for (int y = 0; y < 8; y++)
+        sum += sums[y][threadIdx.x];
+    if (j < width && dgain) dgain[j] += sum;
+    if (j >= width && dbias) dbias[j - width] += sum;
+}
+
+template <typename T>
+static void norm_bwd_any(st_stream *q, const norm_back<T> &b, bool wide, unsigned parts,
+                         float *part)
+{
+    dim3 grid(blocks_for(b.width, 128, 1 << 30), parts);
+    norm_sums_kernel<T><<<grid, 128, 0, st_cuda_stream(q)>>>(b, part);
+    void (*kernel)(norm_back<T>) = wide ? norm_dx_kernel<8, T> : norm_dx_kernel<1, T>;
+    kernel<<<blocks_for(b.rows, WARPS, 1 << 30), THREADS, 0, st_cuda_stream(q)>>>(b);
+}
+
+template <typename T> static void norm_bwd_of(st_stream *q, const st_norm_bwd_args *a)
+{
+    norm_back<T> b = {};
+    b.rows = a->rows, b.width = a->width;
+    b.x = (const T *)a->x.data, b.dy = (const T *)a->dy.data, b.gain = (const T *)a->gain.data;
+    b.mean = (const float *)a->mean.data, b.rstd = (const float *)a->rstd.data;
+    b.dx = (T *)a->dx.data, b.accumulate = a->accumulate != 0;
+    unsigned parts = blocks_for(a->rows, WARPS, 3 * 132);
+    float *part =
+        (float *)st_cuda_work(q, (size_t)(parts * 2 * a->width) * sizeof(float), "norm_bwd");
+    if (!part) return;
+    bool wide = norm_wide(a);
+    size_t shared = (size_t)(2 * a->width) * sizeof(float);
+    cudaStream_t s = st_cuda_stream(q);
+    if (!wide || a->width > 1024)
+        norm_bwd_any<T>(q, b, wide, parts, part);
+    else if (a->width <= 256)
+        norm_bwd_kernel<1, T><<<parts, THREADS, shared, s>>>(b, part);
+    else if (a->width <= 512)
+        norm_bwd_kernel<2, T><<<parts, THREADS, shared, s>>>(b, part);
+    else if (a->width <= 768)
+        norm_bwd_kernel<3, T><<<parts, THREADS, shared, s>>>(b, part);
+    else
+        norm_bwd_kernel<4, T><<<parts, THREADS, shared, s>>>(b, part);
+    if (a->dgain.data || a->dbias.data) {
+        norm_finish_kernel<<<blocks_for(2 * a->width, 32, 1 << 30), dim3(32, 8), 0, s>>>(
+            (int)parts, a->width, part, (float *)a->dgain.data, (float *)a->dbias.data);
+    }
+    st_cuda_launched(q, "norm_bwd");
+}
+
+extern "C" void st_cuda_norm_bwd(st_stream *q, const st_norm_bwd_args *a)
+{
+    if (a->rows == 0) return;
+    a->x.dtype == ST_F32 ? norm_bwd_of<float>(q, a) : norm_bwd_of<bf16>(q, a);
+}
