@@ -204,8 +204,10 @@ __device__ __forceinline__ uint32_t ring_wait(const attend_view &a, const attend
     r.got++;
     return ring_at(at::PAIRS) + place * at::PAIR;
 }
+/* For a whole warp: after what all of its lanes did. */
 __device__ __forceinline__ void warp_arrive(uint32_t bar)
 {
+    __syncwarp();
     if (threadIdx.x % 32 == 0) barrier_arrive(bar);
 }
 /* Gives back the last pair but `before`. */
@@ -232,7 +234,6 @@ template <int D, attend_pass PASS> __device__ __forceinline__ void ring_own(cons
 }
 template <int D, attend_pass PASS> __device__ __forceinline__ void ring_left(void)
 {
-    __syncwarp();
     warp_arrive(ring_at(ring_map<D, PASS>::LEFT));
 }
 template <int D, attend_pass PASS>
