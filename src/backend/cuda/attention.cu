@@ -23,17 +23,18 @@ static bool heads_wide(const attend_heads *x)
 static attend_view view_of(const st_attend_fwd_args *g)
 {
     attend_view a = {};
-    int64_t width = g->heads * g->head_dim;
-    a.q = heads_of(g->q, g->q_stride, g->q_step, width, g->q_len);
-    a.k = heads_of(g->k, g->k_stride, g->k_step, width, g->kv_len);
-    a.v = heads_of(g->v, g->v_stride, g->v_step, width, g->kv_len);
-    a.o = heads_of(g->o, g->o_stride, g->o_step, width, g->q_len);
+    const st_heads *h = &g->h;
+    int64_t width = h->heads * h->head_dim;
+    a.q = heads_of(h->q.x, h->q.stride, h->q.step, width, h->q_len);
+    a.k = heads_of(h->k.x, h->k.stride, h->k.step, width, h->kv_len);
+    a.v = heads_of(h->v.x, h->v.stride, h->v.step, width, h->kv_len);
+    a.o = heads_of(h->o.x, h->o.stride, h->o.step, width, h->q_len);
     a.gq = a.q, a.gk = a.k, a.gv = a.v, a.go = a.o;
     a.gq.data = (char *)g->gq.data, a.gk.data = (char *)g->gk.data;
     a.gv.data = (char *)g->gv.data, a.go.data = (char *)g->go.data;
     a.lse = (float *)g->lse.data;
-    a.batch = (int)g->batch, a.heads = (int)g->heads, a.dim = (int)g->head_dim;
-    a.q_len = (int)g->q_len, a.kv_len = (int)g->kv_len, a.padded = (a.q_len + 63) / 64 * 64;
+    a.batch = (int)g->h.batch, a.heads = (int)g->h.heads, a.dim = (int)g->h.head_dim;
+    a.q_len = (int)g->h.q_len, a.kv_len = (int)g->h.kv_len, a.padded = (a.q_len + 63) / 64 * 64;
     a.q_start = g->q_start, a.window = g->window, a.causal = g->causal;
     a.scale = g->scale, a.scale2 = g->scale * ST_LOG2E;
     a.seed = g->seed, a.kept = 1;
@@ -271,14 +272,14 @@ template <int D> static cudaError_t groups_bwd(const attend_view &a, cudaStream_
 
 extern "C" size_t st_attention_fwd_work(const st_attend_fwd_args *g)
 {
-    if (g->q_len > SPLIT_QUERIES) return 0;
-    return (size_t)(g->batch * g->heads * g->q_len) * SPLIT_MOST * split_floats((int)g->head_dim) *
+    if (g->h.q_len > SPLIT_QUERIES) return 0;
+    return (size_t)(g->h.batch * g->h.heads * g->h.q_len) * SPLIT_MOST * split_floats((int)g->h.head_dim) *
            sizeof(float);
 }
 
 extern "C" size_t st_attention_bwd_work(const st_attend_bwd_args *g)
 {
-    return (size_t)(g->batch * g->heads * ((g->q_len + 63) / 64 * 64)) * 2 * sizeof(float);
+    return (size_t)(g->h.batch * g->h.heads * ((g->h.q_len + 63) / 64 * 64)) * 2 * sizeof(float);
 }
 
 extern "C" cudaError_t st_attention_fwd(const st_attend_fwd_args *g, void *work, int arch,
@@ -287,12 +288,12 @@ extern "C" cudaError_t st_attention_fwd(const st_attend_fwd_args *g, void *work,
     attend_view a = view_of(g);
     a.parts = (float *)work;
     if (a.batch == 0 || a.heads == 0 || a.q_len == 0) return cudaSuccess;
-    if (way == ST_ATTENTION_AUTO) way = way_of(&a, g->q.dtype, arch, false);
-    if (!way_fits(&a, g->q.dtype, arch, way, false)) return cudaErrorNotSupported;
+    if (way == ST_ATTENTION_AUTO) way = way_of(&a, g->h.q.x.dtype, arch, false);
+    if (!way_fits(&a, g->h.q.x.dtype, arch, way, false)) return cudaErrorNotSupported;
     if (way == ST_ATTENTION_SPLIT)
-        return g->q.dtype == ST_F32 ? split_any<float>(a, arch, s) : split_any<uint16_t>(a, arch, s);
+        return g->h.q.x.dtype == ST_F32 ? split_any<float>(a, arch, s) : split_any<uint16_t>(a, arch, s);
     if (way == ST_ATTENTION_PLAIN)
-        return g->q.dtype == ST_F32 ? plain_fwd<float>(a, s) : plain_fwd<uint16_t>(a, s);
+        return g->h.q.x.dtype == ST_F32 ? plain_fwd<float>(a, s) : plain_fwd<uint16_t>(a, s);
     if (way == ST_ATTENTION_GROUPS)
         return a.dim <= 64 ? groups_fwd<64, 2>(a, s) : groups_fwd<128, 1>(a, s);
     if (a.dim <= 64) return warps_fwd<64, 64, 2>(a, s);
@@ -305,10 +306,10 @@ extern "C" cudaError_t st_attention_bwd(const st_attend_bwd_args *g, void *work,
     attend_view a = view_of(g);
     a.rows = (float *)work;
     if (a.batch == 0 || a.heads == 0) return cudaSuccess;
-    if (way == ST_ATTENTION_AUTO) way = way_of(&a, g->q.dtype, arch, true);
-    if (!way_fits(&a, g->q.dtype, arch, way, true)) return cudaErrorNotSupported;
+    if (way == ST_ATTENTION_AUTO) way = way_of(&a, g->h.q.x.dtype, arch, true);
+    if (!way_fits(&a, g->h.q.x.dtype, arch, way, true)) return cudaErrorNotSupported;
     if (way == ST_ATTENTION_PLAIN)
-        return g->q.dtype == ST_F32 ? plain_bwd<float>(a, s) : plain_bwd<uint16_t>(a, s);
+        return g->h.q.x.dtype == ST_F32 ? plain_bwd<float>(a, s) : plain_bwd<uint16_t>(a, s);
     if (way == ST_ATTENTION_GROUPS) return a.dim <= 64 ? groups_bwd<64>(a, s) : groups_bwd<128>(a, s);
     if (a.dim <= 64) return warps_bwd<64, 64, 2, 64>(a, s);
     return a.dim <= 128 ? warps_bwd<128, 32, 2, 128>(a, s) : warps_bwd<256, 32, 1, 64>(a, s);
