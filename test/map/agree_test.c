@@ -52,6 +52,35 @@ static void test_cpu_as_ref(void **state)
     }
 }
 
+/* Every type at a ragged size of a few hundred, without a line in any table. */
+static void test_every_type_on_cpu_as_on_ref(void **state)
+{
+    (void)state;
+    static const int64_t size[][3] = {{192, 256, 70}, {260, 120, 33}};
+    st_map_view view;
+    for (int i = 0; st_map_view_at(i / 2, &view); i++) {
+        const int64_t *n = size[i % 2];
+        char text[ST_SPEC_TEXT + 64];
+        st_spec s;
+        lab l[2];
+        if (st_spec_fit(&s, view.fit, n[0], n[1], n[0] * n[1] / 3, NULL)) continue;
+        st_spec_print(&s, text);
+        strcat(text, view.knobs);
+        print_message("         %s %d -> %d\n", text, (int)n[0], (int)n[1]);
+        for (int d = 0; d < 2; d++) {
+            l[d] = lab_open(d ? "cpu" : "ref", text, n[0], n[1], n[2]);
+            lab_forward(&l[d], &l[d].t, l[d].bias, l[d].kept);
+            lab_backward(&l[d], l[d].kept, l[d].dx, &l[d].dt);
+        }
+        lab_near(l[1].y, l[0].y, 2e-6, text);
+        lab_near(l[1].dx, l[0].dx, 2e-6, text);
+        for (int p = 0; p < l[0].params; p++)
+            lab_near(l[1].dt.p[p], l[0].dt.p[p], 1e-5, l[0].shape[p].name);
+        lab_close(&l[0]);
+        lab_close(&l[1]);
+    }
+}
+
 /* And without a bias, without gradients of the weights, without anything kept. */
 static void test_cpu_as_ref_bare(void **state)
 {
@@ -127,9 +156,8 @@ static void test_many_rows_as_few(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_cpu_as_ref),
-        cmocka_unit_test(test_cpu_as_ref_bare),
-        cmocka_unit_test(test_twice_the_same),
+        cmocka_unit_test(test_cpu_as_ref),       cmocka_unit_test(test_every_type_on_cpu_as_on_ref),
+        cmocka_unit_test(test_cpu_as_ref_bare),  cmocka_unit_test(test_twice_the_same),
         cmocka_unit_test(test_many_rows_as_few),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

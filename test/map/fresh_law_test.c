@@ -1,6 +1,7 @@
 /* Initial weights by other programs' laws: distribution and size of every factor. */
 /* SPDX-License-Identifier: MIT */
 #include "lab.h"
+#include "shapes.h"
 
 enum { BIAS = -1 };
 
@@ -92,11 +93,46 @@ static void test_dense_is_params(void **state)
     lab_close(&l);
 }
 
+/* Every type under every law: all its numbers are set, finite, the same for a seed and others for
+ * another (unless they are constants). */
+static void test_every_type_is_filled(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 3 * SHAPES; i++) {
+        const map_shape *s = &shapes[i / 3];
+        lab l = lab_open("ref", s->spec, s->in, s->out, 1);
+        st_theta t[3] = {l.t, lab_theta(&l, 300), lab_theta(&l, 400)};
+        st_tensor bias[3] = {l.bias, st_take1(&l.a, ST_F32, s->out),
+                             st_take1(&l.a, ST_F32, s->out)};
+        st_fresh_opts how = {
+            .law = (st_fresh_law)(i % 3), .std = 0.02f, .range = 0.03f, .name = "m"};
+        bool other = false;
+        for (int k = 0; k < 3; k++) {
+            how.seed = 5 + (uint64_t)(k == 2);
+            for (int p = 0; p < l.params; p++)
+                memset(t[k].p[p].data, 0xff, st_bytes(t[k].p[p]));
+            memset(bias[k].data, 0, st_bytes(bias[k]));
+            st_map_fresh(&l.s, &how, &t[k], bias[k]);
+        }
+        assert_memory_equal(bias[0].data, bias[1].data, st_bytes(bias[0]));
+        for (int p = 0; p < l.params; p++) {
+            size_t n = st_bytes(t[0].p[p]);
+            for (int64_t j = 0; j < st_numel(t[0].p[p]); j++)
+                assert_true(isfinite(lab_f(t[0].p[p])[j]));
+            assert_memory_equal(t[0].p[p].data, t[1].p[p].data, n);
+            other |= memcmp(t[0].p[p].data, t[2].p[p].data, n) != 0;
+        }
+        assert_true(other);
+        lab_close(&l);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_factor_has_its_law),
         cmocka_unit_test(test_dense_is_params),
+        cmocka_unit_test(test_every_type_is_filled),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,67 +1,11 @@
 /* What every matrix type must obey, on small odd shapes and both backends. */
 /* SPDX-License-Identifier: MIT */
 #include "lab.h"
+#include "shapes.h"
 
-/* Adding a type: add a line. Shapes are tiny, odd and ragged on purpose. */
-static const struct law_case {
-    const char *spec;
-    int64_t in, out, rows;
-} cases[] = {
-    {"dense", 5, 3, 4},
-    {"dense", 1, 1, 1},
-    {"lowrank:rank=2", 5, 7, 3},
-    {"lowrank:rank=1", 1, 4, 2},
-    {"blockdiag:blocks=2", 6, 4, 3},
-    {"blockdiag:blocks=3", 7, 8, 2},
-    {"blockdiag:blocks=4", 5, 9, 3}, /* the last block has no inputs at all */
-    {"blockdiag:blocks=4", 9, 5, 2},
-    {"blockdiag:blocks=1", 3, 4, 2},
-    {"monarch:blocks=2", 8, 12, 3},
-    {"monarch:blocks=2", 12, 8, 3},
-    {"monarch:blocks=3", 10, 7, 2},  /* padded; q = 3 */
-    {"monarch:blocks=4", 14, 21, 2}, /* padded; 4 does not divide q = 4 .. */
-    {"monarch:blocks=4", 22, 25, 2}, /* q = 6 */
-    {"monarch:blocks=2,inner=3", 8, 10, 3},
-    {"monarch:blocks=3,inner=2", 9, 9, 2}, /* q < b: some blocks of W are zero */
-    {"monarch:blocks=1", 4, 3, 2},
-    {"butterfly:size=4,factors=1,block=1", 8, 12, 3},
-    {"butterfly:size=4,factors=2,block=2", 8, 16, 3}, /* cells are tiles: all on */
-    {"butterfly:size=4,factors=1,block=2", 12, 8, 3}, /* cells of 2 x 3: dilated */
-    {"butterfly:size=8,factors=2,block=1", 16, 8, 2},
-    {"butterfly:size=8,factors=1,block=2", 16, 24, 3}, /* rows of tiles of two widths */
-    {"butterfly:size=4,factors=1,block=3", 11, 22, 2}, /* both sides padded */
-    {"butterfly:size=2,factors=1,block=1", 2, 4, 2},   /* dense */
-    {"kron:terms=1,m1=3,n1=2", 6, 8, 3},
-    {"kron:terms=1,m1=6,n1=4", 6, 8, 3}, /* m2 = 1 */
-    {"kron:terms=1,m1=4,n1=6", 8, 6, 3}, /* n2 = 1 */
-    {"kron:terms=1,m1=1,n1=8", 6, 8, 2}, /* m1 = 1, n2 = 1 */
-    {"kron:terms=1,m1=6,n1=1", 6, 8, 2},
-    {"kron:terms=2,m1=3,n1=5", 9, 15, 5},
-    {"kron:terms=2,m1=6,n1=4,scalars=1", 12, 20, 5},
-    {"kron:terms=2,m1=6,n1=4,scalars=1", 30, 8, 5},
-    {"kron:terms=3,m1=6,n1=6,scalars=1", 12, 12, 9}, /* whole */
-    {"kron:terms=2,m1=4,n1=3", 12, 21, 4},           /* A first, 2 terms, m2 = 3 */
-    {"kron:terms=3,m1=6,n1=6,scalars=1", 12, 12, 1}, /* too few rows for the whole */
-    {"kron:terms=1,m1=3,n1=2,scalars=1", 6, 8, 1},
-    {"ss1:factor=2,bk=4,vec=1", 16, 5, 3},
-    {"ss1:factor=4,bk=4,vec=2", 23, 6, 2}, /* padded */
-    {"ss1:factor=3,bk=2", 13, 7, 3},
-    {"ss1:factor=2,folds=3,signs=1,bk=4,vec=1", 16, 9, 3},
-    {"ss1:factor=2,folds=4,bk=2", 11, 5, 2}, /* the last group has no outputs */
-    {"ss1:factor=4", 6, 3, 2},
-    {"ss1:factor=1", 5, 3, 2},
-    {"lowrank:rank=2+blockdiag:blocks=2", 6, 8, 3},
-    {"monarch:blocks=2+lowrank:rank=1", 7, 9, 3},
-    {"lowrank:rank=1+kron:terms=2,m1=3,n1=2,scalars=1", 6, 8, 3},
-    {"lowrank:rank=2+dense", 5, 4, 3},
-    {"lowrank:rank=2+blockdiag:blocks=3+gate", 7, 8, 3},
-    {"ss1:factor=2,bk=2+lowrank:rank=1+gate", 9, 6, 3},
-    {"lowrank:rank=1+butterfly:size=4,factors=1,block=1+gate", 8, 4, 3},
-};
-enum { CASES = sizeof cases / sizeof *cases };
 static const char *const devices[] = {"ref", "cpu"};
 
-static lab law_open(int device, const struct law_case *c)
+static lab law_open(int device, const map_shape *c)
 {
     print_message("         %s %s %d -> %d\n", devices[device], c->spec, (int)c->in, (int)c->out);
     return lab_open(devices[device], c->spec, c->in, c->out, c->rows);
@@ -264,8 +208,8 @@ static void bfloat16_is_near(lab *l)
 static void law_each(void (*law)(lab *))
 {
     for (int d = 0; d < 2; d++) {
-        for (int i = 0; i < CASES; i++) {
-            lab l = law_open(d, &cases[i]);
+        for (int i = 0; i < SHAPES; i++) {
+            lab l = law_open(d, &shapes[i]);
             law(&l);
             lab_close(&l);
         }
@@ -291,12 +235,13 @@ static void test_every_type_has_cases(void **state)
     (void)state;
     for (int i = 0; st_map_types[i]; i++) {
         int found = 0;
-        for (int c = 0; c < CASES; c++) {
+        for (int c = 0; c < SHAPES; c++) {
             st_spec s;
-            found += st_spec_parse(&s, cases[c].spec, cases[c].in, cases[c].out, NULL) == ST_OK &&
-                     s.type == st_map_types[i];
+            found +=
+                st_spec_parse(&s, shapes[c].spec, shapes[c].in, shapes[c].out, NULL) == ST_OK &&
+                s.type == st_map_types[i];
         }
-        if (!found) fail_msg("type %s has no case in laws_test.c", st_map_types[i]->name);
+        if (!found) fail_msg("type %s has no line in shapes.def", st_map_types[i]->name);
     }
 }
 

@@ -2,24 +2,9 @@
  * rows themselves are compared, and least squares is solved by Gaussian elimination over them. */
 /* SPDX-License-Identifier: MIT */
 #include "lab.h"
+#include "shapes.h"
 
-static const struct {
-    const char *spec;
-    int64_t in, out;
-    bool full; /* any W' (out, in) can be had */
-} cases[] = {
-    {"dense", 5, 4, true},
-    {"lowrank:rank=4", 6, 4, true},
-    {"kron:terms=1,m1=6,n1=4", 6, 4, true},
-    {"lowrank:rank=2", 6, 9, false},
-    {"kron:terms=1,m1=6,n1=4", 6, 8, false},
-    {"kron:terms=1,m1=3,n1=4", 6, 8, false},
-    {"kron:terms=2,m1=4,n1=3", 8, 6, false},
-    {"ss1:factor=2,folds=3,signs=1,bk=4,vec=1", 16, 10, false},
-    {"blockdiag:blocks=3", 7, 8, false},
-    {"monarch:blocks=3,inner=2", 9, 9, false},
-};
-enum { CASES = sizeof cases / sizeof *cases, SIDE = 16, ROWS = 40 };
+enum { SIDE = 24, ROWS = 60 };
 
 /* Rows h of W and x of W', their moments, and the ridge of the mean diagonal. */
 typedef struct {
@@ -28,6 +13,12 @@ typedef struct {
     float cov[SIDE * SIDE], cross[SIDE * SIDE];
     double ridge;
 } rig;
+
+/* Sums settle near a stationary point only, also without a text. */
+static bool rig_wanted(int i)
+{
+    return shapes[i].how & FULL || (shapes[i].how & (PROJECT | LOCAL)) == PROJECT;
+}
 
 static void rig_moments(rig *r)
 {
@@ -50,10 +41,10 @@ static void rig_moments(rig *r)
 /* x: h shifted by an input, another scale each, and noise, so that X is far from symmetric. */
 static rig rig_open(int i)
 {
-    rig r = {.l = lab_open("ref", cases[i].spec, cases[i].in, cases[i].out, cases[i].in)};
-    int n = (int)cases[i].in;
+    rig r = {.l = lab_open("ref", shapes[i].spec, shapes[i].in, shapes[i].out, shapes[i].in)};
+    int n = (int)shapes[i].in;
     float noise[2 * ROWS * SIDE];
-    print_message("         %s\n", cases[i].spec);
+    print_message("         %s\n", shapes[i].spec);
     lab_random(r.l.w, 42);
     st_normal_fill(noise, 2 * ROWS * SIDE, 0.0f, 1.0f, 11, (uint64_t)i);
     for (int k = 0; k < ROWS * n; k++)
@@ -126,8 +117,8 @@ static void eliminate(double *a, double *b, int n)
 static void test_full_matrices_solve_least_squares(void **state)
 {
     (void)state;
-    for (int c = 0; c < CASES; c++) {
-        if (!cases[c].full) continue;
+    for (int c = 0; c < SHAPES; c++) {
+        if (!(shapes[c].how & FULL)) continue;
         rig r = rig_open(c);
         int n = (int)r.l.s.in;
         float v[SIDE * SIDE];
@@ -164,7 +155,8 @@ static void test_full_matrices_solve_least_squares(void **state)
 static void test_nothing_near_is_closer(void **state)
 {
     (void)state;
-    for (int c = 0; c < CASES; c++) {
+    for (int c = 0; c < SHAPES; c++) {
+        if (!rig_wanted(c)) continue;
         rig r = rig_open(c);
         st_theta t = rig_start(&r, "vl", r.cross, 300, NULL);
         st_theta other = rig_start(&r, "vl", NULL, 400, NULL);
@@ -176,7 +168,7 @@ static void test_nothing_near_is_closer(void **state)
                 for (int sign = -1; sign <= 1; sign += 2) {
                     *at = keep + 0.05f * (float)sign;
                     double is = rig_error(&r, &t);
-                    if (!(is >= best * (1 - 1e-5)))
+                    if (!(is >= best * (1 - (shapes[c].kind == ALTERNATING ? 5e-4 : 1e-5))))
                         fail_msg("%s[%d] off: %.8g, was %.8g", r.l.shape[p].name, (int)i, is, best);
                 }
                 *at = keep;
@@ -189,7 +181,8 @@ static void test_nothing_near_is_closer(void **state)
 static void test_the_same_rows_change_nothing(void **state)
 {
     (void)state;
-    for (int c = 0; c < CASES; c++) {
+    for (int c = 0; c < SHAPES; c++) {
+        if (!rig_wanted(c)) continue;
         rig r = rig_open(c);
         memcpy(r.h, r.x, sizeof r.h);
         rig_moments(&r);

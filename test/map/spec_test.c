@@ -1,6 +1,7 @@
 /* Spec text, size matching, exact counts. */
 /* SPDX-License-Identifier: MIT */
 #include "lab.h"
+#include "shapes.h"
 
 static void test_printing_and_parsing_are_inverse(void **state)
 {
@@ -57,6 +58,26 @@ static void test_printing_and_parsing_are_inverse(void **state)
 }
 
 /* Each is refused with the word that helps. */
+/* The same for every shape of the table, and checking changes nothing twice. */
+static void test_every_shape_prints_as_itself(void **state)
+{
+    (void)state;
+    for (int i = 0; i < SHAPES; i++) {
+        st_err e = {0};
+        st_spec a, b;
+        char text[ST_SPEC_TEXT], label[ST_SPEC_TEXT];
+        assert_ok(st_spec_parse(&a, shapes[i].spec, shapes[i].in, shapes[i].out, &e), &e);
+        st_spec_print(&a, text);
+        st_spec_label(&a, label);
+        assert_ok(st_spec_parse(&b, text, shapes[i].in, shapes[i].out, &e), &e);
+        assert_true(st_spec_equal(&a, &b));
+        assert_ok(st_spec_parse(&b, label, shapes[i].in, shapes[i].out, &e), &e);
+        assert_true(st_spec_equal(&a, &b));
+        assert_ok(st_spec_check(&b, &e), &e);
+        assert_true(st_spec_equal(&a, &b));
+    }
+}
+
 static void test_wrong_text_is_refused_with_help(void **state)
 {
     (void)state;
@@ -149,14 +170,14 @@ static void test_fitting_comes_near(void **state)
                                         "lowrank+kron",
                                         "lowrank+ss1",
                                         "lowrank+monarch+gate"};
-    static const int64_t shapes[][2] = {{768, 3072}, {3072, 768}, {256, 1024}, {192, 192}};
+    static const int64_t cut[][2] = {{768, 3072}, {3072, 768}, {256, 1024}, {192, 192}};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         for (int shape = 0; shape < 4; shape++) {
             for (int less = 2; less <= 4; less += 2) {
                 st_err e = {0};
                 st_spec s, again;
                 char text[ST_SPEC_TEXT];
-                int64_t in = shapes[shape][0], out = shapes[shape][1], want = in * out / less;
+                int64_t in = cut[shape][0], out = cut[shape][1], want = in * out / less;
                 assert_ok(st_spec_fit(&s, names[i], in, out, want, &e), &e);
                 st_spec_label(&s, text);
                 double off = (double)st_spec_weights(&s) / (double)want - 1;
@@ -340,6 +361,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_printing_and_parsing_are_inverse),
+        cmocka_unit_test(test_every_shape_prints_as_itself),
         cmocka_unit_test(test_wrong_text_is_refused_with_help),
         cmocka_unit_test(test_fitting_comes_near),
         cmocka_unit_test(test_what_cannot_fit_says_what_is_nearest),

@@ -2,6 +2,7 @@
  * gauge, Van Loan's optimum and its error, deviations of random products. */
 /* SPDX-License-Identifier: MIT */
 #include "lab.h"
+#include "shapes.h"
 
 static void start_init(lab *l, const char *init, const st_project_opts *how, st_fit *fit)
 {
@@ -65,16 +66,9 @@ static void start_van_loan(void **state)
 static void start_normalized(void **state)
 {
     (void)state;
-    static const char *const spec[] = {"kron:terms=2,m1=4,n1=3",
-                                       "kron:terms=2,m1=4,n1=3,scalars=1",
-                                       "lowrank:rank=2",
-                                       "monarch:blocks=2",
-                                       "blockdiag:blocks=3",
-                                       "ss1:factor=2",
-                                       "lowrank:rank=2+blockdiag:blocks=2",
-                                       "lowrank:rank=2+blockdiag:blocks=2+gate"};
-    for (size_t i = 0; i < sizeof spec / sizeof *spec; i++) {
-        lab l = lab_open("ref", spec[i], 12, 18, 1);
+    for (int i = 0; i < SHAPES; i++) {
+        if (!(shapes[i].how & PROJECT)) continue;
+        lab l = lab_open("ref", shapes[i].spec, shapes[i].in, shapes[i].out, 1);
         lab_random(l.w, 4);
         st_fit plain, fit;
         start_init(&l, "vl", NULL, &plain);
@@ -85,7 +79,7 @@ static void start_normalized(void **state)
         assert_true(fabs(fit.energy - plain.energy) < 1e-5);
         assert_true(fabs(fit.alpha * sqrt(fit.energy) - 1.0) < 1e-3);
         assert_true(fabs(sqrt(fit.lost) - start_distance(l.w, v)) < 1e-4 * lab_norm(l.w));
-        if (i == 1) {
+        if (strstr(shapes[i].spec, "scalars=1")) {
             for (int f = 0; f < 2; f++)
                 assert_true(fabs((double)lab_f(l.t.p[2])[f] - fit.alpha) < 1e-5);
             assert_true(fabsf(a0 - lab_f(l.t.p[0])[0]) < 1e-6f);

@@ -5,37 +5,9 @@
 /* SPDX-License-Identifier: MIT */
 #include "jacobi.h"
 #include "lab.h"
+#include "shapes.h"
 
-/* Adding a type: add a line. */
-static const struct {
-    const char *spec;
-    int64_t in, out;
-    enum { EXACT, LINEAR, ALTERNATING } kind; /* LINEAR: in its weights, and exact */
-} cases[] = {
-    {"dense", 5, 4, LINEAR},
-    {"lowrank:rank=2", 6, 9, EXACT},
-    {"lowrank:rank=1", 5, 3, EXACT},
-    {"blockdiag:blocks=3", 7, 8, LINEAR},
-    {"blockdiag:blocks=4", 5, 9, LINEAR}, /* the last block has no inputs */
-    {"butterfly:size=4,factors=1,block=1", 8, 12, LINEAR},
-    {"butterfly:size=4,factors=1,block=3", 11, 22, LINEAR}, /* dilated and padded */
-    {"monarch:blocks=2", 8, 12, ALTERNATING},
-    {"monarch:blocks=3,inner=5", 10, 9, ALTERNATING},
-    {"monarch:blocks=3,inner=2", 9, 9, ALTERNATING},
-    {"kron:terms=1,m1=6,n1=4", 6, 8, EXACT}, /* m2 = 1 */
-    {"kron:terms=2,m1=5,n1=3,scalars=1", 5, 9, EXACT},
-    {"kron:terms=1,m1=3,n1=4", 6, 8, ALTERNATING},
-    {"kron:terms=2,m1=4,n1=3", 8, 6, ALTERNATING},
-    {"kron:terms=1,m1=1,n1=3", 5, 6, ALTERNATING},
-    {"kron:terms=3,m1=3,n1=7", 9, 7, ALTERNATING}, /* n2 = 1 */
-    {"ss1:factor=2,bk=4,vec=1,r0=7", 16, 5, LINEAR},
-    {"ss1:factor=4,bk=4,vec=2", 23, 6, LINEAR}, /* padded */
-    {"ss1:factor=2,folds=3,signs=1,bk=4,vec=1", 16, 10, LINEAR},
-    {"ss1:factor=2,folds=4,bk=2", 11, 5, LINEAR}, /* the last group has no outputs */
-    {"lowrank:rank=2+blockdiag:blocks=2", 8, 6, ALTERNATING},
-    {"lowrank:rank=1+ss1:factor=2,bk=2+gate", 8, 6, ALTERNATING},
-};
-enum { CASES = sizeof cases / sizeof *cases, SIDE = JACOBI_SIDE };
+enum { SIDE = JACOBI_SIDE };
 
 /* A type on a random w, and a covariance: uneven scales, correlated, as activations are. */
 typedef struct {
@@ -46,9 +18,9 @@ typedef struct {
 
 static rig rig_open(int i)
 {
-    rig r = {.l = lab_open("ref", cases[i].spec, cases[i].in, cases[i].out, cases[i].in)};
-    int64_t n = cases[i].in, rows = 3 * n;
-    print_message("         %s\n", cases[i].spec);
+    rig r = {.l = lab_open("ref", shapes[i].spec, shapes[i].in, shapes[i].out, shapes[i].in)};
+    int64_t n = shapes[i].in, rows = 3 * n;
+    print_message("         %s\n", shapes[i].spec);
     lab_random(r.l.w, 42);
     float *x = calloc((size_t)(rows * n), sizeof *x);
     st_normal_fill(x, rows * n, 0.0f, 1.0f, 11, (uint64_t)i);
@@ -107,19 +79,23 @@ static void test_every_type_has_cases(void **state)
     (void)state;
     for (int i = 0; st_map_types[i]; i++) {
         int found = 0;
-        for (int c = 0; c < CASES; c++) {
+        for (int c = 0; c < SHAPES; c++) {
             st_spec s;
-            found += st_spec_parse(&s, cases[c].spec, cases[c].in, cases[c].out, NULL) == ST_OK &&
-                     s.type == st_map_types[i];
+            found +=
+                (shapes[c].how & PROJECT) &&
+                st_spec_parse(&s, shapes[c].spec, shapes[c].in, shapes[c].out, NULL) == ST_OK &&
+                s.type == st_map_types[i];
         }
-        if (!found) fail_msg("type %s has no case in weighted_test.c", st_map_types[i]->name);
+        if (!found)
+            fail_msg("type %s has no line with PROJECT in shapes.def", st_map_types[i]->name);
     }
 }
 
 static void test_equal_inputs_change_nothing(void **state)
 {
     (void)state;
-    for (int i = 0; i < CASES; i++) {
+    for (int i = 0; i < SHAPES; i++) {
+        if (!(shapes[i].how & PROJECT)) continue;
         rig r = rig_open(i);
         lab *l = &r.l;
         st_err e = {0};
@@ -139,7 +115,8 @@ static void test_equal_inputs_change_nothing(void **state)
 static void test_the_outputs_err_less(void **state)
 {
     (void)state;
-    for (int i = 0; i < CASES; i++) {
+    for (int i = 0; i < SHAPES; i++) {
+        if (!(shapes[i].how & PROJECT)) continue;
         rig r = rig_open(i);
         st_theta plain = rig_project(&r, NULL, NULL, 300), best = rig_project(&r, r.cov, NULL, 400);
         double before = rig_error(&r, &plain, NULL), after = rig_error(&r, &best, NULL);
@@ -210,8 +187,9 @@ static double product_under(const double *c, const double *x, const double *y, i
 static void test_linear_types_solve_least_squares(void **state)
 {
     (void)state;
-    for (int i = 0; i < CASES; i++) {
-        if (cases[i].kind != LINEAR) continue;
+    for (int i = 0; i < SHAPES; i++) {
+        if (!(shapes[i].how & PROJECT)) continue;
+        if (shapes[i].kind != LINEAR) continue;
         rig r = rig_open(i);
         lab *l = &r.l;
         int64_t in = l->s.in, out = l->s.out, n = in * out;
@@ -262,18 +240,25 @@ static double *whitened(const rig *r, const float *weight)
     return m;
 }
 
+static const st_map_type *rig_type(int i)
+{
+    st_spec s;
+    assert_ok(st_spec_parse(&s, shapes[i].spec, shapes[i].in, shapes[i].out, NULL), NULL);
+    return s.type;
+}
+
 static void test_truncations_are_optimal(void **state)
 {
     (void)state;
     for (int weighted = 0; weighted < 2; weighted++) {
-        for (int i = 0; i < CASES; i++) {
-            if (cases[i].kind != EXACT) continue;
+        for (int i = 0; i < SHAPES; i++) {
+            if (!(shapes[i].how & PROJECT)) continue;
+            if (shapes[i].kind != EXACT) continue;
             rig r = rig_open(i);
             const st_spec *s = &r.l.s;
             float weight[SIDE];
             for (int o = 0; o < SIDE; o++)
                 weight[o] = 0.5f + 0.37f * (float)(o % 5);
-            bool low = strcmp(s->type->name, "lowrank") == 0;
             /* row weights go with A's columns, which n2 = 2 would share */
             if (weighted && !low) {
                 lab_close(&r.l);
@@ -360,8 +345,9 @@ static void descend(rig *r, st_theta *t, const float *weight)
 static void test_nothing_near_is_closer(void **state)
 {
     (void)state;
-    for (int i = 0; i < CASES; i++) {
-        if (cases[i].kind == LINEAR) continue;
+    for (int i = 0; i < SHAPES; i++) {
+        if (!(shapes[i].how & PROJECT)) continue;
+        if (shapes[i].kind == LINEAR) continue;
         rig r = rig_open(i);
         lab *l = &r.l;
         st_theta t = rig_project(&r, r.cov, NULL, 300), noise = lab_theta(l, 500);
@@ -372,7 +358,7 @@ static void test_nothing_near_is_closer(void **state)
         }
         descend(&r, &t, NULL);
         double found = rig_error(&r, &t, NULL);
-        if (!(found >= least * (cases[i].kind == EXACT ? 1 - 1e-5 : 0.98))) {
+        if (!(found >= least * (shapes[i].kind == EXACT ? 1 - 1e-5 : 0.98))) {
             fail_msg("projection leaves %.8g, a neighbour %.8g", least, found);
         }
         /* and the descent did arrive: an error stuck high above would prove nothing */
@@ -412,8 +398,9 @@ static void test_frequent_rows_come_closer(void **state)
 static void test_broken_covariances_are_refused(void **state)
 {
     (void)state;
-    for (int i = 0; i < CASES; i++) {
-        if (strcmp(cases[i].spec, "dense") == 0) continue;
+    for (int i = 0; i < SHAPES; i++) {
+        if (!(shapes[i].how & PROJECT)) continue;
+        if (strcmp(shapes[i].spec, "dense") == 0) continue;
         rig r = rig_open(i);
         st_err e = {0};
         st_project_opts how = {.in_cov = r.cov};
@@ -421,7 +408,7 @@ static void test_broken_covariances_are_refused(void **state)
         assert_st(r.l.s.type->project(&r.l.s, r.l.w, &r.l.t, &how, &e), ST_EARG, &e);
         assert_says(&e, "covariance");
         r.cov[0] = 1.0f;
-        r.cov[1] = r.cov[cases[i].in] = 100.0f; /* indefinite */
+        r.cov[1] = r.cov[shapes[i].in] = 100.0f; /* indefinite */
         assert_st(r.l.s.type->project(&r.l.s, r.l.w, &r.l.t, &how, &e), ST_EARG, &e);
         assert_says(&e, "covariance");
         lab_close(&r.l);
@@ -432,9 +419,10 @@ static void test_broken_covariances_are_refused(void **state)
 static void test_silent_inputs_are_fine(void **state)
 {
     (void)state;
-    for (int i = 0; i < CASES; i++) {
+    for (int i = 0; i < SHAPES; i++) {
+        if (!(shapes[i].how & PROJECT)) continue;
         rig r = rig_open(i);
-        int64_t n = cases[i].in;
+        int64_t n = shapes[i].in;
         for (int some = 0; some < 2; some++) {
             memset(r.cov, 0, sizeof r.cov);
             for (int64_t k = 0; k < n && some; k++)
