@@ -22,11 +22,11 @@ static st_status cpu_open(st_stream *q, int threads, st_err *e)
     q->threads = threads ? threads : omp_get_max_threads();
     ST_TRY(st_arena_open(&cpu->scratch, (size_t)q->threads * ST_CPU_SCRATCH, e));
     st_ref_fill_table(&q->table);
-    st_cpu_base_fill(&q->table, cpu);
-    if (found & ST_CPU_AVX2) st_cpu_avx2_fill(&q->table, cpu);
-    if (found & ST_CPU_AVX512) st_cpu_avx512_fill(&q->table, cpu);
-    if (found & ST_CPU_AVX512_BF16) st_cpu_avx512bf16_fill(&q->table, cpu);
-    if (found & ST_CPU_AMX) st_cpu_amx_fill(&q->table, cpu);
+    st_cpu_base_table(&q->table, cpu);
+    if (found & ST_CPU_AVX2) st_cpu_avx2_table(&q->table, cpu);
+    if (found & ST_CPU_AVX512) st_cpu_avx512_table(&q->table, cpu);
+    if (found & ST_CPU_AVX512_BF16) st_cpu_avx512bf16_table(&q->table, cpu);
+    if (found & ST_CPU_AMX) st_cpu_amx_table(&q->table, cpu);
     q->table.gemm = st_cpu_lib_gemm;
     cpu->blas_lost = st_blas_core() != NULL;
     q->table.name = "cpu";

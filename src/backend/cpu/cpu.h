@@ -25,12 +25,12 @@ typedef struct {
 /* Scratch of one thread, for packed panels and blocks of scores. */
 #define ST_CPU_SCRATCH ((size_t)4 << 20)
 
-void st_cpu_base_fill(st_ops *t, st_cpu *cpu);
-void st_cpu_avx2_fill(st_ops *t, st_cpu *cpu);
-void st_cpu_avx512_fill(st_ops *t, st_cpu *cpu);
+void st_cpu_base_table(st_ops *t, st_cpu *cpu);
+void st_cpu_avx2_table(st_ops *t, st_cpu *cpu);
+void st_cpu_avx512_table(st_ops *t, st_cpu *cpu);
 /* What multiplies bf16 operands. */
-void st_cpu_avx512bf16_fill(st_ops *t, st_cpu *cpu);
-void st_cpu_amx_fill(st_ops *t, st_cpu *cpu);
+void st_cpu_avx512bf16_table(st_ops *t, st_cpu *cpu);
+void st_cpu_amx_table(st_ops *t, st_cpu *cpu);
 
 /* Products: the library for large float32 ones, our kernels for the rest (gemm_lib.c). */
 void st_cpu_lib_gemm(st_stream *q, const st_gemm_args *g);

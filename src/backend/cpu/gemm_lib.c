@@ -1,5 +1,5 @@
 /* Products: large float32 ones without a bias go to OpenBLAS, the rest to our kernels
- * (kernels/gemm.h), which are as fast from about 128 on and faster where a size is thin, a batch
+ * (kernels/gemm.c), which are as fast from about 128 on and faster where a size is thin, a batch
  * small or a dtype bf16. */
 /* SPDX-License-Identifier: MIT */
 #include "backend/cpu/cpu.h"

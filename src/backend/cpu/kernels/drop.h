@@ -1,5 +1,9 @@
 /* Which elements dropout keeps (ops.h: ST_KEEP), many at a time. */
 /* SPDX-License-Identifier: MIT */
+#ifndef ST_DROP_H
+#define ST_DROP_H
+
+#include "backend/cpu/kernels/lanes.h"
 
 enum { DROP_BLOCKS = 32 }; /* Philox blocks at a time: 4 numbers each */
 
@@ -46,3 +50,5 @@ static void drop_mask(float *mask, uint64_t seed, int64_t first, int64_t n, floa
         memcpy(mask + (at + lo - first), chosen + lo, (size_t)(hi - lo) * sizeof *mask);
     }
 }
+
+#endif

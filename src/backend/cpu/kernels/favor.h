@@ -3,6 +3,10 @@
  * stretches of the keys, with running maxima; their sums are joined in order, then threads take
  * stretches of the queries. Where queries have keys of their own: favor_near.h. */
 /* SPDX-License-Identifier: MIT */
+#ifndef ST_FAVOR_H
+#define ST_FAVOR_H
+
+#include "backend/cpu/kernels/attention.h"
 
 /* Of a stretch of keys, as s and c in ref/favor.c; top is -inf where there are none. */
 typedef struct {
@@ -289,3 +293,5 @@ static void favor_head(st_stream *stream, const st_favor_args *a, const attend_h
                       st_part(a->h.q_len, ATTEND_Q, t, parts));
     }
 }
+
+#endif

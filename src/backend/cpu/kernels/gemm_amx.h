@@ -3,6 +3,10 @@
  * 2^-126 count as zero). For every 32 steps of k a panel holds its rows of A one after the other,
  * and pairs of every column of B as in gemm_pairs.h; k ends with zeros. */
 /* SPDX-License-Identifier: MIT */
+#ifndef ST_GEMM_AMX_H
+#define ST_GEMM_AMX_H
+
+#include "backend/cpu/kernels/gemm_half.h"
 
 enum { TILE_COLS = 2 * LANES, STEP = 2 * LANES };
 enum {
@@ -227,3 +231,5 @@ gemm_rows(int64_t m, int64_t n, int64_t k, const gemm_cell *a, int64_t lda, cons
             amx_rows(true, true, false, k, a, lda, b + j * depth, c + j, ldc);
     }
 }
+
+#endif

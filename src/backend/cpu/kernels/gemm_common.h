@@ -1,5 +1,9 @@
 /* What all products share: matrices to pack, and where a block of sums arrives. */
 /* SPDX-License-Identifier: MIT */
+#ifndef ST_GEMM_COMMON_H
+#define ST_GEMM_COMMON_H
+
+#include "backend/cpu/kernels/lanes.h"
 
 /* A matrix to pack: element (i, j) is data[i*rows + j*cols]. */
 typedef struct {
@@ -82,3 +86,5 @@ static inline void gemm_prefetch(gemm_sink to, int64_t rows)
     for (int64_t i = 0; i < rows; i++)
         __builtin_prefetch(to.half ? (void *)(to.half + i * to.ldc) : to.c + i * to.ldc, 1);
 }
+
+#endif

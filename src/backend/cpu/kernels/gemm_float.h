@@ -1,5 +1,9 @@
 /* The product's panels and register tile in float32, whatever the operands are stored as. */
 /* SPDX-License-Identifier: MIT */
+#ifndef ST_GEMM_FLOAT_H
+#define ST_GEMM_FLOAT_H
+
+#include "backend/cpu/kernels/gemm_common.h"
 
 typedef float gemm_cell;
 
@@ -137,3 +141,5 @@ static void gemm_tile(int64_t k, const float *restrict a, const float *restrict 
     }
     gemm_put_edge(edge, TILE_COLS, rows, cols, to);
 }
+
+#endif

@@ -1,5 +1,9 @@
 /* What the tiles for bfloat16 operands share. */
 /* SPDX-License-Identifier: MIT */
+#ifndef ST_GEMM_HALF_H
+#define ST_GEMM_HALF_H
+
+#include "backend/cpu/kernels/gemm_common.h"
 
 typedef uint16_t gemm_cell;
 
@@ -40,3 +44,5 @@ static gemm_view gemm_cells(float *p, int64_t rows, int64_t cols, int64_t ld)
     }
     return (gemm_view){p, ST_BF16, 2 * ld, 1};
 }
+
+#endif

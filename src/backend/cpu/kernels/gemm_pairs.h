@@ -2,6 +2,10 @@
  * of them (VDPBF16PS: sum += a0 b0 + a1 b1 in float32; numbers below 2^-126 count as zero). A panel
  * holds, for every two steps of k, one pair per row or column; an odd k ends with a zero. */
 /* SPDX-License-Identifier: MIT */
+#ifndef ST_GEMM_PAIRS_H
+#define ST_GEMM_PAIRS_H
+
+#include "backend/cpu/kernels/gemm_half.h"
 
 enum { TILE_COLS = 2 * LANES };
 enum {
@@ -199,3 +203,5 @@ gemm_rows(int64_t m, int64_t n, int64_t k, const gemm_cell *a, int64_t lda, cons
             pairs_tile(TILE_ROWS, 2, k, a, lda, b + j * depth, c + j, ldc, shrink);
     }
 }
+
+#endif

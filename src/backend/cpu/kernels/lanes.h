@@ -1,13 +1,34 @@
 /* What the kernels are written in: vectors of LANES floats, blocks of numbers in float32 whatever
- * they are stored as, exp and log. Included once per instruction set (see all.h). */
+ * they are stored as, exp and log.
+ *
+ * Every .c file of this folder is compiled once for each instruction set that it serves, with that
+ * set's flags (CMakeLists.txt), and these names defined:
+ *   KERNEL_SET  the set; what others call is named by it: KERNEL(gemm) is st_cpu_avx2_gemm
+ *   LANES       floats in a vector
+ *   TILE_ROWS   rows of the product's tile, two vectors wide
+ *   HALF_TILE   for a set that multiplies bfloat16 as it is, the header of its tile; else absent
+ * A family includes the shared headers that it needs and may leave some of their functions unused.
+ */
 /* SPDX-License-Identifier: MIT */
+#ifndef ST_LANES_H
+#define ST_LANES_H
+
 #include "backend/cpu/cpu.h"
 #include <assert.h>
 #include <math.h>
+#include <omp.h>
 #include <string.h>
 #ifdef __AVX512BF16__
 #include <immintrin.h>
 #endif
+
+#define KERNEL_JOIN(set, name) st_cpu_##set##_##name
+#define KERNEL_NAME(set, name) KERNEL_JOIN(set, name)
+#define KERNEL(name)           KERNEL_NAME(KERNEL_SET, name)
+
+#define ST_OP(op, required) void KERNEL(op)(st_stream * q, const st_##op##_args *a);
+#include "backend/ops.def"
+#undef ST_OP
 
 typedef float vec __attribute__((vector_size(4 * LANES)));
 typedef uint32_t vec_u32 __attribute__((vector_size(4 * LANES)));
@@ -168,6 +189,29 @@ static inline int64_t at_most(int64_t n, int64_t limit)
     return n < limit ? n : limit;
 }
 
+/* y[0..count) = s x, or += if `add`; s == 1 for copies. */
+static void block_scaled(const st_tensor *x, int64_t x0, const st_tensor *y, int64_t y0,
+                         int64_t count, float s, bool add)
+{
+    for (int64_t i = 0; i < count; i += BLOCK) {
+        float bx[BLOCK], by[BLOCK], old[BLOCK];
+        int64_t n = at_most(count - i, BLOCK);
+        const float *from = block_in(x, x0 + i, n, bx);
+        const float *was = add ? block_in(y, y0 + i, n, old) : NULL;
+        float *to = block_out(y, y0 + i, by);
+        if (was) {
+#pragma omp simd
+            for (int64_t j = 0; j < n; j++)
+                to[j] = was[j] + s * from[j];
+        } else {
+#pragma omp simd
+            for (int64_t j = 0; j < n; j++)
+                to[j] = s * from[j];
+        }
+        block_done(y, y0 + i, n, to);
+    }
+}
+
 static inline float scalar_in(const st_tensor *t, int64_t i)
 {
     return t->dtype == ST_F32 ? ((const float *)t->data)[i]
@@ -214,3 +258,5 @@ static inline float fast_log(float x)
     p = p * f * square - 2.12194440e-4f * n - 0.5f * square;
     return f + p + 0.693359375f * n;
 }
+
+#endif

@@ -3,6 +3,7 @@
  * finds the same hashes. Threads share stretches of rows; then, hashes as integers in hand, they
  * share the sorts, by 11 bits at a time. */
 /* SPDX-License-Identifier: MIT */
+#include "backend/cpu/kernels/attention.h"
 
 enum { LSH_ROWS = 256, LSH_GROUP = 4, LSH_DIGIT = 11, LSH_DIGITS = 1 << LSH_DIGIT };
 
@@ -232,7 +233,7 @@ static lsh_rows lsh_others_of(const st_lsh_order_args *a, int64_t pair)
     return (lsh_rows){attend_view(a->h.k.x, at, a->h.k.stride), a->h.kv_len, a->h.head_dim};
 }
 
-static void kernel_lsh_order(st_stream *q, const st_lsh_order_args *given)
+void KERNEL(lsh_order)(st_stream *q, const st_lsh_order_args *given)
 {
     st_lsh_order_args a = st_lsh_order_resolve(given);
     int64_t pairs = a.h.batch * a.h.heads, all = a.hashes * a.total;

@@ -2,6 +2,7 @@
  * memory passes, not arithmetic. Rows of few numbers times a few-by-few matrix (thin_map), and sums
  * over very many rows of few-by-few outer products (thin_sum). */
 /* SPDX-License-Identifier: MIT */
+#include "backend/cpu/kernels/rows.h"
 
 enum { THIN_MAX = 16, THIN_ROWS = 64, THIN_FLUSH = 4096 };
 
@@ -180,8 +181,7 @@ static void thin_sum(const st_gemm_args *g, const st_gemm_layout *l, int64_t bat
     }
 }
 
-/* True if the product was thin, and is done. */
-static bool thin_gemm(const st_gemm_args *g, const st_gemm_layout *l, int parts)
+bool thin_gemm(const st_gemm_args *g, const st_gemm_layout *l, int parts)
 {
     if (g->n > THIN_MAX) return false;
     if (g->ta && !g->tb && g->m <= THIN_MAX && g->k >= THIN_ROWS && l->lda == g->m &&

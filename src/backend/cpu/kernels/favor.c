@@ -4,6 +4,7 @@
  * takes those two sums for the keys far away, weights of single keys for the blocks that its
  * windows touch, and the exact scores in the windows. Every partial result has a log scale. */
 /* SPDX-License-Identifier: MIT */
+#include "backend/cpu/kernels/favor.h"
 #include "backend/ref/ref.h"
 
 /* Where the sums of a (batch item, head) are: `before` entry b is of the blocks below b, `behind`
@@ -276,12 +277,12 @@ static void favor_near(st_stream *stream, const st_favor_args *a)
 }
 
 /* Few numbers, and the same on every device: as ref. */
-static void kernel_directions(st_stream *stream, const st_directions_args *a)
+void KERNEL(directions)(st_stream *stream, const st_directions_args *a)
 {
     st_ref_directions(stream, a);
 }
 
-static void kernel_favor(st_stream *stream, const st_favor_args *given)
+void KERNEL(favor)(st_stream *stream, const st_favor_args *given)
 {
     st_favor_args a = st_favor_resolve(given);
     st_attend_fwd_args near = st_favor_near(&a);

@@ -1,5 +1,7 @@
-/* The gradients of attention.h's attention: probabilities are computed again from lse. */
+/* The gradients of attention.c's attention: probabilities are computed again from lse. */
 /* SPDX-License-Identifier: MIT */
+#include "backend/cpu/kernels/attention.h"
+#include "backend/cpu/kernels/sums.h"
 
 /* D of the formulas: dot[i] = go.o of queries [t0, t0 + m). */
 static void attend_bwd_dots(const attend_head *h, attend_space s, int64_t t0, int64_t m)
@@ -7,7 +9,7 @@ static void attend_bwd_dots(const attend_head *h, attend_space s, int64_t t0, in
     const st_attend_bwd_args *a = h->a;
     for (int64_t i = 0; i < m; i++) {
         int64_t at = h->o_at + (t0 + i) * a->h.o.stride;
-        s.dot[i] = (float)optim_dot(&a->go, &a->h.o.x, (st_span){at, at + a->h.head_dim});
+        s.dot[i] = (float)sum_dot(&a->go, &a->h.o.x, (st_span){at, at + a->h.head_dim});
     }
 }
 
@@ -123,7 +125,7 @@ static void attend_bwd_unit(const st_attend_bwd_args *a, attend_space s, int64_t
     }
 }
 
-static void kernel_attend_bwd(st_stream *q, const st_attend_bwd_args *given)
+void KERNEL(attend_bwd)(st_stream *q, const st_attend_bwd_args *given)
 {
     assert(!given->window);
     st_attend_bwd_args a = st_attend_resolve(given);

@@ -1,16 +1,7 @@
 /* Layer normalisation, forward and backward (formulas: ref/norm.c), a row at a time. The gradients
  * of gain and bias sum over rows: each thread owns columns, so the order of the sum is fixed. */
 /* SPDX-License-Identifier: MIT */
-
-/* Sums of v and of v*w over n numbers, blocks of rows being short enough for float32 lanes. */
-static inline float norm_sum(const float *v, int64_t n)
-{
-    float sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t j = 0; j < n; j++)
-        sum += v[j];
-    return sum;
-}
+#include "backend/cpu/kernels/sums.h"
 
 /* One row's mean and 1 / sqrt(variance + eps), in two passes. */
 static void norm_moments(const st_norm_fwd_args *a, int64_t x0, float *mean, float *rstd)
@@ -19,7 +10,7 @@ static void norm_moments(const st_norm_fwd_args *a, int64_t x0, float *mean, flo
     double total = 0, squares = 0;
     for (int64_t j = 0; j < a->width; j += BLOCK) {
         int64_t n = at_most(a->width - j, BLOCK);
-        total += (double)norm_sum(block_in(&a->x, x0 + j, n, buf), n);
+        total += (double)sum_of(block_in(&a->x, x0 + j, n, buf), n);
     }
     float m = *mean = (float)(total / (double)a->width);
     for (int64_t j = 0; j < a->width; j += BLOCK) {
@@ -53,7 +44,7 @@ static void norm_fwd_row(const st_norm_fwd_args *a, int64_t r)
     if (a->rstd.data) ((float *)a->rstd.data)[r] = rstd;
 }
 
-static void kernel_norm_fwd(st_stream *q, const st_norm_fwd_args *a)
+void KERNEL(norm_fwd)(st_stream *q, const st_norm_fwd_args *a)
 {
     int parts = st_parts(q, a->rows * a->width * 2);
 #pragma omp parallel for num_threads(parts) schedule(static)
@@ -138,7 +129,7 @@ static void norm_bwd_cols(const st_norm_bwd_args *a, int64_t j, int64_t n)
         dbias[j + i] += bias[i];
 }
 
-static void kernel_norm_bwd(st_stream *q, const st_norm_bwd_args *a)
+void KERNEL(norm_bwd)(st_stream *q, const st_norm_bwd_args *a)
 {
     int parts = st_parts(q, a->rows * a->width * 4);
     int64_t stretches = (a->width + NORM_COLS - 1) / NORM_COLS;
@@ -157,7 +148,7 @@ static void kernel_norm_bwd(st_stream *q, const st_norm_bwd_args *a)
 }
 
 /* dbias += column sums: each thread owns columns. */
-static void kernel_bias_grad(st_stream *q, const st_bias_grad_args *a)
+void KERNEL(bias_grad)(st_stream *q, const st_bias_grad_args *a)
 {
     int parts = st_parts(q, a->rows * a->width);
     int64_t stretches = (a->width + NORM_COLS - 1) / NORM_COLS;

@@ -2,6 +2,7 @@
  * What is not bfloat16 throughout goes to the other kernels. Errors before rounding are below
  * 2^-14 of a number, a hundredth of what rounding may do. */
 /* SPDX-License-Identifier: MIT */
+#include "backend/cpu/kernels/half_rows.h"
 
 /* 2^x within 2^-18 of itself. */
 static inline __m512 half_exp2(__m512 x)
@@ -115,7 +116,7 @@ static void half_gelu_all(st_stream *q, const st_tensor *x, const st_tensor *dy,
     }
 }
 
-static void half_gelu_fwd(st_stream *q, const st_gelu_fwd_args *a)
+void half_gelu_fwd(st_stream *q, const st_gelu_fwd_args *a)
 {
     if (a->x.dtype == ST_BF16)
         half_gelu_all(q, &a->x, NULL, &a->y, a->kind);
@@ -123,7 +124,7 @@ static void half_gelu_fwd(st_stream *q, const st_gelu_fwd_args *a)
         st_cpu_wide(q)->gelu_fwd(q, a);
 }
 
-static void half_gelu_bwd(st_stream *q, const st_gelu_bwd_args *a)
+void half_gelu_bwd(st_stream *q, const st_gelu_bwd_args *a)
 {
     if (a->x.dtype == ST_BF16)
         half_gelu_all(q, &a->x, &a->dy, &a->dx, a->kind);
@@ -131,7 +132,7 @@ static void half_gelu_bwd(st_stream *q, const st_gelu_bwd_args *a)
         st_cpu_wide(q)->gelu_bwd(q, a);
 }
 
-static void half_residual_fwd(st_stream *q, const st_residual_fwd_args *a)
+void half_residual_fwd(st_stream *q, const st_residual_fwd_args *a)
 {
     bool whole = a->a.dtype == ST_BF16 && a->b.dtype == ST_BF16 && a->y.dtype == ST_BF16;
     if (!whole || !a->a.data || a->drop > 0) {

@@ -1,6 +1,7 @@
 /* Element by element: GELU, residual with dropout, gate, scale, copy, fill. Bound by memory: one
  * pass each, threads on stretches of the flat range. */
 /* SPDX-License-Identifier: MIT */
+#include "backend/cpu/kernels/drop.h"
 
 static inline float pointwise_sigmoid(float x)
 {
@@ -74,7 +75,7 @@ static void gelu_slope_block(float *dx, const float *dy, const float *x, int64_t
     }
 }
 
-static void kernel_gelu_fwd(st_stream *q, const st_gelu_fwd_args *a)
+void KERNEL(gelu_fwd)(st_stream *q, const st_gelu_fwd_args *a)
 {
     int64_t count = st_numel(a->x);
     int parts = st_parts(q, count * 4);
@@ -88,7 +89,7 @@ static void kernel_gelu_fwd(st_stream *q, const st_gelu_fwd_args *a)
     }
 }
 
-static void kernel_gelu_bwd(st_stream *q, const st_gelu_bwd_args *a)
+void KERNEL(gelu_bwd)(st_stream *q, const st_gelu_bwd_args *a)
 {
     int64_t count = st_numel(a->x);
     int parts = st_parts(q, count * 4);
@@ -139,12 +140,12 @@ static void residual_all(st_stream *q, const st_residual_fwd_args *s, const st_t
     }
 }
 
-static void kernel_residual_fwd(st_stream *q, const st_residual_fwd_args *a)
+void KERNEL(residual_fwd)(st_stream *q, const st_residual_fwd_args *a)
 {
     residual_all(q, a, &a->b, &a->y);
 }
 
-static void kernel_residual_bwd(st_stream *q, const st_residual_bwd_args *a)
+void KERNEL(residual_bwd)(st_stream *q, const st_residual_bwd_args *a)
 {
     st_residual_bwd_args s = {.drop = a->drop, .seed = a->seed};
     residual_all(q, &s, &a->dy, &a->db);
@@ -152,7 +153,7 @@ static void kernel_residual_bwd(st_stream *q, const st_residual_bwd_args *a)
 
 /* ---- gate ------------------------------------------------------------------------------------ */
 
-static void kernel_gate_fwd(st_stream *q, const st_gate_fwd_args *a)
+void KERNEL(gate_fwd)(st_stream *q, const st_gate_fwd_args *a)
 {
     int parts = st_parts(q, a->rows * a->width);
 #pragma omp parallel for num_threads(parts) schedule(static)
@@ -188,7 +189,7 @@ static float gate_bwd_block(const st_gate_bwd_args *a, int64_t at, int64_t n, fl
     return sum;
 }
 
-static void kernel_gate_bwd(st_stream *q, const st_gate_bwd_args *a)
+void KERNEL(gate_bwd)(st_stream *q, const st_gate_bwd_args *a)
 {
     int parts = st_parts(q, a->rows * a->width * 2);
 #pragma omp parallel for num_threads(parts) schedule(static)
@@ -205,30 +206,7 @@ static void kernel_gate_bwd(st_stream *q, const st_gate_bwd_args *a)
 
 /* ---- scale, copy, fill ----------------------------------------------------------------------- */
 
-/* y[0..n) = s x, or += if `add`; s == 1 for copies. */
-static void pointwise_scaled(const st_tensor *x, int64_t x0, const st_tensor *y, int64_t y0,
-                             int64_t count, float s, bool add)
-{
-    for (int64_t i = 0; i < count; i += BLOCK) {
-        float bx[BLOCK], by[BLOCK], old[BLOCK];
-        int64_t n = at_most(count - i, BLOCK);
-        const float *from = block_in(x, x0 + i, n, bx);
-        const float *was = add ? block_in(y, y0 + i, n, old) : NULL;
-        float *to = block_out(y, y0 + i, by);
-        if (was) {
-#pragma omp simd
-            for (int64_t j = 0; j < n; j++)
-                to[j] = was[j] + s * from[j];
-        } else {
-#pragma omp simd
-            for (int64_t j = 0; j < n; j++)
-                to[j] = s * from[j];
-        }
-        block_done(y, y0 + i, n, to);
-    }
-}
-
-static void kernel_scale(st_stream *q, const st_scale_args *a)
+void KERNEL(scale)(st_stream *q, const st_scale_args *a)
 {
     int64_t count = st_numel(a->x);
     int parts = st_parts(q, count);
@@ -236,7 +214,7 @@ static void kernel_scale(st_stream *q, const st_scale_args *a)
 #pragma omp parallel for num_threads(parts) schedule(static)
     for (int t = 0; t < parts; t++) {
         st_span p = st_part(count, BLOCK, t, parts);
-        pointwise_scaled(&a->x, p.lo, &a->y, p.lo, p.hi - p.lo, s, a->accumulate);
+        block_scaled(&a->x, p.lo, &a->y, p.lo, p.hi - p.lo, s, a->accumulate);
     }
 }
 
@@ -249,7 +227,7 @@ static void copy_row(const st_copy_args *a, int64_t r, int64_t lo, int64_t hi)
         const char *from = (const char *)a->x.data + (size_t)(r * a->ldx + lo) * size;
         memcpy(to, from, (size_t)(hi - lo) * size);
     } else {
-        pointwise_scaled(&a->x, r * a->ldx + lo, &a->y, r * a->ldy + lo, hi - lo, 1, a->accumulate);
+        block_scaled(&a->x, r * a->ldx + lo, &a->y, r * a->ldy + lo, hi - lo, 1, a->accumulate);
     }
     if (lo < hi && hi == a->cols && a->pad > a->cols) {
         char *end = (char *)a->y.data + (size_t)(r * a->ldy + a->cols) * size;
@@ -257,7 +235,7 @@ static void copy_row(const st_copy_args *a, int64_t r, int64_t lo, int64_t hi)
     }
 }
 
-static void kernel_copy(st_stream *q, const st_copy_args *given)
+void KERNEL(copy)(st_stream *q, const st_copy_args *given)
 {
     st_copy_args a = st_copy_resolve(given);
     int parts = st_parts(q, a.rows * a.cols);
@@ -269,7 +247,7 @@ static void kernel_copy(st_stream *q, const st_copy_args *given)
     }
 }
 
-static void kernel_fill(st_stream *q, const st_fill_args *a)
+void KERNEL(fill)(st_stream *q, const st_fill_args *a)
 {
     int64_t count = st_numel(a->x);
     int parts = st_parts(q, count);

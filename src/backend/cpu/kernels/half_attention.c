@@ -5,6 +5,8 @@
  * panels. Weights are powers of 2, rounded to bfloat16 like the values that they meet; their sums
  * are float32. */
 /* SPDX-License-Identifier: MIT */
+#include "backend/cpu/kernels/attention.h"
+#include "backend/cpu/kernels/half_rows.h"
 
 enum {
     PAIRS_KEYS = 224, /* 197 tokens: one block */
@@ -154,4 +156,16 @@ static void pairs_attend_fwd(st_stream *q, const st_attend_fwd_args *a)
             pairs_block(&h, s, t, at_most(part.hi - t, PAIRS_Q));
         gemm_leave();
     }
+}
+
+/* Weights are rounded: not where gradients will be taken, which felt it (2.5 % of a bias's). */
+void half_attend_fwd(st_stream *q, const st_attend_fwd_args *a)
+{
+    st_attend_fwd_args all = st_attend_resolve(a);
+    if (a->h.q.x.dtype != ST_BF16 || a->lse.data)
+        st_cpu_wide(q)->attend_fwd(q, a);
+    else if (pairs_serve(&all))
+        pairs_attend_fwd(q, &all);
+    else
+        KERNEL(attend_fwd)(q, a);
 }

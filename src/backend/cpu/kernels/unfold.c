@@ -1,6 +1,7 @@
 /* Windows of images as rows (meaning: ref/unfold.c), each gathered in float32 and then, still in
  * the first cache level, normalised: no second pass over what is many times the image. */
 /* SPDX-License-Identifier: MIT */
+#include "backend/cpu/kernels/sums.h"
 
 /* The window whose upper left corner is (top, left), into `to`. */
 static void unfold_gather(const st_unfold_args *a, int64_t image, int64_t top, int64_t left,
@@ -35,7 +36,7 @@ static void unfold_norm(const st_unfold_args *a, float *x, int64_t n)
 {
     double total = 0, squares = 0;
     for (int64_t j = 0; j < n; j += BLOCK)
-        total += (double)norm_sum(x + j, at_most(n - j, BLOCK));
+        total += (double)sum_of(x + j, at_most(n - j, BLOCK));
     float mean = (float)(total / (double)n);
     for (int64_t j = 0; j < n; j += BLOCK) {
         int64_t m = at_most(n - j, BLOCK);
@@ -76,7 +77,7 @@ static void unfold_store(const st_unfold_args *a, float *x, int64_t n, int64_t a
     }
 }
 
-static void kernel_unfold(st_stream *q, const st_unfold_args *a)
+void KERNEL(unfold)(st_stream *q, const st_unfold_args *a)
 {
     st_unfold_shape s = st_unfold_resolve(a);
     int64_t lines = a->batch * s.rows;

@@ -1,5 +1,6 @@
 /* Few rows times stored tiles, each of which is read once. Threads share the outputs. */
 /* SPDX-License-Identifier: MIT */
+#include "backend/cpu/kernels/lanes.h"
 
 /* sum of w[j] x[j], j < n, on top of *acc, which is summed at the end, and of what is returned. */
 static inline float tiles_dot(const st_tensor *w, int64_t at, const st_tensor *x, int64_t from,
@@ -14,7 +15,7 @@ static inline float tiles_dot(const st_tensor *w, int64_t at, const st_tensor *x
     return tail;
 }
 
-static void kernel_tiles(st_stream *q, const st_tiles_args *a)
+void KERNEL(tiles)(st_stream *q, const st_tiles_args *a)
 {
     int64_t block = a->block;
     int parts = st_parts(q, a->rows * a->outs * a->wide * block);

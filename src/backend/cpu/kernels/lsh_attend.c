@@ -3,6 +3,7 @@
  * (attention.h). Threads share clusters, hash after hash: a query is in one cluster of each.
  * Between hashes work keeps each query's maximum, total of weights and sum of weighted values. */
 /* SPDX-License-Identifier: MIT */
+#include "backend/cpu/kernels/attention.h"
 
 enum { LSH_Q = ATTEND_Q / TILE_ROWS * TILE_ROWS }; /* queries in a block: whole tiles */
 
@@ -183,7 +184,7 @@ static lsh_block lsh_block_of(const st_stream *q, const st_lsh_attend_args *a, i
     return b;
 }
 
-static void kernel_lsh_attend(st_stream *q, const st_lsh_attend_args *given)
+void KERNEL(lsh_attend)(st_stream *q, const st_lsh_attend_args *given)
 {
     st_lsh_attend_args a = st_lsh_attend_resolve(given);
     int64_t pairs = a.h.batch * a.h.heads, blocks = (a.q_cluster + LSH_Q - 1) / LSH_Q;

@@ -1,37 +1,9 @@
 /* Sums of products, AdamW, averages of weights. Sums are taken over a fixed number of stretches
  * whatever the number of threads, each in float32 lanes by blocks and in double between blocks. */
 /* SPDX-License-Identifier: MIT */
+#include "backend/cpu/kernels/sums.h"
 
 enum { OPTIM_STRETCHES = 256 };
-
-/* In explicit vectors, so that sanitizers, which forgo them, do not change the rounding. */
-static float optim_dot_block(const float *x, const float *y, int64_t n)
-{
-    vec sum[4] = {{0}};
-    int64_t i = 0;
-    for (; i + 4 * LANES <= n; i += 4 * LANES) {
-#pragma GCC unroll 4
-        for (int v = 0; v < 4; v++) {
-            sum[v] += vec_load(x + i + v * LANES) * vec_load(y + i + v * LANES);
-        }
-    }
-    float total = vec_sum((sum[0] + sum[1]) + (sum[2] + sum[3]));
-    for (; i < n; i++)
-        total += x[i] * y[i];
-    return total;
-}
-
-static double optim_dot(const st_tensor *a, const st_tensor *b, st_span p)
-{
-    double total = 0;
-    for (int64_t i = p.lo; i < p.hi; i += BLOCK) {
-        float ba[BLOCK], bb[BLOCK];
-        int64_t n = at_most(p.hi - i, BLOCK);
-        const float *x = block_in(a, i, n, ba), *y = a == b ? x : block_in(b, i, n, bb);
-        total += (double)optim_dot_block(x, y, n);
-    }
-    return total;
-}
 
 static double optim_dot_all(st_stream *q, const st_tensor *a, const st_tensor *b)
 {
@@ -40,24 +12,24 @@ static double optim_dot_all(st_stream *q, const st_tensor *a, const st_tensor *b
     int parts = st_parts(q, count);
 #pragma omp parallel for num_threads(parts) schedule(static)
     for (int s = 0; s < OPTIM_STRETCHES; s++) {
-        part[s] = optim_dot(a, b, st_part(count, BLOCK, s, OPTIM_STRETCHES));
+        part[s] = sum_dot(a, b, st_part(count, BLOCK, s, OPTIM_STRETCHES));
     }
     for (int s = 0; s < OPTIM_STRETCHES; s++)
         total += part[s];
     return total;
 }
 
-static void kernel_dot(st_stream *q, const st_dot_args *a)
+void KERNEL(dot)(st_stream *q, const st_dot_args *a)
 {
     *(float *)a->c.data += (float)optim_dot_all(q, &a->a, &a->b);
 }
 
-static void kernel_sumsq(st_stream *q, const st_sumsq_args *a)
+void KERNEL(sumsq)(st_stream *q, const st_sumsq_args *a)
 {
     *(float *)a->out.data += (float)optim_dot_all(q, &a->x, &a->x);
 }
 
-static void kernel_adamw(st_stream *q, const st_adamw_args *a)
+void KERNEL(adamw)(st_stream *q, const st_adamw_args *a)
 {
     int64_t count = st_numel(a->w);
     int parts = st_parts(q, count * 4);
@@ -88,7 +60,7 @@ static void kernel_adamw(st_stream *q, const st_adamw_args *a)
     }
 }
 
-static void kernel_average(st_stream *q, const st_average_args *a)
+void KERNEL(average)(st_stream *q, const st_average_args *a)
 {
     int64_t count = st_numel(a->x);
     int parts = st_parts(q, count);

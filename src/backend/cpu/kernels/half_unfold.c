@@ -2,6 +2,7 @@
  * whole vectors, which spill over what follows them and are overwritten by it, and normalised in
  * the first cache level. */
 /* SPDX-License-Identifier: MIT */
+#include "backend/cpu/kernels/half_rows.h"
 
 enum { HALF_SPILL = 2 * LANES }; /* after a gathered row */
 
@@ -62,7 +63,7 @@ static void half_gather_pairs(const st_unfold_args *a, int64_t i, int64_t top, i
     }
 }
 
-static void half_unfold(st_stream *q, const st_unfold_args *a)
+void half_unfold(st_stream *q, const st_unfold_args *a)
 {
     st_unfold_shape s = st_unfold_resolve(a);
     if (!half_unfold_serve(a, &s)) {

@@ -2,6 +2,7 @@
  * logits: one for the maximum and the sum of exponentials together, rescaled when the maximum
  * grows, one for the gradient. */
 /* SPDX-License-Identifier: MIT */
+#include "backend/cpu/kernels/sums.h"
 
 /* A row's largest logit and sum of e^((z - top) cool), cool = 1/temperature: together exact where
  * log sum exp would round. */
@@ -63,7 +64,7 @@ static bool loss_targets_ok(st_stream *q, const char *op, const int32_t *targets
     return true;
 }
 
-static void kernel_xent(st_stream *q, const st_xent_args *a)
+void KERNEL(xent)(st_stream *q, const st_xent_args *a)
 {
     const int32_t *targets = a->targets.data;
     float *loss = a->loss.data;
@@ -104,7 +105,7 @@ static double distill_row(const st_distill_args *a, int64_t r, int32_t target, l
             d[i] = hard_share * fast_exp(below) + soft_share * fast_exp(below * cool) -
                    taught_share * share[i];
         }
-        total += (double)optim_dot_block(share, far, n);
+        total += (double)sum_products(share, far, n);
         if (target >= j && target < j + n) d[target - j] -= a->scale;
         if (a->dlogits.data) block_done(&a->dlogits, at, n, d);
     }
@@ -120,7 +121,7 @@ static void distill_nothing(const st_distill_args *a, int64_t r)
     if (a->kl.data) ((float *)a->kl.data)[r] = 0;
 }
 
-static void kernel_distill(st_stream *q, const st_distill_args *a)
+void KERNEL(distill)(st_stream *q, const st_distill_args *a)
 {
     const int32_t *targets = a->targets.data;
     float *loss = a->loss.data, *kl = a->kl.data, cool = 1.0f / a->temperature;
@@ -154,12 +155,12 @@ static void match_sums(const st_match_args *a, int64_t x0, double *far, double *
 #pragma omp simd
         for (int64_t i = 0; i < n; i++)
             d[i] = x[i] - t[i];
-        *far += (double)optim_dot_block(d, d, n);
-        *size += (double)optim_dot_block(t, t, n);
+        *far += (double)sum_products(d, d, n);
+        *size += (double)sum_products(t, t, n);
     }
 }
 
-static void kernel_match(st_stream *q, const st_match_args *a)
+void KERNEL(match)(st_stream *q, const st_match_args *a)
 {
     float *loss = a->loss.data;
     int parts = st_parts(q, a->rows * a->width * 2);

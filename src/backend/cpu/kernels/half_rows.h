@@ -1,6 +1,26 @@
-/* Layer normalisation of bfloat16, widened once and narrowed by the processor (formulas:
- * ref/norm.c). What is not bfloat16 throughout goes to the other kernels. */
+/* Rows of bfloat16 numbers, widened once and narrowed by the processor, and their normalisation
+ * (formulas: ref/norm.c). */
 /* SPDX-License-Identifier: MIT */
+#ifndef ST_HALF_ROWS_H
+#define ST_HALF_ROWS_H
+
+#include "backend/cpu/kernels/panels.h"
+
+#define half_norm_fwd     KERNEL(half_norm_fwd)
+#define half_gelu_fwd     KERNEL(half_gelu_fwd)
+#define half_gelu_bwd     KERNEL(half_gelu_bwd)
+#define half_residual_fwd KERNEL(half_residual_fwd)
+#define half_unfold       KERNEL(half_unfold)
+#define half_attend_fwd   KERNEL(half_attend_fwd)
+
+/* Operations of bfloat16 numbers; what they cannot do goes to the kernels that were there before.
+ */
+void half_norm_fwd(st_stream *q, const st_norm_fwd_args *a);
+void half_gelu_fwd(st_stream *q, const st_gelu_fwd_args *a);
+void half_gelu_bwd(st_stream *q, const st_gelu_bwd_args *a);
+void half_residual_fwd(st_stream *q, const st_residual_fwd_args *a);
+void half_unfold(st_stream *q, const st_unfold_args *a);
+void half_attend_fwd(st_stream *q, const st_attend_fwd_args *a);
 
 enum { HALF_WIDTH = 4096 }; /* numbers of a row on the stack */
 
@@ -68,23 +88,4 @@ static inline void half_norm_row(const float *x, int64_t n, float eps, const uin
     }
 }
 
-static void half_norm_fwd(st_stream *q, const st_norm_fwd_args *a)
-{
-    bool whole = a->x.dtype == ST_BF16 && a->gain.dtype == ST_BF16 && a->bias.dtype == ST_BF16;
-    if (!whole || !a->gain.data || !a->bias.data || a->width > HALF_WIDTH) {
-        st_cpu_wide(q)->norm_fwd(q, a);
-        return;
-    }
-    int parts = st_parts(q, a->rows * a->width * 2);
-#pragma omp parallel for num_threads(parts) schedule(static)
-    for (int64_t r = 0; r < a->rows; r++) {
-        float row[HALF_WIDTH], mean, rstd;
-        const uint16_t *x = (const uint16_t *)a->x.data + r * a->width, *gain = a->gain.data;
-        uint16_t *y = (uint16_t *)a->y.data + r * a->width;
-        for (int64_t j = 0; j < a->width; j += LANES)
-            _mm512_storeu_ps(row + j, half_load(x + j, half_lanes(a->width - j)));
-        half_norm_row(row, a->width, a->eps, gain, a->bias.data, y, &mean, &rstd);
-        if (a->mean.data) ((float *)a->mean.data)[r] = mean;
-        if (a->rstd.data) ((float *)a->rstd.data)[r] = rstd;
-    }
-}
+#endif

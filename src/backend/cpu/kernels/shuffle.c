@@ -1,5 +1,6 @@
 /* Moving numbers about: embedding, permutation, SS1's fold. */
 /* SPDX-License-Identifier: MIT */
+#include "backend/cpu/kernels/lanes.h"
 
 /* ---- embedding ------------------------------------------------------------------------------- */
 
@@ -28,7 +29,7 @@ static const float *embed_row(const st_embed_fwd_args *a, int64_t r, int64_t j, 
     return buf;
 }
 
-static void kernel_embed_fwd(st_stream *q, const st_embed_fwd_args *a)
+void KERNEL(embed_fwd)(st_stream *q, const st_embed_fwd_args *a)
 {
     if (!embed_ids_ok(q, a, a->table)) return;
     int parts = st_parts(q, a->rows * a->width);
@@ -54,7 +55,7 @@ static void kernel_embed_fwd(st_stream *q, const st_embed_fwd_args *a)
 }
 
 /* Several rows may add to one row of a table, so threads share columns, not rows. */
-static void kernel_embed_bwd(st_stream *q, const st_embed_bwd_args *a)
+void KERNEL(embed_bwd)(st_stream *q, const st_embed_bwd_args *a)
 {
     const int32_t *ids = a->ids.data;
     if (!embed_ids_ok(q, a, a->dtable)) return;
@@ -135,7 +136,7 @@ static void permute_runs(const st_permute_args *a, int64_t at, st_span j)
         for (int64_t r = 0; r < a->p; r++) {
             int64_t from = at + (r * a->q + c) * a->inner, to = at + (c * a->p + r) * a->inner;
             if (a->accumulate) {
-                pointwise_scaled(&a->x, from, &a->y, to, a->inner, 1, true);
+                block_scaled(&a->x, from, &a->y, to, a->inner, 1, true);
                 continue;
             }
             memcpy((char *)a->y.data + (size_t)to * size,
@@ -144,7 +145,7 @@ static void permute_runs(const st_permute_args *a, int64_t at, st_span j)
     }
 }
 
-static void kernel_permute(st_stream *q, const st_permute_args *a)
+void KERNEL(permute)(st_stream *q, const st_permute_args *a)
 {
     int64_t inner = st_or(a->inner, 1), matrix = a->p * a->q * inner;
     int64_t strips = (a->q + PERMUTE_TILE - 1) / PERMUTE_TILE;
@@ -282,7 +283,7 @@ static void fold_fwd_numbers(const fold_plan *p, int64_t r, int64_t h, int64_t k
     }
 }
 
-static void kernel_fold_fwd(st_stream *q, const st_fold_fwd_args *a)
+void KERNEL(fold_fwd)(st_stream *q, const st_fold_fwd_args *a)
 {
     int parts = st_parts(q, a->rows * a->folds * a->supers * a->factor * a->block);
     fold_plan p = fold_open(q, a);
@@ -345,7 +346,7 @@ static void fold_bwd_numbers(const fold_plan *p, int64_t r, int64_t k, int64_t l
     }
 }
 
-static void kernel_fold_bwd(st_stream *q, const st_fold_bwd_args *a)
+void KERNEL(fold_bwd)(st_stream *q, const st_fold_bwd_args *a)
 {
     int parts = st_parts(q, a->rows * a->folds * a->supers * a->factor * a->block);
     fold_plan p = fold_open(q, a);

@@ -4,8 +4,10 @@
  * (gemm_float.h: widened; gemm_pairs.h: bf16), TILE_ROWS rows or TILE_COLS columns wide, which a
  * register tile walks (Goto & van de Geijn 2008). Every thread computes its own part of C alone;
  * when C is small and k long, threads take parts of k instead and the sums are added in order.
- * Products of few rows do not pack: rows.h. */
+ * Products of few rows do not pack: rows.c. */
 /* SPDX-License-Identifier: MIT */
+#include "backend/cpu/kernels/panels.h"
+#include "backend/cpu/kernels/rows.h"
 
 enum { SUMS_M = 480 / TILE_ROWS * TILE_ROWS }; /* rows of the block of sums kept for a bf16 C */
 
@@ -31,19 +33,6 @@ static gemm_space gemm_space_of(const st_stream *q, int part)
     return (gemm_space){.a = base,
                         .b = (void *)((char *)base + SPACE_A),
                         .sums = (void *)((char *)base + SPACE_A + SPACE_B)};
-}
-
-/* All tiles of a block of packed panels. */
-static void gemm_block(int64_t m, int64_t n, int64_t k, const gemm_cell *a, const gemm_cell *b,
-                       gemm_sink to)
-{
-    int64_t depth = gemm_depth(k);
-    for (int64_t j = 0; j < n; j += TILE_COLS) {
-        for (int64_t i = 0; i < m; i += TILE_ROWS) {
-            gemm_tile(k, a + i * depth, b + j * depth, at_most(m - i, TILE_ROWS),
-                      at_most(n - j, TILE_COLS), gemm_sink_at(to, i, j));
-        }
-    }
 }
 
 /* ---- one thread's part of C ------------------------------------------------------------------ */
@@ -253,7 +242,7 @@ static gemm_grid gemm_grid_of(int64_t m, int64_t n, int64_t parts)
 }
 
 /* op gemm, any case. */
-static void kernel_gemm(st_stream *q, const st_gemm_args *g)
+void KERNEL(gemm)(st_stream *q, const st_gemm_args *g)
 {
     st_gemm_layout l = st_gemm_resolve(g);
     if (g->m <= 0 || g->n <= 0) return;
