@@ -44,7 +44,8 @@ const char *st_stream_describe(const st_stream *q);
 int st_stream_threads(const st_stream *q);
 /* What works side by side: threads, or the multiprocessors of a GPU. */
 int st_stream_units(const st_stream *q);
-/* Whether its operations work on the host's memory, so that the host may touch what they do. */
+/* Whether its operations work on the host's memory: their tensors may lie anywhere in it, and
+ * arenas take of it. */
 bool st_stream_on_host(const st_stream *q);
 st_cost st_stream_cost(const st_stream *q); /* of a dry stream; zeros otherwise */
 

@@ -173,7 +173,7 @@ int st_stream_units(const st_stream *q)
 
 bool st_stream_on_host(const st_stream *q)
 {
-    return !q->dry && !q->device->alloc;
+    return !q->dry && (!q->device->alloc || q->device->under);
 }
 
 st_cost st_stream_cost(const st_stream *q)

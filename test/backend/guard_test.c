@@ -73,6 +73,7 @@ static void backend_may_touch(void **state)
     st_download(b.q, y, other.a);
     assert_memory_equal(x, y, sizeof x);
     assert_string_equal(st_stream_device(b.q), "guard");
+    assert_true(st_stream_on_host(b.q)); /* whose rules about free memory are the host's */
     bench_close(&other);
     bench_close(&b);
 }
