@@ -51,9 +51,9 @@ st_status st_record_open(st_trainer *t, st_err *e);
  */
 
 /* Model, initial weights and tokenizer. */
-st_status st_source_open(st_trainer *t, const st_train_opts *o, st_err *e);
+st_status st_source_open(const st_train_opts *o, st_net *n, st_disk *disk, st_err *e);
 /* The model of a new run alone, without weights. */
-st_status st_source_shape(st_trainer *t, st_err *e);
+st_status st_source_shape(const st_settings *set, st_net *n, st_disk *disk, st_err *e);
 /* A language model of a folder for `what` ("train"); `key` is the setting that names it, for
  * messages, or NULL. */
 st_status st_source_folder(const st_settings *set, const char *key, const char *dir,
@@ -109,7 +109,7 @@ void st_monitor_data(st_monitor *m, double since);
 void st_monitor_end(st_monitor *m);
 void st_monitor_away(st_monitor *m);
 /* Values of m->name since the call before. */
-const double *st_monitor_values(st_trainer *t, double tokens_per_second);
+const double *st_monitor_values(st_monitor *m, const st_trainer *t, double tokens_per_second);
 /* Billions of operations a second (2 for a multiply-add), or NAN where they are not known. */
 double st_monitor_gflops(const st_net *n, double tokens_per_second);
 

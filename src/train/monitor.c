@@ -80,9 +80,8 @@ double st_monitor_gflops(const st_net *n, double tokens_per_second)
     return 2e-9 * n->grad_macs * tokens_per_second;
 }
 
-const double *st_monitor_values(st_trainer *t, double tokens_per_second)
+const double *st_monitor_values(st_monitor *m, const st_trainer *t, double tokens_per_second)
 {
-    st_monitor *m = &t->watch.monitor;
     double n = (double)m->steps;
     m->value[MON_EPOCH] = st_epoch_done(&t->data);
     m->value[MON_STEP_MS] = 1e3 * m->intra / n;

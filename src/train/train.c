@@ -88,7 +88,7 @@ static st_status train_log(st_trainer *t, double lr, st_err *e)
                      .tokens_per_second = speed,
                      .seconds = t->state.seconds,
                      .val_loss = (double)NAN,
-                     .more = st_monitor_values(t, speed)};
+                     .more = st_monitor_values(&w->monitor, t, speed)};
     memcpy(row.part, part, sizeof row.part);
     w->logged_tokens = tokens;
     w->logged_seconds = t->state.seconds;

@@ -151,7 +151,7 @@ st_status st_trainer_open(st_trainer *t, const st_train_opts *o, st_err *e)
     st_net *n = &t->net;
     st_data *d = &t->data;
     st_status s = t->disk.out ? st_ckpt_choose(set, &t->disk.resume, e) : ST_OK;
-    if (!s) s = st_source_open(t, o, e);
+    if (!s) s = st_source_open(o, n, &t->disk, e);
     if (s == ST_EFORMAT && t->disk.resume) st_ckpt_hint(set, t->disk.resume, e);
     if (!s) s = trainer_plan(t, e);
     if (!s) s = trainer_device(t, e);
@@ -178,7 +178,7 @@ st_status st_trainer_check(const st_settings *set, double *work, st_err *e)
     bool begun = st_ckpt_choose(set, &resume, NULL) || resume;
     free(resume);
     if (begun) e = NULL;
-    st_status s = st_source_shape(&t, e);
+    st_status s = st_source_shape(set, &t.net, &t.disk, e);
     if (!s) s = trainer_plan(&t, e);
     if (!s) s = st_data_length(&t.data, e);
     if (!s) s = st_epoch_open(&t.data, &t.pace, e);
