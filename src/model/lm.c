@@ -6,7 +6,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "model/inner.h"
 #include <assert.h>
-#include <stdlib.h>
 #include <string.h>
 
 /* One call. */
@@ -26,26 +25,6 @@ typedef struct {
 } lm_taught;
 
 /* ---- parts ----------------------------------------------------------------------------------- */
-
-st_status st_lm_open(st_model *m, st_lm *lm, st_err *e)
-{
-    m->lm = lm;
-    lm->acts = st_calloc(lm->shape.layers, m->type->lm->acts);
-    if (!lm->acts) ST_FAIL(e, ST_ENOMEM, "model: out of memory");
-    return ST_OK;
-}
-
-void st_lm_close(st_lm *lm)
-{
-    free(lm->acts);
-    lm->acts = NULL;
-}
-
-void st_lm_bound(st_lm *lm)
-{
-    lm->top = lm->head;
-    if (lm->shape.tied) lm->top.l = lm->table.l;
-}
 
 static st_seen *lm_seen(const st_model *m, int64_t layer)
 {

@@ -270,8 +270,28 @@ void st_add_weights(st_builder *b, st_matrix *x, float std, unsigned flags, bool
         b->m->entry[i].p.matrix_std = std;
 }
 
-/* ---- a language model's ends ------------------------------------------------------------------
+/* ---- of a language model ------------------------------------------------------------------
  */
+
+st_status st_lm_open(st_model *m, st_lm *lm, st_err *e)
+{
+    m->lm = lm;
+    lm->acts = st_calloc(lm->shape.layers, m->type->lm->acts);
+    if (!lm->acts) ST_FAIL(e, ST_ENOMEM, "model: out of memory");
+    return ST_OK;
+}
+
+void st_lm_close(st_lm *lm)
+{
+    free(lm->acts);
+    lm->acts = NULL;
+}
+
+void st_lm_bound(st_lm *lm)
+{
+    lm->top = lm->head;
+    if (lm->shape.tied) lm->top.l = lm->table.l;
+}
 
 void st_lm_add_table(st_builder *b, st_lm *lm, const char *name, float std, unsigned flags)
 {

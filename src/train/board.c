@@ -6,22 +6,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-st_status st_board_open(st_trainer *t, st_err *e)
+st_status st_board_open(st_watch *w, const st_settings *set, int64_t purge, st_err *e)
 {
-    /* Rows later than the checkpoint that the run goes on from are cut from metrics.jsonl; here a
-     * mark says that they no longer count. */
-    int64_t purge = t->resume ? t->state.step + 1 : 0;
-    bool over =
-        t->resume && (t->state.stopped || t->state.step >= t->steps); /* nothing will come */
-    if (!t->out || t->set->log.tensorboard != 1 || over) return ST_OK;
-    ST_TRY(st_events_open(&t->board, t->out, purge, e));
-    char *yaml = st_settings_yaml(t->set), *text = NULL;
+    if (!set->out || set->log.tensorboard != 1) return ST_OK;
+    ST_TRY(st_events_open(&w->board, set->out, purge, e));
+    char *yaml = st_settings_yaml(set), *text = NULL;
     st_status s = ST_OK;
-    st_events_step(t->board, purge);
+    st_events_step(w->board, purge);
     if (!yaml || asprintf(&text, "```yaml\n%s```\n", yaml) < 0)
         s = ST_ERR(e, ST_ENOMEM, "config: out of memory");
     else
-        s = st_events_text(t->board, "config", text, e);
+        s = st_events_text(w->board, "config", text, e);
     free(yaml);
     free(text);
     return s;
@@ -43,10 +38,10 @@ static const char *board_tag(const char *name, char text[96])
     return text;
 }
 
-st_status st_board_row(st_trainer *t, const st_metric *row, st_err *e)
+st_status st_board_row(st_watch *w, const st_metric *row, st_err *e)
 {
     static const char *const part[] = {"train/ce", "train/kl", "train/hidden", "train/embedding"};
-    st_events *b = t->board;
+    st_events *b = w->board;
     bool val = !isnan(row->val_loss);
     if (!b) return ST_OK;
     st_events_step(b, row->step);
@@ -59,21 +54,21 @@ st_status st_board_row(st_trainer *t, const st_metric *row, st_err *e)
     ST_TRY(st_events_scalar(b, "train/grad_norm", row->grad_norm, e));
     ST_TRY(st_events_scalar(b, "train/tokens_per_second", row->tokens_per_second, e));
     ST_TRY(st_events_scalar(b, "lr", row->lr, e));
-    for (int i = 0; t->teach.teacher && i < ST_PARTS_OF_LOSS; i++)
+    for (int i = 0; w->metrics.parts && i < ST_PARTS_OF_LOSS; i++)
         ST_TRY(st_events_scalar(b, part[i], row->part[i], e));
-    for (int i = 0; row->more && i < t->monitor.names; i++) {
+    for (int i = 0; row->more && i < w->monitor.names; i++) {
         char text[96];
         if (!isfinite(row->more[i])) continue;
-        ST_TRY(st_events_scalar(b, board_tag(t->monitor.name[i], text), row->more[i], e));
+        ST_TRY(st_events_scalar(b, board_tag(w->monitor.name[i], text), row->more[i], e));
     }
     return st_events_end(b, e);
 }
 
-st_status st_board_test(st_trainer *t, double loss, st_err *e)
+st_status st_board_test(st_watch *w, int64_t step, double loss, st_err *e)
 {
-    if (!t->board) return ST_OK;
-    st_events_step(t->board, t->state.step);
-    ST_TRY(st_events_scalar(t->board, "test/loss", loss, e));
-    ST_TRY(st_events_scalar(t->board, "test/ppl", exp(loss), e));
-    return st_events_end(t->board, e);
+    if (!w->board) return ST_OK;
+    st_events_step(w->board, step);
+    ST_TRY(st_events_scalar(w->board, "test/loss", loss, e));
+    ST_TRY(st_events_scalar(w->board, "test/ppl", exp(loss), e));
+    return st_events_end(w->board, e);
 }

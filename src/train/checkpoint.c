@@ -26,7 +26,7 @@ st_status st_ckpt_json(const char *dir, json_t **out, st_err *e)
 
 /* One stored tensor for each parameter and moment; the names are built into one block. */
 struct ckpt_list {
-    st_trainer *t;
+    st_net *net;
     st_store_item *item;
     int64_t *offset; /* in the flat block */
     char *names;
@@ -75,10 +75,10 @@ static void ckpt_list_close(struct ckpt_list *l)
 }
 
 /* `weights`: those in training too. */
-static st_status ckpt_list_open(struct ckpt_list *l, st_trainer *t, bool weights, st_err *e)
+static st_status ckpt_list_open(struct ckpt_list *l, st_net *n, bool weights, st_err *e)
 {
-    *l = (struct ckpt_list){.t = t};
-    st_model_params(t->model, ckpt_measure, l);
+    *l = (struct ckpt_list){.net = n};
+    st_model_params(n->model, ckpt_measure, l);
     l->item = st_calloc(3 * l->n, sizeof *l->item);
     l->offset = st_calloc(3 * l->n, sizeof *l->offset);
     l->names = st_calloc(3 * (int64_t)l->bytes, 1);
@@ -87,9 +87,9 @@ static st_status ckpt_list_open(struct ckpt_list *l, st_trainer *t, bool weights
         ST_FAIL(e, ST_ENOMEM, "checkpoint: out of memory");
     }
     l->n = 0;
-    st_model_params(t->model, ckpt_items_m, l);
-    st_model_params(t->model, ckpt_items_v, l);
-    if (weights) st_model_params(t->model, ckpt_items_w, l);
+    st_model_params(n->model, ckpt_items_m, l);
+    st_model_params(n->model, ckpt_items_v, l);
+    if (weights) st_model_params(n->model, ckpt_items_w, l);
     return ST_OK;
 }
 
@@ -99,8 +99,8 @@ static st_tensor ckpt_moment(const struct ckpt_list *l, int64_t i)
     int64_t n = 1;
     for (int d = 0; d < item->ndim; d++)
         n *= item->dim[d];
-    st_tensor w = l->t->master.data ? l->t->master : l->t->w;
-    st_tensor from = item->name[0] == 'm' ? l->t->m : item->name[0] == 'v' ? l->t->v : w;
+    st_tensor w = l->net->master.data ? l->net->master : l->net->w;
+    st_tensor from = item->name[0] == 'm' ? l->net->m : item->name[0] == 'v' ? l->net->v : w;
     return st_slice(from, l->offset[i], n);
 }
 
@@ -108,8 +108,8 @@ static st_status ckpt_fill(void *ctx, int64_t i, void *data, size_t bytes, st_er
 {
     struct ckpt_list *l = ctx;
     (void)bytes;
-    st_download(l->t->q, data, ckpt_moment(l, i));
-    return st_stream_sync(l->t->q, e);
+    st_download(l->net->q, data, ckpt_moment(l, i));
+    return st_stream_sync(l->net->q, e);
 }
 
 static void ckpt_shape(char *text, size_t n, const int64_t *dim, int ndim)
@@ -144,7 +144,7 @@ static st_status ckpt_read_moment(struct ckpt_list *l, int64_t i, const st_store
 {
     const st_store_item *want = &l->item[i];
     st_tensor to = ckpt_moment(l, i);
-    float *x = l->t->flat;
+    float *x = l->net->flat;
     bool square = want->name[0] == 'v';
     int64_t n = st_numel(to), at = 0;
     ST_TRY(st_stored_read(is, st_view1(x, ST_F32, n), e));
@@ -154,7 +154,7 @@ static st_status ckpt_read_moment(struct ckpt_list *l, int64_t i, const st_store
         ST_FAIL(e, ST_EFORMAT, "%s: %s has %g at position %lld, expected %s", path, want->name,
                 (double)x[at], (long long)at, square ? "numbers from 0 on" : "finite numbers");
     }
-    st_upload(l->t->q, to, x);
+    st_upload(l->net->q, to, x);
     return ST_OK;
 }
 
@@ -172,28 +172,27 @@ static void ckpt_has_weights(void *ctx, const st_param *p)
 }
 
 /* Moments and, where the checkpoint's model is an average, the weights in training. */
-static st_status ckpt_tensors(st_trainer *t, const char *path, st_err *e)
+static st_status ckpt_tensors(st_net *n, int64_t *averaged, const char *path, st_err *e)
 {
     struct ckpt_has has = {0};
     struct ckpt_list l = {0};
     st_weights *f = NULL;
     ST_TRY(st_weights_open(&f, path, e));
     has.file = f;
-    st_model_params(t->model, ckpt_has_weights, &has);
-    st_status s = ckpt_list_open(&l, t, has.weights, e);
+    st_model_params(n->model, ckpt_has_weights, &has);
+    st_status s = ckpt_list_open(&l, n, has.weights, e);
     for (int64_t i = 0; !s && i < l.n; i++)
         s = ckpt_check_item(&l.item[i], st_weights_find(f, l.item[i].name), path, e);
     if (!s && st_weights_count(f) != l.n) {
         s = ST_ERR(e, ST_EFORMAT, "%s: has %lld tensors, expected %lld", path,
                    (long long)st_weights_count(f), (long long)l.n);
     }
-    int64_t averaged = t->state.averaged;
-    st_ema_start(t); /* what was read as the model is the average */
-    t->state.averaged = has.weights ? averaged : 0;
+    st_ema_start(n); /* what was read as the model is the average */
+    if (!has.weights) *averaged = 0;
     for (int64_t i = 0; !s && i < l.n; i++)
         s = ckpt_read_moment(&l, i, st_weights_find(f, l.item[i].name), path, e);
-    if (!s && has.weights && t->master.data)
-        st_stream_ops(t->q)->copy(t->q, &(st_copy_args){.x = t->master, .y = t->w});
+    if (!s && has.weights && n->master.data)
+        st_stream_ops(n->q)->copy(n->q, &(st_copy_args){.x = n->master, .y = n->w});
     if (l.item) ckpt_list_close(&l);
     st_weights_close(f);
     return s;
@@ -209,19 +208,20 @@ static json_t *ckpt_number_or_null(double x)
 static json_t *ckpt_state(const st_trainer *t)
 {
     const st_train_state *s = &t->state;
-    json_t *j = json_pack(
-        "{s:i, s:s, s:I, s:I, s:I, s:{s:I, s:I}, s:o, s:o, s:o, s:I, s:f}", "format", CKPT_FORMAT,
-        "strut", ST_VERSION, "step", (json_int_t)s->step, "evaluated", (json_int_t)s->evaluated,
-        "averaged", (json_int_t)s->averaged, "data", "drawn", (json_int_t)s->drawn, "tokens",
-        (json_int_t)t->train.shard.n, "loss", ckpt_number_or_null(s->loss), "val_loss",
-        ckpt_number_or_null(s->val_loss), "best_loss", ckpt_number_or_null(s->best_loss),
-        "best_step", (json_int_t)s->best_step, "seconds", s->seconds);
+    json_t *j =
+        json_pack("{s:i, s:s, s:I, s:I, s:I, s:{s:I, s:I}, s:o, s:o, s:o, s:I, s:f}", "format",
+                  CKPT_FORMAT, "strut", ST_VERSION, "step", (json_int_t)s->step, "evaluated",
+                  (json_int_t)s->evaluated, "averaged", (json_int_t)s->averaged, "data", "drawn",
+                  (json_int_t)t->data.train.drawn, "tokens", (json_int_t)t->data.train.shard.n,
+                  "loss", ckpt_number_or_null(s->loss), "val_loss",
+                  ckpt_number_or_null(s->val_loss), "best_loss", ckpt_number_or_null(s->best_loss),
+                  "best_step", (json_int_t)s->best_step, "seconds", s->seconds);
     json_t *stop = json_pack("{s:o, s:I, s:f, s:I, s:b}", "best", ckpt_number_or_null(s->stop_best),
                              "wait", (json_int_t)s->stop_wait, "loss_sum", s->loss_sum,
                              "loss_steps", (json_int_t)s->loss_steps, "stopped", (int)s->stopped);
     if (j && stop) {
         json_object_set(j, "stop", stop);
-        json_object_set_new(j, "top", st_rank_json(t));
+        json_object_set_new(j, "top", st_rank_json(s));
         json_object_set_new(
             j, "epoch",
             json_pack("{s:f, s:f}", "began", s->epoch_began, "seconds", s->epoch_seconds));
@@ -254,7 +254,7 @@ static st_status ckpt_read_state(st_trainer *t, const json_t *j, const char *wha
     const int64_t big = INT64_MAX / 4;
     st_train_state s = t->state;
     const json_t *data = json_object_get(j, "data");
-    int64_t format = 0, tokens = t->train.shard.n;
+    int64_t format = 0, tokens = t->data.train.shard.n, drawn = 0;
     if (!json_is_object(j) || !json_is_object(data) ||
         !json_is_integer(json_object_get(j, "step")) ||
         !json_is_integer(json_object_get(data, "drawn")))
@@ -268,42 +268,43 @@ static st_status ckpt_read_state(st_trainer *t, const json_t *j, const char *wha
     ST_TRY(st_json_int(j, "evaluated", -1, s.step, &s.evaluated, what, e));
     ST_TRY(st_json_int(j, "averaged", 0, s.step, &s.averaged, what, e));
     ST_TRY(st_json_int(j, "best_step", -1, s.step, &s.best_step, what, e));
-    ST_TRY(st_json_int(data, "drawn", 0, big, &s.drawn, what, e));
+    ST_TRY(st_json_int(data, "drawn", 0, big, &drawn, what, e));
     ST_TRY(st_json_int(data, "tokens", 1, big, &tokens, what, e));
     ST_TRY(st_json_num(j, "loss", -1e300, 1e300, &s.loss, what, e));
     ST_TRY(st_json_num(j, "val_loss", -1e300, 1e300, &s.val_loss, what, e));
     ST_TRY(st_json_num(j, "best_loss", -1e300, 1e300, &s.best_loss, what, e));
     ST_TRY(st_json_num(j, "seconds", 0, 1e300, &s.seconds, what, e));
     ST_TRY(ckpt_read_stop(&s, j, what, e));
-    if (tokens != t->train.shard.n && strcmp(t->set->ckpt.resume, "auto") == 0) {
+    if (tokens != t->data.train.shard.n && strcmp(t->set->ckpt.resume, "auto") == 0) {
         ST_FAIL(e, ST_EARG,
                 "%s: the run began on a training shard of %lld tokens, this one has %lld; "
                 "ckpt.resume=yes goes on with it",
-                what, (long long)tokens, (long long)t->train.shard.n);
+                what, (long long)tokens, (long long)t->data.train.shard.n);
     }
     t->state = s;
-    t->train.drawn = s.drawn;
-    if (strcmp(t->set->ckpt.resume, "auto") != 0 && s.stopped) st_stop_again(t);
+    t->data.train.drawn = drawn;
+    if (strcmp(t->set->ckpt.resume, "auto") != 0 && s.stopped) st_stop_again(&t->state);
     return ST_OK;
 }
 
 st_status st_ckpt_load(st_trainer *t, st_err *e)
 {
     json_t *j = NULL;
-    char *state = st_path_join(t->resume, "state.json");
-    char *tensors = st_path_join(t->resume, "state.safetensors");
+    char *state = st_path_join(t->disk.resume, "state.json");
+    char *tensors = st_path_join(t->disk.resume, "state.safetensors");
     st_status s = ST_OK;
-    if (!state || !tensors) s = ST_ERR(e, ST_ENOMEM, "%s: out of memory", t->resume);
-    if (!s) s = st_ckpt_json(t->resume, &j, e);
+    if (!state || !tensors) s = ST_ERR(e, ST_ENOMEM, "%s: out of memory", t->disk.resume);
+    if (!s) s = st_ckpt_json(t->disk.resume, &j, e);
     if (!s) s = ckpt_read_state(t, j, state, e);
-    if (!s) s = ckpt_tensors(t, tensors, e);
-    if (!s) s = st_stream_sync(t->q, e);
+    if (!s) s = ckpt_tensors(&t->net, &t->state.averaged, tensors, e);
+    if (!s) s = st_stream_sync(t->net.q, e);
     if (!s) {
-        t->saved = t->state.step;
-        t->saved_evaluated = t->state.evaluated;
-        t->logged_tokens = st_epoch_tokens(t);
-        t->logged_seconds = t->state.seconds;
-        st_log(ST_LOG_INFO, "going on from %s, step %lld", t->resume, (long long)t->state.step);
+        t->disk.saved = t->state.step;
+        t->disk.saved_evaluated = t->state.evaluated;
+        t->watch.logged_tokens = st_epoch_tokens(&t->data, t->state.step);
+        t->watch.logged_seconds = t->state.seconds;
+        st_log(ST_LOG_INFO, "going on from %s, step %lld", t->disk.resume,
+               (long long)t->state.step);
     }
     json_decref(j);
     free(state);
@@ -318,10 +319,10 @@ st_status st_ckpt_write(st_trainer *t, const char *dir, st_err *e)
     struct ckpt_list l;
     char *moments = st_path_join(dir, "state.safetensors"), *path = st_path_join(dir, "state.json");
     json_t *state = ckpt_state(t);
-    st_status s = moments && path && state ? ckpt_list_open(&l, t, t->ema.data != NULL, e)
+    st_status s = moments && path && state ? ckpt_list_open(&l, &t->net, t->net.ema.data != NULL, e)
                                            : ST_ERR(e, ST_ENOMEM, "%s: out of memory", dir);
     if (!s) {
-        s = st_folder_write(dir, t->model, t->flat, ST_F32, t->tokenizer, e);
+        s = st_folder_write(dir, t->net.model, t->net.flat, ST_F32, t->disk.tokenizer, e);
         if (!s) s = st_safetensors_write(moments, l.item, l.n, NULL, ckpt_fill, &l, e);
         if (!s) s = st_write_json(path, state, e);
         ckpt_list_close(&l);

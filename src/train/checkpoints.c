@@ -25,11 +25,11 @@ int64_t st_ckpt_number(const char *name, const char *kind)
     return st_parse_int(name + len + 1, &n) && n >= 0 ? n : -1;
 }
 
-bool st_ckpt_there(const st_trainer *t, const char *kind, int64_t step)
+bool st_ckpt_there(const char *out, const char *kind, int64_t step)
 {
     char name[CKPT_NAME];
     snprintf(name, sizeof name, "%s-%lld/state.json", kind, (long long)step);
-    char *path = st_ckpt_path(t->out, name);
+    char *path = st_ckpt_path(out, name);
     bool there = path && st_path_exists(path);
     free(path);
     return there;
@@ -60,7 +60,7 @@ static st_status ckpt_link(const char *from, const char *to, st_err *e)
 static st_status ckpt_make(st_trainer *t, const char *name, bool write, st_err *e)
 {
     st_outdir o = {0};
-    char *path = st_ckpt_path(t->out, name), *last = st_ckpt_path(t->out, "last");
+    char *path = st_ckpt_path(t->disk.out, name), *last = st_ckpt_path(t->disk.out, "last");
     st_status s = path && last ? st_outdir_open(&o, path, true, e)
                                : ST_ERR(e, ST_ENOMEM, "%s: out of memory", name);
     if (!s) s = write ? st_ckpt_write(t, o.temp, e) : ckpt_link(last, o.temp, e);
@@ -90,9 +90,9 @@ static bool ckpt_drop(const char *dir, const char *name)
 
 /* Keeps, of what is not later than this run's step, the newest ckpt.keep of the step-N and those
  * top-N that are in the list. */
-static void ckpt_prune(const st_trainer *t)
+static void ckpt_prune(const st_settings *set, const st_train_state *s)
 {
-    char *dir = st_ckpt_path(t->out, ".");
+    char *dir = st_ckpt_path(set->out, ".");
     for (bool more = dir != NULL; more;) {
         int64_t oldest = INT64_MAX, count = 0;
         char name[CKPT_NAME];
@@ -100,17 +100,17 @@ static void ckpt_prune(const st_trainer *t)
         for (struct dirent *item; d && (item = readdir(d));) {
             int64_t n = st_ckpt_number(item->d_name, "step");
             int64_t top = st_ckpt_number(item->d_name, "top");
-            bool out = top >= 0 && top <= t->state.step && !st_rank_has(t, top);
+            bool out = top >= 0 && top <= s->step && !st_rank_has(s, top);
             if (out || strncmp(item->d_name, ckpt_gone, strlen(ckpt_gone)) == 0)
                 ckpt_drop(dir, item->d_name);
-            if (n < 0 || n > t->state.step) continue;
+            if (n < 0 || n > s->step) continue;
             count++;
             if (n >= oldest) continue;
             oldest = n;
             snprintf(name, sizeof name, "%.64s", item->d_name);
         }
         if (d) closedir(d);
-        more = count > t->set->ckpt.keep && ckpt_drop(dir, name);
+        more = count > set->ckpt.keep && ckpt_drop(dir, name);
     }
     free(dir);
 }
@@ -130,34 +130,33 @@ static st_status ckpt_links(st_trainer *t, unsigned what, st_err *e)
 
 st_status st_ckpt_save(st_trainer *t, unsigned what, st_err *e)
 {
-    bool saved = t->saved == t->state.step && t->saved_evaluated == t->state.evaluated;
-    st_status s = st_trainer_weights(t, e);
-    t->state.drawn = t->train.drawn;
+    bool saved = t->disk.saved == t->state.step && t->disk.saved_evaluated == t->state.evaluated;
+    st_status s = st_trainer_weights(&t->net, t->state.step, e);
     if (!s && !saved) s = ckpt_make(t, "last", true, e);
     if (!s) {
-        t->saved = t->state.step;
-        t->saved_evaluated = t->state.evaluated;
+        t->disk.saved = t->state.step;
+        t->disk.saved_evaluated = t->state.evaluated;
         s = ckpt_links(t, what, e);
-        if (!s && what & (ST_CKPT_STEP | ST_CKPT_TOP)) ckpt_prune(t);
-        if (!s) s = st_rank_write(t, e);
+        if (!s && what & (ST_CKPT_STEP | ST_CKPT_TOP)) ckpt_prune(t->set, &t->state);
+        if (!s) s = st_rank_write(t->set, &t->state, e);
     }
     if (s && s != ST_EARG && e) {
         size_t n = strlen(e->msg);
-        if (t->saved >= 0)
+        if (t->disk.saved >= 0)
             snprintf(e->msg + n, sizeof e->msg - n,
                      "; %s/ckpt/last of step %lld is whole, run the "
                      "same command again to go on from it",
-                     t->out, (long long)t->saved);
+                     t->disk.out, (long long)t->disk.saved);
     }
     return s;
 }
 
 /* Step of OUT/ckpt/best, -1: none. */
-static int64_t ckpt_best_step(const st_trainer *t)
+static int64_t ckpt_best_step(const char *out)
 {
     int64_t step = -1;
     json_t *j = NULL;
-    char *dir = st_ckpt_path(t->out, "best");
+    char *dir = st_ckpt_path(out, "best");
     if (dir && st_ckpt_json(dir, &j, NULL) == ST_OK && json_is_object(j))
         st_json_int(j, "step", 0, INT64_MAX / 4, &step, "best", NULL);
     json_decref(j);
@@ -168,13 +167,13 @@ static int64_t ckpt_best_step(const st_trainer *t)
 st_status st_ckpt_repair(st_trainer *t, st_err *e)
 {
     const st_train_state *s = &t->state;
-    char *last = st_ckpt_path(t->out, "last");
-    bool own = last && strcmp(last, t->resume) == 0;
+    char *last = st_ckpt_path(t->disk.out, "last");
+    bool own = last && strcmp(last, t->disk.resume) == 0;
     unsigned what = 0;
     free(last);
     if (!own) return ST_OK;
-    if (t->set->ckpt.best && s->best_step == s->step && ckpt_best_step(t) != s->step)
+    if (t->set->ckpt.best && s->best_step == s->step && ckpt_best_step(t->disk.out) != s->step)
         what |= ST_CKPT_BEST;
-    if (st_rank_has(t, s->step) && !st_ckpt_there(t, "top", s->step)) what |= ST_CKPT_TOP;
+    if (st_rank_has(s, s->step) && !st_ckpt_there(t->disk.out, "top", s->step)) what |= ST_CKPT_TOP;
     return what ? st_ckpt_save(t, what, e) : ST_OK;
 }

@@ -5,37 +5,36 @@
 /* SPDX-License-Identifier: MIT */
 #include "train/inner.h"
 
-static st_tensor ema_source(const st_trainer *t)
+static st_tensor ema_source(const st_net *n)
 {
-    return t->master.data ? t->master : t->w;
+    return n->master.data ? n->master : n->w;
 }
 
-void st_ema_start(st_trainer *t)
+void st_ema_start(st_net *n)
 {
-    if (!t->ema.data) return;
-    st_stream_ops(t->q)->copy(t->q, &(st_copy_args){.x = ema_source(t), .y = t->ema});
-    t->state.averaged = 0;
+    if (!n->ema.data) return;
+    st_stream_ops(n->q)->copy(n->q, &(st_copy_args){.x = ema_source(n), .y = n->ema});
 }
 
-void st_ema_update(st_trainer *t)
+void st_ema_update(st_net *n, const st_settings *set, int64_t *averaged)
 {
-    if (!t->ema.data) return;
-    double n = (double)++t->state.averaged, d = t->set->train.ema, most = (1.0 + n) / (10.0 + n);
-    if (t->set->train.ema_warmup == 1 && d > most) d = most;
-    st_stream_ops(t->q)->average(
-        t->q, &(st_average_args){.x = ema_source(t), .mean = t->ema, .rate = (float)(1.0 - d)});
+    if (!n->ema.data) return;
+    double k = (double)++*averaged, d = set->train.ema, most = (1.0 + k) / (10.0 + k);
+    if (set->train.ema_warmup == 1 && d > most) d = most;
+    st_stream_ops(n->q)->average(
+        n->q, &(st_average_args){.x = ema_source(n), .mean = n->ema, .rate = (float)(1.0 - d)});
 }
 
 /* In float32 the model reads the average where it is; in bfloat16 w, which is the rounded master
  * copy, holds the rounded average meanwhile. */
-void st_ema_bind(st_trainer *t, bool on)
+void st_ema_bind(st_net *n, bool on)
 {
-    if (!t->ema.data) return;
-    if (t->master.data) {
-        st_tensor from = on ? t->ema : t->master;
-        st_stream_ops(t->q)->copy(t->q, &(st_copy_args){.x = from, .y = t->w});
+    if (!n->ema.data) return;
+    if (n->master.data) {
+        st_tensor from = on ? n->ema : n->master;
+        st_stream_ops(n->q)->copy(n->q, &(st_copy_args){.x = from, .y = n->w});
         return;
     }
-    st_model_bind(t->model, on ? t->ema : t->w, t->grad);
-    st_groups_freeze(t);
+    st_model_bind(n->model, on ? n->ema : n->w, n->grad);
+    st_groups_freeze(n);
 }

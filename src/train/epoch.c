@@ -7,16 +7,16 @@
 #include "train/inner.h"
 #include <math.h>
 
-static int64_t epoch_step(const st_trainer *t)
+int64_t st_epoch_step(const st_data *d)
 {
-    return t->rows * t->accumulate;
+    return d->rows * d->accumulate;
 }
 
-st_status st_epoch_open(st_trainer *t, st_err *e)
+st_status st_epoch_open(st_data *d, st_pace *p, st_err *e)
 {
-    const st_settings *set = t->set;
+    const st_settings *set = d->set;
     static const char *const order[] = {"random", "shuffle", "sequential"};
-    int64_t windows = st_batch_windows(&t->train), step = epoch_step(t);
+    int64_t windows = st_batch_windows(&d->train), step = st_epoch_step(d);
     bool drop = set->data.last == ST_LAST_DROP;
     char place[256];
     if (set->data.last != ST_LAST_WRAP && set->data.order == ST_ORDER_RANDOM) {
@@ -31,52 +31,52 @@ st_status st_epoch_open(st_trainer *t, st_err *e)
                 st_set_place(set, "data.last", place, sizeof place), (long long)step,
                 (long long)windows);
     }
-    t->per_epoch = drop ? windows / step : (windows + step - 1) / step;
+    d->per_epoch = drop ? windows / step : (windows + step - 1) / step;
     double per =
-        set->data.last == ST_LAST_WRAP ? (double)windows / (double)step : (double)t->per_epoch;
+        set->data.last == ST_LAST_WRAP ? (double)windows / (double)step : (double)d->per_epoch;
     bool steps = set->train.steps != ST_UNSET, epochs = !isnan(set->train.epochs);
     double most = epochs ? ceil(set->train.epochs * per - 1e-9) : 1000.0;
     if (most > 1e12) {
         ST_FAIL(e, ST_EARG, "%s: %g epochs are %.3g steps; expected at most 1e12",
                 st_set_place(set, "train.epochs", place, sizeof place), set->train.epochs, most);
     }
-    t->steps = steps ? set->train.steps : (int64_t)most;
-    if (epochs && (double)t->steps > most) t->steps = (int64_t)most;
-    t->warmup = isnan(set->train.warmup_epochs)
+    p->steps = steps ? set->train.steps : (int64_t)most;
+    if (epochs && (double)p->steps > most) p->steps = (int64_t)most;
+    p->warmup = isnan(set->train.warmup_epochs)
                     ? set->train.warmup
                     : (int64_t)fmin(floor(set->train.warmup_epochs * per + 0.5), 1e12);
-    t->decay_steps = set->train.decay_steps == ST_UNSET ? t->steps : set->train.decay_steps;
+    p->decay_steps = set->train.decay_steps == ST_UNSET ? p->steps : set->train.decay_steps;
     return ST_OK;
 }
 
-int64_t st_epoch_rows(st_trainer *t)
+int64_t st_epoch_rows(st_data *d)
 {
-    int64_t windows = st_batch_windows(&t->train), step = epoch_step(t);
-    int64_t left = windows - t->train.drawn % windows;
-    if (t->set->data.last == ST_LAST_WRAP || left >= step) return step;
-    if (t->set->data.last != ST_LAST_DROP) return left;
-    t->train.drawn += left;
+    int64_t windows = st_batch_windows(&d->train), step = st_epoch_step(d);
+    int64_t left = windows - d->train.drawn % windows;
+    if (d->set->data.last == ST_LAST_WRAP || left >= step) return step;
+    if (d->set->data.last != ST_LAST_DROP) return left;
+    d->train.drawn += left;
     return step;
 }
 
-int64_t st_epoch_unit(const st_trainer *t)
+int64_t st_epoch_unit(const st_data *d)
 {
-    int64_t unit = t->set->data.micro == ST_UNSET ? t->rows : t->set->data.micro;
-    bool all = t->set->data.last != ST_LAST_MICRO || unit > epoch_step(t);
-    return all ? epoch_step(t) : unit;
+    int64_t unit = d->set->data.micro == ST_UNSET ? d->rows : d->set->data.micro;
+    bool all = d->set->data.last != ST_LAST_MICRO || unit > st_epoch_step(d);
+    return all ? st_epoch_step(d) : unit;
 }
 
-double st_epoch_done(const st_trainer *t)
+double st_epoch_done(const st_data *d)
 {
-    int64_t windows = st_batch_windows(&t->train), drawn = t->train.drawn;
+    int64_t windows = st_batch_windows(&d->train), drawn = d->train.drawn;
     int64_t in = drawn % windows;
     /* What is left out of an epoch is over with its last step. */
-    if (t->set->data.last == ST_LAST_DROP && windows - in < epoch_step(t)) in = windows;
+    if (d->set->data.last == ST_LAST_DROP && windows - in < st_epoch_step(d)) in = windows;
     return (double)(drawn / windows) + (double)in / (double)windows;
 }
 
-int64_t st_epoch_tokens(const st_trainer *t)
+int64_t st_epoch_tokens(const st_data *d, int64_t steps)
 {
-    bool all = t->set->data.last != ST_LAST_DROP; /* the cursor counts nothing that is left out */
-    return (all ? t->train.drawn : t->state.step * epoch_step(t)) * t->context;
+    bool all = d->set->data.last != ST_LAST_DROP; /* the cursor counts nothing that is left out */
+    return (all ? d->train.drawn : steps * st_epoch_step(d)) * d->context;
 }

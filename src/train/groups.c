@@ -70,14 +70,14 @@ static bool groups_match(const char *name, const st_param *p)
 
 /* ---- its group ------------------------------------------------------------------------------- */
 
-static st_group groups_of(const st_trainer *t, const st_param *p)
+static st_group groups_of(const st_pace *pace, const st_param *p)
 {
-    const st_settings *set = t->set;
+    const st_settings *set = pace->set;
     bool decay = (p->flags & ST_P_DECAY) != 0;
     if (p->flags & ST_P_EMBED) decay = decay && set->train.decay_embeddings == 1;
     st_group g = {.name = "default",
                   .lr = set->train.lr,
-                  .min_lr = t->min_lr,
+                  .min_lr = pace->min_lr,
                   .decay = decay ? set->train.weight_decay : 0.0,
                   .schedule = true};
     const char *name;
@@ -90,7 +90,7 @@ static st_group groups_of(const st_trainer *t, const st_param *p)
                      *freeze = json_object_get(entry, "freeze");
         if (lr || schedule) g.name = name;
         if (lr) g.lr = json_number_value(lr);
-        if (lr) g.min_lr = set->train.lr > 0 ? t->min_lr * (g.lr / set->train.lr) : 0.0;
+        if (lr) g.min_lr = set->train.lr > 0 ? pace->min_lr * (g.lr / set->train.lr) : 0.0;
         if (own) g.decay = json_number_value(own);
         if (schedule) g.schedule = json_is_true(schedule);
         if (freeze) g.frozen = json_is_true(freeze);
@@ -105,27 +105,33 @@ static bool groups_same(const st_group *a, const st_group *b)
            a->schedule == b->schedule;
 }
 
-double st_group_lr_at(const st_trainer *t, const st_group *g, int64_t step)
+double st_pace_lr(const st_pace *p, int64_t step)
+{
+    return st_lr((st_lr_schedule)p->set->train.schedule, step, p->set->train.lr, p->min_lr,
+                 p->warmup, p->decay_steps);
+}
+
+double st_group_lr(const st_pace *p, const st_group *g, int64_t step)
 {
     if (!g->schedule) return g->lr;
-    return st_lr((st_lr_schedule)t->set->train.schedule, step, g->lr, g->min_lr, t->warmup,
-                 t->decay_steps);
+    return st_lr((st_lr_schedule)p->set->train.schedule, step, g->lr, g->min_lr, p->warmup,
+                 p->decay_steps);
 }
 
-double st_group_lr(const st_trainer *t, const st_group *g)
+/* The range that holds p says it. */
+bool st_groups_frozen(const st_net *n, const st_param *p)
 {
-    return st_group_lr_at(t, g, t->state.step);
-}
-
-bool st_groups_frozen(const st_trainer *t, const st_param *p)
-{
-    return groups_of(t, p).frozen;
+    int64_t i = 0;
+    while (i + 1 < n->ranges && n->range[i + 1].offset <= p->offset)
+        i++;
+    return n->range[i].group.frozen;
 }
 
 /* ---- all of them ----------------------------------------------------------------------------- */
 
 struct groups_walk {
-    st_trainer *t;
+    st_net *n;
+    const st_pace *pace;
     const char **names; /* of all parameters, NULL-terminated */
     int64_t count;
 };
@@ -134,17 +140,17 @@ struct groups_walk {
 static void groups_param(void *ctx, const st_param *p)
 {
     struct groups_walk *w = ctx;
-    st_trainer *t = w->t;
-    st_group g = groups_of(t, p);
+    st_net *n = w->n;
+    st_group g = groups_of(w->pace, p);
     int64_t end = p->offset + st_numel(p->w);
-    st_range *last = t->ranges ? &t->range[t->ranges - 1] : NULL;
+    st_range *last = n->ranges ? &n->range[n->ranges - 1] : NULL;
     assert(!last || last->offset + last->n <= p->offset);
     w->names[w->count++] = p->name;
-    if (g.frozen) t->frozen += st_numel(p->w);
+    if (g.frozen) n->frozen += st_numel(p->w);
     if (last && groups_same(&last->group, &g))
         last->n = end - last->offset;
     else
-        t->range[t->ranges++] = (st_range){p->offset, end - p->offset, g};
+        n->range[n->ranges++] = (st_range){p->offset, end - p->offset, g};
 }
 
 static void groups_count(void *ctx, const st_param *p)
@@ -154,13 +160,13 @@ static void groups_count(void *ctx, const st_param *p)
 }
 
 /* A glob that matches nothing is a typing error; a class may be empty in this model. */
-static st_status groups_check(const st_trainer *t, const struct groups_walk *w, st_err *e)
+static st_status groups_check(const struct groups_walk *w, st_err *e)
 {
     const char *name;
     json_t *entry;
     char place[256];
-    st_set_place(t->set, "train.groups", place, sizeof place);
-    json_object_foreach(t->set->train.groups, name, entry)
+    st_set_place(w->pace->set, "train.groups", place, sizeof place);
+    json_object_foreach(w->pace->set->train.groups, name, entry)
     {
         bool used = groups_find(name) >= 0;
         for (int64_t i = 0; !used && i < w->count; i++)
@@ -176,43 +182,43 @@ static st_status groups_check(const st_trainer *t, const struct groups_walk *w, 
                 "embeddings, norms, biases or a glob (strut train --dry-run lists the names)",
                 place, name, near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
     }
-    if (t->frozen < t->parameters) return ST_OK;
+    if (w->n->frozen < w->n->parameters) return ST_OK;
     ST_FAIL(e, ST_EARG, "%s: every parameter is frozen; nothing is left to train", place);
 }
 
-st_status st_groups_open(st_trainer *t, st_err *e)
+st_status st_groups_open(st_net *n, const st_pace *p, st_err *e)
 {
-    int64_t n = 0;
-    st_model_params(t->model, groups_count, &n);
-    struct groups_walk w = {.t = t, .names = st_calloc(n + 1, sizeof *w.names)};
-    t->range = st_calloc(n, sizeof *t->range);
+    int64_t count = 0;
+    st_model_params(n->model, groups_count, &count);
+    struct groups_walk w = {.n = n, .pace = p, .names = st_calloc(count + 1, sizeof *w.names)};
+    n->range = st_calloc(count, sizeof *n->range);
     st_status s = ST_OK;
-    if (!t->range || !w.names) s = ST_ERR(e, ST_ENOMEM, "trainer: out of memory");
-    if (!s) st_model_params(t->model, groups_param, &w);
-    if (!s) s = groups_check(t, &w, e);
+    if (!n->range || !w.names) s = ST_ERR(e, ST_ENOMEM, "trainer: out of memory");
+    if (!s) st_model_params(n->model, groups_param, &w);
+    if (!s) s = groups_check(&w, e);
     free(w.names);
     return s;
 }
 
 static bool groups_frozen(void *ctx, const st_param *p)
 {
-    return groups_of(ctx, p).frozen;
+    return st_groups_frozen(*(const st_net *const *)ctx, p);
 }
 
-void st_groups_freeze(st_trainer *t)
+void st_groups_freeze(const st_net *n)
 {
-    if (t->frozen) st_model_freeze(t->model, groups_frozen, t);
+    if (n->frozen) st_model_freeze(n->model, groups_frozen, &n);
 }
 
 struct groups_list {
-    const st_trainer *t;
+    const st_pace *pace;
     json_t *list;
 };
 
 static void groups_row(void *ctx, const st_param *p)
 {
     struct groups_list *l = ctx;
-    st_group g = groups_of(l->t, p);
+    st_group g = groups_of(l->pace, p);
     json_t *shape = json_array();
     for (int i = 0; i < p->w.ndim; i++)
         json_array_append_new(shape, json_integer(p->w.dim[i]));
@@ -221,9 +227,9 @@ static void groups_row(void *ctx, const st_param *p)
                                              "schedule", (int)g.schedule, "frozen", (int)g.frozen));
 }
 
-json_t *st_groups_json(const st_trainer *t)
+json_t *st_groups_json(const st_net *n, const st_pace *p)
 {
-    struct groups_list l = {t, json_array()};
-    if (l.list) st_model_params(t->model, groups_row, &l);
+    struct groups_list l = {p, json_array()};
+    if (l.list) st_model_params(n->model, groups_row, &l);
     return l.list;
 }

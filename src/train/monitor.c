@@ -17,11 +17,10 @@ static bool monitor_same(const st_group *a, const st_group *b)
 }
 
 /* One column for each learning rate, if there are several. */
-static void monitor_rates(st_trainer *t)
+static void monitor_rates(st_monitor *m, const st_net *n)
 {
-    st_monitor *m = &t->monitor;
-    for (int64_t i = 0; i < t->ranges; i++) {
-        const st_group *g = &t->range[i].group;
+    for (int64_t i = 0; i < n->ranges; i++) {
+        const st_group *g = &n->range[i].group;
         bool known = g->frozen;
         for (int k = 0; !known && k < m->rates; k++)
             known = monitor_same(g, &m->rate[k]);
@@ -30,8 +29,8 @@ static void monitor_rates(st_trainer *t)
         for (int k = 0; k < m->rates; k++)
             same += strcmp(m->rate[k].name, g->name) == 0;
         char *text = m->text[m->rates];
-        int n = snprintf(text, sizeof m->text[0], "lr.%.60s", g->name);
-        if (same > 1) snprintf(text + n, sizeof m->text[0] - (size_t)n, ".%d", same);
+        int len = snprintf(text, sizeof m->text[0], "lr.%.60s", g->name);
+        if (same > 1) snprintf(text + len, sizeof m->text[0] - (size_t)len, ".%d", same);
         for (char *p = text; *p; p++)
             if (*p == ',' || *p == '"' || *p == '\\' || (unsigned char)*p < ' ') *p = '_';
         m->rate[m->rates++] = *g;
@@ -39,10 +38,9 @@ static void monitor_rates(st_trainer *t)
     if (m->rates == 1) m->rates = 0; /* `lr` says it */
 }
 
-void st_monitor_open(st_trainer *t)
+void st_monitor_open(st_monitor *m, const st_net *n)
 {
-    st_monitor *m = &t->monitor;
-    monitor_rates(t);
+    monitor_rates(m, n);
     for (int i = 0; i < MON_FIXED; i++)
         m->name[m->names++] = monitor_fixed[i];
     for (int i = 0; i < m->rates; i++)
@@ -50,54 +48,48 @@ void st_monitor_open(st_trainer *t)
     m->mark = st_now();
 }
 
-void st_monitor_begin(st_trainer *t)
+void st_monitor_begin(st_monitor *m)
 {
-    t->monitor.inter += st_now() - t->monitor.mark;
-    t->monitor.mark = st_now();
+    m->inter += st_now() - m->mark;
+    m->mark = st_now();
 }
 
-void st_monitor_data(st_trainer *t, double since)
+void st_monitor_data(st_monitor *m, double since)
 {
     double took = st_now() - since;
-    t->monitor.inter += took;
-    t->monitor.intra -= took;
+    m->inter += took;
+    m->intra -= took;
 }
 
-/* A step of an epoch that is over: how long it took, validations and checkpoints left out. */
-void st_monitor_end(st_trainer *t, double epoch_before)
+void st_monitor_end(st_monitor *m)
 {
-    st_monitor *m = &t->monitor;
     double now = st_now();
     m->intra += now - m->mark;
     m->mark = now;
     m->steps++;
-    if (floor(st_epoch_done(t)) <= floor(epoch_before)) return;
-    t->state.epoch_seconds = t->state.seconds - t->state.epoch_began;
-    t->state.epoch_began = t->state.seconds;
 }
 
-void st_monitor_away(st_trainer *t)
+void st_monitor_away(st_monitor *m)
 {
-    t->monitor.mark = st_now();
+    m->mark = st_now();
 }
 
-double st_monitor_gflops(const st_trainer *t, double tokens_per_second)
+double st_monitor_gflops(const st_net *n, double tokens_per_second)
 {
-    if (t->frozen || t->grad_macs <= 0) return (double)NAN; /* what is left out is not counted */
-    return 2e-9 * t->grad_macs * tokens_per_second;
+    if (n->frozen || n->grad_macs <= 0) return (double)NAN; /* what is left out is not counted */
+    return 2e-9 * n->grad_macs * tokens_per_second;
 }
 
-const double *st_monitor_values(st_trainer *t, double tokens_per_second)
+const double *st_monitor_values(st_monitor *m, const st_trainer *t, double tokens_per_second)
 {
-    st_monitor *m = &t->monitor;
     double n = (double)m->steps;
-    m->value[MON_EPOCH] = st_epoch_done(t);
+    m->value[MON_EPOCH] = st_epoch_done(&t->data);
     m->value[MON_STEP_MS] = 1e3 * m->intra / n;
     m->value[MON_INTER_MS] = 1e3 * m->inter / n;
     m->value[MON_EPOCH_SECONDS] = t->state.epoch_seconds > 0 ? t->state.epoch_seconds : (double)NAN;
-    m->value[MON_GFLOPS] = st_monitor_gflops(t, tokens_per_second);
+    m->value[MON_GFLOPS] = st_monitor_gflops(&t->net, tokens_per_second);
     for (int i = 0; i < m->rates; i++)
-        m->value[MON_FIXED + i] = st_group_lr_at(t, &m->rate[i], t->state.step - 1);
+        m->value[MON_FIXED + i] = st_group_lr(&t->pace, &m->rate[i], t->state.step - 1);
     m->intra = m->inter = 0;
     m->steps = 0;
     return m->value;

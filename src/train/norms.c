@@ -27,32 +27,33 @@ static long norms_prefix(FILE *f, int64_t step)
     return good;
 }
 
-st_status st_norms_open(st_trainer *t, st_err *e)
+st_status st_norms_open(st_watch *w, const st_settings *set, int64_t step, st_err *e)
 {
-    if (!t->out) return ST_OK;
-    char *path = st_path_join(t->out, "norms.jsonl");
+    if (!set->out) return ST_OK;
+    char *path = st_path_join(set->out, "norms.jsonl");
     st_status s = ST_OK;
-    if (!path) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", t->out);
+    if (!path) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", set->out);
     /* One that a run has left is cut even if no more is written. */
-    if (t->set->log.norms > 0 || st_path_exists(path)) {
-        t->norms = fopen(path, "a+e");
-        bool good = t->norms && fseek(t->norms, 0, SEEK_SET) == 0;
-        long end = good ? norms_prefix(t->norms, t->state.step) : 0;
-        good = good && fseek(t->norms, 0, SEEK_END) == 0 && ftruncate(fileno(t->norms), end) == 0;
+    if (set->log.norms > 0 || st_path_exists(path)) {
+        w->norms = fopen(path, "a+e");
+        bool good = w->norms && fseek(w->norms, 0, SEEK_SET) == 0;
+        long end = good ? norms_prefix(w->norms, step) : 0;
+        good = good && fseek(w->norms, 0, SEEK_END) == 0 && ftruncate(fileno(w->norms), end) == 0;
         if (!good) s = ST_ERR(e, ST_EIO, "%s: %s", path, strerror(errno));
     }
     free(path);
     return s;
 }
 
-void st_norms_close(st_trainer *t)
+void st_norms_close(st_watch *w)
 {
-    if (t->norms) fclose(t->norms);
-    t->norms = NULL;
+    if (w->norms) fclose(w->norms);
+    w->norms = NULL;
 }
 
 struct norms_walk {
-    st_trainer *t;
+    st_watch *watch;
+    st_net *net;
     double w, g; /* sums of magnitudes */
     st_status status;
     st_err *e;
@@ -60,9 +61,9 @@ struct norms_walk {
 
 static void norms_of(struct norms_walk *k, st_tensor x, double *most, double *sum)
 {
-    float *at = k->t->flat; /* where weights are staged; nothing is in it during a step */
+    float *at = k->net->flat; /* where weights are staged; nothing is in it during a step */
     int64_t n = st_numel(x);
-    st_download(k->t->q, at, x);
+    st_download(k->net->q, at, x);
     *most = *sum = 0;
     for (int64_t i = 0; i < n; i++) {
         double a = fabs((double)at[i]);
@@ -75,42 +76,42 @@ static void norms_put(struct norms_walk *k, const char *name, const char *what, 
 {
     char tag[224];
     snprintf(tag, sizeof tag, "stats/%.180s_%s", name, what);
-    fprintf(k->t->norms, ", \"%s\": %.6g", tag, x);
-    if (k->t->board && !k->status) k->status = st_events_scalar(k->t->board, tag, x, k->e);
+    fprintf(k->watch->norms, ", \"%s\": %.6g", tag, x);
+    if (k->watch->board && !k->status) k->status = st_events_scalar(k->watch->board, tag, x, k->e);
 }
 
 static void norms_param(void *ctx, const st_param *p)
 {
     struct norms_walk *k = ctx;
-    st_trainer *t = k->t;
+    st_net *net = k->net;
     int64_t n = st_numel(p->w);
     double most, sum;
-    norms_of(k, st_slice(t->master.data ? t->master : t->w, p->offset, n), &most, &sum);
+    norms_of(k, st_slice(net->master.data ? net->master : net->w, p->offset, n), &most, &sum);
     norms_put(k, p->name, "max", most);
     norms_put(k, p->name, "mean", sum / (double)n);
     k->w += sum;
-    if (st_groups_frozen(t, p)) return;
-    norms_of(k, st_slice(t->grad, p->offset, n), &most, &sum);
+    if (st_groups_frozen(net, p)) return;
+    norms_of(k, st_slice(net->grad, p->offset, n), &most, &sum);
     norms_put(k, p->name, "grad_max", most);
     norms_put(k, p->name, "grad_mean", sum / (double)n);
     k->g += sum;
 }
 
-st_status st_norms_row(st_trainer *t, st_err *e)
+st_status st_norms_row(st_watch *w, const st_settings *set, st_net *n, int64_t step, st_err *e)
 {
-    int64_t step = t->state.step + 1, every = t->set->log.norms;
-    struct norms_walk k = {.t = t, .e = e};
-    if (!t->norms || every == 0 || (step % every != 0 && step != 1)) return ST_OK;
-    if (t->board) st_events_step(t->board, step);
-    fprintf(t->norms, "{\"step\": %lld", (long long)step);
-    st_model_params(t->model, norms_param, &k);
-    fprintf(t->norms, ", \"total_param_l1_norm\": %.6g, \"total_grad_l1_norm\": %.6g}\n", k.w, k.g);
-    if (t->board && !k.status) k.status = st_events_scalar(t->board, "total_param_l1_norm", k.w, e);
-    if (t->board && !k.status) k.status = st_events_scalar(t->board, "total_grad_l1_norm", k.g, e);
-    if (t->board && !k.status) k.status = st_events_end(t->board, e);
+    int64_t every = set->log.norms;
+    struct norms_walk k = {.watch = w, .net = n, .e = e};
+    if (!w->norms || every == 0 || (step % every != 0 && step != 1)) return ST_OK;
+    if (w->board) st_events_step(w->board, step);
+    fprintf(w->norms, "{\"step\": %lld", (long long)step);
+    st_model_params(n->model, norms_param, &k);
+    fprintf(w->norms, ", \"total_param_l1_norm\": %.6g, \"total_grad_l1_norm\": %.6g}\n", k.w, k.g);
+    if (w->board && !k.status) k.status = st_events_scalar(w->board, "total_param_l1_norm", k.w, e);
+    if (w->board && !k.status) k.status = st_events_scalar(w->board, "total_grad_l1_norm", k.g, e);
+    if (w->board && !k.status) k.status = st_events_end(w->board, e);
     if (k.status) return k.status;
-    if (fflush(t->norms) || ferror(t->norms))
-        ST_FAIL(e, ST_EIO, "%s/norms.jsonl: cannot be written: %s; make room and run again", t->out,
-                strerror(errno));
-    return st_stream_sync(t->q, e);
+    if (fflush(w->norms) || ferror(w->norms))
+        ST_FAIL(e, ST_EIO, "%s/norms.jsonl: cannot be written: %s; make room and run again",
+                set->out, strerror(errno));
+    return st_stream_sync(n->q, e);
 }

@@ -7,10 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-bool st_rank_enter(st_trainer *t)
+bool st_rank_enter(const st_settings *set, st_train_state *s)
 {
-    st_train_state *s = &t->state;
-    int64_t most = t->set->ckpt.top_k, at = s->ranked;
+    int64_t most = set->ckpt.top_k, at = s->ranked;
     if (most == 0) return false;
     while (at > 0 && s->rank[at - 1].loss > s->val_loss)
         at--;
@@ -22,21 +21,20 @@ bool st_rank_enter(st_trainer *t)
     return true;
 }
 
-bool st_rank_has(const st_trainer *t, int64_t step)
+bool st_rank_has(const st_train_state *s, int64_t step)
 {
     bool has = false;
-    for (int64_t i = 0; i < t->state.ranked; i++)
-        has = has || t->state.rank[i].step == step;
+    for (int64_t i = 0; i < s->ranked; i++)
+        has = has || s->rank[i].step == step;
     return has;
 }
 
-json_t *st_rank_json(const st_trainer *t)
+json_t *st_rank_json(const st_train_state *s)
 {
     json_t *list = json_array();
-    for (int64_t i = 0; list && i < t->state.ranked; i++) {
-        json_array_append_new(list,
-                              json_pack("{s:I, s:f}", "step", (json_int_t)t->state.rank[i].step,
-                                        "val_loss", t->state.rank[i].loss));
+    for (int64_t i = 0; list && i < s->ranked; i++) {
+        json_array_append_new(list, json_pack("{s:I, s:f}", "step", (json_int_t)s->rank[i].step,
+                                              "val_loss", s->rank[i].loss));
     }
     return list;
 }
@@ -92,21 +90,20 @@ static json_t *rank_steps(const char *dir, const char *kind)
     return list;
 }
 
-st_status st_rank_write(const st_trainer *t, st_err *e)
+st_status st_rank_write(const st_settings *set, const st_train_state *s, st_err *e)
 {
-    const st_train_state *s = &t->state;
-    char *dir = st_ckpt_path(t->out, "."), *path = st_path_join(t->out, "checkpoints.json");
+    char *dir = st_ckpt_path(set->out, "."), *path = st_path_join(set->out, "checkpoints.json");
     json_t *best =
-        s->best_step < 0 || !t->set->ckpt.best
+        s->best_step < 0 || !set->ckpt.best
             ? json_null()
             : json_pack("{s:I, s:f}", "step", (json_int_t)s->best_step, "val_loss", s->best_loss);
     json_t *all = !dir || !path
                       ? NULL
                       : json_pack("{s:i, s:I, s:o, s:o, s:o, s:o}", "format", 1, "last",
-                                  (json_int_t)s->step, "best", best, "top", st_rank_json(t), "step",
+                                  (json_int_t)s->step, "best", best, "top", st_rank_json(s), "step",
                                   rank_steps(dir, "step"), "progress", rank_steps(dir, "progress"));
     st_status status =
-        all ? st_write_json(path, all, e) : ST_ERR(e, ST_ENOMEM, "%s: out of memory", t->out);
+        all ? st_write_json(path, all, e) : ST_ERR(e, ST_ENOMEM, "%s: out of memory", set->out);
     json_decref(all);
     free(dir);
     free(path);

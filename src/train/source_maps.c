@@ -116,10 +116,9 @@ static st_status source_equal(const json_t *asked, const st_model *m, bool *same
     return ST_OK;
 }
 
-st_status st_source_remap(const st_trainer *t, const json_t *maps, st_model **m, float **flat,
-                          st_err *e)
+st_status st_source_remap(const st_settings *set, const char *resume, const json_t *maps,
+                          st_model **m, float **flat, st_err *e)
 {
-    const st_settings *set = t->set;
     char place[256];
     int n = 0;
     json_t *config = NULL;
@@ -130,11 +129,11 @@ st_status st_source_remap(const st_trainer *t, const json_t *maps, st_model **m,
     if (!text || (size_t)n < json_object_size(maps)) s = ST_ERR(e, ST_ENOMEM, "out of memory");
     if (!s) s = st_model_remap(*m, (const char *const *)text, n, NULL, 0, &config, e);
     if (!s) s = source_equal(config, *m, &same, e);
-    if (!s && !same && t->resume) {
+    if (!s && !same && resume) {
         s = ST_ERR(e, ST_EARG,
                    "asks for other matrices than the checkpoint %s has; init=%s out=FOLDER starts "
                    "a run that projects them",
-                   t->resume, t->resume);
+                   resume, resume);
     }
     if (!s && !same && flat) s = source_project(set, text, n, m, flat, e);
     if (!s && !same && !flat) {

@@ -8,30 +8,28 @@
 
 static const char *const stop_watched[] = {"validation", "training"};
 
-st_status st_stop_open(const st_trainer *t, st_err *e)
+st_status st_stop_open(const st_settings *set, bool has_val, st_err *e)
 {
     char place[256];
-    if (t->set->ckpt.top_k > 0 && !t->has_val)
+    if (set->ckpt.top_k > 0 && !has_val)
         st_log(ST_LOG_WARN,
                "ckpt.top_k = %lld keeps nothing: there are no validations to rank by "
                "(eval.every)",
-               (long long)t->set->ckpt.top_k);
-    if (t->set->stop.patience == ST_UNSET || t->has_val) return ST_OK;
+               (long long)set->ckpt.top_k);
+    if (set->stop.patience == ST_UNSET || has_val) return ST_OK;
     ST_FAIL(e, ST_EARG, "%s: it counts validations, and there are none; set eval.every above 0",
-            st_set_place(t->set, "stop.patience", place, sizeof place));
+            st_set_place(set, "stop.patience", place, sizeof place));
 }
 
 /* The mean training loss since the validation before, so that one lucky step does not count. */
-void st_stop_step(st_trainer *t)
+void st_stop_step(st_train_state *s)
 {
-    t->state.loss_sum += t->state.loss;
-    t->state.loss_steps++;
+    s->loss_sum += s->loss;
+    s->loss_steps++;
 }
 
-void st_stop_check(st_trainer *t)
+void st_stop_check(const st_settings *set, st_train_state *s)
 {
-    const st_settings *set = t->set;
-    st_train_state *s = &t->state;
     double now = set->stop.monitor ? s->loss_sum / (double)s->loss_steps : s->val_loss;
     bool first = s->loss_steps == 0, most = set->stop.mode == 1;
     s->loss_sum = 0;
@@ -46,22 +44,20 @@ void st_stop_check(st_trainer *t)
     if (++s->stop_wait < set->stop.patience) return;
     s->stopped = true;
     char text[ST_STOP_TEXT];
-    st_stop_text(t, text);
+    st_stop_text(set, s, text);
     st_log(ST_LOG_INFO, "step %lld: %s", (long long)s->step, text);
 }
 
-void st_stop_text(const st_trainer *t, char text[ST_STOP_TEXT])
+void st_stop_text(const st_settings *set, const st_train_state *s, char text[ST_STOP_TEXT])
 {
-    const st_settings *set = t->set;
     snprintf(text, ST_STOP_TEXT,
              "stopped early: for %lld validations the %s loss has not %s %.6g by more than %g",
-             (long long)t->state.stop_wait, stop_watched[set->stop.monitor],
-             set->stop.mode ? "risen over" : "fallen below", t->state.stop_best,
-             set->stop.min_delta);
+             (long long)s->stop_wait, stop_watched[set->stop.monitor],
+             set->stop.mode ? "risen over" : "fallen below", s->stop_best, set->stop.min_delta);
 }
 
-void st_stop_again(st_trainer *t)
+void st_stop_again(st_train_state *s)
 {
-    t->state.stopped = false;
-    t->state.stop_wait = 0;
+    s->stopped = false;
+    s->stop_wait = 0;
 }

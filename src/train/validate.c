@@ -11,35 +11,36 @@ static st_status validate_loss(st_trainer *t, st_batch *b, int64_t total, double
     bool draw = b->order == ST_ORDER_RANDOM;
     double sum = 0;
     st_status s = ST_OK;
-    st_ema_bind(t, true);
-    for (int64_t first = 0; !s && first < total; first += t->rows) {
+    st_ema_bind(&t->net, true);
+    for (int64_t first = 0; !s && first < total; first += t->data.rows) {
         if (st_interrupted()) {
             s = ST_EINTR;
             break;
         }
         if (draw)
-            st_batch_next(b, t->rows, t->host_ids, t->host_targets);
+            st_batch_next(b, t->data.rows, t->micro.host_ids, t->micro.host_targets);
         else
-            st_batch_spread(b, first, t->rows, total, t->host_ids, t->host_targets);
-        st_lm_args a = st_trainer_upload(t, t->rows);
-        st_model_forward(t->model, t->q, &a, &t->scratch);
-        sum += st_trainer_sum(t, t->loss, t->rows);
+            st_batch_spread(b, first, t->data.rows, total, t->micro.host_ids,
+                            t->micro.host_targets);
+        st_lm_args a = st_micro_upload(&t->micro, t->net.q, t->data.rows);
+        st_model_forward(t->net.model, t->net.q, &a, &t->net.scratch);
+        sum += st_micro_sum(&t->micro, t->net.q, t->micro.loss, t->data.rows);
     }
-    st_ema_bind(t, false);
+    st_ema_bind(&t->net, false);
     if (s) return s;
-    ST_TRY(st_stream_sync(t->q, e));
-    *loss = sum / (double)(total * t->context);
+    ST_TRY(st_stream_sync(t->net.q, e));
+    *loss = sum / (double)(total * t->data.context);
     return ST_OK;
 }
 
 st_status st_validate(st_trainer *t, st_err *e)
 {
-    bool draw = t->val.order == ST_ORDER_RANDOM;
-    int64_t total = st_batch_windows(&t->val), want = t->set->eval.batches;
-    if (want > 0 && (draw || want <= total / t->rows)) total = want * t->rows;
+    bool draw = t->data.val.order == ST_ORDER_RANDOM;
+    int64_t total = st_batch_windows(&t->data.val), want = t->set->eval.batches;
+    if (want > 0 && (draw || want <= total / t->data.rows)) total = want * t->data.rows;
     /* What is drawn depends on the step alone. */
-    t->val.drawn = (int64_t)((uint64_t)t->state.step * (uint64_t)total & (UINT64_MAX >> 8));
-    ST_TRY(validate_loss(t, &t->val, total, &t->state.val_loss, e));
+    t->data.val.drawn = (int64_t)((uint64_t)t->state.step * (uint64_t)total & (UINT64_MAX >> 8));
+    ST_TRY(validate_loss(t, &t->data.val, total, &t->state.val_loss, e));
     t->state.evaluated = t->state.step;
     if (!isfinite(t->state.val_loss)) {
         ST_FAIL(e, ST_EARG,
@@ -51,28 +52,28 @@ st_status st_validate(st_trainer *t, st_err *e)
            (long long)t->state.step, t->state.val_loss, exp(t->state.val_loss));
     st_metric row = {
         .step = t->state.step, .seconds = t->state.seconds, .val_loss = t->state.val_loss};
-    ST_TRY(st_board_row(t, &row, e));
-    return st_metrics_add(&t->metrics, &row, e);
+    ST_TRY(st_board_row(&t->watch, &row, e));
+    return st_metrics_add(&t->watch.metrics, &row, e);
 }
 
 /* ---- the test -------------------------------------------------------------------------------- */
 
 /* The weights of OUT/ckpt/best on the device; those that were trained are on disk by now. */
-static st_status test_best(st_trainer *t, const char *dir, st_err *e)
+static st_status test_best(st_net *n, const char *dir, st_err *e)
 {
     st_model *m = NULL;
     st_bpe *none = NULL;
     float *flat = NULL;
     st_status s = st_folder_read(dir, &m, &flat, &none, e);
-    if (!s && st_model_elements(m) != t->elements)
+    if (!s && st_model_elements(m) != n->elements)
         s = ST_ERR(e, ST_ESHAPE, "%s: holds another model", dir);
-    if (!s && t->ema.data) {
-        st_upload(t->q, t->ema, flat);
-    } else if (!s && t->master.data) {
-        st_upload(t->q, t->master, flat);
-        st_stream_ops(t->q)->copy(t->q, &(st_copy_args){.x = t->master, .y = t->w});
+    if (!s && n->ema.data) {
+        st_upload(n->q, n->ema, flat);
+    } else if (!s && n->master.data) {
+        st_upload(n->q, n->master, flat);
+        st_stream_ops(n->q)->copy(n->q, &(st_copy_args){.x = n->master, .y = n->w});
     } else if (!s) {
-        st_upload(t->q, t->w, flat);
+        st_upload(n->q, n->w, flat);
     }
     st_bpe_close(none);
     st_model_close(m);
@@ -82,24 +83,25 @@ static st_status test_best(st_trainer *t, const char *dir, st_err *e)
 
 st_status st_train_test(st_trainer *t, json_t **result, st_err *e)
 {
-    int64_t step = t->state.step, total = st_batch_windows(&t->test);
-    bool best = t->out && t->set->ckpt.best && t->state.best_step >= 0;
+    int64_t step = t->state.step, total = st_batch_windows(&t->data.test);
+    bool best = t->disk.out && t->set->ckpt.best && t->state.best_step >= 0;
     double loss = 0;
     *result = NULL;
     if (best) {
-        char *dir = st_ckpt_path(t->out, "best");
-        st_status s = dir ? test_best(t, dir, e) : ST_ERR(e, ST_ENOMEM, "test: out of memory");
+        char *dir = st_ckpt_path(t->disk.out, "best");
+        st_status s =
+            dir ? test_best(&t->net, dir, e) : ST_ERR(e, ST_ENOMEM, "test: out of memory");
         free(dir);
         if (s) return s;
         step = t->state.best_step;
     }
-    ST_TRY(validate_loss(t, &t->test, total, &loss, e));
+    ST_TRY(validate_loss(t, &t->data.test, total, &loss, e));
     st_log(ST_LOG_INFO, "test loss %.4f, perplexity %.2f (weights of step %lld)", loss, exp(loss),
            (long long)step);
-    ST_TRY(st_board_test(t, loss, e));
+    ST_TRY(st_board_test(&t->watch, t->state.step, loss, e));
     *result = json_pack("{s:f, s:f, s:I, s:I, s:s}", "loss", loss, "perplexity",
-                        fmin(exp(loss), 1e300), "tokens", (json_int_t)(total * t->context), "step",
-                        (json_int_t)step, "weights", best ? "best" : "last");
+                        fmin(exp(loss), 1e300), "tokens", (json_int_t)(total * t->data.context),
+                        "step", (json_int_t)step, "weights", best ? "best" : "last");
     if (!*result) ST_FAIL(e, ST_ENOMEM, "test: out of memory");
     return ST_OK;
 }

@@ -2,7 +2,6 @@
  * and shape begin with its numbers, the others as they would without it. init= takes a whole model,
  * and with model.*map* keys projects it; this takes what fits. */
 /* SPDX-License-Identifier: MIT */
-#include "store/store.h"
 #include "train/inner.h"
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +14,9 @@ struct warm_param {
 };
 
 struct warm {
-    st_trainer *t;
+    const st_settings *set;
+    st_net *net;
+    json_t **report;
     struct warm_param *has; /* of the model that is read */
     int64_t count, taken, numbers;
     const float *flat;
@@ -68,7 +69,7 @@ static void warm_take(void *ctx, const st_param *p)
         return;
     }
     int64_t n = st_numel(p->w);
-    memcpy(k->t->flat + p->offset, k->flat + from->offset, (size_t)n * sizeof *k->flat);
+    memcpy(k->net->flat + p->offset, k->flat + from->offset, (size_t)n * sizeof *k->flat);
     k->taken++;
     k->numbers += n;
 }
@@ -91,7 +92,7 @@ static void warm_names(const json_t *list, char text[256])
 }
 
 /* A strict warm start leaves nothing over on either side. */
-static st_status warm_check(const st_trainer *t, const json_t *report, st_err *e)
+static st_status warm_check(const st_settings *set, const json_t *report, st_err *e)
 {
     static const struct {
         const char *key, *says;
@@ -103,14 +104,14 @@ static st_status warm_check(const st_trainer *t, const json_t *report, st_err *e
         char text[256], place[256];
         if (json_array_size(list) == 0) continue;
         warm_names(list, text);
-        st_log(t->set->train.warmstart_strict ? ST_LOG_WARN : ST_LOG_INFO,
-               "warm start from %s: %s %s", t->set->train.warmstart_path, text, kind[i].says);
-        if (t->set->train.warmstart_strict) {
+        st_log(set->train.warmstart_strict ? ST_LOG_WARN : ST_LOG_INFO, "warm start from %s: %s %s",
+               set->train.warmstart_path, text, kind[i].says);
+        if (set->train.warmstart_strict) {
             ST_FAIL(e, ST_EARG,
                     "%s: %s: %s %s; train.warmstart.strict=false takes what fits, init= with "
                     "model.map projects onto other maps",
-                    st_set_place(t->set, "train.warmstart.path", place, sizeof place),
-                    t->set->train.warmstart_path, text, kind[i].says);
+                    st_set_place(set, "train.warmstart.path", place, sizeof place),
+                    set->train.warmstart_path, text, kind[i].says);
         }
     }
     return ST_OK;
@@ -121,29 +122,26 @@ static st_status warm_report(struct warm *k, st_err *e)
     json_t *unused = json_array();
     for (int64_t i = 0; i < k->count; i++)
         if (!k->has[i].used) json_array_append_new(unused, json_string(k->has[i].name));
-    k->t->warm =
-        json_pack("{s:s, s:I, s:I, s:O, s:O, s:o}", "path", k->t->set->train.warmstart_path,
-                  "taken", (json_int_t)k->taken, "parameters", (json_int_t)k->numbers, "missing",
-                  k->missing, "skipped", k->skipped, "unused", unused);
-    if (!k->t->warm) ST_FAIL(e, ST_ENOMEM, "warm start: out of memory");
-    ST_TRY(warm_check(k->t, k->t->warm, e));
+    *k->report = json_pack("{s:s, s:I, s:I, s:O, s:O, s:o}", "path", k->set->train.warmstart_path,
+                           "taken", (json_int_t)k->taken, "parameters", (json_int_t)k->numbers,
+                           "missing", k->missing, "skipped", k->skipped, "unused", unused);
+    if (!*k->report) ST_FAIL(e, ST_ENOMEM, "warm start: out of memory");
+    ST_TRY(warm_check(k->set, *k->report, e));
     st_log(ST_LOG_INFO, "warm start from %s: %lld tensors, %lld parameters",
-           k->t->set->train.warmstart_path, (long long)k->taken, (long long)k->numbers);
+           k->set->train.warmstart_path, (long long)k->taken, (long long)k->numbers);
     return ST_OK;
 }
 
-st_status st_warm_start(st_trainer *t, st_err *e)
+st_status st_warm_start(const st_settings *set, st_net *net, json_t **report, st_err *e)
 {
-    const char *path = t->set->train.warmstart_path;
-    char place[256];
-    struct warm k = {.t = t, .missing = json_array(), .skipped = json_array()};
+    struct warm k = {
+        .set = set, .net = net, .report = report, .missing = json_array(), .skipped = json_array()};
     st_model *m = NULL;
     st_bpe *none = NULL;
     float *flat = NULL;
     int64_t n = 0;
-    st_status s = st_folder_read(path, &m, &flat, &none, e);
-    if (s && e)
-        st_err_prefix(e, "%s", st_set_place(t->set, "train.warmstart.path", place, sizeof place));
+    st_status s = st_source_folder(set, "train.warmstart.path", set->train.warmstart_path, NULL, &m,
+                                   &flat, &none, e);
     if (!s) {
         st_model_params(m, warm_count, &n);
         k.flat = flat;
@@ -152,7 +150,7 @@ st_status st_warm_start(st_trainer *t, st_err *e)
     }
     if (!s) {
         st_model_params(m, warm_list, &k);
-        st_model_params(t->model, warm_take, &k);
+        st_model_params(net->model, warm_take, &k);
         s = warm_report(&k, e);
     }
     json_decref(k.missing);

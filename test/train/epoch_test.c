@@ -25,35 +25,36 @@ static void test_rows(void **state)
     st_settings set = {0};
     st_err e = {0};
     assert_ok(st_settings_open(&set, &e), &e);
-    st_trainer t = {.set = &set, .context = 1024, .rows = 128, .accumulate = 4};
-    t.train.context = 1024;
-    t.train.shard.n = 117920140;
+    st_data d = {.set = &set, .context = 1024, .rows = 128, .accumulate = 4};
+    st_pace p = {.set = &set};
+    d.train.context = 1024;
+    d.train.shard.n = 117920140;
     set.data.order = ST_ORDER_SHUFFLE;
     set.data.last = ST_LAST_MICRO;
     set.train.epochs = 100;
     set.train.warmup_epochs = 1;
-    assert_ok(st_epoch_open(&t, &e), &e);
-    assert_int_equal(t.steps, 22500);
-    assert_int_equal(t.decay_steps, 22500);
-    assert_int_equal(t.warmup, 225);
-    for (int step = 1; step <= 450; step++, t.state.step++) {
-        int64_t rows = st_epoch_rows(&t);
+    assert_ok(st_epoch_open(&d, &p, &e), &e);
+    assert_int_equal(p.steps, 22500);
+    assert_int_equal(p.decay_steps, 22500);
+    assert_int_equal(p.warmup, 225);
+    for (int step = 1; step <= 450; step++) {
+        int64_t rows = st_epoch_rows(&d);
         assert_int_equal(rows, step % 225 ? 512 : 115156 - 224 * 512);
-        t.train.drawn += rows;
+        d.train.drawn += rows;
     }
-    assert_true(fabs(st_epoch_done(&t) - 2) < 1e-12);
-    assert_int_equal(st_epoch_tokens(&t), 2 * 115156 * 1024LL);
+    assert_true(fabs(st_epoch_done(&d) - 2) < 1e-12);
+    assert_int_equal(st_epoch_tokens(&d, 450), 2 * 115156 * 1024LL);
     set.data.last = ST_LAST_DROP;
-    t.train.drawn = t.state.step = 0;
-    assert_ok(st_epoch_open(&t, &e), &e);
-    assert_int_equal(t.per_epoch, 224);
-    for (int step = 1; step <= 448; step++, t.state.step++) {
-        assert_int_equal(st_epoch_rows(&t), 512);
-        t.train.drawn += 512;
-        if (step == 224) assert_true(fabs(st_epoch_done(&t) - 1) < 1e-12);
+    d.train.drawn = 0;
+    assert_ok(st_epoch_open(&d, &p, &e), &e);
+    assert_int_equal(d.per_epoch, 224);
+    for (int step = 1; step <= 448; step++) {
+        assert_int_equal(st_epoch_rows(&d), 512);
+        d.train.drawn += 512;
+        if (step == 224) assert_true(fabs(st_epoch_done(&d) - 1) < 1e-12);
     }
-    assert_int_equal(t.train.drawn, 115156 + 224 * 512);
-    assert_int_equal(st_epoch_tokens(&t), 448 * 512 * 1024LL);
+    assert_int_equal(d.train.drawn, 115156 + 224 * 512);
+    assert_int_equal(st_epoch_tokens(&d, 448), 448 * 512 * 1024LL);
     st_settings_close(&set);
 }
 
