@@ -56,6 +56,10 @@ static void test_tick_texts(void **state)
     char text[24];
     st_format_number(text, 1234567, 9);
     assert_string_equal(text, "1,234,567");
+    st_format_number(text, -12345, 6);
+    assert_string_equal(text, "-12,345");
+    st_format_number(text, 1234, 6);
+    assert_string_equal(text, "1234"); /* four digits are read at a glance */
     st_format_number(text, 124439808, 4);
     assert_string_equal(text, "124.4M");
     st_format_number(text, 46.23, 3);

@@ -339,6 +339,8 @@ for wait in (0.5, 1, 2, 4, 8, 16):  # until some are, even on a slow machine
     except subprocess.TimeoutExpired:
         p.send_signal(signal.SIGINT)
     out, err = p.communicate(timeout=100)
+    if p.returncode == -signal.SIGINT:  # it was not yet listening
+        continue
     assert p.returncode == 130, (p.returncode, err)
     if out:
         break

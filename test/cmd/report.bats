@@ -57,9 +57,9 @@ YAML
         printf '{"step": %d, "tokens": %d, "loss": 1e308}\n{"step": %d, "tokens": %d, "loss": -1e308}\n' \
             "$i" "$i" "$((i + 1))" "$((i + 1))"
     done >runs/wild/metrics.jsonl
-    run timeout 20 "$STRUT" report runs/wild -o page.html
+    run timeout 200 "$STRUT" report runs/wild -o page.html
     [ "$status" -eq 0 ]
-    run timeout 20 "$STRUT" report runs -o page.html
+    run timeout 200 "$STRUT" report runs -o page.html
     [ "$status" -eq 0 ]
     [[ "$output" == *"2 runs"* ]]
 }

@@ -138,7 +138,7 @@ YAML
 @test "an interrupted sweep goes on where it was" {
     "$STRUT" train -m tiny.yaml train.steps=200000 seed=1,2 eval.every=0 ckpt.every=0 -q 2>err &
     pid=$!
-    for _ in $(seq 200); do
+    for _ in $(seq 1200); do
         [ -e multirun/tiny/seed=1/metrics.csv ] && break
         sleep 0.05
     done

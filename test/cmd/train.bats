@@ -9,7 +9,7 @@ setup() {
     cd "$BATS_TEST_TMPDIR" || exit 1
     # The tokens 0 .. 31 as uint16, again and again.
     printf "$(printf '\\%03o\\000' $(seq 0 31))" >block
-    for _ in $(seq 200); do cat block; done >train.bin
+    for _ in $(seq 1200); do cat block; done >train.bin
     cp train.bin val.bin
     cat >tiny.yaml <<'YAML'
 data: .
@@ -71,7 +71,7 @@ assert r["validation"]["step"] == [0, 4, 8] and r["best"]["val_loss"] > 0'
 @test "a signal saves, says how to go on, and the end is the same" {
     "$STRUT" train tiny.yaml train.steps=3000 ckpt.every=0 eval.every=0 out=cut -q >/dev/null 2>err &
     pid=$!
-    for _ in $(seq 200); do
+    for _ in $(seq 1200); do
         [ -e cut/metrics.csv ] && [ "$(wc -l <cut/metrics.csv)" -gt 20 ] && break
         sleep 0.05
     done

@@ -87,7 +87,7 @@ apart() {
     pid=$!
     exec 9>"$T/pipe"
     for i in 1 2 3 4; do cat "$T/a.txt" >&9; done
-    for i in $(seq 50); do
+    for _ in $(seq 600); do
         ls -A "$T" | grep -q '^.data.strut-' && break
         sleep 0.1
     done
@@ -109,7 +109,7 @@ apart() {
     pid=$!
     exec 9>"$T/pipe"
     cat "$T/a.txt" >&9
-    for i in $(seq 50); do
+    for _ in $(seq 600); do
         ls -A "$T" | grep -q '^.data.strut-' && break
         sleep 0.1
     done

@@ -12,7 +12,7 @@ setup_file() {
         HF_TOKEN_PATH HUGGING_FACE_HUB_TOKEN http_proxy https_proxy all_proxy HTTP_PROXY ALL_PROXY
     python3 test/hub/hub_server.py "$DIR/port" "$DIR/log" 3>&- &
     echo $! >"$DIR/pid"
-    for _ in $(seq 100); do [ -s "$DIR/port" ] && break; sleep 0.05; done
+    for _ in $(seq 1200); do [ -s "$DIR/port" ] && break; sleep 0.05; done
     export HF_ENDPOINT="http://127.0.0.1:$(cat "$DIR/port")"
     mkdir -p "$DIR/v1" "$DIR/raw/wikitext-2-raw"
     for name in wikitext-103-v1.test.txt wikitext-2-v1.test.txt; do

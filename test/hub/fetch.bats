@@ -7,7 +7,7 @@ setup_file() {
     export STRUT=${STRUT:-build/strut}
     python3 test/hub/hub_server.py "$DIR/port" "$DIR/log" 3>&- &
     echo $! >"$DIR/pid"
-    for _ in $(seq 100); do [ -s "$DIR/port" ] && break; sleep 0.05; done
+    for _ in $(seq 1200); do [ -s "$DIR/port" ] && break; sleep 0.05; done
     export HF_ENDPOINT="http://127.0.0.1:$(cat "$DIR/port")"
     export HF_HOME="$DIR/home"
     unset HF_TOKEN HUGGING_FACE_HUB_TOKEN HF_TOKEN_PATH HF_HUB_CACHE HUGGINGFACE_HUB_CACHE \
@@ -175,7 +175,7 @@ sys.stdout.buffer.write(bytes((i * 7919 + i // 251) & 255 for i in range(250000)
 @test "fetch: Ctrl-C ends it at once and the next run goes on" {
     "$STRUT" fetch org/drip >"$BATS_TEST_TMPDIR/out" 2>&1 &
     pid=$!
-    for _ in $(seq 100); do
+    for _ in $(seq 1200); do
         [ "$(stat -c %s "$(blobs drip)/$SHA.incomplete" 2>/dev/null)" = 50000 ] && break
         sleep 0.05
     done

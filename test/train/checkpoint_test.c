@@ -33,6 +33,31 @@ static void test_keep(void **state)
     assert_int_equal(st_test_entries(runs_file("none", "ckpt")), 1);
 }
 
+static bool there(const char *name, const char *ckpt)
+{
+    char file[64];
+    snprintf(file, sizeof file, "ckpt/%s/state.json", ckpt);
+    return st_path_exists(runs_file(name, file));
+}
+
+/* Gone on with from an earlier step, what the first run left later is neither counted nor dropped.
+ */
+static void test_keep_later(void **state)
+{
+    (void)state;
+    char more[600];
+    json_decref(runs_good("later", "ckpt.every=2 ckpt.keep=4"));
+    snprintf(more, sizeof more, "train.steps=10 ckpt.every=2 ckpt.keep=2 ckpt.resume=%s",
+             runs_file("later", "ckpt/step-6"));
+    json_t *r = runs_good("later", more);
+    assert_int_equal(runs_number(r, "step"), 10);
+    json_decref(r);
+    assert_false(there("later", "step-6"));
+    assert_true(there("later", "step-8"));
+    assert_true(there("later", "step-10"));
+    assert_true(there("later", "step-12"));
+}
+
 /* A step-N is as good a place to go on from as last. */
 static void test_numbered(void **state)
 {
@@ -268,11 +293,11 @@ static void test_input(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_keep),   cmocka_unit_test(test_numbered),
-        cmocka_unit_test(test_init),   cmocka_unit_test(test_settings),
-        cmocka_unit_test(test_two),    cmocka_unit_test(test_truncated),
-        cmocka_unit_test(test_spoilt), cmocka_unit_test(test_full),
-        cmocka_unit_test(test_input),
+        cmocka_unit_test(test_keep),      cmocka_unit_test(test_keep_later),
+        cmocka_unit_test(test_numbered),  cmocka_unit_test(test_init),
+        cmocka_unit_test(test_settings),  cmocka_unit_test(test_two),
+        cmocka_unit_test(test_truncated), cmocka_unit_test(test_spoilt),
+        cmocka_unit_test(test_full),      cmocka_unit_test(test_input),
     };
     return cmocka_run_group_tests(tests, runs_set_up, runs_tear_down);
 }

@@ -74,6 +74,10 @@ static void test_monitor(void **state)
                                    "stop.monitor=train_loss stop.min_delta=1");
     assert_int_equal(runs_number(r, "step"), 6);
     json_decref(r);
+    /* The same loss again is no gain, also where any gain would do. */
+    r = runs_good("same", "train.lr=0 eval.every=2 ckpt.every=0 stop.patience=2");
+    assert_int_equal(runs_number(r, "step"), 6);
+    json_decref(r);
     st_err e;
     assert_st(runs_train("never", "eval.every=0 stop.patience=2", &r, &e), ST_EARG, &e);
     assert_says(&e, "stop.patience: it counts validations");

@@ -279,6 +279,36 @@ static void rows_of_others_are_refused(void **state)
     st_test_remove(dir);
 }
 
+/* Rows of a picture, label or seed that is not asked for, the nearest ones too. */
+static void rows_of_other_seeds_are_refused(void **state)
+{
+    static const struct {
+        const char *row;
+        st_status status;
+    } t[] = {{"a.jpg,3,5,0,0 1,0.5,1,\n", ST_OK},
+             {"a.jpg,3,6,0,0 1,0.5,1,\n", ST_OK},
+             {"a.jpg,3,4,0,0 1,0.5,1,\n", ST_EFORMAT},
+             {"a.jpg,3,7,0,0 1,0.5,1,\n", ST_EFORMAT},
+             {"a.jpg,2,5,0,0 1,0.5,1,\n", ST_EFORMAT},
+             {"b.jpg,3,5,0,0 1,0.5,1,\n", ST_EFORMAT},
+             {"\xc3\xa9.png,3,7,0,0 1,0.5,1,\n", ST_EFORMAT}};
+    const char *dir = st_test_dir(), *path = st_test_path(dir, "r.csv");
+    st_class_tally tally[SEEDS];
+    st_err e = {0};
+    int64_t found;
+    (void)state;
+    for (size_t i = 0; i < sizeof t / sizeof *t; i++) {
+        char text[200];
+        assert_ok(write_rows(path, true, 0, tally, &found, &e), &e);
+        int n = snprintf(text, sizeof text,
+                         "path,label,seed,prediction,top5,probability,loss,error\n%s", t[i].row);
+        st_test_write(path, text, (size_t)n);
+        assert_st(write_rows(path, false, 0, tally, &found, &e), t[i].status, &e);
+        if (t[i].status) assert_says(&e, "row 1 is of");
+    }
+    st_test_remove(dir);
+}
+
 /* Under the names of results or of their settings: never lost, whatever is asked for. */
 static void other_files_are_not_replaced(void **state)
 {
@@ -322,6 +352,7 @@ int main(void)
         cmocka_unit_test(rows_go_on_wherever_they_end),
         cmocka_unit_test(spoilt_rows_cost_their_pictures),
         cmocka_unit_test(rows_of_others_are_refused),
+        cmocka_unit_test(rows_of_other_seeds_are_refused),
         cmocka_unit_test(other_files_are_not_replaced),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
