@@ -14,6 +14,7 @@ static const cmd_option prepare_options[] = {
      .value = "DIR",
      .help = "folder with tokenizer.json, vocab.json + merges.txt, or encoder.json + vocab.bpe"},
     {CMD_FIELD},
+    {CMD_STRICT},
     {.name = "form",
      .kind = CMD_TEXT,
      .value = "NAME",
@@ -94,6 +95,7 @@ static st_status prepare_run(const cmd_args *a, json_t **result, st_err *e)
     st_prepare_opts o = {
         .tokenizer = cmd_text(a, "tokenizer"),
         .field = cmd_text(a, "field"),
+        .strict = cmd_has(a, "strict"),
         .val_fraction = cmd_num(a, "val-fraction"),
         .seed = (uint64_t)cmd_int(a, "seed"),
         .split = prepare_split_of(cmd_text(a, "split")),
@@ -143,12 +145,12 @@ const cmd_command cmd_prepare = {
     .summary = "turn text into token shards for training",
     .usage = "--tokenizer DIR --out DIR INPUT...\nRECIPE --out DIR INPUT...",
     .detail =
-        "INPUT is text, JSON lines (.jsonl .ndjson .json), parquet (.parquet), a folder of such "
+        "INPUT is text, JSON (.jsonl .ndjson .json), tables (.csv .tsv .parquet), a folder of such "
         "files, or text in .gz .xz .zst .bz2 .tar .zip, in any nesting. Writes DIR/train.bin and "
         "DIR/val.bin as nanoGPT reads them (16-bit ids, <|endoftext|> after each document), "
-        "DIR/meta.json and the tokenizer's files. A text file is one document, a line of JSON "
-        "lines "
-        "and a row of parquet is one.\n"
+        "DIR/meta.json and the tokenizer's files. A text file is one document, a value of JSON "
+        "and a row of a table is one. Rows without a text are left out and counted, unless "
+        "--strict.\n"
         "Documents are drawn for validation by number, so the split depends on --seed and on their "
         "order only. Where they are too few, the last ones are added; a single document is split "
         "near its end. --split nanogpt shuffles both files as nanoGPT's recipe does.\n"

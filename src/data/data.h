@@ -11,7 +11,8 @@
 typedef struct {
     int64_t vocab;     /* ids, <|endoftext|> among them */
     int64_t min_count; /* pairs that are rarer are not merged; 0: 2 */
-    const char *field; /* of JSON lines; NULL: "text" */
+    const char *field; /* of JSON, column of tables; NULL: "text" */
+    bool strict;       /* a row without a text is an error */
     bool replace;      /* OUT may exist and is replaced */
 } st_tokenizer_opts;
 /* Learns a byte-level BPE from text (see st_docs) and writes its files into the folder `out`.
@@ -26,7 +27,8 @@ typedef enum {
 } st_split;
 typedef struct {
     const char *tokenizer; /* folder or file */
-    const char *field;     /* of JSON lines, column of parquet; NULL: "text" */
+    const char *field;     /* of JSON, column of tables; NULL: "text" */
+    bool strict;           /* a row without a text is an error */
     double val_fraction; /* in (0, 1); 0: 0.0005 as nanoGPT, but (not with its split) 10,241 tokens
                           * at least, or a tenth if there are fewer */
     uint64_t seed;       /* of the split */

@@ -62,21 +62,6 @@ static st_status prepare_clean(prepare_state *p, const char **text, size_t *n, s
     return ST_OK;
 }
 
-/* What lies beside the texts where the data set was fetched, and is none of them. */
-static bool prepare_wanted(void *ctx, const char *name)
-{
-    static const char *const beside[] = {"README.md", ".py", "dataset_info.json",
-                                         "dataset_infos.json"};
-    (void)ctx;
-    for (size_t i = 0; i < sizeof beside / sizeof *beside; i++) {
-        size_t n = strlen(name), k = strlen(beside[i]);
-        if (n < k || strcmp(name + n - k, beside[i]) != 0) continue;
-        st_log(ST_LOG_INFO, "%s: left out, no text of OpenWebText", name);
-        return false;
-    }
-    return true;
-}
-
 /* Documents -> ids -> files. */
 static st_status prepare_stream(prepare_state *p, st_docs *d, st_encoder *c, st_err *e)
 {
@@ -150,8 +135,8 @@ st_status st_prepare(const char *const *inputs, int n, const char *out, const st
     bool nanogpt = o->split == ST_SPLIT_NANOGPT; /* whose empty documents count */
     st_docs_opts docs = {.field = o->field,
                          .piece_bytes = o->openwebtext ? 0 : PREPARE_PIECE,
-                         .empty = nanogpt,
-                         .wanted = o->openwebtext ? prepare_wanted : NULL};
+                         .strict = o->strict,
+                         .empty = nanogpt};
     prepare_state p = {
         .o = o, .fraction = o->val_fraction == 0 ? 0.0005 : o->val_fraction, .split = o->split};
     st_outdir dir = {0};

@@ -267,8 +267,11 @@ st_status st_recipe_sets(const st_recipe *r, const char *const *inputs, int n, c
 {
     double start = st_now();
     sets_state p = {.side = -1, .wiki = !strcmp(r->name, "wikitext"), .detokenize = o->detokenize};
-    st_docs_opts docs = {
-        .field = o->prepare.field, .rows = true, .empty = true, .wanted = sets_wanted};
+    st_docs_opts docs = {.field = o->prepare.field,
+                         .strict = o->prepare.strict,
+                         .rows = true,
+                         .empty = true,
+                         .wanted = sets_wanted};
     const char *names[SETS + 2];
     int count = 0;
     st_outdir dir = {0};

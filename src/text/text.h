@@ -66,22 +66,25 @@ st_status st_parquet_open(st_parquet **out, const char *path, const char *column
 /* The next value that is not null (n may be 0), valid until the next call; *text NULL: no more. */
 st_status st_parquet_next(st_parquet *p, const char **text, size_t *n, st_err *e);
 void st_parquet_close(st_parquet *p);
-int64_t st_parquet_done(const st_parquet *p); /* for progress: of the file's bytes */
+int64_t st_parquet_done(const st_parquet *p);  /* for progress: of the file's bytes */
+int64_t st_parquet_nulls(const st_parquet *p); /* values left out so far */
 
 /* ---- documents in files, folders and archives (docs.c) --------------------------------------- */
 
-/* Walks inputs in order (folders sorted by name, hidden files left out): a file of JSON lines
- * (.jsonl .ndjson .json) is one document a line, a parquet file one a row, any other one document;
- * text may be inside .gz .xz .zst .bz2 .tar .zip and nestings of them. Bytes come as they are;
- * empty documents are skipped. Streaming: no more than one document (or piece) and one buffer (of
- * parquet: a page) in memory. */
+/* Walks inputs in order (folders sorted by name; hidden files, cards, licences and code in them
+ * left out): a file of JSON (.jsonl .ndjson .json) is one document a value or element of an array,
+ * a table (.csv .tsv, parquet) one a row, any other file one document; text may be inside .gz .xz
+ * .zst .bz2 .tar .zip and nestings of them. Bytes come as they are, but for marks of the encoding
+ * and UTF-16; empty documents are skipped. What was left out is one remark at the end. Streaming:
+ * no more than one document (or piece) and one buffer (of parquet: a page) in memory. */
 typedef struct st_docs st_docs;
 typedef struct {
-    const char *field;     /* of JSON lines, column of parquet files; NULL = "text" */
+    const char *field;     /* of JSON ("a.b": in an object), column of tables; NULL = "text" */
     int64_t max_doc_bytes; /* longer documents are ST_EFORMAT, naming the file; 0 = 256 MiB */
     int64_t piece_bytes;   /* longer documents come in pieces of about this size, each ending where
                             * a word of GPT-2's pattern does; 0 = whole documents only. The limit
                             * above is then for a JSON line and for a run without a word's end. */
+    bool strict;           /* a row without a text is an error; else it is counted and left out */
     bool rows;  /* a text file has a document a line, given without its end (\n or \r\n) */
     bool empty; /* empty documents are documents too */
     /* NULL: all files; else those of whose name ("a.tar: b.txt") it is true are read, before they

@@ -364,7 +364,7 @@ static void prep_refuses(void **state)
     FILE *f = fopen(input, "a"); /* the last of 2000 lines is bad */
     fputs("{\"text\": ", f);
     fclose(f);
-    prep_fails(dir, input, (st_prepare_opts){0}, ST_EFORMAT, "in.jsonl:2001: ");
+    prep_fails(dir, input, (st_prepare_opts){.strict = true}, ST_EFORMAT, "in.jsonl:2001: ");
     f = fopen(input, "w"); /* no white space for 33 MiB: refused in the reader or in a worker */
     fputs("{\"text\":\"", f);
     for (int i = 0; i < 33 << 20; i++)
