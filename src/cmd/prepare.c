@@ -13,6 +13,17 @@ static const cmd_option prepare_options[] = {
      .kind = CMD_TEXT,
      .value = "DIR",
      .help = "folder with tokenizer.json, vocab.json + merges.txt, or encoder.json + vocab.bpe"},
+    {.name = "separator",
+     .kind = CMD_TEXT,
+     .value = "TOKEN",
+     .help = "put behind each document; not given: what ends a text by the tokenizer's files"},
+    {.name = "special",
+     .kind = CMD_TEXT,
+     .value = "HOW",
+     .preset = "text",
+     .choice = "text|token|split",
+     .help = "special tokens that a text holds: ordinary text; tokens; tokens, and documents end "
+             "at the separator"},
     {CMD_FIELD},
     {CMD_STRICT},
     {.name = "form",
@@ -43,6 +54,13 @@ static const cmd_option prepare_options[] = {
     {0},
 };
 
+static st_special prepare_special_of(const char *name)
+{
+    return !strcmp(name, "text")    ? ST_SPECIAL_TEXT
+           : !strcmp(name, "token") ? ST_SPECIAL_TOKEN
+                                    : ST_SPECIAL_SPLIT;
+}
+
 static st_split prepare_split_of(const char *name)
 {
     return !strcmp(name, "doc")      ? ST_SPLIT_DOCUMENTS
@@ -60,6 +78,8 @@ static st_status prepare_allowed(const cmd_args *a, const st_recipe *r, st_err *
                {"val-fraction", ST_TAKES_SPLIT},
                {"seed", ST_TAKES_SPLIT},
                {"field", ST_TAKES_FIELD},
+               {"separator", 0},
+               {"special", 0},
                {"tokenizer", ST_TAKES_TOKENIZER}};
     for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
         if (cmd_has(a, row[i].name) && !(r->takes & row[i].takes))
@@ -94,6 +114,8 @@ static st_status prepare_run(const cmd_args *a, json_t **result, st_err *e)
     if (!out) ST_FAIL(e, ST_EARG, "say --out DIR: where train.bin and val.bin are written");
     st_prepare_opts o = {
         .tokenizer = cmd_text(a, "tokenizer"),
+        .separator = cmd_text(a, "separator"),
+        .special = prepare_special_of(cmd_text(a, "special")),
         .field = cmd_text(a, "field"),
         .strict = cmd_has(a, "strict"),
         .val_fraction = cmd_num(a, "val-fraction"),

@@ -25,10 +25,17 @@ typedef enum {
     ST_SPLIT_TOKENS,    /* the end of the text is */
     ST_SPLIT_NANOGPT /* Hugging Face's train_test_split with numpy's permutation: both shuffled */
 } st_split;
+typedef enum {
+    ST_SPECIAL_TEXT,  /* special tokens in a text are ordinary text, and counted in a remark */
+    ST_SPECIAL_TOKEN, /* they are tokens */
+    ST_SPECIAL_SPLIT  /* they are, and the separator ends a document */
+} st_special;
 typedef struct {
     const char *tokenizer; /* folder or file */
-    const char *field;     /* of JSON, column of tables; NULL: "text" */
-    bool strict;           /* a row without a text is an error */
+    const char *separator; /* the token behind each document; NULL: what ends texts by its files */
+    st_special special;
+    const char *field;   /* of JSON, column of tables; NULL: "text" */
+    bool strict;         /* a row without a text is an error */
     double val_fraction; /* in (0, 1); 0: 0.0005 as nanoGPT, but (not with its split) 10,241 tokens
                           * at least, or a tenth if there are fewer */
     uint64_t seed;       /* of the split */
