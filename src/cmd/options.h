@@ -48,7 +48,11 @@
     .name = "force", .letter = 'f', .kind = CMD_FLAG, .help = "replace " what " if it exists"
 #define CMD_FIELD                                                                                  \
     .name = "field", .kind = CMD_TEXT, .value = "NAME", .preset = "text",                          \
-    .help = "of JSON lines, column of parquet: where the text is"
+    .help = "of JSON (a.b: in an object), column of tables: where the text is"
+#define CMD_STRICT                                                                                 \
+    .name = "strict", .kind = CMD_FLAG, .help = "a row without a text is an error, not left out"
+#define CMD_NO_SPECIAL(what)                                                                       \
+    .name = "no-special", .kind = CMD_FLAG, .help = "special tokens in " what " are ordinary text"
 /* Whole rows of commands that read a model: what weights without a config.json leave open. */
 #define CMD_READ_OPTIONS                                                                           \
     {.name = "heads",                                                                              \

@@ -13,7 +13,19 @@ static const cmd_option prepare_options[] = {
      .kind = CMD_TEXT,
      .value = "DIR",
      .help = "folder with tokenizer.json, vocab.json + merges.txt, or encoder.json + vocab.bpe"},
+    {.name = "separator",
+     .kind = CMD_TEXT,
+     .value = "TOKEN",
+     .help = "put behind each document; not given: what ends a text by the tokenizer's files"},
+    {.name = "special",
+     .kind = CMD_TEXT,
+     .value = "HOW",
+     .preset = "text",
+     .choice = "text|token|split",
+     .help = "special tokens that a text holds: ordinary text; tokens; tokens, and documents end "
+             "at the separator"},
     {CMD_FIELD},
+    {CMD_STRICT},
     {.name = "form",
      .kind = CMD_TEXT,
      .value = "NAME",
@@ -42,6 +54,13 @@ static const cmd_option prepare_options[] = {
     {0},
 };
 
+static st_special prepare_special_of(const char *name)
+{
+    return !strcmp(name, "text")    ? ST_SPECIAL_TEXT
+           : !strcmp(name, "token") ? ST_SPECIAL_TOKEN
+                                    : ST_SPECIAL_SPLIT;
+}
+
 static st_split prepare_split_of(const char *name)
 {
     return !strcmp(name, "doc")      ? ST_SPLIT_DOCUMENTS
@@ -59,6 +78,8 @@ static st_status prepare_allowed(const cmd_args *a, const st_recipe *r, st_err *
                {"val-fraction", ST_TAKES_SPLIT},
                {"seed", ST_TAKES_SPLIT},
                {"field", ST_TAKES_FIELD},
+               {"separator", 0},
+               {"special", 0},
                {"tokenizer", ST_TAKES_TOKENIZER}};
     for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
         if (cmd_has(a, row[i].name) && !(r->takes & row[i].takes))
@@ -93,7 +114,10 @@ static st_status prepare_run(const cmd_args *a, json_t **result, st_err *e)
     if (!out) ST_FAIL(e, ST_EARG, "say --out DIR: where train.bin and val.bin are written");
     st_prepare_opts o = {
         .tokenizer = cmd_text(a, "tokenizer"),
+        .separator = cmd_text(a, "separator"),
+        .special = prepare_special_of(cmd_text(a, "special")),
         .field = cmd_text(a, "field"),
+        .strict = cmd_has(a, "strict"),
         .val_fraction = cmd_num(a, "val-fraction"),
         .seed = (uint64_t)cmd_int(a, "seed"),
         .split = prepare_split_of(cmd_text(a, "split")),
@@ -143,12 +167,12 @@ const cmd_command cmd_prepare = {
     .summary = "turn text into token shards for training",
     .usage = "--tokenizer DIR --out DIR INPUT...\nRECIPE --out DIR INPUT...",
     .detail =
-        "INPUT is text, JSON lines (.jsonl .ndjson .json), parquet (.parquet), a folder of such "
+        "INPUT is text, JSON (.jsonl .ndjson .json), tables (.csv .tsv .parquet), a folder of such "
         "files, or text in .gz .xz .zst .bz2 .tar .zip, in any nesting. Writes DIR/train.bin and "
         "DIR/val.bin as nanoGPT reads them (16-bit ids, <|endoftext|> after each document), "
-        "DIR/meta.json and the tokenizer's files. A text file is one document, a line of JSON "
-        "lines "
-        "and a row of parquet is one.\n"
+        "DIR/meta.json and the tokenizer's files. A text file is one document, a value of JSON "
+        "and a row of a table is one. Rows without a text are left out and counted, unless "
+        "--strict.\n"
         "Documents are drawn for validation by number, so the split depends on --seed and on their "
         "order only. Where they are too few, the last ones are added; a single document is split "
         "near its end. --split nanogpt shuffles both files as nanoGPT's recipe does.\n"

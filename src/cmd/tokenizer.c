@@ -14,6 +14,7 @@ static const cmd_option tokenizer_options[] = {
      .help = "ids: 256 bytes, <|endoftext|> and learned tokens"},
     {CMD_OUT_DIR},
     {CMD_FIELD},
+    {CMD_STRICT},
     {.name = "min-count",
      .kind = CMD_INT,
      .value = "N",
@@ -36,6 +37,7 @@ static st_status tokenizer_run(const cmd_args *a, json_t **result, st_err *e)
         .vocab = cmd_int(a, "vocab"),
         .min_count = cmd_int(a, "min-count"),
         .field = cmd_text(a, "field"),
+        .strict = cmd_has(a, "strict"),
         .replace = cmd_has(a, "force"),
     };
     return st_tokenizer(a->word, a->words, out, &o, result, e);
@@ -56,7 +58,7 @@ const cmd_command cmd_tokenizer = {
     .summary = "learn a byte-level BPE tokenizer from text",
     .usage = "--vocab N --out DIR INPUT...",
     .detail =
-        "INPUT is text, JSON lines (.jsonl .ndjson .json), parquet (.parquet), a folder of such "
+        "INPUT is text, JSON (.jsonl .ndjson .json), tables (.csv .tsv .parquet), a folder of such "
         "files, or text "
         "in .gz .xz .zst .bz2 .tar .zip. The tokenizer splits text as GPT-2's does, knows every "
         "byte, and is written in Hugging Face's files.",

@@ -11,7 +11,8 @@
 typedef struct {
     int64_t vocab;     /* ids, <|endoftext|> among them */
     int64_t min_count; /* pairs that are rarer are not merged; 0: 2 */
-    const char *field; /* of JSON lines; NULL: "text" */
+    const char *field; /* of JSON, column of tables; NULL: "text" */
+    bool strict;       /* a row without a text is an error */
     bool replace;      /* OUT may exist and is replaced */
 } st_tokenizer_opts;
 /* Learns a byte-level BPE from text (see st_docs) and writes its files into the folder `out`.
@@ -24,9 +25,17 @@ typedef enum {
     ST_SPLIT_TOKENS,    /* the end of the text is */
     ST_SPLIT_NANOGPT /* Hugging Face's train_test_split with numpy's permutation: both shuffled */
 } st_split;
+typedef enum {
+    ST_SPECIAL_TEXT,  /* special tokens in a text are ordinary text, and counted in a remark */
+    ST_SPECIAL_TOKEN, /* they are tokens */
+    ST_SPECIAL_SPLIT  /* they are, and the separator ends a document */
+} st_special;
 typedef struct {
     const char *tokenizer; /* folder or file */
-    const char *field;     /* of JSON lines, column of parquet; NULL: "text" */
+    const char *separator; /* the token behind each document; NULL: what ends texts by its files */
+    st_special special;
+    const char *field;   /* of JSON, column of tables; NULL: "text" */
+    bool strict;         /* a row without a text is an error */
     double val_fraction; /* in (0, 1); 0: 0.0005 as nanoGPT, but (not with its split) 10,241 tokens
                           * at least, or a tenth if there are fewer */
     uint64_t seed;       /* of the split */

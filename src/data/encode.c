@@ -21,13 +21,18 @@ typedef struct {
     encode_part *part;
     int64_t parts, part_cap;
     st_ids ids;
-    bool done; /* under the lock; the worker's last word */
+    int64_t specials;   /* special tokens that are taken as text, */
+    int32_t special_id; /* and the first of them */
+    bool done;          /* under the lock; the worker's last word */
     st_status status;
     st_err err;
 } encode_batch;
 
 struct st_encoder {
     const st_bpe *bpe;
+    bool special; /* are they tokens? */
+    int64_t specials;
+    int32_t special_id;
     st_encoder_sink *sink;
     void *ctx;
     encode_batch *batch; /* `batches` of them, used round and round */
@@ -43,13 +48,15 @@ struct st_encoder {
 
 /* ---- workers --------------------------------------------------------------------------------- */
 
-static void encode_work(const st_bpe *bpe, encode_batch *b)
+static void encode_work(const st_bpe *bpe, bool special, encode_batch *b)
 {
     size_t at = 0;
+    b->specials = special ? 0 : st_bpe_specials(bpe, b->text, b->n, &b->special_id);
     b->ids.n = 0;
     b->status = ST_OK;
     for (int64_t i = 0; i < b->parts && !b->status; i++) {
-        b->status = st_bpe_encode(bpe, b->text + at, b->part[i].end - at, &b->ids, &b->err);
+        b->status =
+            st_bpe_encode_with(bpe, b->text + at, b->part[i].end - at, special, &b->ids, &b->err);
         at = b->part[i].end;
         b->part[i].id_end = b->ids.n;
     }
@@ -65,7 +72,7 @@ static void *encode_thread(void *arg)
         if (c->stop) break;
         encode_batch *b = &c->batch[c->taken++ % c->batches];
         pthread_mutex_unlock(&c->lock);
-        encode_work(c->bpe, b);
+        encode_work(c->bpe, c->special, b);
         pthread_mutex_lock(&c->lock);
         b->done = true;
         pthread_cond_signal(&c->ready);
@@ -91,6 +98,8 @@ static st_status encode_empty(st_encoder *c, st_err *e)
         s = c->sink(c->ctx, b->ids.id + at, b->part[i].id_end - at, b->part[i].more, e);
         at = b->part[i].id_end;
     }
+    if (b->specials && !c->specials) c->special_id = b->special_id;
+    c->specials += b->specials;
     c->flight -= b->n;
     b->n = 0;
     b->parts = 0;
@@ -154,11 +163,21 @@ st_status st_encoder_finish(st_encoder *c, st_err *e)
     if (c->batch[c->filled % c->batches].parts) ST_TRY(encode_submit(c, e));
     while (c->emptied < c->filled)
         ST_TRY(encode_empty(c, e));
+    size_t n = 0;
+    char *name = c->specials ? st_bpe_name(c->bpe, c->special_id, &n) : NULL;
+    if (name) {
+        st_log(ST_LOG_WARN,
+               "the text has special tokens of the tokenizer, %lld in all (the first: %s), which "
+               "are taken as ordinary text",
+               (long long)c->specials, name);
+    }
+    free(name);
+    c->specials = 0;
     return ST_OK;
 }
 
-st_status st_encoder_open(st_encoder **out, const st_bpe *bpe, int threads, st_encoder_sink *sink,
-                          void *ctx, st_err *e)
+st_status st_encoder_open(st_encoder **out, const st_bpe *bpe, bool special, int threads,
+                          st_encoder_sink *sink, void *ctx, st_err *e)
 {
     *out = NULL;
     if (threads < 1 || threads > ENCODE_MOST) {
@@ -167,6 +186,7 @@ st_status st_encoder_open(st_encoder **out, const st_bpe *bpe, int threads, st_e
     st_encoder *c = st_calloc(1, sizeof *c);
     if (!c) ST_FAIL(e, ST_ENOMEM, "out of memory");
     c->bpe = bpe;
+    c->special = special;
     c->sink = sink;
     c->ctx = ctx;
     c->batches = 3 * (int64_t)threads + 1; /* for each one in work, one waiting, one done */

@@ -24,9 +24,10 @@ static st_status prepare_put(prepare_state *p, const int32_t *id, int64_t n, boo
     return st_bin_put(&p->file[p->side], id, n, e);
 }
 
-static st_status prepare_ids(void *ctx, const int32_t *id, int64_t n, bool more, st_err *e)
+/* Ids of one document, or of a part of it. */
+static st_status prepare_document(prepare_state *p, const int32_t *id, int64_t n, bool more,
+                                  st_err *e)
 {
-    prepare_state *p = ctx;
     if (!p->within) {
         p->side = prepare_side(p, p->documents++);
         p->file[p->side].documents++;
@@ -35,6 +36,36 @@ static st_status prepare_ids(void *ctx, const int32_t *id, int64_t n, bool more,
     p->tokens += n + !more;
     ST_TRY(prepare_put(p, id, n, true, e));
     return more ? ST_OK : prepare_put(p, &p->eos, 1, false, e);
+}
+
+/* With special tokens that split, separators in the text end documents; what is empty is none. */
+static st_status prepare_ids(void *ctx, const int32_t *id, int64_t n, bool more, st_err *e)
+{
+    prepare_state *p = ctx;
+    bool split = p->o->special == ST_SPECIAL_SPLIT;
+    for (int64_t k = 0; split && k < n;) {
+        if (id[k] != p->eos) {
+            k++;
+            continue;
+        }
+        if (k || p->within) ST_TRY(prepare_document(p, id, k, false, e));
+        id += k + 1;
+        n -= k + 1;
+        k = 0;
+    }
+    if (split && !n && (more || !p->within)) return ST_OK;
+    return prepare_document(p, id, n, more, e);
+}
+
+/* The token that ends documents. */
+static st_status prepare_separator(const st_bpe *b, const st_prepare_opts *o, int32_t *eos,
+                                   st_err *e)
+{
+    *eos = o->separator ? st_bpe_find(b, o->separator, strlen(o->separator)) : st_bpe_eos(b);
+    if (*eos >= 0) return ST_OK;
+    ST_FAIL(e, ST_EARG, "%s: has no %s, which ends documents%s", o->tokenizer,
+            o->separator ? o->separator : "<|endoftext|>",
+            o->separator ? "" : "; --separator says another token");
 }
 
 /* ---- the job --------------------------------------------------------------------------------- */
@@ -60,21 +91,6 @@ static st_status prepare_clean(prepare_state *p, const char **text, size_t *n, s
     *text = begin;
     *n = (size_t)(end - begin);
     return ST_OK;
-}
-
-/* What lies beside the texts where the data set was fetched, and is none of them. */
-static bool prepare_wanted(void *ctx, const char *name)
-{
-    static const char *const beside[] = {"README.md", ".py", "dataset_info.json",
-                                         "dataset_infos.json"};
-    (void)ctx;
-    for (size_t i = 0; i < sizeof beside / sizeof *beside; i++) {
-        size_t n = strlen(name), k = strlen(beside[i]);
-        if (n < k || strcmp(name + n - k, beside[i]) != 0) continue;
-        st_log(ST_LOG_INFO, "%s: left out, no text of OpenWebText", name);
-        return false;
-    }
-    return true;
 }
 
 /* Documents -> ids -> files. */
@@ -121,6 +137,7 @@ static json_t *prepare_meta(const prepare_state *p, const st_bpe *b, const char 
         json_object_set_new(counts, "val_documents", json_integer(v->documents));
     }
     json_object_update(meta, counts);
+    json_object_set_new(meta, "eos_token_id", json_integer(p->eos));
     json_decref(counts);
     return meta;
 }
@@ -150,8 +167,8 @@ st_status st_prepare(const char *const *inputs, int n, const char *out, const st
     bool nanogpt = o->split == ST_SPLIT_NANOGPT; /* whose empty documents count */
     st_docs_opts docs = {.field = o->field,
                          .piece_bytes = o->openwebtext ? 0 : PREPARE_PIECE,
-                         .empty = nanogpt,
-                         .wanted = o->openwebtext ? prepare_wanted : NULL};
+                         .strict = o->strict,
+                         .empty = nanogpt};
     prepare_state p = {
         .o = o, .fraction = o->val_fraction == 0 ? 0.0005 : o->val_fraction, .split = o->split};
     st_outdir dir = {0};
@@ -166,17 +183,17 @@ st_status st_prepare(const char *const *inputs, int n, const char *out, const st
         ST_FAIL(e, ST_EARG, "val_fraction is %g, expected more than 0 and less than 1", p.fraction);
     }
     st_status s = st_bpe_open(&b, o->tokenizer, e);
-    if (!s) s = st_bin_vocab(b, o->tokenizer, true, e);
+    if (!s) s = prepare_separator(b, o, &p.eos, e);
+    if (!s) s = st_bin_vocab(b, o->tokenizer, false, e);
+    if (!s && !st_bpe_pieces(b)) docs.piece_bytes = 0; /* added tokens reach over their ends */
     if (!s) s = st_docs_open(&d, inputs, n, &docs, e);
     if (!s) s = st_outdir_open(&dir, out, o->replace, e);
     if (!s) s = st_bin_open(&p.file[TRAIN], dir.temp, names[TRAIN], e);
     if (!s) s = st_bin_open(&p.file[VAL], dir.temp, names[VAL], e);
     if (!s && nanogpt) s = st_shuffle_open(&p.shuffle, dir.temp, e);
-    if (!s) s = st_encoder_open(&c, b, st_threads(o->threads), prepare_ids, &p, e);
-    if (!s) {
-        p.eos = st_bpe_eos(b);
-        s = prepare_stream(&p, d, c, e);
-    }
+    bool special = o->special != ST_SPECIAL_TEXT;
+    if (!s) s = st_encoder_open(&c, b, special, st_threads(o->threads), prepare_ids, &p, e);
+    if (!s) s = prepare_stream(&p, d, c, e);
     if (!s) s = prepare_end(&p, b, inputs, n, &dir, &meta, e);
     if (!s) *result = st_prepare_result(meta, out, names, st_now() - start);
     st_encoder_close(c);

@@ -267,8 +267,11 @@ st_status st_recipe_sets(const st_recipe *r, const char *const *inputs, int n, c
 {
     double start = st_now();
     sets_state p = {.side = -1, .wiki = !strcmp(r->name, "wikitext"), .detokenize = o->detokenize};
-    st_docs_opts docs = {
-        .field = o->prepare.field, .rows = true, .empty = true, .wanted = sets_wanted};
+    st_docs_opts docs = {.field = o->prepare.field,
+                         .strict = o->prepare.strict,
+                         .rows = true,
+                         .empty = true,
+                         .wanted = sets_wanted};
     const char *names[SETS + 2];
     int count = 0;
     st_outdir dir = {0};
@@ -283,7 +286,7 @@ st_status st_recipe_sets(const st_recipe *r, const char *const *inputs, int n, c
     if (!s) s = st_bin_vocab(b, o->prepare.tokenizer, p.form != KRONY && p.form != FLY, e);
     if (!s) s = st_docs_open(&d, inputs, n, &docs, e);
     if (!s) s = st_outdir_open(&dir, out, o->prepare.replace, e);
-    if (!s) s = st_encoder_open(&p.c, b, st_threads(o->prepare.threads), sets_ids, &p, e);
+    if (!s) s = st_encoder_open(&p.c, b, false, st_threads(o->prepare.threads), sets_ids, &p, e);
     if (!s) {
         p.eos = st_bpe_eos(b);
         s = sets_stream(&p, d, &dir, e);

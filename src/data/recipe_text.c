@@ -67,7 +67,7 @@ static st_status text_encode(const text_whole *w, int part, const st_bpe *b, int
     st_encoder *c;
     size_t at = part == TRAIN ? 0 : w->cut, end = part == TRAIN ? w->cut : w->n;
     st_progress report = {.what = "prepare", .total = (int64_t)w->n, .unit = "bytes"};
-    ST_TRY(st_encoder_open(&c, b, threads, text_ids, file, e));
+    ST_TRY(st_encoder_open(&c, b, false, threads, text_ids, file, e));
     st_status s = ST_OK;
     for (size_t n; at < end && !s; at += n) {
         n = end - at;

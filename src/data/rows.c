@@ -26,12 +26,11 @@ static st_status rows_add(st_eval_rows *r, int64_t *cap, size_t begin, size_t en
 static void rows_newlines(st_eval_rows *r)
 {
     size_t n = 0;
-    if (!memchr(r->text, '\r', r->bytes)) return;
+    if (!r->bytes || !memchr(r->text, '\r', r->bytes)) return;
     for (size_t i = 0; i < r->bytes; i++) {
-        char c = r->text[i];
-        if (c == '\r') c = '\n';
-        r->text[n++] = c;
-        if (r->text[i] == '\r' && i + 1 < r->bytes && r->text[i + 1] == '\n') i++;
+        bool end = r->text[i] == '\r';
+        i += end && i + 1 < r->bytes && r->text[i + 1] == '\n';
+        r->text[n++] = end ? '\n' : r->text[i];
     }
     r->bytes = n;
     r->text[n] = '\0';
@@ -40,7 +39,6 @@ static void rows_newlines(st_eval_rows *r)
 static st_status rows_lines(st_eval_rows *r, st_err *e)
 {
     int64_t cap = 0;
-    rows_newlines(r);
     for (size_t at = 0; at < r->bytes;) {
         const char *line = r->text + at, *nl = memchr(line, '\n', r->bytes - at);
         size_t end = nl ? (size_t)(nl - r->text) : r->bytes, next = nl ? end + 1 : end;
@@ -85,11 +83,35 @@ static st_status rows_docs(st_eval_rows *r, st_err *e)
     return s;
 }
 
+/* The text of a plain file, or of what is packed in it, without marks of its encoding. */
+static st_status rows_plain(st_eval_rows *r, st_err *e)
+{
+    st_docs *d = NULL;
+    st_buffer all = {0};
+    const char *path = r->path, *text;
+    size_t n;
+    ST_TRY(st_docs_open(&d, &path, 1, &(st_docs_opts){.max_doc_bytes = ROWS_MAX_BYTES}, e));
+    st_status s = st_docs_next(d, &text, &n, e);
+    for (; !s && text; s = st_docs_next(d, &text, &n, e)) {
+        if (n > ROWS_MAX_BYTES - all.n) {
+            s = ST_ERR(e, ST_EFORMAT, "%s: more than 1 GiB of text", path);
+        } else if (!st_buffer_put(&all, text, n)) {
+            s = ST_ERR(e, ST_ENOMEM, "%s: out of memory", path);
+        }
+        if (s) break;
+    }
+    st_docs_close(d);
+    r->text = all.s;
+    r->bytes = all.n;
+    if (!s) rows_newlines(r);
+    return s;
+}
+
 /* Is it a file of documents, whatever the set's own form is? */
 static bool rows_is_docs(const char *path)
 {
-    static const char *const end[] = {".parquet", ".jsonl",    ".ndjson",
-                                      ".json",    ".jsonl.gz", ".jsonl.zst"};
+    static const char *const end[] = {".parquet",  ".jsonl",     ".ndjson", ".json",
+                                      ".jsonl.gz", ".jsonl.zst", ".csv",    ".tsv"};
     size_t n = strlen(path);
     for (size_t i = 0; i < sizeof end / sizeof *end; i++) {
         size_t m = strlen(end[i]);
@@ -104,8 +126,7 @@ st_status st_eval_rows_open(st_eval_rows *out, const char *path, st_form form, s
     if (!out->path) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", path);
     int64_t cap = 0;
     bool docs = rows_is_docs(path);
-    st_status s =
-        docs ? rows_docs(out, e) : st_read_file(path, ROWS_MAX_BYTES, &out->text, &out->bytes, e);
+    st_status s = docs ? rows_docs(out, e) : rows_plain(out, e);
     if (!s && !docs && form == ST_FORM_TEXT && out->bytes)
         s = rows_add(out, &cap, 0, out->bytes, e);
     if (!s && !docs && form != ST_FORM_TEXT) s = rows_lines(out, e);

@@ -35,7 +35,7 @@ static st_status tokenizer_write(const st_bpe *b, st_outdir *dir, st_err *e)
 st_status st_tokenizer(const char *const *inputs, int n, const char *out,
                        const st_tokenizer_opts *o, json_t **result, st_err *e)
 {
-    st_docs_opts docs = {.field = o->field, .piece_bytes = TOKENIZER_PIECE};
+    st_docs_opts docs = {.field = o->field, .piece_bytes = TOKENIZER_PIECE, .strict = o->strict};
     st_outdir dir = {0};
     st_docs *d = NULL;
     st_bpe_trainer *t = NULL;

@@ -11,6 +11,7 @@ typedef struct {
     int64_t limit; /* that many tokens of the text, pages (lm-eval) or LAMBADA items; 0: all */
     const char *agg, *boundary, *detokenize; /* "token|window", "inside|outside", "none|wikitext";
                                                 NULL: as the protocol says */
+    bool plain;                              /* special tokens in the text are ordinary text */
     bool eos;                                /* protocol fly: end-of-text after each row */
     st_read_how how;                         /* of st_perplexity */
     const char *form;                        /* of a file: "text" (NULL), "wikitext", "lines" */
@@ -39,6 +40,7 @@ typedef struct {
     size_t prompt_bytes;
     const int32_t *ids; /* none of both: the bos token, else the eos token starts the text */
     int64_t nids, tokens;
+    bool plain;         /* special tokens in the prompt are ordinary text */
     double temperature; /* 0: the likeliest token */
     double top_p;  /* keep the likeliest tokens with this much probability, at least one; 1: all */
     int64_t top_k; /* keep that many of the likeliest tokens; 0: all */

@@ -189,7 +189,8 @@ static st_status generate_prompt(generate_run *r, st_err *e)
     r->prompt = r->o->nids;
     st_status s = ST_OK;
     if (r->o->prompt && r->o->prompt_bytes) {
-        s = st_bpe_encode(r->tokenizer, r->o->prompt, r->o->prompt_bytes, &ids, e);
+        s = st_bpe_encode_with(r->tokenizer, r->o->prompt, r->o->prompt_bytes, !r->o->plain, &ids,
+                               e);
         from = ids.id;
         r->prompt = ids.n;
     } else if (r->prompt == 0) {

@@ -35,19 +35,20 @@ enum { LAMBADA_ROWS = 2048 }; /* tokens at a time */
 
 /* ---- items ----------------------------------------------------------------------------------- */
 
-/* An item of one word: the end-of-text token is its context. */
+/* An item of one word: what begins a text is its context. */
 static st_status lambada_word(lambada *r, const char *s, size_t n, st_err *e)
 {
     st_buffer text = {0};
-    int32_t eos = st_bpe_eos(r->l->tokenizer);
-    if (eos < 0) {
+    int32_t bos = st_bpe_bos(r->l->tokenizer);
+    if (bos < 0) {
         ST_FAIL(e, ST_EARG, "item %lld is one word, which needs a tokenizer with <|endoftext|>",
                 (long long)r->items);
     }
-    ST_TRY(st_ids_push(&r->ids, eos, e));
+    ST_TRY(st_ids_push(&r->ids, bos, e));
     bool ok = st_buffer_put(&text, " ", 1) && st_buffer_put(&text, s, n);
-    st_status status = ok ? st_bpe_encode(r->l->tokenizer, text.s, text.n, &r->ids, e)
-                          : ST_ERR(e, ST_ENOMEM, "out of memory");
+    st_status status =
+        ok ? st_bpe_encode_with(r->l->tokenizer, text.s, text.n, !r->o->plain, &r->ids, e)
+           : ST_ERR(e, ST_ENOMEM, "out of memory");
     free(text.s);
     return status;
 }
@@ -68,8 +69,9 @@ static st_status lambada_add(lambada *r, const char *s, size_t n, st_err *e)
     if (first == end) {
         ST_TRY(lambada_word(r, s + word, n - word, e));
     } else {
-        st_status status = st_bpe_encode(r->l->tokenizer, s, (size_t)(end - s), &context, e);
-        if (!status) status = st_bpe_encode(r->l->tokenizer, s, n, &r->ids, e);
+        st_status status =
+            st_bpe_encode_with(r->l->tokenizer, s, (size_t)(end - s), !r->o->plain, &context, e);
+        if (!status) status = st_bpe_encode_with(r->l->tokenizer, s, n, !r->o->plain, &r->ids, e);
         before = context.n;
         st_ids_free(&context);
         ST_TRY(status);

@@ -131,17 +131,18 @@ st_status st_eval_ids_end(st_eval_ids *t, st_err *e)
 typedef struct {
     const st_protocol *p;
     const st_bpe *bpe;
+    bool plain; /* special tokens in the text are ordinary text */
     st_eval_ids *out;
 } protocol_job;
 
 /* Appends the ids of a text, detokenised where the protocol says so. */
 static st_status protocol_encode(protocol_job *j, const char *text, size_t n, st_err *e)
 {
-    if (!j->p->detokenize) return st_bpe_encode(j->bpe, text, n, &j->out->ids, e);
+    if (!j->p->detokenize) return st_bpe_encode_with(j->bpe, text, n, !j->plain, &j->out->ids, e);
     char *prose = NULL;
     size_t size = 0;
     ST_TRY(st_detokenize(text, n, &prose, &size, e));
-    st_status s = st_bpe_encode(j->bpe, prose, size, &j->out->ids, e);
+    st_status s = st_bpe_encode_with(j->bpe, prose, size, !j->plain, &j->out->ids, e);
     free(prose);
     return s;
 }
@@ -188,7 +189,7 @@ static st_status protocol_page(protocol_job *j, const char *s, const char *end, 
     st_eval_ids *out = j->out;
     out->words += st_space_words(s, (size_t)(end - s));
     out->bytes += end - s;
-    if (j->p->prefix) ST_TRY(st_ids_push(&j->out->ids, st_bpe_eos(j->bpe), e));
+    if (j->p->prefix) ST_TRY(st_ids_push(&j->out->ids, st_bpe_bos(j->bpe), e));
     ST_TRY(protocol_encode(j, s, (size_t)(end - s), e));
     return st_eval_ids_end(out, e);
 }
@@ -218,7 +219,7 @@ static st_status protocol_pages(protocol_job *j, const st_eval_rows *r, int64_t 
 st_status st_protocol_ids(const st_protocol *p, const st_eval_rows *rows, const st_bpe *bpe,
                           const st_perplexity_opts *o, st_eval_ids *out, st_err *e)
 {
-    protocol_job j = {.p = p, .bpe = bpe, .out = out};
+    protocol_job j = {.p = p, .bpe = bpe, .plain = o->plain, .out = out};
     *out = (st_eval_ids){0};
     if ((p->prefix || o->eos) && st_bpe_eos(bpe) < 0) {
         ST_FAIL(e, ST_EARG, "the tokenizer has no <|endoftext|>, which protocol %s needs", p->name);

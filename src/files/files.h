@@ -74,6 +74,8 @@ int64_t st_unpack_done(const st_unpack *u); /* bytes of the file read so far */
 void st_unpack_close(st_unpack *u);
 /* Does `name` end in `suffix`, in any case of ASCII letters? */
 bool st_name_ends(const char *name, const char *suffix);
+/* Are these the first bytes of a Git LFS pointer, which stands for a file that is elsewhere? */
+bool st_lfs_pointer(const void *head, size_t n);
 
 /* ---- TensorBoard's event files (events.c) ---------------------------------------------------- */
 

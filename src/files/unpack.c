@@ -12,8 +12,10 @@
 #include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <zstd.h>
 
-enum { UNPACK_HEAD = 512, UNPACK_BUFFER = 1 << 16 };
+/* A window of zstd may have 2^31 bytes (zstd --long=31), which is then the memory that it takes. */
+enum { UNPACK_HEAD = 512, UNPACK_BUFFER = 1 << 16, UNPACK_WINDOW = 31 };
 
 /* A stream of bytes: a file (archive NULL) or a member of the archive one level up; if it is packed
  * itself, `inner` reads it. */
@@ -23,7 +25,10 @@ typedef struct {
     char head[UNPACK_HEAD]; /* its first bytes, looked at before they are read */
     size_t head_n, head_at;
     struct archive *inner;
-    char *buffer; /* what `inner` is given */
+    char *buffer;       /* what `inner` or `zstd` is given */
+    ZSTD_DStream *zstd; /* in place of `inner`: libarchive's has no window over 2^27 */
+    ZSTD_inBuffer left; /* of the buffer */
+    bool within, given; /* a frame has begun and not ended; its stream was handed out */
     st_unpack *owner;
 } unpack_level;
 
@@ -42,6 +47,12 @@ bool st_name_ends(const char *name, const char *suffix)
     return n >= k && !strcasecmp(name + n - k, suffix);
 }
 
+bool st_lfs_pointer(const void *head, size_t n)
+{
+    static const char begins[] = "version https://git-lfs.github.com/spec/";
+    return n >= sizeof begins - 1 && memcmp(head, begins, sizeof begins - 1) == 0;
+}
+
 /* ---- reading a level ------------------------------------------------------------------------- */
 
 /* What libarchive has to say about the level that `a` reads. */
@@ -56,10 +67,41 @@ static st_status unpack_failed(st_unpack *u, const unpack_level *l, struct archi
             why ? why : "corrupt or truncated");
 }
 
+static st_status unpack_level_read(st_unpack *u, unpack_level *l, char *data, size_t cap,
+                                   size_t *got, st_err *e);
+
+/* What is in the zstd frames of the level around l. */
+static st_status unpack_frames(st_unpack *u, unpack_level *outer, char *data, size_t cap,
+                               size_t *got, st_err *e)
+{
+    ZSTD_outBuffer out = {.dst = data, .size = cap};
+    while (!out.pos && cap) {
+        if (outer->left.pos == outer->left.size) {
+            size_t n;
+            ST_TRY(unpack_level_read(u, outer, outer->buffer, UNPACK_BUFFER, &n, e));
+            outer->left = (ZSTD_inBuffer){.src = outer->buffer, .size = n};
+            if (!n && outer->within) {
+                ST_FAIL(e, ST_EFORMAT, "%s: cannot be unpacked: it ends within its data",
+                        outer->name);
+            }
+            if (!n) break;
+        }
+        size_t rest = ZSTD_decompressStream(outer->zstd, &out, &outer->left);
+        if (ZSTD_isError(rest)) {
+            ST_FAIL(e, ST_EFORMAT, "%s: cannot be unpacked: %s", outer->name,
+                    ZSTD_getErrorName(rest));
+        }
+        outer->within = rest != 0;
+    }
+    *got = out.pos;
+    return ST_OK;
+}
+
 static st_status unpack_raw(st_unpack *u, unpack_level *l, char *data, size_t cap, size_t *got,
                             st_err *e)
 {
     *got = 0;
+    if (l > u->level && l[-1].zstd) return unpack_frames(u, l - 1, data, cap, got, e);
     if (l->from) {
         la_ssize_t n = archive_read_data(l->from, data, cap);
         if (n < 0) return unpack_failed(u, l, l->from, e);
@@ -105,7 +147,7 @@ static bool unpack_begins(const unpack_level *l, size_t at, const char *magic, s
     return l->head_n >= at + n && !memcmp(l->head + at, magic, n);
 }
 
-typedef enum { PLAIN, COMPRESSED, TAR, ZIP } unpack_kind;
+typedef enum { PLAIN, COMPRESSED, FRAMES, TAR, ZIP } unpack_kind;
 
 /* What packed data looks like: the suffixes that promise it, and either of two magics at byte `at`.
  */
@@ -120,7 +162,7 @@ static const struct {
      {"\xfd"
       "7zXZ"},
      0},
-    {COMPRESSED, {".zst", ".tzst", ".zstd"}, {"\x28\xb5\x2f\xfd"}, 0},
+    {FRAMES, {".zst", ".tzst", ".zstd"}, {"\x28\xb5\x2f\xfd"}, 0},
     {COMPRESSED, {".bz2", ".tbz2", ".tbz"}, {"BZh"}, 0},
     {ZIP, {".zip"}, {"PK\3\4", "PK\5\6"}, 0},
     {TAR, {".tar"}, {"ustar"}, 257},
@@ -188,9 +230,20 @@ static void unpack_drop(st_unpack *u)
 {
     unpack_level *l = &u->level[--u->depth];
     archive_read_free(l->inner);
+    ZSTD_freeDStream(l->zstd);
     free(l->buffer);
     free(l->name);
     *l = (unpack_level){0};
+}
+
+static st_status unpack_start_frames(unpack_level *l, st_err *e)
+{
+    l->zstd = ZSTD_createDStream();
+    l->buffer = malloc(UNPACK_BUFFER);
+    bool ready = l->zstd && l->buffer &&
+                 !ZSTD_isError(ZSTD_DCtx_setParameter(l->zstd, ZSTD_d_windowLogMax, UNPACK_WINDOW));
+    if (!ready) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", l->name);
+    return ST_OK;
 }
 
 /* Starts reading the packed level l. libarchive is only told of the kind that it is: left to guess,
@@ -204,7 +257,6 @@ static st_status unpack_start(st_unpack *u, unpack_level *l, unpack_kind kind, s
         archive_read_support_filter_gzip(a);
         archive_read_support_filter_bzip2(a);
         archive_read_support_filter_xz(a);
-        archive_read_support_filter_zstd(a);
         archive_read_support_format_raw(a);
         archive_read_support_format_empty(a);
     }
@@ -212,7 +264,7 @@ static st_status unpack_start(st_unpack *u, unpack_level *l, unpack_kind kind, s
     if (kind == ZIP) archive_read_support_format_zip(a);
     l->owner = u;
     int rc;
-    if (l->from || !u->regular) {
+    if (l != u->level || !u->regular) {
         rc = archive_read_open(a, l, NULL, unpack_feed, NULL);
     } else { /* libarchive may seek in it, as zip asks for */
         lseek(u->fd, 0, SEEK_SET);
@@ -225,7 +277,7 @@ static st_status unpack_start(st_unpack *u, unpack_level *l, unpack_kind kind, s
 static char *unpack_inner_name(const char *outer)
 {
     for (int k = 0; k < UNPACK_KNOWN; k++) {
-        for (int i = 0; i < 3 && unpack_known[k].kind == COMPRESSED; i++) {
+        for (int i = 0; i < 3 && unpack_known[k].kind <= FRAMES; i++) {
             const char *suffix = unpack_known[k].suffix[i];
             if (!suffix || !st_name_ends(outer, suffix)) continue;
             char *name;
@@ -256,7 +308,10 @@ static st_status unpack_member(st_unpack *u, bool *found, st_err *e)
 {
     unpack_level *l = &u->level[u->depth - 1];
     struct archive_entry *entry;
-    *found = false;
+    *found = l->zstd && !l->given;
+    l->given = true;
+    if (*found) return unpack_add(u, NULL, unpack_inner_name(l->name), e);
+    if (l->zstd) return ST_OK;
     for (;;) {
         int rc = archive_read_next_header(l->inner, &entry);
         if (rc == ARCHIVE_EOF) return ST_OK;
@@ -299,7 +354,7 @@ st_status st_unpack_next(st_unpack *u, const char **name, st_err *e)
             *name = l->name;
             return ST_OK;
         }
-        ST_TRY(unpack_start(u, l, kind, e));
+        ST_TRY(kind == FRAMES ? unpack_start_frames(l, e) : unpack_start(u, l, kind, e));
         found = false;
     }
     return ST_OK;

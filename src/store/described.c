@@ -42,7 +42,7 @@ st_status st_settings_model(const st_settings *set, const st_bpe *tokenizer, jso
     if (tokenizer) {
         json_object_set_new(*out, "vocab_size", json_integer(st_bpe_size(tokenizer)));
         json_object_set_new(*out, "eos_token_id", json_integer(st_bpe_eos(tokenizer)));
-        json_object_set_new(*out, "bos_token_id", json_integer(st_bpe_eos(tokenizer)));
+        json_object_set_new(*out, "bos_token_id", json_integer(st_bpe_bos(tokenizer)));
     }
     json_t *maps = json_object();
     st_status s = st_settings_maps(set, st_config_globs(*out), maps, e);

@@ -248,29 +248,40 @@ const char *st_folder_dtype(const st_folder *f)
     return dtype;
 }
 
-st_status st_folder_tokenizer(const st_folder *f, st_bpe **out)
+/* Opens the tokenizer; added tokens without a row in the model are left out of it. */
+static st_status folder_tokenizer(const st_folder *f, const char *path, st_bpe **out, st_err *e)
 {
-    static const char *const files[] = {"tokenizer.json", "vocab.json", "encoder.json"};
-    const char *asked = f->how ? f->how->tokenizer : NULL;
-    *out = NULL;
-    bool some = asked != NULL;
-    for (int i = 0; i < 3 && !some; i++) {
-        char *path = st_path_join(f->dir, files[i]);
-        some |= path && st_path_exists(path);
-        free(path);
-    }
-    if (asked) ST_TRY(st_need_language(f->model, f->path, "--tokenizer", f->e));
-    if (!some || st_model_is_vision(f->model)) return ST_OK;
-    ST_TRY(st_bpe_open(out, asked ? asked : f->dir, f->e));
-    int64_t ids = st_bpe_size(*out), vocab = st_model_lm(f->model).vocab;
+    int64_t vocab = st_model_lm(f->model).vocab;
+    ST_TRY(st_bpe_open(out, path, e));
+    int64_t ids = st_bpe_size(*out);
     if (ids <= vocab) return ST_OK;
+    if (st_bpe_cut(*out, vocab, NULL) == ST_OK) {
+        st_log(ST_LOG_WARN,
+               "%s: the last %lld tokens of its tokenizer, which were added, have no row in the "
+               "model and are left out",
+               path, (long long)(ids - vocab));
+        return ST_OK;
+    }
     st_bpe_close(*out);
     *out = NULL;
-    if (f->single && !asked) return ST_OK; /* what lies beside a file need not belong to it */
-    ST_FAIL(f->e, ST_EFORMAT,
+    ST_FAIL(e, ST_EFORMAT,
             "%s: the tokenizer has %lld tokens, but vocab_size in config.json is "
             "%lld; they belong to different models",
-            asked ? asked : f->dir, (long long)ids, (long long)vocab);
+            path, (long long)ids, (long long)vocab);
+}
+
+st_status st_folder_tokenizer(const st_folder *f, st_bpe **out)
+{
+    const char *asked = f->how ? f->how->tokenizer : NULL;
+    st_err why;
+    *out = NULL;
+    if (asked) ST_TRY(st_need_language(f->model, f->path, "--tokenizer", f->e));
+    if (asked) return folder_tokenizer(f, asked, out, f->e);
+    if (st_model_is_vision(f->model) || !st_bpe_there(f->dir)) return ST_OK;
+    /* what lies beside a file need not belong to it, and not every command needs it */
+    if (folder_tokenizer(f, f->dir, out, &why))
+        st_log(ST_LOG_WARN, "its tokenizer is left out: %s", why.msg);
+    return ST_OK;
 }
 
 st_status st_whole_open(st_whole *out, const char *path, const st_read_how *how, st_err *e)

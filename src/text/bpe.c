@@ -81,6 +81,8 @@ st_status st_bpe_make(st_bpe **out, int64_t n, size_t bytes, int64_t merges, st_
     b->n_merges = merges;
     b->pair_mask = slots - 1;
     b->eos = -1;
+    for (int i = 0; i < ST_BPE_ROLES; i++)
+        b->role[i] = -1;
     b->start = st_calloc(n + 1, sizeof *b->start);
     b->bytes = st_calloc((int64_t)bytes + 1, 1);
     b->flags = st_calloc(n + 1, 1);
@@ -110,6 +112,7 @@ void st_bpe_close(st_bpe *b)
     free(b->pair);
     free(b->rank);
     free(b->letter);
+    free(b->added);
     free(b);
 }
 
@@ -145,7 +148,7 @@ st_status st_bpe_link(st_bpe *b, const char *what, st_err *e)
         if (bpe_len(b, id) == 1 && !b->flags[id]) b->byte_id[(uint8_t)bytes[0]] = id;
         if (bpe_len(b, id) == strlen(eos) && !memcmp(bytes, eos, strlen(eos))) {
             b->eos = id;
-            b->flags[id] |= ST_BPE_SPECIAL;
+            b->flags[id] = (uint8_t)((b->flags[id] & ~ST_BPE_ADDED) | ST_BPE_SPECIAL);
         }
     }
     for (int i = 0; i < 256; i++) {
@@ -165,7 +168,7 @@ st_status st_bpe_link(st_bpe *b, const char *what, st_err *e)
         b->pair[i] = ((uint64_t)(uint32_t)m->left << 32 | (uint32_t)m->right) + 1;
         b->rank[i] = r;
     }
-    return ST_OK;
+    return st_bpe_link_added(b, e);
 }
 
 int64_t st_bpe_size(const st_bpe *b)
@@ -187,11 +190,6 @@ void st_bpe_merge_at(const st_bpe *b, int64_t rank, int32_t *left, int32_t *righ
 bool st_bpe_special(const st_bpe *b, int32_t id)
 {
     return id >= 0 && id < b->n && b->flags[id] & ST_BPE_SPECIAL;
-}
-
-int32_t st_bpe_eos(const st_bpe *b)
-{
-    return b->eos;
 }
 
 const char *st_bpe_bytes(const st_bpe *b, int32_t id, size_t *n)
@@ -216,6 +214,7 @@ uint64_t st_bpe_hash(const st_bpe *b)
     for (int32_t id = 0; id < b->n; id++) {
         size_t n = bpe_len(b, id);
         h = bpe_mix(bpe_mix(h, &n, sizeof n), b->bytes + b->start[id], n);
+        if (b->flags[id] & ST_BPE_ADDED) h = bpe_mix(h, &b->flags[id], 1);
     }
     for (int64_t r = 0; r < b->n_merges; r++) {
         h = bpe_mix(h, &b->merge[r].left, sizeof b->merge[r].left);
@@ -410,7 +409,7 @@ static void bpe_remember(const st_bpe *b, const char *word, size_t n, uint32_t h
     free(c);
 }
 
-st_status st_bpe_encode(const st_bpe *b, const char *text, size_t n, st_ids *out, st_err *e)
+st_status st_bpe_encode_plain(const st_bpe *b, const char *text, size_t n, st_ids *out, st_err *e)
 {
     int32_t sym[SMALL_WORD];
     uint64_t heap[2 * SMALL_WORD];

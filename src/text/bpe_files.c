@@ -20,7 +20,7 @@ typedef struct {
 typedef struct {
     const char *what;    /* for errors */
     const json_t *vocab; /* name -> id */
-    const json_t *added; /* list of added tokens, or NULL */
+    json_t *added;       /* list of added tokens, with those of the files beside */
     files_name *name;    /* by id, n of them */
     int64_t n;
     st_bpe_merge *merge;
@@ -86,13 +86,21 @@ static st_status files_added(const files_draft *d, const json_t *entry, const js
                 "added_tokens",
                 d->what, files_show(text, n).s);
     }
-    if (!json_is_true(json_object_get(entry, "special"))) {
-        ST_FAIL(e, ST_EUNSUPPORTED,
-                "%s: added token \"%s\" is not special: it would be cut out of "
-                "the text before the merges, which GPT-2's tokenizer does not do",
-                d->what, files_show(text, n).s);
-    }
     return ST_OK;
+}
+
+/* How an added token is found in text. */
+static uint8_t files_flags(const json_t *entry)
+{
+    static const struct {
+        const char *key;
+        int flag;
+    } keys[] = {{"lstrip", ST_BPE_LEFT}, {"rstrip", ST_BPE_RIGHT}, {"single_word", ST_BPE_WORD}};
+    int flags = json_is_true(json_object_get(entry, "special")) ? ST_BPE_SPECIAL : ST_BPE_ADDED;
+    for (int i = 0; i < 3; i++)
+        flags |= json_is_true(json_object_get(entry, keys[i].key)) ? keys[i].flag : 0;
+    if (json_is_false(json_object_get(entry, "normalized"))) flags |= ST_BPE_LITERAL;
+    return (uint8_t)flags;
 }
 
 static st_status files_vocab(files_draft *d, st_err *e)
@@ -102,7 +110,7 @@ static st_status files_vocab(files_draft *d, st_err *e)
     if (!json_is_object(d->vocab) || json_object_size(d->vocab) == 0) {
         ST_FAIL(e, ST_EFORMAT, "%s: no vocabulary, expected an object of token: id", d->what);
     }
-    if (d->added && !json_is_array(d->added)) {
+    if (!json_is_array(d->added)) {
         ST_FAIL(e, ST_EFORMAT, "%s: added_tokens is not a list", d->what);
     }
     d->n = (int64_t)json_object_size(d->vocab);
@@ -122,10 +130,10 @@ static st_status files_vocab(files_draft *d, st_err *e)
     {
         ST_TRY(files_added(d, entry, &content, &twin, &id, e));
         if (twin)
-            d->name[json_integer_value(id)].flags |= ST_BPE_SPECIAL;
+            d->name[json_integer_value(id)].flags |= files_flags(entry);
         else
             ST_TRY(files_place(d, json_string_value(content), json_string_length(content), id,
-                               ST_BPE_SPECIAL, e));
+                               files_flags(entry), e));
     }
     return ST_OK;
 }
@@ -270,27 +278,35 @@ static st_status files_make(const files_draft *d, st_bpe **out, st_err *e)
     return s;
 }
 
-/* Both files; `merges` NULL: `vocab` is a tokenizer.json. */
-static st_status files_load(st_bpe **out, const char *vocab, const char *merges, st_err *e)
+/* Both files of `dir`; `merges` NULL: `vocab` is a tokenizer.json. */
+static st_status files_load(st_bpe **out, const char *dir, const char *vocab, const char *merges,
+                            st_err *e)
 {
-    files_draft d = {.what = vocab};
-    json_t *root;
-    ST_TRY(st_json_load(&root, vocab, files_max, e));
-    st_status s = ST_OK;
+    files_draft d = {.what = vocab, .added = json_array()};
+    st_bpe_beside beside = {0};
+    json_t *root = NULL;
+    st_status s = st_json_load(&root, vocab, files_max, e);
     d.vocab = root;
-    if (!merges) {
+    if (!s && !merges) {
         d.chars = st_bpe_is_chars(root);
         s = d.chars ? st_bpe_check_chars(root, vocab, e) : st_bpe_check_json(root, vocab, e);
         d.vocab = json_object_get(json_object_get(root, "model"), "vocab");
-        d.added = json_object_get(root, "added_tokens");
-        if (json_is_null(d.added)) d.added = NULL;
+        json_t *added = json_object_get(root, "added_tokens");
+        if (added && !json_is_null(added)) {
+            json_decref(d.added);
+            d.added = json_is_array(added) ? json_copy(added) : json_incref(added);
+        }
     }
+    if (!s && json_is_array(d.added)) s = st_bpe_beside_open(&beside, dir, d.added, e);
     if (!s) s = files_vocab(&d, e);
     if (!s && !d.chars) {
         const json_t *list = json_object_get(json_object_get(root, "model"), "merges");
         s = merges ? files_merges_text(&d, merges, e) : files_merges_json(&d, list, e);
     }
     if (!s) s = files_make(&d, out, e);
+    if (!s && !d.chars) st_bpe_beside_roles(&beside, *out);
+    st_bpe_beside_close(&beside);
+    json_decref(d.added);
     free(d.name);
     free(d.merge);
     json_decref(root);
@@ -299,9 +315,22 @@ static st_status files_load(st_bpe **out, const char *vocab, const char *merges,
 
 /* ---- which files ----------------------------------------------------------------------------- */
 
-static const char *const files_pairs[][2] = {
-    {"tokenizer.json", NULL}, {"vocab.json", "merges.txt"}, {"encoder.json", "vocab.bpe"}};
+static const char *const files_pairs[][2] = {{"tokenizer.json", NULL},
+                                             {"vocab.json", "merges.txt"},
+                                             {"encoder.json", "vocab.bpe"},
+                                             {"meta.pkl", NULL}};
 enum { FILES_PAIRS = sizeof files_pairs / sizeof *files_pairs };
+
+bool st_bpe_there(const char *dir)
+{
+    bool there = false;
+    for (int k = 0; k < FILES_PAIRS && !there; k++) {
+        char *path = st_path_join(dir, files_pairs[k][0]);
+        there = path && st_path_exists(path);
+        free(path);
+    }
+    return there;
+}
 
 /* Opens row k of files_pairs in `dir`; *tried says whether its first file is there. */
 static st_status files_open_pair(st_bpe **out, const char *dir, int k, bool *tried, st_err *e)
@@ -314,7 +343,8 @@ static st_status files_open_pair(st_bpe **out, const char *dir, int k, bool *tri
         s = ST_ERR(e, ST_ENOMEM, "%s: out of memory", dir);
         *tried = true;
     } else if ((*tried = st_path_exists(vocab))) {
-        s = files_load(out, vocab, merges, e);
+        bool pickle = st_name_ends(vocab, ".pkl");
+        s = pickle ? st_bpe_open_pickle(out, vocab, e) : files_load(out, dir, vocab, merges, e);
     }
     free(vocab);
     free(merges);
@@ -341,16 +371,19 @@ st_status st_bpe_open(st_bpe **out, const char *path, st_err *e)
             s = files_open_pair(out, parent, k, &tried, e);
         }
     }
-    size_t n = strlen(base);
-    if (!tried && !dir && n > 5 && !strcmp(base + n - 5, ".json")) {
+    if (!tried && !dir && st_name_ends(base, ".json")) {
         tried = true;
-        s = files_load(out, path, NULL, e);
+        s = files_load(out, parent, path, NULL, e);
+    }
+    if (!tried && !dir && st_name_ends(base, ".pkl")) {
+        tried = true;
+        s = st_bpe_open_pickle(out, path, e);
     }
     free(parent);
     if (tried) return s;
     ST_FAIL(e, dir ? ST_EIO : ST_EARG,
             "%s: %s, expected %stokenizer.json, vocab.json + merges.txt, "
-            "or encoder.json + vocab.bpe",
+            "encoder.json + vocab.bpe, or meta.pkl",
             path, dir ? "no tokenizer here" : "not a tokenizer file",
             dir ? "" : "a folder with these or one of ");
 }

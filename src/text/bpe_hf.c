@@ -141,12 +141,14 @@ static json_t *hf_added(const st_bpe *b)
 {
     json_t *list = json_array();
     for (int32_t id = 0; list && id < b->n; id++) {
-        if (!(b->flags[id] & ST_BPE_SPECIAL)) continue;
+        int f = b->flags[id];
+        if (!(f & (ST_BPE_SPECIAL | ST_BPE_ADDED))) continue;
         size_t n = 0;
         char *name = st_bpe_name(b, id, &n);
-        json_t *token =
-            json_pack("{s:i, s:s%, s:b, s:b, s:b, s:b, s:b}", "id", id, "content", name ? name : "",
-                      n, "single_word", 0, "lstrip", 0, "rstrip", 0, "normalized", 1, "special", 1);
+        json_t *token = json_pack("{s:i, s:s%, s:b, s:b, s:b, s:b, s:b}", "id", id, "content",
+                                  name ? name : "", n, "single_word", f & ST_BPE_WORD, "lstrip",
+                                  f & ST_BPE_LEFT, "rstrip", f & ST_BPE_RIGHT, "normalized",
+                                  !(f & ST_BPE_LITERAL), "special", f & ST_BPE_SPECIAL);
         if (!name || json_array_append_new(list, token)) {
             json_decref(list);
             list = NULL;
@@ -191,10 +193,15 @@ static st_status hf_put(const char *dir, const char *name, const json_t *j, size
 static st_status hf_put_config(const st_bpe *b, const char *dir, st_err *e)
 {
     json_t *map = json_object(), *config = json_pack("{s:b}", "add_prefix_space", 0);
-    static const char *const roles[] = {"bos_token", "eos_token", "unk_token"};
-    for (int i = 0; i < 3 && b->eos >= 0; i++) {
-        json_object_set_new(map, roles[i], json_string("<|endoftext|>"));
-        json_object_set_new(config, roles[i], json_string("<|endoftext|>"));
+    static const char *const roles[] = {"bos_token", "eos_token", "unk_token", "pad_token"};
+    int32_t unk = b->role[ST_BPE_UNK] >= 0 ? b->role[ST_BPE_UNK] : b->eos;
+    const int32_t id[] = {st_bpe_bos(b), st_bpe_eos(b), unk, st_bpe_pad(b)};
+    for (int i = 0; i < 4; i++) {
+        size_t n = 0;
+        char *name = id[i] >= 0 ? st_bpe_name(b, id[i], &n) : NULL;
+        if (name) json_object_set_new(map, roles[i], json_stringn(name, n));
+        if (name) json_object_set_new(config, roles[i], json_stringn(name, n));
+        free(name);
     }
     const char *class = b->chars ? "PreTrainedTokenizerFast" : "GPT2Tokenizer";
     json_object_set_new(config, "tokenizer_class", json_string(class));
@@ -202,6 +209,25 @@ static st_status hf_put_config(const st_bpe *b, const char *dir, st_err *e)
     if (!s) s = hf_put(dir, "tokenizer_config.json", config, JSON_INDENT(2), e);
     json_decref(map);
     json_decref(config);
+    return s;
+}
+
+/* added_tokens.json, if there are more than <|endoftext|>. */
+static st_status hf_put_added(const st_bpe *b, const char *dir, const json_t *added, st_err *e)
+{
+    json_t *map = json_object();
+    const json_t *token;
+    size_t i;
+    json_array_foreach(added, i, token)
+    {
+        const json_t *id = json_object_get(token, "id");
+        if (json_integer_value(id) == b->eos) continue;
+        json_object_set(map, json_string_value(json_object_get(token, "content")),
+                        (json_t *)(uintptr_t)id);
+    }
+    st_status s = ST_OK;
+    if (json_object_size(map) > 0) s = hf_put(dir, "added_tokens.json", map, JSON_INDENT(2), e);
+    json_decref(map);
     return s;
 }
 
@@ -232,6 +258,7 @@ st_status st_bpe_save(const st_bpe *b, const char *dir, st_err *e)
         s = hf_put(dir, "tokenizer.json", all, JSON_INDENT(2), e);
         json_decref(all);
     }
+    if (!s) s = hf_put_added(b, dir, added, e);
     if (!s) s = hf_put_config(b, dir, e);
     json_decref(vocab);
     json_decref(merges);

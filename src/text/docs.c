@@ -1,37 +1,11 @@
-/* Documents: one a text file, a JSON line or a parquet row, from whatever the files are packed in.
- */
+/* Documents: one a text file, a line or row of a table, from whatever the files are packed in. */
 /* SPDX-License-Identifier: MIT */
-#include "files/files.h"
+#include "text/docs.h"
 #include "text/bpe.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-
-enum { DOCS_READ = 1 << 16 };
-
-struct st_docs {
-    const char **path;
-    int paths;
-    char *field;
-    size_t most, piece; /* bytes; piece 0: whole documents */
-    st_walk *walk;
-    st_docs_opts o; /* as asked for, but for the field */
-    st_unpack *file;
-    st_parquet *table; /* in place of `file` */
-    const char *name;  /* of the stream; NULL: none is open */
-    char *table_name;
-    bool json, lines; /* JSON lines, lines of any kind */
-    int64_t line;
-    char *data; /* of the stream, from `at` to `n`; `ended`: it has no more */
-    size_t at, n, cap;
-    bool ended;
-    json_t *value;    /* of the line */
-    const char *text; /* of the line or row: what is left of it */
-    size_t left;
-    bool more; /* of the document is still to come */
-    int64_t done, total;
-};
 
 /* ---- opening --------------------------------------------------------------------------------- */
 
@@ -84,10 +58,11 @@ void st_docs_close(st_docs *d)
 {
     if (!d) return;
     st_unpack_close(d->file);
-    st_parquet_close(d->table);
-    free(d->table_name);
+    st_parquet_close(d->parquet);
+    free(d->parquet_name);
     st_walk_close(d->walk);
-    json_decref(d->value);
+    free(d->json.text);
+    free(d->table.value);
     for (int i = 0; i < d->paths; i++)
         free((char *)(uintptr_t)d->path[i]);
     free(d->path);
@@ -99,7 +74,7 @@ void st_docs_close(st_docs *d)
 int64_t st_docs_done(const st_docs *d)
 {
     return d->done + (d->file ? st_unpack_done(d->file) : 0) +
-           (d->table ? st_parquet_done(d->table) : 0);
+           (d->parquet ? st_parquet_done(d->parquet) : 0);
 }
 
 int64_t st_docs_total(const st_docs *d)
@@ -119,76 +94,148 @@ const char *st_docs_name(const st_docs *d)
 
 /* ---- bytes ----------------------------------------------------------------------------------- */
 
-static bool docs_wanted(const st_docs *d, const char *name)
+/* Is the file or stream one to read? `found`: its name was not given, it was in a folder. */
+static bool docs_wanted(st_docs *d, const char *name, bool found)
 {
-    return !d->o.wanted || d->o.wanted(d->o.ctx, name);
+    if (d->o.wanted) return d->o.wanted(d->o.ctx, name);
+    return !found || !docs_beside(d, name);
 }
 
-static st_status docs_table(st_docs *d, const char *path, st_err *e)
+static st_status docs_parquet(st_docs *d, const char *path, st_err *e)
 {
-    ST_TRY(st_parquet_open(&d->table, path, d->field, e));
+    ST_TRY(st_parquet_open(&d->parquet, path, d->field, e));
     d->line = 0;
-    d->name = d->table_name = strdup(path);
+    d->name = d->parquet_name = strdup(path);
     if (!d->name) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", path);
     return ST_OK;
+}
+
+static docs_form docs_form_of(const st_docs *d)
+{
+    static const struct {
+        const char *end;
+        docs_form form;
+    } known[] = {{".jsonl", DOCS_JSON},
+                 {".ndjson", DOCS_JSON},
+                 {".json", DOCS_JSON},
+                 {".csv", DOCS_TABLE},
+                 {".tsv", DOCS_TABLE}};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        if (st_name_ends(d->name, known[i].end)) return known[i].form;
+    }
+    return d->o.rows ? DOCS_LINES : DOCS_WHOLE;
+}
+
+/* A name without a suffix says nothing: if its first line is a whole object, it is JSON lines
+ * (RC_2005-12, of Reddit's archives). */
+static st_status docs_guess(st_docs *d, st_err *e)
+{
+    const char *base = strrchr(d->name, '/'), *line = d->data + d->at;
+    size_t n = d->n - d->at;
+    docs_json_kind kind;
+    if (strchr(base ? base : d->name, '.') || d->form != DOCS_WHOLE || !n || *line != '{')
+        return ST_OK;
+    const char *end = memchr(line, '\n', n);
+    if (!end && !d->ended) return ST_OK;
+    ST_TRY(docs_json_text(&d->json, line, end ? (size_t)(end - line) : n, d->field, &kind, e));
+    if (kind < DOCS_SCALAR) d->form = DOCS_JSON;
+    return ST_OK;
+}
+
+/* The first bytes of a stream: marks of its encoding are no text, and a pointer of Git LFS is not
+ * what it points to. */
+static st_status docs_begin(st_docs *d, st_err *e)
+{
+    d->form = docs_form_of(d);
+    d->table.column = -1;
+    d->table.columns = 0;
+    d->table.delimiter = st_name_ends(d->name, ".tsv") ? '\t' : ',';
+    d->line = 0;
+    d->at = d->n = 0;
+    d->wide = d->high = 0;
+    d->ended = d->array = d->after = d->odd = false;
+    while (d->n < 64 && !d->ended)
+        ST_TRY(docs_fill(d, "its beginning", DOCS_READ, e));
+    const char *head = d->data;
+    if (d->n >= 3 && memcmp(head, "\xef\xbb\xbf", 3) == 0) d->at = 3;
+    if (d->n >= 2 && memcmp(head, "\xff\xfe", 2) == 0) d->wide = 1;
+    if (d->n >= 2 && memcmp(head, "\xfe\xff", 2) == 0) d->wide = 2;
+    if (st_lfs_pointer(head, d->n)) {
+        ST_FAIL(e, ST_EFORMAT, "%s: is a Git LFS pointer, not the data: fetch it with git lfs pull",
+                d->name);
+    }
+    if (!d->wide) return docs_guess(d, e);
+    char *raw = malloc(d->n);
+    if (!raw) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", d->name);
+    size_t n = d->n - 2;
+    memcpy(raw, head + 2, n);
+    d->n = 0;
+    st_status s = docs_narrow(d, raw, n, e);
+    if (!s && d->ended) s = docs_narrow(d, raw, 0, e);
+    free(raw);
+    return s ? s : docs_guess(d, e);
 }
 
 /* Goes to the next stream; d->name NULL: there is none. */
 static st_status docs_advance(st_docs *d, st_err *e)
 {
     d->name = NULL;
-    if (d->table) d->done += st_parquet_done(d->table);
-    st_parquet_close(d->table);
-    free(d->table_name);
-    d->table = NULL;
-    d->table_name = NULL;
+    if (d->parquet) d->done += st_parquet_done(d->parquet);
+    st_parquet_close(d->parquet);
+    free(d->parquet_name);
+    d->parquet = NULL;
+    d->parquet_name = NULL;
     for (;;) {
         if (!d->file) {
             const char *path;
             ST_TRY(st_walk_next(d->walk, &path, e));
             if (!path) return ST_OK;
+            d->found = !st_walk_named(d->walk);
+            d->named = strlen(path);
             if (st_parquet_is(path)) {
-                if (docs_wanted(d, path)) return docs_table(d, path, e);
+                if (docs_wanted(d, path, d->found)) return docs_parquet(d, path, e);
                 continue;
             }
             ST_TRY(st_unpack_open(&d->file, path, e));
         }
         ST_TRY(st_unpack_next(d->file, &d->name, e));
-        if (d->name && docs_wanted(d, d->name)) break;
+        bool member = d->name && strlen(d->name) > d->named && d->name[d->named] == ':';
+        if (d->name && docs_wanted(d, d->name, d->found || member)) break;
         if (d->name) continue;
         d->done += st_unpack_done(d->file);
         st_unpack_close(d->file);
         d->file = NULL;
     }
-    d->json = st_name_ends(d->name, ".jsonl") || st_name_ends(d->name, ".ndjson") ||
-              st_name_ends(d->name, ".json");
-    d->lines = d->json || d->o.rows;
-    d->line = 0;
-    d->at = d->n = 0;
-    d->ended = false;
+    return docs_begin(d, e);
+}
+
+st_status docs_room(st_docs *d, size_t n, const char *what, st_err *e)
+{
+    if (d->cap - d->n >= n) return ST_OK;
+    size_t cap = d->cap + d->cap / 2 + n + DOCS_READ;
+    char *more = realloc(d->data, cap);
+    if (!more) ST_FAIL(e, ST_ENOMEM, "%s: out of memory for %s", d->name, what);
+    d->data = more;
+    d->cap = cap;
     return ST_OK;
 }
 
-/* Reads more of the stream behind what is there, which is `what` and may have `most` bytes. */
-static st_status docs_fill(st_docs *d, const char *what, size_t most, st_err *e)
+st_status docs_fill(st_docs *d, const char *what, size_t most, st_err *e)
 {
+    char raw[DOCS_READ];
     if (d->at) memmove(d->data, d->data + d->at, d->n - d->at);
     d->n -= d->at;
     d->at = 0;
     if (d->n > most) {
         ST_FAIL(e, ST_EFORMAT, "%s: %s is longer than %zu bytes", d->name, what, most);
     }
-    if (d->cap - d->n < DOCS_READ) {
-        size_t cap = d->cap + d->cap / 2 + 2 * DOCS_READ;
-        char *more = realloc(d->data, cap);
-        if (!more) ST_FAIL(e, ST_ENOMEM, "%s: out of memory for %s", d->name, what);
-        d->data = more;
-        d->cap = cap;
-    }
+    ST_TRY(docs_room(d, DOCS_READ, what, e));
     size_t got;
-    ST_TRY(st_unpack_read(d->file, d->data + d->n, DOCS_READ, &got, e));
-    d->n += got;
+    char *to = d->wide ? raw : d->data + d->n;
+    ST_TRY(st_unpack_read(d->file, to, DOCS_READ, &got, e));
     d->ended = got == 0;
+    if (d->wide) return docs_narrow(d, raw, got, e);
+    d->n += got;
     return ST_OK;
 }
 
@@ -232,90 +279,7 @@ static st_status docs_file_piece(st_docs *d, const char **text, size_t *n, st_er
     return ST_OK;
 }
 
-/* ---- JSON lines ------------------------------------------------------------------------------ */
-
-/* The next line without its end; *line NULL: no more. */
-static st_status docs_line(st_docs *d, const char **line, size_t *n, st_err *e)
-{
-    size_t seen = 0;
-    for (;;) {
-        size_t have = d->n - d->at;
-        const char *end = have > seen ? memchr(d->data + d->at + seen, '\n', have - seen) : NULL;
-        if (end || (d->ended && have)) {
-            *line = d->data + d->at;
-            *n = end ? (size_t)(end - *line) : have;
-            d->at += *n + (end != NULL);
-            d->line++;
-            return ST_OK;
-        }
-        *line = NULL;
-        if (d->ended) return ST_OK;
-        seen = have;
-        ST_TRY(docs_fill(d, "a line", d->most, e));
-    }
-}
-
-/* Takes the text out of a line. */
-static st_status docs_parse(st_docs *d, const char *line, size_t n, st_err *e)
-{
-    json_error_t err;
-    json_decref(d->value);
-    d->value = json_loadb(line, n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &err);
-    const json_t *text = json_object_get(d->value, d->field);
-    if (!d->value) {
-        ST_FAIL(e, ST_EFORMAT,
-                "%s:%lld: not valid JSON at column %d: %s; expected one object a line", d->name,
-                (long long)d->line, err.column, err.text);
-    }
-    if (!json_is_object(d->value)) {
-        ST_FAIL(e, ST_EFORMAT, "%s:%lld: not an object, expected one with \"%s\"", d->name,
-                (long long)d->line, d->field);
-    }
-    if (!text) {
-        const char *key = json_object_iter_key(json_object_iter(d->value));
-        ST_FAIL(e, ST_EFORMAT, "%s:%lld: no \"%.60s\" in this object%s%.60s%s; choose with --field",
-                d->name, (long long)d->line, d->field, key ? ", which begins with \"" : "",
-                key ? key : "", key ? "\"" : "");
-    }
-    if (!json_is_string(text)) {
-        ST_FAIL(e, ST_EFORMAT, "%s:%lld: \"%.60s\" is not a string", d->name, (long long)d->line,
-                d->field);
-    }
-    d->text = json_string_value(text);
-    d->left = json_string_length(text);
-    return ST_OK;
-}
-
-/* ---- rows ------------------------------------------------------------------------------------ */
-
-/* The next row of a table or of lines, into d->text and d->left; *found false: there is none. */
-static st_status docs_row(st_docs *d, bool *found, st_err *e)
-{
-    const char *line;
-    size_t n;
-    *found = false;
-    if (d->table) {
-        ST_TRY(st_parquet_next(d->table, &d->text, &d->left, e));
-        *found = d->text != NULL;
-        d->line++;
-        if (d->left <= d->most) return ST_OK;
-        ST_FAIL(e, ST_EFORMAT, "%s:%lld: a row is longer than %zu bytes", d->name,
-                (long long)d->line, d->most);
-    }
-    for (;;) {
-        ST_TRY(docs_line(d, &line, &n, e));
-        *found = line != NULL;
-        if (!line) return ST_OK;
-        if (!d->json) {
-            d->text = line;
-            d->left = n && line[n - 1] == '\r' ? n - 1 : n;
-            return ST_OK;
-        }
-        while (n && strchr(" \t\r", line[n - 1]))
-            n--;
-        if (n) return docs_parse(d, line, n, e);
-    }
-}
+/* ---- documents ------------------------------------------------------------------------------- */
 
 /* The next row, or the next piece of it. *text NULL: the stream is over. */
 static st_status docs_row_piece(st_docs *d, const char **text, size_t *n, st_err *e)
@@ -340,8 +304,6 @@ static st_status docs_row_piece(st_docs *d, const char **text, size_t *n, st_err
     return ST_OK;
 }
 
-/* ---- documents ------------------------------------------------------------------------------- */
-
 st_status st_docs_next(st_docs *d, const char **text, size_t *n, st_err *e)
 {
     d->more = false;
@@ -350,12 +312,13 @@ st_status st_docs_next(st_docs *d, const char **text, size_t *n, st_err *e)
         *n = 0;
         if (!d->name) {
             ST_TRY(docs_advance(d, e));
-            if (!d->name) return ST_OK;
+            if (!d->name) return docs_remark(d, e);
         }
-        if (d->table || d->lines)
+        if (d->parquet || d->form != DOCS_WHOLE)
             ST_TRY(docs_row_piece(d, text, n, e));
         else
             ST_TRY(docs_file_piece(d, text, n, e));
+        d->given += *text != NULL;
         if (*text) return ST_OK;
         d->name = NULL;
     }

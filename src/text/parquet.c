@@ -23,6 +23,7 @@ struct st_parquet {
     int64_t chunk;      /* the one that is read */
     int64_t at, left;   /* its next page; its values in pages to come */
     int64_t done;       /* bytes of chunks that are through */
+    int64_t nulls;      /* values left out so far */
     st_block tmp, data; /* a page as stored, and decompressed */
     st_words words;
     bool has_words;
@@ -96,6 +97,11 @@ int64_t st_parquet_done(const st_parquet *p)
                          : 0;
 }
 
+int64_t st_parquet_nulls(const st_parquet *p)
+{
+    return p->nulls;
+}
+
 /* Begins the next page that has values, or ends the row group. */
 static st_status parquet_page(st_parquet *p, st_err *e)
 {
@@ -131,7 +137,9 @@ st_status st_parquet_next(st_parquet *p, const char **text, size_t *n, st_err *e
     *n = 0;
     while (!*text) {
         if (p->values.left) {
+            int64_t left = p->values.left;
             ST_TRY(st_values_next(&p->values, text, n, p->path, e));
+            p->nulls += left - p->values.left - (*text != NULL);
         } else if (p->left) {
             ST_TRY(parquet_page(p, e));
         } else {

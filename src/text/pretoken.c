@@ -59,6 +59,19 @@ static size_t pretoken_contraction(const uint8_t *s, size_t n, size_t i)
     return ((a == 'r' || a == 'v') && b == 'e') || (a == 'l' && b == 'l') ? 3 : 0;
 }
 
+bool st_pretoken_word(const char *text, size_t n, size_t i)
+{
+    const uint8_t *s = (const uint8_t *)text;
+    size_t len;
+    int32_t c = s[i];
+    int class = pretoken_class(s, n, i, &len);
+    if (class == LETTER || class == NUMBER || c == '_') return true;
+    if (c < 128 || utf8proc_iterate(s + i, (utf8proc_ssize_t)(n - i), &c) <= 0) return false;
+    utf8proc_category_t category = utf8proc_category(c);
+    return category == UTF8PROC_CATEGORY_MN || category == UTF8PROC_CATEGORY_MC ||
+           category == UTF8PROC_CATEGORY_ME || category == UTF8PROC_CATEGORY_PC;
+}
+
 size_t st_pretoken_end(const char *text, size_t n, size_t i)
 {
     const uint8_t *s = (const uint8_t *)text;

@@ -16,13 +16,15 @@ typedef struct {
 void st_ids_free(st_ids *ids);
 st_status st_ids_push(st_ids *ids, int32_t id, st_err *e);
 
-/* From a folder holding tokenizer.json, vocab.json + merges.txt or encoder.json + vocab.bpe (looked
- * for in this order), or from one of these files. */
+/* From a folder holding tokenizer.json, vocab.json + merges.txt, encoder.json + vocab.bpe or
+ * nanoGPT's meta.pkl of characters (looked for in this order), or from one of these files; with
+ * what stands beside it about added tokens. */
 st_status st_bpe_open(st_bpe **out, const char *path, st_err *e);
 /* A tokenizer of the characters of a text, in the order of their codes (nanoGPT's
  * shakespeare_char). ST_EFORMAT where the text is not UTF-8. It has no <|endoftext|>, and encoding
  * is ST_EFORMAT where a text has other characters. */
 st_status st_bpe_from_text(st_bpe **out, const char *text, size_t n, st_err *e);
+bool st_bpe_there(const char *dir); /* has a folder one of these files? */
 void st_bpe_close(st_bpe *b);
 int64_t st_bpe_size(const st_bpe *b); /* ids are < this */
 int64_t st_bpe_merges(const st_bpe *b);
@@ -31,9 +33,25 @@ bool st_bpe_special(const st_bpe *b, int32_t id); /* an added token; false if ou
 void st_bpe_merge_at(const st_bpe *b, int64_t rank, int32_t *left, int32_t *right);
 /* The name of a token as files have it, NUL-terminated, in new memory; NULL when out of memory. */
 char *st_bpe_name(const st_bpe *b, int32_t id, size_t *n);
-int32_t st_bpe_eos(const st_bpe *b); /* <|endoftext|>, or -1 */
-/* Appends the ids of any bytes (specials are ordinary text). Deterministic; thread-safe. */
+bool st_bpe_added(const st_bpe *b, int32_t id); /* an added token that is not special */
+/* What ends a text, as its files say, else <|endoftext|>; what begins one, else the same; what
+ * fills one up. -1: there is none. */
+int32_t st_bpe_eos(const st_bpe *b);
+int32_t st_bpe_bos(const st_bpe *b);
+int32_t st_bpe_pad(const st_bpe *b);
+/* The token of these bytes, -1: there is none. */
+int32_t st_bpe_find(const st_bpe *b, const char *bytes, size_t n);
+/* Leaves only ids below n, if the others are added tokens; else ST_EFORMAT. */
+st_status st_bpe_cut(st_bpe *b, int64_t n, st_err *e);
+/* May texts be encoded in pieces of st_docs? Not if added tokens reach over what cuts them. */
+bool st_bpe_pieces(const st_bpe *b);
+/* Appends the ids of any bytes; added tokens in them are found, special ones only if `special`,
+ * else they are ordinary text. Deterministic; thread-safe. */
+st_status st_bpe_encode_with(const st_bpe *b, const char *text, size_t n, bool special, st_ids *out,
+                             st_err *e);
 st_status st_bpe_encode(const st_bpe *b, const char *text, size_t n, st_ids *out, st_err *e);
+/* How many special tokens a text holds, and the first of them. */
+int64_t st_bpe_specials(const st_bpe *b, const char *text, size_t n, int32_t *first);
 /* The bytes of one id (not NUL-terminated, may be part of a UTF-8 character); NULL if out of range.
  */
 const char *st_bpe_bytes(const st_bpe *b, int32_t id, size_t *n);
@@ -66,22 +84,25 @@ st_status st_parquet_open(st_parquet **out, const char *path, const char *column
 /* The next value that is not null (n may be 0), valid until the next call; *text NULL: no more. */
 st_status st_parquet_next(st_parquet *p, const char **text, size_t *n, st_err *e);
 void st_parquet_close(st_parquet *p);
-int64_t st_parquet_done(const st_parquet *p); /* for progress: of the file's bytes */
+int64_t st_parquet_done(const st_parquet *p);  /* for progress: of the file's bytes */
+int64_t st_parquet_nulls(const st_parquet *p); /* values left out so far */
 
 /* ---- documents in files, folders and archives (docs.c) --------------------------------------- */
 
-/* Walks inputs in order (folders sorted by name, hidden files left out): a file of JSON lines
- * (.jsonl .ndjson .json) is one document a line, a parquet file one a row, any other one document;
- * text may be inside .gz .xz .zst .bz2 .tar .zip and nestings of them. Bytes come as they are;
- * empty documents are skipped. Streaming: no more than one document (or piece) and one buffer (of
- * parquet: a page) in memory. */
+/* Walks inputs in order (folders sorted by name; hidden files, cards, licences and code in them
+ * left out): a file of JSON (.jsonl .ndjson .json) is one document a value or element of an array,
+ * a table (.csv .tsv, parquet) one a row, any other file one document; text may be inside .gz .xz
+ * .zst .bz2 .tar .zip and nestings of them. Bytes come as they are, but for marks of the encoding
+ * and UTF-16; empty documents are skipped. What was left out is one remark at the end. Streaming:
+ * no more than one document (or piece) and one buffer (of parquet: a page) in memory. */
 typedef struct st_docs st_docs;
 typedef struct {
-    const char *field;     /* of JSON lines, column of parquet files; NULL = "text" */
+    const char *field;     /* of JSON ("a.b": in an object), column of tables; NULL = "text" */
     int64_t max_doc_bytes; /* longer documents are ST_EFORMAT, naming the file; 0 = 256 MiB */
     int64_t piece_bytes;   /* longer documents come in pieces of about this size, each ending where
                             * a word of GPT-2's pattern does; 0 = whole documents only. The limit
                             * above is then for a JSON line and for a run without a word's end. */
+    bool strict;           /* a row without a text is an error; else it is counted and left out */
     bool rows;  /* a text file has a document a line, given without its end (\n or \r\n) */
     bool empty; /* empty documents are documents too */
     /* NULL: all files; else those of whose name ("a.tar: b.txt") it is true are read, before they

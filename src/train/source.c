@@ -41,16 +41,8 @@ static st_status source_same(const st_settings *set, const st_model *m, st_err *
 /* A folder's tokenizer, or NULL if it has none. */
 static st_status source_tokenizer(const char *dir, st_bpe **out, st_err *e)
 {
-    static const char *const file[] = {"tokenizer.json", "vocab.json", "encoder.json"};
     *out = NULL;
-    bool there = false;
-    for (int i = 0; dir && i < 3; i++) {
-        char *path = st_path_join(dir, file[i]);
-        if (!path) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", dir);
-        there = there || st_path_exists(path);
-        free(path);
-    }
-    return there ? st_bpe_open(out, dir, e) : ST_OK;
+    return dir && st_bpe_there(dir) ? st_bpe_open(out, dir, e) : ST_OK;
 }
 
 static json_t *source_shape(const st_model *m)

@@ -59,7 +59,7 @@ static void gguf_put_list(gguf_keys *k, const char *key, int type, int64_t n)
 /* Tokens, their types and the merges; ids from the tokenizer's to `vocab` are unused. */
 static bool gguf_put_tokenizer(gguf_keys *k, const st_bpe *b, int64_t vocab)
 {
-    enum { NORMAL = 1, CONTROL = 3, UNUSED = 5 };
+    enum { NORMAL = 1, CONTROL = 3, DEFINED = 4, UNUSED = 5 };
     bool good = true;
     gguf_put_text(k, "tokenizer.ggml.model", "gpt2");
     gguf_put_text(k, "tokenizer.ggml.pre", "gpt-2");
@@ -76,8 +76,8 @@ static bool gguf_put_tokenizer(gguf_keys *k, const st_bpe *b, int64_t vocab)
     }
     gguf_put_list(k, "tokenizer.ggml.token_type", ST_GGUF_I32, vocab);
     for (int64_t id = 0; id < vocab; id++) {
-        bool special = st_bpe_special(b, (int32_t)id);
-        gguf_number(k->f, id >= tokens ? UNUSED : special ? CONTROL : NORMAL, 4);
+        bool special = st_bpe_special(b, (int32_t)id), added = st_bpe_added(b, (int32_t)id);
+        gguf_number(k->f, id >= tokens ? UNUSED : special ? CONTROL : added ? DEFINED : NORMAL, 4);
     }
     gguf_put_list(k, "tokenizer.ggml.merges", ST_GGUF_STRING, merges);
     for (int64_t i = 0; good && i < merges; i++) {
@@ -93,10 +93,9 @@ static bool gguf_put_tokenizer(gguf_keys *k, const st_bpe *b, int64_t vocab)
         free(left);
         free(right);
     }
-    if (st_bpe_eos(b) >= 0) {
-        gguf_put_u32(k, "tokenizer.ggml.bos_token_id", st_bpe_eos(b));
-        gguf_put_u32(k, "tokenizer.ggml.eos_token_id", st_bpe_eos(b));
-    }
+    if (st_bpe_bos(b) >= 0) gguf_put_u32(k, "tokenizer.ggml.bos_token_id", st_bpe_bos(b));
+    if (st_bpe_eos(b) >= 0) gguf_put_u32(k, "tokenizer.ggml.eos_token_id", st_bpe_eos(b));
+    if (st_bpe_pad(b) >= 0) gguf_put_u32(k, "tokenizer.ggml.padding_token_id", st_bpe_pad(b));
     return good;
 }
 

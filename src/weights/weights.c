@@ -3,6 +3,7 @@
  * Tensors are read with pread, not through a map: a file that another process cuts short while we
  * read is then an error message and not a bus error. */
 /* SPDX-License-Identifier: MIT */
+#include "files/files.h"
 #include "weights/container.h"
 #include <assert.h>
 #include <errno.h>
@@ -53,7 +54,7 @@ static bool weights_begins(const unsigned char *head, const char *with)
 static const char *weights_guess(const st_weights_look *l)
 {
     const unsigned char *h = l->head;
-    if (memcmp(h, "version https://git-lfs", 23) == 0) {
+    if (st_lfs_pointer(h, sizeof l->head)) {
         return "it is a Git LFS pointer: fetch the weights themselves with git lfs pull";
     }
     if (weights_begins(h, "<!doctype html") || weights_begins(h, "<html")) {

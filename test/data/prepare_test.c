@@ -299,6 +299,56 @@ static void prep_folder(void **state)
     st_test_remove(dir);
 }
 
+/* Special tokens of a text, and the token that ends documents (test/fixtures/added/pair: 261 is
+ * <|endoftext|>, 263 <|pad|>, 264 __sep__, which is not special). */
+static void prep_specials(void **state)
+{
+    (void)state;
+    static const char text[] = "ab<|endoftext|><|endoftext|>c__sep__<|pad|>d<|endoftext|>";
+    static const struct {
+        st_special how;
+        const char *separator;
+        int64_t documents;
+        int n;
+        int id[12];
+    } rows[] = {
+        {ST_SPECIAL_TOKEN, NULL, 1, 10, {97, 98, 261, 261, 99, 264, 263, 100, 261, 261}},
+        {ST_SPECIAL_TOKEN, "<|pad|>", 1, 10, {97, 98, 261, 261, 99, 264, 263, 100, 261, 263}},
+        {ST_SPECIAL_SPLIT, NULL, 2, 8, {97, 98, 261, 99, 264, 263, 100, 261}},
+        {ST_SPECIAL_SPLIT, "__sep__", 2, 10, {97, 98, 261, 261, 99, 264, 263, 100, 261, 264}},
+    };
+    const char *dir = st_test_dir(), *input = st_test_path(dir, "t.txt");
+    char *out = strdup(st_test_path(dir, "out"));
+    st_test_write(input, text, sizeof text - 1);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        st_err e = {0};
+        st_status s;
+        st_prepare_opts o = {.tokenizer = "test/fixtures/added/pair",
+                             .special = rows[i].how,
+                             .separator = rows[i].separator};
+        json_t *r = prep(input, out, &o, &s, &e);
+        assert_ok(s, &e);
+        assert_int_equal(prep_int(r, "documents"), rows[i].documents);
+        assert_int_equal(prep_int(r, "tokens"), rows[i].n);
+        assert_int_equal(prep_int(r, "eos_token_id"), i == 1 ? 263 : i == 3 ? 264 : 261);
+        int64_t n[2];
+        uint16_t *t[2] = {prep_tokens(out, "train.bin", &n[0]), prep_tokens(out, "val.bin", &n[1])};
+        for (int k = 0; k < rows[i].n; k++)
+            assert_int_equal(k < n[0] ? t[0][k] : t[1][k - n[0]], rows[i].id[k]);
+        free(t[0]);
+        free(t[1]);
+        json_decref(r);
+    }
+    st_err e = {0};
+    st_status s;
+    st_prepare_opts none = {.tokenizer = "test/fixtures/added/pair", .separator = "<|none|>"};
+    assert_null(prep(input, out, &none, &s, &e));
+    assert_st(s, ST_EARG, &e);
+    assert_says(&e, "has no <|none|>, which ends documents");
+    free(out);
+    st_test_remove(dir);
+}
+
 /* Fails with `code`, and leaves `dir` with the entries it had. */
 static void prep_fails(const char *dir, const char *input, st_prepare_opts o, st_status code,
                        const char *says)
@@ -364,7 +414,7 @@ static void prep_refuses(void **state)
     FILE *f = fopen(input, "a"); /* the last of 2000 lines is bad */
     fputs("{\"text\": ", f);
     fclose(f);
-    prep_fails(dir, input, (st_prepare_opts){0}, ST_EFORMAT, "in.jsonl:2001: ");
+    prep_fails(dir, input, (st_prepare_opts){.strict = true}, ST_EFORMAT, "in.jsonl:2001: ");
     f = fopen(input, "w"); /* no white space for 33 MiB: refused in the reader or in a worker */
     fputs("{\"text\":\"", f);
     for (int i = 0; i < 33 << 20; i++)
@@ -497,9 +547,10 @@ int main(void)
         cmocka_unit_test(prep_every_document), cmocka_unit_test(prep_threads_and_seeds),
         cmocka_unit_test(prep_long_document),  cmocka_unit_test(prep_small_splits),
         cmocka_unit_test(prep_default_share),  cmocka_unit_test(prep_folder),
-        cmocka_unit_test(prep_refuses),        cmocka_unit_test(prep_keeps_folder),
-        cmocka_unit_test(prep_interrupted),    cmocka_unit_test(prep_full_disk),
-        cmocka_unit_test(prep_learns),         cmocka_unit_test(prep_lambada),
+        cmocka_unit_test(prep_specials),       cmocka_unit_test(prep_refuses),
+        cmocka_unit_test(prep_keeps_folder),   cmocka_unit_test(prep_interrupted),
+        cmocka_unit_test(prep_full_disk),      cmocka_unit_test(prep_learns),
+        cmocka_unit_test(prep_lambada),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -196,7 +196,8 @@ static void list_matrix(void *ctx, const char *name, const st_spec *spec)
 
 static const char *const mixed =
     "{\"model_type\": \"gpt2\", \"vocab_size\": 11, \"n_positions\": 5, \"hidden_size\": 6,"
-    " \"num_hidden_layers\": 2, \"num_attention_heads\": 3, \"n_inner\": 10, \"eos_token_id\": 10,"
+    " \"num_hidden_layers\": 2, \"num_attention_heads\": 3, \"n_inner\": 10, \"eos_token_id\": 10, "
+    "\"bos_token_id\": 9, \"reorder_and_upcast_attn\": true,"
     " \"activation_function\": \"gelu\", \"layer_norm_epsilon\": 1e-3, \"attn_pdrop\": 0.25,"
     " \"scale_attn_weights\": false, \"scale_attn_by_inverse_layer_idx\": true, \"n_ctx\": 5,"
     " \"made_up_key\": [1], \"strut\": {\"format\": 1, \"maps\": {\"*\": \"lowrank:rank=2\","
@@ -231,6 +232,7 @@ static void test_round_trip(void **state)
         assert_int_equal(s.heads, 3);
         assert_int_equal(s.inner, 10);
         assert_int_equal(s.eos, 10);
+        assert_int_equal(s.bos, 9);
         assert_int_equal(s.gelu, ST_GELU_ERF);
         assert_false(s.tied);
         assert_true(s.drop_attn == 0.25f && s.drop_resid == 0.1f && s.drop_embed == 0.1f);
@@ -277,13 +279,10 @@ static const struct {
     {"{\"embd_pdrop\": -0.1}", ST_EFORMAT, {"embd_pdrop", "-0.1", "0 to"}},
     {"{\"attn_pdrop\": 1}", ST_EFORMAT, {"attn_pdrop", "is 1", "0 to"}},
     {"{\"attn_pdrop\": true}", ST_EFORMAT, {"attn_pdrop", "true", "a number"}},
-    {"{\"layer_norm_epsilon\": 0}", ST_EFORMAT, {"layer_norm_epsilon", "is 0"}},
+    {"{\"layer_norm_epsilon\": -1}", ST_EFORMAT, {"layer_norm_epsilon", "is -1"}},
     {"{\"initializer_range\": 1e300}", ST_EFORMAT, {"initializer_range", "1e+300", "0 to"}},
     {"{\"scale_attn_weights\": 1}", ST_EFORMAT, {"scale_attn_weights", "a whole number", "true"}},
     {"{\"tie_word_embeddings\": \"no\"}", ST_EFORMAT, {"tie_word_embeddings", "string", "true"}},
-    {"{\"reorder_and_upcast_attn\": true}",
-     ST_EUNSUPPORTED,
-     {"reorder_and_upcast_attn", "true", "false"}},
     {"{\"add_cross_attention\": true}", ST_EUNSUPPORTED, {"add_cross_attention", "true", "false"}},
     {"{\"pruned_heads\": {\"0\": [1]}}", ST_EUNSUPPORTED, {"pruned_heads"}},
     {"{\"quantization_config\": {}}", ST_EUNSUPPORTED, {"quantization_config"}},

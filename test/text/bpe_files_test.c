@@ -185,8 +185,6 @@ static void files_other_tokenizers(void **state)
         {"pre_tokenizer", "add_prefix_space", "true", "add_prefix_space"},
         {"pre_tokenizer", "use_regex", "false", "use_regex"},
         {NULL, "decoder", "{\"type\":\"WordPiece\"}", "decoder is WordPiece"},
-        {NULL, "added_tokens", "[{\"id\":400,\"content\":\"  \",\"special\":false}]",
-         "is not special"},
     };
     const char *dir = st_test_dir(), *path = st_test_path(dir, "tokenizer.json");
     st_err e = {0};
