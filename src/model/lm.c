@@ -3,7 +3,6 @@
  * of it backwards. Families bring embedding and blocks (st_lm_family). The head runs over few rows
  * at a time: no (tokens, vocab) buffer exists, and in training its forward, the loss and its
  * backward follow each other per chunk. */
-/* Long: what all language models share, from their tokens to their loss. */
 /* SPDX-License-Identifier: MIT */
 #include "model/inner.h"
 #include <assert.h>
