@@ -1,5 +1,7 @@
 # Front of CMake + Ninja. `make` leaves the program at build/strut.
 PREFIX ?= /usr/local
+# Tests at a time: more would only get into each other's way, as many of them take all processors.
+export CTEST_PARALLEL_LEVEL ?= $(shell n=$$(nproc) && echo $$((n < 4 ? n : 4)))
 .PHONY: all setup test asan fuzz demo bench lint install clean
 all: setup
 	@cmake --preset release >build.log 2>&1 || { cat build.log; exit 1; }

@@ -1,6 +1,7 @@
 /* The streams inside a file, over libarchive: gzip, bzip2, xz and zstd, tar and zip, in any
  * nesting. Whether something is packed is told from its first bytes, so a misnamed file is read for
  * what it is; a name that promises a kind that the bytes are not is an error. */
+/* Long: one stack of streams; opening, moving on and reading each change all of it. */
 /* SPDX-License-Identifier: MIT */
 #include "files/files.h"
 #include "files/wait.h"
