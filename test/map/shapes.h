@@ -21,7 +21,7 @@ typedef struct {
 } map_shape;
 
 static const map_shape shapes[] = {
-#include "shapes.def"
+#include "map/shapes.def"
 };
 enum { SHAPES = sizeof shapes / sizeof *shapes };
 
