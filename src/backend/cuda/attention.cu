@@ -231,25 +231,25 @@ static cudaError_t maps_of(const attend_view &a, bool back, attend_maps *m)
     return status;
 }
 
-/* As many blocks as the GPU holds at once, or as there are tasks. */
-static cudaError_t ring_grid(const attend_view &a, int length, int blocks, dim3 *out)
+/* A block for each multiprocessor, or for each task if these are fewer. */
+static cudaError_t ring_grid(const attend_view &a, int length, dim3 *out)
 {
     int sms;
     cudaError_t status = multiprocessors(&sms);
     if (status) return status;
     *out = grid_of(a, length, TASK_ROWS, 1);
-    if (out->x > (unsigned)(sms * blocks)) out->x = (unsigned)(sms * blocks);
+    if (out->x > (unsigned)sms) out->x = (unsigned)sms;
     return cudaSuccess;
 }
 
-template <int D, int BLOCKS> static cudaError_t groups_fwd(const attend_view &a, cudaStream_t s)
+template <int D> static cudaError_t groups_fwd(const attend_view &a, cudaStream_t s)
 {
     attend_maps m = {};
     dim3 grid;
     cudaError_t status = maps_of(a, false, &m);
-    if (!status) status = ring_grid(a, a.q_len, BLOCKS, &grid);
+    if (!status) status = ring_grid(a, a.q_len, &grid);
     if (status) return status;
-    return launch(a.below ? groups_fwd_kernel<D, true, BLOCKS> : groups_fwd_kernel<D, false, BLOCKS>,
+    return launch(a.below ? groups_fwd_kernel<D, true> : groups_fwd_kernel<D, false>,
                   grid, GROUP_THREADS, ring_map<D, PASS_FWD>::BYTES, s, a, m);
 }
 
@@ -258,8 +258,8 @@ template <int D> static cudaError_t groups_bwd(const attend_view &a, cudaStream_
     attend_maps m = {};
     dim3 queries, keys;
     cudaError_t status = maps_of(a, true, &m);
-    if (!status) status = ring_grid(a, a.q_len, 1, &queries);
-    if (!status) status = ring_grid(a, a.kv_len, 1, &keys);
+    if (!status) status = ring_grid(a, a.q_len, &queries);
+    if (!status) status = ring_grid(a, a.kv_len, &keys);
     if (!status)
         status = launch(a.below ? groups_gq_kernel<D, true> : groups_gq_kernel<D, false>, queries,
                         GROUP_THREADS, ring_map<D, PASS_GQ>::BYTES, s, a, m);
@@ -295,7 +295,7 @@ extern "C" cudaError_t st_attention_fwd(const st_attend_fwd_args *g, void *work,
     if (way == ST_ATTENTION_PLAIN)
         return g->h.q.x.dtype == ST_F32 ? plain_fwd<float>(a, s) : plain_fwd<uint16_t>(a, s);
     if (way == ST_ATTENTION_GROUPS)
-        return a.dim <= 64 ? groups_fwd<64, 2>(a, s) : groups_fwd<128, 1>(a, s);
+        return a.dim <= 64 ? groups_fwd<64>(a, s) : groups_fwd<128>(a, s);
     if (a.dim <= 64) return warps_fwd<64, 64, 2>(a, s);
     return a.dim <= 128 ? warps_fwd<128, 64, 2>(a, s) : warps_fwd<256, 64, 1>(a, s);
 }

@@ -14,93 +14,126 @@
 /* Weights of scores s with keys j and on, of which a warp's 16 queries all see those below `whole`.
  * True: earlier sums are to be multiplied by `by`. */
 template <bool DROP>
-__device__ __forceinline__ bool group_weigh(const attend_view &a, float (&s)[8][4], attend_rows &r,
-                                            int whole, int head, int t0, int j, float (&by)[2])
+__device__ __forceinline__ bool group_weigh(const attend_view &a, float (&s)[16][4],
+                                            attend_rows &r, int whole, int head, int t0, int j,
+                                            float (&by)[2])
 {
-    if (j + 64 > whole) hide_keys<8>(s, r, j);
-    bool grown = soften<8>(a.scale2, s, r, by);
+    if (j + 128 > whole) hide_keys<16>(s, r, j);
+    bool grown = soften<16>(a.scale2, s, r, by);
     if (DROP) {
-        uint32_t kept[1];
-        kept_by_query<8>(a, head, t0, j, kept);
-        drop_weights<8>(s, kept);
+        uint32_t kept[2];
+        kept_by_query<16>(a, head, t0, j, kept);
+        drop_weights<16>(s, kept);
     }
     return grown;
 }
 
-/* o = weights times values over `mine` > 0 steps. */
-template <int D, bool DROP>
-__device__ __forceinline__ void fwd_walk(const attend_view &a, const attend_maps &m, group_ring &g,
-                                         const uint32_t (&q)[D / 16][4], attend_rows &r, int head,
-                                         int w0, int mine, float (&o)[D / 64][8][4])
+/* Two pairs: 128 keys and values. */
+typedef struct {
+    ring_pair low, high;
+} ring_pairs;
+
+template <int D> __device__ __forceinline__ ring_pairs fwd_wait(group_ring &g)
 {
-    enum { UNIT = 64 * D * 2 };
-    int whole = last_key(a, w0);
-    float s[8][4], by[2];
-    uint32_t p[4][4], pair = ring_wait<D, PASS_FWD, false>(a, m, g);
+    ring_pairs p;
+    p.low = ring_wait<D, PASS_FWD>(g);
+    p.high = ring_wait<D, PASS_FWD>(g);
+    return p;
+}
+template <int D> __device__ __forceinline__ void fwd_leave(const ring_pairs &p)
+{
+    ring_leave<D, PASS_FWD>(p.low);
+    ring_leave<D, PASS_FWD>(p.high);
+}
+template <int D>
+__device__ __forceinline__ void fwd_scores(float (&s)[16][4], const uint32_t (&q)[D / 16][4],
+                                           const ring_pairs &p)
+{
+    hold(half_of(s, 0));
+    hold(half_of(s, 1));
     products_begin();
-    group_scores<D>(s, q, pair);
+    group_scores<D, true>(half_of(s, 0), q, 0, p.low.at);
+    group_scores<D, true>(half_of(s, 1), q, 0, p.high.at);
     products_commit();
+}
+template <int D>
+__device__ __forceinline__ void fwd_sums(float (&o)[D / 64][8][4], const uint32_t (&p)[8][4],
+                                         const ring_pairs &v)
+{
+    group_sums<D>(o, half_of(p, 0), v.low.at + 64 * D * 2);
+    group_sums<D>(o, half_of(p, 1), v.high.at + 64 * D * 2);
+    products_commit();
+}
+
+/* o = weights times values over `mine` > 0 steps of 128 keys. */
+template <int D, bool DROP>
+__device__ __forceinline__ void fwd_walk(const attend_view &a, group_ring &g, uint32_t own,
+                                         attend_rows &r, int head, int w0, int mine,
+                                         float (&o)[D / 64][8][4])
+{
+    int whole = last_key(a, w0);
+    float s[16][4], by[2];
+    uint32_t q[D / 16][4], p[8][4];
+    ring_pairs pair = fwd_wait<D>(g);
+    operand_load<D>(q, own);
+    fwd_scores<D>(s, q, pair);
     products_wait<0>();
-    hold(s);
+    hold(half_of(s, 0));
+    hold(half_of(s, 1));
     group_weigh<DROP>(a, s, r, whole, head, w0, 0, by);
-    pack<8>(p, s);
+    pack<16>(p, s);
     for (int i = 1; i < mine; i++) {
-        uint32_t before = pair;
-        pair = ring_wait<D, PASS_FWD, false>(a, m, g);
-        hold(s);
+        ring_pairs before = pair;
+        pair = fwd_wait<D>(g);
         hold_all(o);
-        products_begin();
-        group_scores<D>(s, q, pair);
-        products_commit();
-        group_sums<D>(o, p, before + UNIT);
-        products_commit();
+        fwd_scores<D>(s, q, pair);
+        fwd_sums<D>(o, p, before);
         products_wait<1>();
-        hold(s);
-        bool grown = group_weigh<DROP>(a, s, r, whole, head, w0, 64 * i, by);
-        hold(s);
+        hold(half_of(s, 0));
+        hold(half_of(s, 1));
+        bool grown = group_weigh<DROP>(a, s, r, whole, head, w0, 128 * i, by);
+        hold(half_of(s, 0));
+        hold(half_of(s, 1));
         stay(r.sum[0] + r.sum[1]);
         products_wait<0>();
         hold_all(o);
-        ring_leave<D, PASS_FWD>(g, 1);
+        fwd_leave<D>(before);
         if (grown) {
 #pragma unroll
             for (int n = 0; n < D / 64; n++)
                 rescale<8>(o[n], by);
         }
-        pack<8>(p, s);
+        pack<16>(p, s);
     }
     hold_all(o);
     products_begin();
-    group_sums<D>(o, p, pair + UNIT);
-    products_commit();
+    fwd_sums<D>(o, p, pair);
     products_wait<0>();
     hold_all(o);
-    ring_leave<D, PASS_FWD>(g, 0);
+    fwd_leave<D>(pair);
 }
 
-template <int D, bool DROP, int BLOCKS>
-__global__ void __launch_bounds__(GROUP_THREADS, BLOCKS)
+template <int D, bool DROP>
+__global__ void __launch_bounds__(GROUP_THREADS, 1)
     groups_fwd_kernel(const __grid_constant__ attend_view a, const __grid_constant__ attend_maps m)
 {
-    enum { UNIT = 64 * D * 2 };
-    int group = threadIdx.x / 128;
-    group_ring g = ring_start<D, PASS_FWD>(a, m);
+    if (ring_feed<D, PASS_FWD>(a, m)) return;
+    int group = group_of();
+    group_ring g = {0, 0, 0};
     for (ring_task t; (t = task_of<PASS_FWD>(a, g.task)).head >= 0;) {
         int t0 = t.row + 64 * group, w0 = t0 + threadIdx.x / 32 % 4 * 16;
-        int mine = steps_of(keys_of(a, t0, 64));
+        int mine = (steps_of(keys_of(a, t0, 64)) + 1) / 2;
         attend_rows r = rows_start(a, w0);
         float o[D / 64][8][4], by[2];
-        uint32_t q[D / 16][4];
         r.first[0] = r.first[1] = 0;
         clear_all(o);
-        ring_own<D, PASS_FWD>(g);
-        operand_load<D>(q, ring_at(group * UNIT));
-        ring_left<D, PASS_FWD>();
-        if (mine > 0) fwd_walk<D, DROP>(a, m, g, q, r, t.head, w0, mine, o);
-        ring_skip<D, PASS_FWD, false>(a, m, g, t.steps - mine);
-        ring_end<D, PASS_FWD>(a, m, g);
+        uint32_t own = ring_own<D, PASS_FWD>(g, group);
+        if (mine > 0) fwd_walk<D, DROP>(a, g, own, r, t.head, w0, mine, o);
+        ring_skip<D, PASS_FWD>(g, t.steps - 2 * mine);
         rows_finish(a, r, t.head, w0, by);
-        group_store<D>(a, a.o, t.head, t0, a.q_len, o, by, ring_at(ring_map<D, PASS_FWD>::OUT + group * UNIT));
+        group_sync(group);
+        group_store<D>(a, a.o, t.head, t0, a.q_len, o, by, own);
+        ring_next<D, PASS_FWD>(g);
     }
 }
 
@@ -125,21 +158,26 @@ __device__ __forceinline__ void gradient_by_query(const attend_view &a, float (&
     }
 }
 
+#define GQ_HELD(D) ((D) == 64)
+
 /* c = ds times keys over `mine` > 0 steps. */
 template <int D, bool DROP>
-__device__ __forceinline__ void gq_walk(const attend_view &a, const attend_maps &m, group_ring &g,
-                                        const uint32_t (&q)[D / 16][4],
-                                        const uint32_t (&go)[D / 16][4], const attend_rows &r,
-                                        const attend_known &known, int head, int w0, int mine,
-                                        float (&c)[D / 64][8][4])
+__device__ __forceinline__ void gq_walk(const attend_view &a, group_ring &g, uint32_t own,
+                                        const attend_rows &r, const attend_known &known, int head,
+                                        int w0, int mine, float (&c)[D / 64][8][4])
 {
     enum { UNIT = 64 * D * 2 };
     int whole = last_key(a, w0);
     float s[8][4], gv[8][4];
-    uint32_t ds[4][4], pair = ring_wait<D, PASS_GQ, false>(a, m, g);
+    uint32_t q[D / 16][4], go[D / 16][4], ds[4][4];
+    ring_pair pair = ring_wait<D, PASS_GQ>(g);
+    if (GQ_HELD(D)) {
+        operand_load<D>(q, own);
+        operand_load<D>(go, own + GROUPS * UNIT);
+    }
     products_begin();
-    group_scores<D>(s, q, pair);
-    group_scores<D>(gv, go, pair + UNIT);
+    group_scores<D, GQ_HELD(D)>(s, q, own, pair.at);
+    group_scores<D, GQ_HELD(D)>(gv, go, own + GROUPS * UNIT, pair.at + UNIT);
     products_commit();
     products_wait<0>();
     hold(s);
@@ -147,16 +185,16 @@ __device__ __forceinline__ void gq_walk(const attend_view &a, const attend_maps 
     gradient_by_query<DROP>(a, s, gv, r, known, whole, head, w0, 0);
     pack<8>(ds, gv);
     for (int i = 1; i < mine; i++) {
-        uint32_t before = pair;
-        pair = ring_wait<D, PASS_GQ, false>(a, m, g);
+        ring_pair before = pair;
+        pair = ring_wait<D, PASS_GQ>(g);
         hold(s);
         hold(gv);
         hold_all(c);
         products_begin();
-        group_scores<D>(s, q, pair);
-        group_scores<D>(gv, go, pair + UNIT);
+        group_scores<D, GQ_HELD(D)>(s, q, own, pair.at);
+        group_scores<D, GQ_HELD(D)>(gv, go, own + GROUPS * UNIT, pair.at + UNIT);
         products_commit();
-        group_sums<D>(c, ds, before);
+        group_sums<D>(c, ds, before.at);
         products_commit();
         products_wait<1>();
         hold(s);
@@ -166,43 +204,40 @@ __device__ __forceinline__ void gq_walk(const attend_view &a, const attend_maps 
         stay(gv[7][3]);
         products_wait<0>();
         hold_all(c);
-        ring_leave<D, PASS_GQ>(g, 1);
+        ring_leave<D, PASS_GQ>(before);
         pack<8>(ds, gv);
     }
     hold_all(c);
     products_begin();
-    group_sums<D>(c, ds, pair);
+    group_sums<D>(c, ds, pair.at);
     products_commit();
     products_wait<0>();
     hold_all(c);
-    ring_leave<D, PASS_GQ>(g, 0);
+    ring_leave<D, PASS_GQ>(pair);
 }
 
 template <int D, bool DROP>
 __global__ void __launch_bounds__(GROUP_THREADS, 1)
     groups_gq_kernel(const __grid_constant__ attend_view a, const __grid_constant__ attend_maps m)
 {
-    enum { UNIT = 64 * D * 2 };
+    if (ring_feed<D, PASS_GQ>(a, m)) return;
     const float by[2] = {a.scale, a.scale};
-    int group = threadIdx.x / 128;
-    group_ring g = ring_start<D, PASS_GQ>(a, m);
+    int group = group_of();
+    group_ring g = {0, 0, 0};
     for (ring_task t; (t = task_of<PASS_GQ>(a, g.task)).head >= 0;) {
         int t0 = t.row + 64 * group, w0 = t0 + threadIdx.x / 32 % 4 * 16;
         int mine = steps_of(keys_of(a, t0, 64));
         attend_rows r = rows_start(a, w0);
         attend_known known = rows_know(a, t.head, w0);
         float c[D / 64][8][4];
-        uint32_t q[D / 16][4], go[D / 16][4], unit = ring_at(group * UNIT);
         r.first[0] = r.first[1] = 0;
         clear_all(c);
-        ring_own<D, PASS_GQ>(g);
-        operand_load<D>(q, unit);
-        operand_load<D>(go, unit + GROUPS * UNIT);
-        ring_left<D, PASS_GQ>();
-        if (mine > 0) gq_walk<D, DROP>(a, m, g, q, go, r, known, t.head, w0, mine, c);
-        ring_skip<D, PASS_GQ, false>(a, m, g, t.steps - mine);
-        ring_end<D, PASS_GQ>(a, m, g);
-        group_store<D>(a, a.gq, t.head, t0, a.q_len, c, by, ring_at(ring_map<D, PASS_GQ>::OUT + group * UNIT));
+        uint32_t own = ring_own<D, PASS_GQ>(g, group);
+        if (mine > 0) gq_walk<D, DROP>(a, g, own, r, known, t.head, w0, mine, c);
+        ring_skip<D, PASS_GQ>(g, t.steps - mine);
+        group_sync(group);
+        group_store<D>(a, a.gq, t.head, t0, a.q_len, c, by, own);
+        ring_next<D, PASS_GQ>(g);
     }
 }
 
@@ -239,87 +274,87 @@ __device__ __forceinline__ void gradient_by_key(const attend_view &a, float (&s)
     }
 }
 
-/* Where lse2 and D of the pair at hand lie. */
-template <int D> __device__ __forceinline__ const float *ring_rows(const group_ring &g)
+/* Where lse2 and D of a pair lie. */
+template <int D> __device__ __forceinline__ const float *ring_rows(const ring_pair &p)
 {
-    return (const float *)(shared_start() + ring_map<D, PASS_GKV>::ROWS) +
-           (uint32_t)(g.got - 1) % PLACES * 128;
+    return (const float *)(shared_start() + ring_map<D, PASS_GKV>::ROWS) + p.place * 128;
 }
 
+#define KEYS_HELD(D)   ((D) == 64)
+#define VALUES_HELD(D) ((D) == 64)
+
 template <int D>
-__device__ __forceinline__ void key_scores(float (&s)[8][4], float (&g)[8][4],
-                                           const uint32_t (&k)[D / 16][4],
-                                           const uint32_t (&v)[D / 16][4], uint32_t own,
-                                           uint32_t pair)
+__device__ __forceinline__ void gkv_sums(float (&ck)[D / 64][8][4], float (&cv)[D / 64][8][4],
+                                         const uint32_t (&p)[4][4], const uint32_t (&ds)[4][4],
+                                         const ring_pair &pair)
 {
-    enum { UNIT = 64 * D * 2 };
-    if (D == 64) {
-        group_scores<D>(s, k, pair);
-        group_scores<D>(g, v, pair + UNIT);
-    } else { /* registers are short */
-        shared_scores<D>(s, own, pair);
-        shared_scores<D>(g, own + GROUPS * UNIT, pair + UNIT);
-    }
+    hold_all(ck);
+    hold_all(cv);
+    products_begin();
+    group_sums<D>(cv, p, pair.at + 64 * D * 2);
+    group_sums<D>(ck, ds, pair.at);
+    products_commit();
+    products_wait<0>();
+    hold_all(ck);
+    hold_all(cv);
 }
 
 /* ck = ds' times queries, cv = weights' times go over `mine` > 0 steps from query t on. */
 template <int D, bool DROP>
-__device__ __forceinline__ void gkv_walk(const attend_view &a, const attend_maps &m, group_ring &g,
-                                         const uint32_t (&k)[D / 16][4],
-                                         const uint32_t (&v)[D / 16][4], uint32_t own, int head,
-                                         int k0, int t, int mine, float (&ck)[D / 64][8][4],
-                                         float (&cv)[D / 64][8][4])
+__device__ __forceinline__ void gkv_walk(const attend_view &a, group_ring &g, uint32_t own,
+                                         int head, int k0, int t, int mine,
+                                         float (&ck)[D / 64][8][4], float (&cv)[D / 64][8][4])
 {
     enum { UNIT = 64 * D * 2 };
     int shift = a.causal ? (int)(a.q_start < a.kv_len ? a.q_start : a.kv_len) - k0 : 1 << 30;
     float s[8][4], gv[8][4];
-    uint32_t p[4][4], ds[4][4], pair = ring_wait<D, PASS_GKV, (D > 64)>(a, m, g);
+    uint32_t k[D / 16][4], v[D / 16][4], p[4][4], ds[4][4];
+    ring_pair pair = ring_wait<D, PASS_GKV>(g);
+    if (KEYS_HELD(D)) operand_load<D>(k, own);
+    if (VALUES_HELD(D)) operand_load<D>(v, own + GROUPS * UNIT);
     products_begin();
-    key_scores<D>(s, gv, k, v, own, pair);
+    group_scores<D, KEYS_HELD(D)>(s, k, own, pair.at);
+    group_scores<D, VALUES_HELD(D)>(gv, v, own + GROUPS * UNIT, pair.at + UNIT);
     products_commit();
     products_wait<0>();
     hold(s);
     hold(gv);
-    gradient_by_key<DROP>(a, s, gv, ring_rows<D>(g), shift, head, k0, t);
+    gradient_by_key<DROP>(a, s, gv, ring_rows<D>(pair), shift, head, k0, t);
     pack<8>(p, s);
     pack<8>(ds, gv);
     for (int i = 1; i < mine; i++) {
-        uint32_t before = pair;
-        pair = ring_wait<D, PASS_GKV, (D > 64)>(a, m, g);
+        if (D > 64) gkv_sums<D>(ck, cv, p, ds, pair); /* not beside scores: registers are short */
+        ring_pair before = pair;
+        pair = ring_wait<D, PASS_GKV>(g);
         hold(s);
         hold(gv);
         hold_all(ck);
         hold_all(cv);
         products_begin();
-        key_scores<D>(s, gv, k, v, own, pair);
+        group_scores<D, KEYS_HELD(D)>(s, k, own, pair.at);
+        group_scores<D, VALUES_HELD(D)>(gv, v, own + GROUPS * UNIT, pair.at + UNIT);
         products_commit();
-        group_sums<D>(cv, p, before + UNIT);
-        group_sums<D>(ck, ds, before);
+        if (D == 64) {
+            group_sums<D>(cv, p, before.at + UNIT);
+            group_sums<D>(ck, ds, before.at);
+        }
         products_commit();
         products_wait<1>();
         hold(s);
         hold(gv);
-        gradient_by_key<DROP>(a, s, gv, ring_rows<D>(g), shift, head, k0, t + 64 * i);
+        gradient_by_key<DROP>(a, s, gv, ring_rows<D>(pair), shift, head, k0, t + 64 * i);
         hold(s);
         hold(gv);
         stay(gv[7][3]);
         products_wait<0>();
         hold_all(ck);
         hold_all(cv);
-        ring_leave<D, PASS_GKV>(g, 1);
+        ring_leave<D, PASS_GKV>(before);
         pack<8>(p, s);
         pack<8>(ds, gv);
     }
-    hold_all(ck);
-    hold_all(cv);
-    products_begin();
-    group_sums<D>(cv, p, pair + UNIT);
-    group_sums<D>(ck, ds, pair);
-    products_commit();
-    products_wait<0>();
-    hold_all(ck);
-    hold_all(cv);
-    ring_leave<D, PASS_GKV>(g, 0);
+    gkv_sums<D>(ck, cv, p, ds, pair);
+    ring_leave<D, PASS_GKV>(pair);
 }
 
 template <int D, bool DROP>
@@ -327,31 +362,25 @@ __global__ void __launch_bounds__(GROUP_THREADS, 1)
     groups_gkv_kernel(const __grid_constant__ attend_view a, const __grid_constant__ attend_maps m)
 {
     enum { UNIT = 64 * D * 2 };
+    if (ring_feed<D, PASS_GKV>(a, m)) return;
     const float by_k[2] = {a.scale, a.scale}, by_v[2] = {a.kept, a.kept};
-    int group = threadIdx.x / 128;
-    group_ring g = ring_start<D, PASS_GKV>(a, m);
+    int group = group_of();
+    group_ring g = {0, 0, 0};
     for (ring_task t; (t = task_of<PASS_GKV>(a, g.task)).head >= 0;) {
         int g0 = t.row + 64 * group, k0 = g0 + threadIdx.x / 32 % 4 * 16;
         int from = g0 < a.kv_len ? ((first_query(a, g0) & ~63) - t.first) / 64 : t.steps;
         float ck[D / 64][8][4], cv[D / 64][8][4];
-        uint32_t k[D / 16][4], v[D / 16][4], own = ring_at(group * UNIT), out = ring_at(ring_map<D, PASS_GKV>::OUT + group * UNIT);
+        if (from > t.steps) from = t.steps;
         clear_all(ck);
         clear_all(cv);
-        ring_own<D, PASS_GKV>(g);
-        if (D == 64) {
-            operand_load<D>(k, own);
-            operand_load<D>(v, own + GROUPS * UNIT);
-            ring_left<D, PASS_GKV>();
-        }
-        if (from > t.steps) from = t.steps;
-        ring_skip<D, PASS_GKV, (D > 64)>(a, m, g, from);
+        uint32_t own = ring_own<D, PASS_GKV>(g, group);
+        ring_skip<D, PASS_GKV>(g, from);
         if (from < t.steps)
-            gkv_walk<D, DROP>(a, m, g, k, v, own, t.head, k0, t.first + 64 * from, t.steps - from,
-                              ck, cv);
-        if (D > 64) ring_left<D, PASS_GKV>();
-        ring_end<D, PASS_GKV>(a, m, g);
-        group_store<D>(a, a.gk, t.head, g0, a.kv_len, ck, by_k, out);
-        group_store<D>(a, a.gv, t.head, g0, a.kv_len, cv, by_v, out);
+            gkv_walk<D, DROP>(a, g, own, t.head, k0, t.first + 64 * from, t.steps - from, ck, cv);
+        group_sync(group);
+        group_store<D>(a, a.gk, t.head, g0, a.kv_len, ck, by_k, own);
+        group_store<D>(a, a.gv, t.head, g0, a.kv_len, cv, by_v, own + GROUPS * UNIT);
+        ring_next<D, PASS_GKV>(g);
     }
 }
 

@@ -104,6 +104,12 @@ __device__ __forceinline__ float warp_swap(float x, int mask)
     return __shfl_xor_sync(0xffffffffu, x, mask);
 }
 
+/* Barrier `id` of `threads` threads of the block. */
+__device__ __forceinline__ void threads_sync(int id, int threads)
+{
+    asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
+
 /* ---- clusters of blocks (sm_90) ------------------------------------------------------------- */
 
 __device__ __forceinline__ void cluster_sync(void)
@@ -187,6 +193,22 @@ __device__ __forceinline__ void row_copy(uint32_t to, const void *from, uint32_t
                  "[%0], [%1], %2, [%3];" ::"r"(to),
                  "l"(from), "r"(bytes), "r"(bar)
                  : "memory");
+}
+
+/* Registers of each thread of these four warps from here on. */
+template <int N> __device__ __forceinline__ void registers_fewer(void)
+{
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(N));
+}
+template <int N> __device__ __forceinline__ void registers_more(void)
+{
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(N));
+}
+
+/* Orders ordinary writes to shared memory before the copy engine's that follow a barrier. */
+__device__ __forceinline__ void shared_written(void)
+{
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 
 __device__ __forceinline__ void products_begin(void)

@@ -1,5 +1,5 @@
-/* What feeds products of four warps: a block that stays on its multiprocessor takes one task after
- * another, and one of its threads keeps tiles coming through a ring, also across tasks.
+/* What feeds products of four warps: a block stays on its multiprocessor and takes one task after
+ * another; a thread of a third group of warps keeps tiles coming, for tasks ahead too.
  *
  * A task keeps 128 rows of queries (forward, gq) or keys (gk, gv), 64 for each of two groups of four
  * warps, and walks over the other side in pairs of tiles of 64 rows ("units"). */
@@ -15,25 +15,24 @@ typedef struct {
 
 typedef enum { PASS_FWD, PASS_GQ, PASS_GKV } attend_pass;
 
-enum { GROUPS = 2, GROUP_THREADS = GROUPS * 128, TASK_ROWS = GROUPS * 64 };
-enum { PLACES = 4, PANEL = 64 * 128 }; /* pairs in the ring; bytes of 64 rows and columns */
+enum { GROUPS = 2, GROUP_THREADS = (GROUPS + 1) * 128, TASK_ROWS = GROUPS * 64 };
+enum { PANEL = 64 * 128 }; /* bytes of 64 rows and columns */
 
-/* Where a block's shared memory holds its own rows, the ring, rows on their way out, lse2 and D of
- * the ring's queries, barriers, and what the leader notes. */
+/* Where a block's shared memory holds the own rows of two tasks, the ring of pairs, lse2 and D of
+ * its queries, and barriers. */
 template <int D, attend_pass PASS> struct ring_map {
     enum {
+        PLACES = PASS == PASS_FWD ? (D > 64 ? 5 : 6) : D > 64 ? 3 : 4,
         UNIT = 64 * D * 2,
         PAIR = 2 * UNIT,
-        OWN_BYTES = (PASS == PASS_FWD ? 1 : 2) * GROUPS * UNIT,
-        PAIRS = OWN_BYTES,
-        OUT = PAIRS + PLACES * PAIR,
-        ROWS = OUT + GROUPS * UNIT,
+        OWN = (PASS == PASS_FWD ? 1 : 2) * GROUPS * UNIT,
+        PAIRS = 2 * OWN,
+        ROWS = PAIRS + PLACES * PAIR,
         FULL = ROWS + (PASS == PASS_GKV ? PLACES * 512 : 0),
         EMPTY = FULL + PLACES * 8,
         KEPT = EMPTY + PLACES * 8,
-        LEFT = KEPT + 8,
-        LEADER = LEFT + 8,
-        BYTES = LEADER + 48
+        LEFT = KEPT + 16,
+        BYTES = LEFT + 16
     };
 };
 
@@ -42,16 +41,9 @@ typedef struct {
     int head, row, first, steps;
 } ring_task;
 
-/* Of the leader alone: pairs, and tasks whose own rows, it has sent for; the task of the next pair
- * to send, its number and which of its pairs; pairs of the task at hand that were waited for. */
+/* The place of the next pair and the parity of its turn; the number of the task at hand. */
 typedef struct {
-    int sent, owners, ahead, at, step;
-    ring_task next;
-} ring_leader;
-
-/* Pairs that this thread's group has waited for; the number of the task at hand. */
-typedef struct {
-    int got, task;
+    int place, turn, task;
 } group_ring;
 
 #ifdef ST_SM90A
@@ -85,18 +77,10 @@ __device__ __forceinline__ ring_task task_of(const attend_view &a, int number)
     t.row = (PASS != PASS_GKV && a.causal ? tiles - 1 - rank : rank) * TASK_ROWS;
     t.first = PASS == PASS_GKV ? first_query(a, t.row) & ~63 : 0;
     t.steps = steps_of(PASS == PASS_GKV ? a.q_len - t.first : keys_of(a, t.row, TASK_ROWS));
+    if (PASS == PASS_FWD) t.steps += t.steps % 2; /* taken two at a time */
     return t;
 }
 
-/* The leader is the first thread of a group that has as many steps as the task. */
-template <attend_pass PASS> __device__ __forceinline__ bool ring_leads(void)
-{
-    return threadIdx.x == (PASS == PASS_GKV ? 0 : 128 * (GROUPS - 1));
-}
-template <int D, attend_pass PASS> __device__ __forceinline__ ring_leader *ring_notes(void)
-{
-    return (ring_leader *)(shared_start() + ring_map<D, PASS>::LEADER);
-}
 __device__ __forceinline__ uint32_t ring_at(int offset)
 {
     return shared_at(shared_start()) + (uint32_t)offset;
@@ -111,21 +95,25 @@ __device__ __forceinline__ void unit_copy(const attend_view &a, const tile_map *
         tile_copy(to + p * PANEL, x, bar, 64 * p, t, head % a.heads, head / a.heads);
 }
 
-/* The leader sends for the own rows of the task after those it has sent for. */
+template <int D, attend_pass PASS> __device__ __forceinline__ void ring_turn(group_ring &r)
+{
+    if (++r.place == ring_map<D, PASS>::PLACES) {
+        r.place = 0;
+        r.turn ^= 1;
+    }
+}
+
+/* Sends for the own rows of task t, the r.task-th, once those of the last but one are left. */
 template <int D, attend_pass PASS>
-__device__ __forceinline__ void ring_send_own(const attend_view &a, const attend_maps &m)
+__device__ __forceinline__ void ring_send_own(const attend_view &a, const attend_maps &m,
+                                              const group_ring &r, const ring_task &t)
 {
     typedef ring_map<D, PASS> at;
-    ring_leader *r = ring_notes<D, PASS>();
-    int n = r->owners;
-    ring_task t = task_of<PASS>(a, n);
-    uint32_t kept = ring_at(at::KEPT);
-    if (t.head < 0) return;
-    if (n) barrier_wait(ring_at(at::LEFT), (uint32_t)(n - 1) & 1);
-    r->owners = n + 1;
-    barrier_expect(kept, at::OWN_BYTES);
-    for (int g = 0; g < GROUPS; g++) {
-        uint32_t to = ring_at(g * at::UNIT);
+    int half = r.task % 2;
+    uint32_t kept = ring_at(at::KEPT) + 8 * half, to = ring_at(0) + half * at::OWN;
+    if (r.task >= 2) barrier_wait(ring_at(at::LEFT) + 8 * half, (uint32_t)(r.task / 2 - 1) & 1);
+    barrier_expect(kept, at::OWN);
+    for (int g = 0; g < GROUPS; g++, to += at::UNIT) {
         unit_copy<D>(a, PASS == PASS_GKV ? &m.k : &m.q, t.head, t.row + 64 * g, to, kept);
         if (PASS != PASS_FWD)
             unit_copy<D>(a, PASS == PASS_GKV ? &m.v : &m.go, t.head, t.row + 64 * g,
@@ -133,76 +121,71 @@ __device__ __forceinline__ void ring_send_own(const attend_view &a, const attend
     }
 }
 
-/* The leader sends for the next pair, of this task or of one after it. */
+/* Sends for the pair at position t, once its place is empty. */
 template <int D, attend_pass PASS>
-__device__ __forceinline__ void ring_send(const attend_view &a, const attend_maps &m)
+__device__ __forceinline__ void ring_send(const attend_view &a, const attend_maps &m,
+                                          const group_ring &r, int head, int t)
 {
     typedef ring_map<D, PASS> at;
-    ring_leader *r = ring_notes<D, PASS>();
-    while (r->next.head >= 0 && r->at == r->next.steps) {
-        r->next = task_of<PASS>(a, ++r->ahead);
-        r->at = 0;
-    }
-    int head = r->next.head, t = r->next.first + 64 * r->at, n = r->sent;
-    if (head < 0) return;
-    uint32_t place = (uint32_t)n % PLACES, full = ring_at(at::FULL) + 8 * place;
-    uint32_t to = ring_at(at::PAIRS) + place * at::PAIR;
-    if (n >= PLACES) barrier_wait(ring_at(at::EMPTY) + 8 * place, (uint32_t)(n / PLACES - 1) & 1);
+    uint32_t full = ring_at(at::FULL) + 8 * r.place, to = ring_at(at::PAIRS) + r.place * at::PAIR;
+    barrier_wait(ring_at(at::EMPTY) + 8 * r.place, (uint32_t)r.turn ^ 1);
     barrier_expect(full, at::PAIR + (PASS == PASS_GKV ? 512 : 0));
     unit_copy<D>(a, PASS == PASS_GKV ? &m.q : &m.k, head, t, to, full);
     unit_copy<D>(a, PASS == PASS_GKV ? &m.go : &m.v, head, t, to + at::UNIT, full);
     if (PASS == PASS_GKV) {
         const float *row = a.rows + (int64_t)head * a.padded + t;
-        uint32_t rows = ring_at(at::ROWS) + place * 512;
+        uint32_t rows = ring_at(at::ROWS) + r.place * 512;
         row_copy(rows, row, 256, full);
         row_copy(rows + 256, row + (int64_t)a.batch * a.heads * a.padded, 256, full);
     }
-    r->at++;
-    r->sent = n + 1;
 }
 
+/* Starts the barriers. The last group then feeds the others until there are no tasks, and leaves
+ * them its registers. True: this thread is of that group, and done. */
 template <int D, attend_pass PASS>
-__device__ __forceinline__ group_ring ring_start(const attend_view &a, const attend_maps &m)
+__device__ __forceinline__ bool ring_feed(const attend_view &a, const attend_maps &m)
 {
     typedef ring_map<D, PASS> at;
-    group_ring r = {0, 0};
-    if (ring_leads<PASS>()) {
-        ring_leader *notes = ring_notes<D, PASS>();
-        for (int i = 0; i < PLACES; i++) {
+    if (threadIdx.x == 0) {
+        for (int i = 0; i < at::PLACES; i++) {
             barrier_start(ring_at(at::FULL + 8 * i), 1);
             barrier_start(ring_at(at::EMPTY + 8 * i), GROUPS * 4);
         }
-        barrier_start(ring_at(at::KEPT), 1);
-        barrier_start(ring_at(at::LEFT), GROUPS * 4);
+        for (int i = 0; i < 2; i++) {
+            barrier_start(ring_at(at::KEPT + 8 * i), 1);
+            barrier_start(ring_at(at::LEFT + 8 * i), GROUPS * 4);
+        }
         barriers_started();
-        notes->sent = notes->owners = notes->ahead = notes->at = notes->step = 0;
-        notes->next = task_of<PASS>(a, 0);
-        ring_send_own<D, PASS>(a, m);
-#pragma unroll 1
-        for (int i = 0; i < PLACES; i++)
-            ring_send<D, PASS>(a, m);
     }
     __syncthreads();
-    return r;
+    if (threadIdx.x < GROUPS * 128) {
+        registers_more<232>();
+        return false;
+    }
+    registers_fewer<40>();
+    if (threadIdx.x > GROUPS * 128) return true;
+    group_ring r = {0, 0, 0};
+    for (ring_task t; (t = task_of<PASS>(a, r.task)).head >= 0; r.task++) {
+        ring_send_own<D, PASS>(a, m, r, t);
+        for (int i = 0; i < t.steps; i++, ring_turn<D, PASS>(r))
+            ring_send<D, PASS>(a, m, r, t.head, t.first + 64 * i);
+    }
+    return true;
 }
 
-/* Waits for the next pair and returns where it is. Before that the leader sends for the one that
- * takes the place of the last but one, which its group has left, and once both groups are at work,
- * for the next task's own rows, unless (HOLD) these are needed to the end. */
-template <int D, attend_pass PASS, bool HOLD>
-__device__ __forceinline__ uint32_t ring_wait(const attend_view &a, const attend_maps &m,
-                                              group_ring &r)
+/* A pair that was waited for. */
+typedef struct {
+    uint32_t at;
+    int place;
+} ring_pair;
+
+template <int D, attend_pass PASS> __device__ __forceinline__ ring_pair ring_wait(group_ring &r)
 {
     typedef ring_map<D, PASS> at;
-    if (ring_leads<PASS>() && r.got >= 2) {
-        ring_send<D, PASS>(a, m);
-        if (!HOLD && ++ring_notes<D, PASS>()->step == 3) ring_send_own<D, PASS>(a, m);
-    }
-    __syncwarp();
-    uint32_t place = (uint32_t)r.got % PLACES;
-    barrier_wait(ring_at(at::FULL) + 8 * place, (uint32_t)(r.got / PLACES) & 1);
-    r.got++;
-    return ring_at(at::PAIRS) + place * at::PAIR;
+    ring_pair p = {ring_at(at::PAIRS) + r.place * at::PAIR, r.place};
+    barrier_wait(ring_at(at::FULL) + 8 * r.place, (uint32_t)r.turn);
+    ring_turn<D, PASS>(r);
+    return p;
 }
 /* For a whole warp: after what all of its lanes did. */
 __device__ __forceinline__ void warp_arrive(uint32_t bar)
@@ -210,42 +193,41 @@ __device__ __forceinline__ void warp_arrive(uint32_t bar)
     __syncwarp();
     if (threadIdx.x % 32 == 0) barrier_arrive(bar);
 }
-/* Gives back the last pair but `before`. */
-template <int D, attend_pass PASS>
-__device__ __forceinline__ void ring_leave(const group_ring &r, int before)
+template <int D, attend_pass PASS> __device__ __forceinline__ void ring_leave(const ring_pair &p)
 {
-    warp_arrive(ring_at(ring_map<D, PASS>::EMPTY) + (uint32_t)(r.got - 1 - before) % PLACES * 8);
+    warp_arrive(ring_at(ring_map<D, PASS>::EMPTY) + 8 * p.place);
 }
-template <int D, attend_pass PASS, bool HOLD>
-__device__ __forceinline__ void ring_skip(const attend_view &a, const attend_maps &m,
-                                          group_ring &r, int steps)
+template <int D, attend_pass PASS>
+__device__ __forceinline__ void ring_skip(group_ring &r, int steps)
 {
 #pragma unroll 1
-    for (int i = 0; i < steps; i++) {
-        ring_wait<D, PASS, HOLD>(a, m, r);
-        ring_leave<D, PASS>(r, 0);
-    }
+    for (int i = 0; i < steps; i++)
+        ring_leave<D, PASS>(ring_wait<D, PASS>(r));
 }
-/* Waits for the own rows of the task at hand; then ring_left once they are not needed any more, and
- * ring_end. */
-template <int D, attend_pass PASS> __device__ __forceinline__ void ring_own(const group_ring &r)
-{
-    barrier_wait(ring_at(ring_map<D, PASS>::KEPT), (uint32_t)r.task & 1);
-}
-template <int D, attend_pass PASS> __device__ __forceinline__ void ring_left(void)
-{
-    warp_arrive(ring_at(ring_map<D, PASS>::LEFT));
-}
+/* Waits for the own rows of the task at hand and returns where this group's are. */
 template <int D, attend_pass PASS>
-__device__ __forceinline__ void ring_end(const attend_view &a, const attend_maps &m, group_ring &r)
+__device__ __forceinline__ uint32_t ring_own(const group_ring &r, int group)
 {
+    typedef ring_map<D, PASS> at;
+    barrier_wait(ring_at(at::KEPT) + r.task % 2 * 8, (uint32_t)(r.task / 2) & 1);
+    return ring_at(0) + r.task % 2 * at::OWN + group * at::UNIT;
+}
+/* Before rows that a group's products read are overwritten. */
+__device__ __forceinline__ void group_sync(int group)
+{
+    threads_sync(1 + group, 128);
+}
+/* Gives them back and goes to the next task. */
+template <int D, attend_pass PASS> __device__ __forceinline__ void ring_next(group_ring &r)
+{
+    shared_written();
+    warp_arrive(ring_at(ring_map<D, PASS>::LEFT) + r.task % 2 * 8);
     r.task++;
-    if (ring_leads<PASS>()) {
-        ring_leader *notes = ring_notes<D, PASS>();
-        notes->step = 0;
-        if (notes->owners == r.task) ring_send_own<D, PASS>(a, m);
-    }
-    __syncwarp();
+}
+/* The same number in all threads of a warp, known to be so. */
+__device__ __forceinline__ int group_of(void)
+{
+    return (int)__shfl_sync(0xffffffffu, threadIdx.x / 128, 0);
 }
 
 /* ---- operands and results ------------------------------------------------------------------- */
@@ -260,27 +242,31 @@ __device__ __forceinline__ void operand_load(uint32_t (&x)[D / 16][4], uint32_t 
         matrices(x[k], unit + piece_at<64>(row, 2 * k + lane / 16));
 }
 
-/* s = x times the transpose of a unit. */
-template <int D>
+/* s = x times the transpose of a unit; x in registers if HELD, else at `own`. */
+template <int D, bool HELD>
 __device__ __forceinline__ void group_scores(float (&s)[8][4], const uint32_t (&x)[D / 16][4],
-                                             uint32_t unit)
+                                             uint32_t own, uint32_t unit)
 {
-    uint64_t y = operand_at(unit);
-#pragma unroll
-    for (int k = 0; k < D / 16; k++)
-        group_product<0>(s, x[k], operand_on(y, k / 4 * PANEL + k % 4 * 32), k > 0);
-}
-/* The same with x in shared memory. */
-template <int D>
-__device__ __forceinline__ void shared_scores(float (&s)[8][4], uint32_t x, uint32_t unit)
-{
-    uint64_t own = operand_at(x), y = operand_at(unit);
+    uint64_t rows = operand_at(own), y = operand_at(unit);
 #pragma unroll
     for (int k = 0; k < D / 16; k++) {
         int at = k / 4 * PANEL + k % 4 * 32;
-        shared_product(s, operand_on(own, at), operand_on(y, at), k > 0);
+        if (HELD)
+            group_product<0>(s, x[k], operand_on(y, at), k > 0);
+        else
+            shared_product(s, operand_on(rows, at), operand_on(y, at), k > 0);
     }
 }
+/* Halves of what is held of two units. */
+__device__ __forceinline__ float (&half_of(float (&s)[16][4], int i))[8][4]
+{
+    return (float(&)[8][4])s[8 * i];
+}
+__device__ __forceinline__ const uint32_t (&half_of(const uint32_t (&p)[8][4], int i))[4][4]
+{
+    return (const uint32_t(&)[4][4])p[4 * i];
+}
+
 /* c += p times a unit. */
 template <int D>
 __device__ __forceinline__ void group_sums(float (&c)[D / 64][8][4], const uint32_t (&p)[4][4],
@@ -310,7 +296,7 @@ template <int N> __device__ __forceinline__ void clear_all(float (&c)[N][8][4])
     }
 }
 
-/* A warp's rows of sums, times `by`, through its part of `unit`, so that whole lines of 128 bytes
+/* A warp's rows of sums, times `by`, through its rows of `unit`, so that whole lines of 128 bytes
  * are written. */
 template <int D>
 __device__ __forceinline__ void group_store(const attend_view &a, const attend_heads &x, int head,
