@@ -53,6 +53,49 @@ static __global__ void norm_fwd_kernel(int64_t rows, int64_t width, float eps, c
     if (rstd) rstd[r] = s;
 }
 
+/* Widths of at most 256 C, aligned: a row is read once and stays in registers. */
+template <int C, typename T>
+static __global__ void norm_fwd_rows_kernel(int64_t rows, int64_t width, float eps, const T *x,
+                                            const T *gain, const T *bias, T *y, float *mean,
+                                            float *rstd)
+{
+    int64_t r = (int64_t)blockIdx.x * WARPS + (threadIdx.x >> 5), at = r * width;
+    int lane = threadIdx.x & 31;
+    pack<8> p[C];
+    float sum = 0, square = 0;
+    if (r >= rows) return;
+#pragma unroll
+    for (int c = 0; c < C; c++) {
+        int64_t j = (lane + 32 * c) * 8;
+        if (j >= width) break;
+        p[c] = load<8>(x, at + j);
+#pragma unroll
+        for (int k = 0; k < 8; k++)
+            sum += p[c].v[k];
+    }
+    float m = warp_sum(sum) / (float)width;
+#pragma unroll
+    for (int c = 0; c < C; c++) {
+        if ((lane + 32 * c) * 8 >= width) break;
+#pragma unroll
+        for (int k = 0; k < 8; k++)
+            square += (p[c].v[k] - m) * (p[c].v[k] - m);
+    }
+    float s = 1.0f / sqrtf(warp_sum(square) / (float)width + eps);
+#pragma unroll
+    for (int c = 0; c < C; c++) {
+        int64_t j = (lane + 32 * c) * 8;
+        if (j >= width) break;
+        pack<8> g = load<8>(gain, j), b = load<8>(bias, j);
+#pragma unroll
+        for (int k = 0; k < 8; k++)
+            p[c].v[k] = (p[c].v[k] - m) * s * g.v[k] + b.v[k];
+        store<8>(y, at + j, p[c]);
+    }
+    if (lane == 0 && mean) mean[r] = m;
+    if (lane == 0 && rstd) rstd[r] = s;
+}
+
 /* 8 numbers at a time: all rows begin aligned. */
 static bool norm_wide(const st_norm_fwd_args *a)
 {
@@ -65,7 +108,14 @@ static bool norm_wide(const st_norm_fwd_args *a)
 template <typename T> static void norm_fwd_of(st_stream *q, const st_norm_fwd_args *a)
 {
     void (*kernel)(int64_t, int64_t, float, const T *, const T *, const T *, T *, float *,
-                   float *) = norm_wide(a) ? norm_fwd_kernel<8, T> : norm_fwd_kernel<1, T>;
+                   float *) = norm_fwd_kernel<1, T>;
+    if (norm_wide(a)) {
+        kernel = a->width <= 256    ? norm_fwd_rows_kernel<1, T>
+                 : a->width <= 512  ? norm_fwd_rows_kernel<2, T>
+                 : a->width <= 768  ? norm_fwd_rows_kernel<3, T>
+                 : a->width <= 1024 ? norm_fwd_rows_kernel<4, T>
+                                    : norm_fwd_kernel<8, T>;
+    }
     kernel<<<blocks_for(a->rows, WARPS, 1 << 30), THREADS, 0, st_cuda_stream(q)>>>(
         a->rows, a->width, a->eps, (const T *)a->x.data, (const T *)a->gain.data,
         (const T *)a->bias.data, (T *)a->y.data, (float *)a->mean.data, (float *)a->rstd.data);
@@ -160,65 +210,74 @@ template <typename T> static __global__ void norm_sums_kernel(norm_back<T> b, fl
     part[(2 * (int64_t)blockIdx.y + 1) * b.width + j] = bias;
 }
 
-/* Widths of at most 256 C, aligned: both at once, rows read once, all of a row at the same time. */
-template <int C, typename T>
-static __global__ void __launch_bounds__(THREADS) norm_bwd_kernel(norm_back<T> b, float *part)
+enum { GROUPS = 4 }; /* rows that a block has at the same time */
+
+/* Widths of at most 1024, aligned: both at once, rows read once. A row belongs to as many warps as
+ * have 8 numbers a thread; the block's y counts rows. */
+template <typename T>
+static __global__ void __launch_bounds__(128 * GROUPS, 1)
+    norm_bwd_kernel(norm_back<T> b, float *part)
 {
-    extern __shared__ float sums[]; /* (2, width) */
-    int warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
-    pack<8> gain[C] = {}, bias[C] = {};
-    for (int64_t r = (int64_t)blockIdx.x * WARPS + warp; r < b.rows;
-         r += (int64_t)gridDim.x * WARPS) {
-        pack<8> n[C], d[C], old[C], dy;
-        float sum_d = 0, sum_dn = 0, rstd = b.rstd[r];
-#pragma unroll
-        for (int c = 0; c < C; c++) {
-            int64_t j = (lane + 32 * c) * 8;
-            if (b.accumulate && j < b.width) old[c] = load<8>(b.dx, r * b.width + j);
-        }
-#pragma unroll
-        for (int c = 0; c < C; c++) {
-            int64_t j = (lane + 32 * c) * 8;
-            if (j >= b.width) break;
-            norm_terms<8>(b, r, j, &n[c], &dy, &d[c]);
-#pragma unroll
-            for (int k = 0; k < 8; k++) {
-                sum_d += d[c].v[k];
-                sum_dn += d[c].v[k] * n[c].v[k];
-                gain[c].v[k] += dy.v[k] * n[c].v[k];
-                bias[c].v[k] += dy.v[k];
-            }
-        }
-        sum_d = warp_sum(sum_d) / (float)b.width;
-        sum_dn = warp_sum(sum_dn) / (float)b.width;
-#pragma unroll
-        for (int c = 0; c < C; c++) {
-            int64_t j = (lane + 32 * c) * 8;
-            if (j >= b.width) break;
+    extern __shared__ float sums[];           /* (2, width) */
+    __shared__ float shared[2][GROUPS][2][4]; /* by turn, row, sum, warp */
+    int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5;
+    int64_t j = (int64_t)threadIdx.x * 8, all = (int64_t)gridDim.x * GROUPS;
+    bool in = j < b.width;
+    pack<8> gain = {}, bias = {}, g = {};
+    if (in) g = load<8>(b.gain, j);
+    for (int64_t base = (int64_t)blockIdx.x * GROUPS, turn = 0; base < b.rows;
+         base += all, turn ^= 1) {
+        int64_t r = base + threadIdx.y, at = r * b.width + j;
+        bool here = in && r < b.rows;
+        pack<8> n = {}, d = {}, old = {};
+        float sum_d = 0, sum_dn = 0, rstd = 0;
+        if (here) {
+            n = load<8>(b.x, at);
+            d = load<8>(b.dy, at);
+            if (b.accumulate) old = load<8>(b.dx, at);
+            float mean = b.mean[r];
+            rstd = b.rstd[r];
 #pragma unroll
             for (int k = 0; k < 8; k++) {
-                d[c].v[k] = rstd * (d[c].v[k] - sum_d - n[c].v[k] * sum_dn);
-                if (b.accumulate) d[c].v[k] += old[c].v[k];
+                n.v[k] = (n.v[k] - mean) * rstd;
+                gain.v[k] += d.v[k] * n.v[k];
+                bias.v[k] += d.v[k];
+                d.v[k] *= g.v[k];
+                sum_d += d.v[k];
+                sum_dn += d.v[k] * n.v[k];
             }
-            store<8>(b.dx, r * b.width + j, d[c]);
         }
+        sum_d = warp_sum(sum_d);
+        sum_dn = warp_sum(sum_dn);
+        if (lane == 0) {
+            shared[turn][threadIdx.y][0][warp] = sum_d;
+            shared[turn][threadIdx.y][1][warp] = sum_dn;
+        }
+        __syncthreads();
+        sum_d = sum_dn = 0;
+        for (int w = 0; w < warps; w++) {
+            sum_d += shared[turn][threadIdx.y][0][w];
+            sum_dn += shared[turn][threadIdx.y][1][w];
+        }
+        sum_d /= (float)b.width;
+        sum_dn /= (float)b.width;
+#pragma unroll
+        for (int k = 0; k < 8; k++)
+            d.v[k] = rstd * (d.v[k] - sum_d - n.v[k] * sum_dn) + old.v[k];
+        if (here) store<8>(b.dx, at, d);
     }
-    for (int w = 0; w < WARPS; w++) {
+    for (int y = 0; y < GROUPS; y++) {
 #pragma unroll
-        for (int c = 0; c < C; c++) {
-            int64_t j = (lane + 32 * c) * 8;
-            if (w != warp || j >= b.width) continue;
-#pragma unroll
-            for (int k = 0; k < 8; k++) {
-                float *g = sums + j + k, *s = sums + b.width + j + k;
-                *g = (w ? *g : 0.0f) + gain[c].v[k];
-                *s = (w ? *s : 0.0f) + bias[c].v[k];
-            }
+        for (int k = 0; k < 8; k++) {
+            if (y != (int)threadIdx.y || !in) break;
+            sums[j + k] = (y ? sums[j + k] : 0.0f) + gain.v[k];
+            sums[b.width + j + k] = (y ? sums[b.width + j + k] : 0.0f) + bias.v[k];
         }
         __syncthreads();
     }
-    for (int64_t j = threadIdx.x; j < 2 * b.width; j += THREADS)
-        part[blockIdx.x * 2 * b.width + j] = sums[j];
+    for (int64_t i = threadIdx.y * blockDim.x + threadIdx.x; i < 2 * b.width;
+         i += blockDim.x * GROUPS)
+        part[blockIdx.x * 2 * b.width + i] = sums[i];
 }
 
 /* dgain, dbias += the parts, 8 threads a column. */
@@ -257,23 +316,18 @@ template <typename T> static void norm_bwd_of(st_stream *q, const st_norm_bwd_ar
     b.x = (const T *)a->x.data, b.dy = (const T *)a->dy.data, b.gain = (const T *)a->gain.data;
     b.mean = (const float *)a->mean.data, b.rstd = (const float *)a->rstd.data;
     b.dx = (T *)a->dx.data, b.accumulate = a->accumulate != 0;
-    unsigned parts = blocks_for(a->rows, WARPS, 3 * 132);
+    unsigned parts = blocks_for(a->rows, GROUPS, 4 * 132);
     float *part =
         (float *)st_cuda_work(q, (size_t)(parts * 2 * a->width) * sizeof(float), "norm_bwd");
     if (!part) return;
     bool wide = norm_wide(a);
     size_t shared = (size_t)(2 * a->width) * sizeof(float);
     cudaStream_t s = st_cuda_stream(q);
+    dim3 block((unsigned)((a->width + 255) / 256 * 32), GROUPS);
     if (!wide || a->width > 1024)
         norm_bwd_any<T>(q, b, wide, parts, part);
-    else if (a->width <= 256)
-        norm_bwd_kernel<1, T><<<parts, THREADS, shared, s>>>(b, part);
-    else if (a->width <= 512)
-        norm_bwd_kernel<2, T><<<parts, THREADS, shared, s>>>(b, part);
-    else if (a->width <= 768)
-        norm_bwd_kernel<3, T><<<parts, THREADS, shared, s>>>(b, part);
     else
-        norm_bwd_kernel<4, T><<<parts, THREADS, shared, s>>>(b, part);
+        norm_bwd_kernel<T><<<parts, block, shared, s>>>(b, part);
     if (a->dgain.data || a->dbias.data) {
         norm_finish_kernel<<<blocks_for(2 * a->width, 32, 1 << 30), dim3(32, 8), 0, s>>>(
             (int)parts, a->width, part, (float *)a->dgain.data, (float *)a->dbias.data);

@@ -81,6 +81,7 @@ static __global__ void rows_kernel(int64_t rows, int64_t width, const T *dy, flo
     __shared__ float sums[LINES][COLUMNS * N];
     int64_t j = ((int64_t)blockIdx.x * COLUMNS + threadIdx.x) * N;
     pack<N> sum = {};
+#pragma unroll 4
     for (int64_t r = (int64_t)blockIdx.y * LINES + threadIdx.y; r < rows && j < width;
          r += (int64_t)gridDim.y * LINES) {
         pack<N> p = load<N>(dy, r * width + j);
