@@ -19,7 +19,11 @@ __global__ void plain_product(st_fused_args a, double *p)
     double sum = 0;
     for (int64_t k = 0; k < a.k; k++) {
         double v = 0;
-        if (a.in_factor) { /* SS1: folded on the way, rounded as z is */
+        if (a.in_hash < 0) { /* the column of four, rounded as z is */
+            for (int c = 0; c < 4; c++)
+                v += (double)a.scale[c] * (double)(float)x[4 * k + c];
+            v = (double)(float)(bf16)(float)v;
+        } else if (a.in_factor) { /* SS1: folded on the way, rounded as z is */
             for (int l = 0; l < a.in_factor; l++) {
                 int64_t j = k % 32, s = (int64_t)a.in_hash * (l + 1) * 8 % 32;
                 v += (double)(float)x[(k / 32 * a.in_factor + l) * 32 + (j + s) % 32];
@@ -134,7 +138,7 @@ static void check_product(st_fused_args a, const char *name, bool with_bias, boo
     int64_t wide = a.out == ST_OUT_EXPAND ? 4 * cols
                    : a.out == ST_OUT_FOLD ? cols / a.out_factor
                                           : cols;
-    a.ldx = in + 8;
+    a.ldx = in + (a.in_factor ? 0 : 8);
     a.ldw = a.k;
     a.ldy = wide + 16;
     a.x = room.random<bf16>(a.rows * a.ldx, 1.0f);
@@ -146,12 +150,13 @@ static void check_product(st_fused_args a, const char *name, bool with_bias, boo
     bf16 *y = room.get<bf16>(a.rows * a.ldy);
     a.y = y;
     a.z = a.in_factor ? room.get<bf16>(a.rows * a.k) : NULL;
-    a.done = a.in_factor ? room.get<int>((a.rows + 255) / 128 + 1) : NULL;
+    a.done = a.in_factor ? room.get<int>(a.rows / 64 + 4) : NULL;
     double *p = room.get<double>(a.rows * cols);
     char what[200];
-    snprintf(what, sizeof what, "%s rows %d groups %d n %d k %d gelu %d factor %d/%d bias %d h %d",
-             name, (int)a.rows, (int)a.groups, (int)a.n, (int)a.k, a.gelu, a.in_factor,
-             a.out_factor, with_bias, with_h);
+    snprintf(what, sizeof what,
+             "%s rows %d groups %d n %d k %d gelu %d factor %d/%d way %d bias %d h %d", name,
+             (int)a.rows, (int)a.groups, (int)a.n, (int)a.k, a.gelu, a.in_factor, a.out_factor,
+             a.way, with_bias, with_h);
     int code = st_fused_product(&a, 0);
     if (code == ST_FUSED_NOT) {
         printf("FAIL %s: not supported\n", what);
@@ -265,6 +270,22 @@ static st_fused_args shape(int64_t rows, int64_t groups, int64_t n, int64_t k, s
     return a;
 }
 
+static void check_gelu(int64_t m, int64_t k, int gelu)
+{
+    st_fused_args a = shape(m, 1, 768, k, ST_OUT_PLAIN);
+    a.gelu = gelu;
+    for (a.way = 0; a.way <= 2; a.way++) {
+        a.out = ST_OUT_PLAIN;
+        check_product(a, "gelu", true, gelu == 1);
+        for (int factor = 2; factor <= 8; factor *= 2) {
+            a.out = ST_OUT_FOLD;
+            a.out_factor = factor;
+            a.out_hash = 3;
+            check_product(a, "gelu, fold", true, gelu == 1);
+        }
+    }
+}
+
 static int check_all(bool small)
 {
     std::vector<int64_t> rows =
@@ -276,32 +297,37 @@ static int check_all(bool small)
                 check_product(shape(m, 1, n, k, ST_OUT_PLAIN), "plain", true, false);
             if (small) break;
         }
+        for (int way = 1; way <= 2; way++) {
+            st_fused_args a = shape(m, 1, 1000, 776, ST_OUT_PLAIN);
+            a.way = way;
+            check_product(a, "plain", true, false);
+        }
         for (int gelu = 1; gelu <= 2; gelu++) {
-            for (int64_t k : {96, 768}) {
-                st_fused_args a = shape(m, 1, 768, k, ST_OUT_PLAIN);
-                a.gelu = gelu;
-                check_product(a, "gelu", true, gelu == 1);
-                for (int factor = 2; factor <= 8; factor *= 2) {
-                    a.out = ST_OUT_FOLD;
-                    a.out_factor = factor;
-                    a.out_hash = 3;
-                    check_product(a, "gelu, fold", true, gelu == 1);
-                }
-            }
+            for (int64_t k : {96, 768})
+                check_gelu(m, k, gelu);
         }
         for (int factor = 2; factor <= 8; factor *= 2) {
-            st_fused_args a = shape(m, 1, 768, 96 * factor / 2, ST_OUT_PLAIN);
-            a.in_factor = factor;
-            a.in_hash = 3;
-            check_product(a, "fold inside", true, false);
+            for (int64_t k : {96, 192, 768}) {
+                st_fused_args a = shape(m, 1, 768, k, ST_OUT_PLAIN);
+                a.in_factor = factor;
+                a.in_hash = 3;
+                for (a.way = 0; a.way <= 2; a.way++)
+                    check_product(a, "fold inside", true, false);
+            }
         }
+        st_fused_args k4 = shape(m, 1, 768, 768, ST_OUT_PLAIN);
+        k4.in_factor = 4;
+        k4.in_hash = -1;
+        check_product(k4, "gather inside", true, false);
         check_product(shape(m, 4, 768, 192, ST_OUT_PLAIN), "block-diagonal", true, false);
         check_product(shape(m, 4, 192, 768, ST_OUT_PLAIN), "block-diagonal", true, false);
         check_product(shape(m, 4, 192, 192, ST_OUT_DEAL), "deal", false, false);
         check_product(shape(m, 4, 192, 768, ST_OUT_DEAL), "deal", false, false);
         check_product(shape(m, 4, 768, 192, ST_OUT_INTERLEAVE), "interleave", true, false);
-        check_product(shape(m, 4, 192, 136, ST_OUT_INTERLEAVE), "interleave", false, false);
-        check_product(shape(m, 1, 768, 768, ST_OUT_EXPAND), "expand", true, false);
+        check_product(shape(m, 4, 200, 136, ST_OUT_INTERLEAVE), "interleave", false, false);
+        st_fused_args e = shape(m, 1, 768, 768, ST_OUT_EXPAND);
+        for (e.way = 0; e.way <= 2; e.way++)
+            check_product(e, "expand", true, false);
         check_product(shape(m, 1, 200, 96, ST_OUT_EXPAND), "expand", false, false);
         for (int factor = 2; factor <= 8; factor *= 2)
             check_fold(std::min<int64_t>(m, 300), 96, factor);

@@ -29,7 +29,7 @@ struct layer {
         w2 = room.random<bf16>(n * k, 0.05f);
         bias = room.random<bf16>(wide, 1.0f);
         scale = room.random<float>(4, 1.0f);
-        done = room.get<int>(m / 128 + 4);
+        done = room.get<int>(m / 64 + 4);
     }
 };
 
@@ -60,16 +60,20 @@ template <int factor> static void ss1(contest *c, layer *l, lt_plan *p)
 {
     char name[64];
     int64_t kept = l->k / factor;
-    snprintf(name, sizeof name, "ss1 %dx, fold inside", factor);
-    c->add(name, [=](int i, cudaStream_t q) {
-        st_fused_args a = product(l, 1, l->n, kept, l->x[i], l->w, l->y[i], ST_OUT_PLAIN);
-        a.ldx = l->k;
-        a.in_factor = factor;
-        a.in_hash = HASH;
-        a.z = l->z[i];
-        a.done = l->done;
-        MUST(st_fused_product(&a, q));
-    });
+    for (int way = 0; way <= 2; way += 2) {
+        snprintf(name, sizeof name, "ss1 %dx, fold inside%s", factor, way ? ", by turns" : "");
+        if (way && kept <= 192) continue;
+        c->add(name, [=](int i, cudaStream_t q) {
+            st_fused_args a = product(l, 1, l->n, kept, l->x[i], l->w, l->y[i], ST_OUT_PLAIN);
+            a.ldx = l->k;
+            a.in_factor = factor;
+            a.in_hash = HASH;
+            a.z = l->z[i];
+            a.done = l->done;
+            a.way = way;
+            MUST(st_fused_product(&a, q));
+        });
+    }
     snprintf(name, sizeof name, "ss1 %dx, fold, product", factor);
     c->add(name, [=](int i, cudaStream_t q) {
         st_fold_call f = {l->m, kept, l->k, l->x[i], l->z[i], factor, HASH};
@@ -82,6 +86,14 @@ template <int factor> static void ss1(contest *c, layer *l, lt_plan *p)
         st_fused_args a = product(l, 1, l->n, kept, l->z[i], l->w, l->y[i], ST_OUT_PLAIN);
         MUST(st_fused_product(&a, q));
     });
+    if (kept > 192) {
+        snprintf(name, sizeof name, "ss1 %dx, folded before, by turns", factor);
+        c->add(name, [=](int i, cudaStream_t q) {
+            st_fused_args a = product(l, 1, l->n, kept, l->z[i], l->w, l->y[i], ST_OUT_PLAIN);
+            a.way = 2;
+            MUST(st_fused_product(&a, q));
+        });
+    }
     snprintf(name, sizeof name, "cublasLt k/%d", factor);
     *p = {l->m, l->n, kept, false, true, CUBLASLT_EPILOGUE_BIAS};
     c->add(name,
@@ -97,7 +109,16 @@ static void monarch(contest *c, layer *l)
         a = product(l, 4, l->n / 4, 192, l->t[i], l->w2, l->y[i], ST_OUT_INTERLEAVE);
         MUST(st_fused_product(&a, q));
     });
-    c->add("  its first factor", [=](int i, cudaStream_t q) {
+    c->add("  second factor, rows not shared", [=](int i, cudaStream_t q) {
+        st_fused_args a = product(l, 4, l->n / 4, 192, l->t[i], l->w2, l->y[i], ST_OUT_INTERLEAVE);
+        a.way = 2;
+        MUST(st_fused_product(&a, q));
+    });
+    c->add("  second factor", [=](int i, cudaStream_t q) {
+        st_fused_args a = product(l, 4, l->n / 4, 192, l->t[i], l->w2, l->y[i], ST_OUT_INTERLEAVE);
+        MUST(st_fused_product(&a, q));
+    });
+    c->add("  first factor", [=](int i, cudaStream_t q) {
         st_fused_args a = product(l, 4, 192, l->k / 4, l->x[i], l->w, l->t[i], ST_OUT_DEAL);
         MUST(st_fused_product(&a, q));
     });
@@ -125,6 +146,15 @@ static void kron(contest *c, layer *l)
             MUST(st_fused_product(&a, q));
         });
     } else if (l->k == 4 * l->n) {
+        c->add("kron 4x1, gather inside", [=](int i, cudaStream_t q) {
+            st_fused_args a = product(l, 1, l->n, l->n, l->x[i], l->w, l->y[i], ST_OUT_PLAIN);
+            a.ldx = l->k;
+            a.in_factor = 4;
+            a.in_hash = -1;
+            a.z = l->z[i];
+            a.done = l->done;
+            MUST(st_fused_product(&a, q));
+        });
         c->add("kron 4x1, gather, product", [=](int i, cudaStream_t q) {
             MUST(st_fused_gather4(l->m, l->n, l->x[i], l->scale, l->z[i], q));
             st_fused_args a = product(l, 1, l->n, l->n, l->z[i], l->w, l->y[i], ST_OUT_PLAIN);

@@ -21,22 +21,40 @@ struct st_warp_tile {
     int lane, row, col, group; /* first row and column (in its group) */
 };
 
-/* Products with bias of columns 8 j .. 8 j + 7. */
-static __device__ __forceinline__ float2 st_epilogue_bias(const st_epilogue_args &e,
-                                                          const st_warp_tile &t, int j)
-{
-    int col = t.col + 8 * j + t.lane % 4 * 2;
-    if (!e.bias || col >= e.cols) return make_float2(0.0f, 0.0f);
-    const __nv_bfloat162 *at = (const __nv_bfloat162 *)(e.bias + (int64_t)t.group * e.cols + col);
-    return __bfloat1622float2(*at);
-}
+/* The bias of a tile's n columns, fetched before its products and dealt out by shuffles: lane 4 i +
+ * q holds pair q of columns 8 (i + 8 m) .. in number m. */
+template <int n> struct st_tile_bias {
+    uint32_t pair[(n + 63) / 64];
+    int lane;
+    __device__ __forceinline__ st_tile_bias(const st_epilogue_args &e, const st_warp_tile &t)
+        : lane(t.lane)
+    {
+#pragma unroll
+        for (int m = 0; m < (n + 63) / 64; m++) {
+            int col = t.col + 64 * m + lane * 2;
+            const uint32_t *at = (const uint32_t *)(e.bias + (int64_t)t.group * e.cols + col);
+            pair[m] = e.bias && col < e.cols ? __ldg(at) : 0;
+        }
+    }
+    __device__ __forceinline__ float2 of(int j) const
+    {
+        uint32_t v = __shfl_sync(~0u, pair[j / 8], j % 8 * 4 + lane % 4);
+        return make_float2(st_low(v), st_high(v));
+    }
+};
+
+/* For epilogues that have no bias, or fetch it themselves. */
+struct st_no_bias {
+    __device__ __forceinline__ st_no_bias(const st_epilogue_args &, const st_warp_tile &) {}
+};
 
 /* y = d + bias, or its GELU. */
 template <int n, int gelu> struct st_epilogue_plain {
-    enum { BOX = 64 };
+    enum { BOX = 64, STAGED = 1 };
+    typedef st_tile_bias<n> bias;
     template <class OUT>
     static __device__ __forceinline__ void run(float (&d)[n / 2], const st_epilogue_args &e,
-                                               const st_warp_tile &t, OUT &out)
+                                               const st_warp_tile &t, const bias &b, OUT &out)
     {
 #pragma unroll
         for (int box = 0; box < (n + 63) / 64; box++) {
@@ -48,10 +66,10 @@ template <int n, int gelu> struct st_epilogue_plain {
                     v[i][0] = v[i][1] = h[i][0] = h[i][1] = 0;
                     continue;
                 }
-                float2 b = st_epilogue_bias(e, t, j);
+                float2 c = b.of(j);
 #pragma unroll
                 for (int r = 0; r < 2; r++) {
-                    float p = d[j * 4 + 2 * r] + b.x, q = d[j * 4 + 2 * r + 1] + b.y;
+                    float p = d[j * 4 + 2 * r] + c.x, q = d[j * 4 + 2 * r + 1] + c.y;
                     h[i][r] = st_pack(p, q);
                     v[i][r] = gelu ? st_pack(st_gelu<gelu>(p), st_gelu<gelu>(q)) : h[i][r];
                 }
@@ -65,12 +83,13 @@ template <int n, int gelu> struct st_epilogue_plain {
 
 /* y = fold(gelu(d + bias)), n / factor columns; h = d + bias, where wanted. */
 template <int n, int gelu, int factor, int hash> struct st_epilogue_fold {
-    enum { BOX = n / factor < 64 ? n / factor : 64 };
+    enum { BOX = n / factor < 64 ? n / factor : 64, STAGED = 1 };
+    typedef st_tile_bias<n> bias;
     template <class OUT>
     static __device__ __forceinline__ void run(float (&d)[n / 2], const st_epilogue_args &e,
-                                               const st_warp_tile &t, OUT &out)
+                                               const st_warp_tile &t, const bias &b, OUT &out)
     {
-        if (e.keep) keep(d, e, t, out);
+        if (e.keep) keep(d, t, b, out);
         int first = t.col / factor;
 #pragma unroll
         for (int box = 0; box < n / factor / BOX; box++) {
@@ -78,26 +97,26 @@ template <int n, int gelu, int factor, int hash> struct st_epilogue_fold {
 #pragma unroll
             for (int i = 0; i < BOX / 8; i++) {
                 int at = box * (BOX / 8) + i;
-                float z[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+                st_gelu_sum<gelu> z[4];
 #pragma unroll
                 for (int l = 0; l < factor; l++) {
                     int j = (at / 4 * factor + l) * 4 + (at + st_fold_shift(hash, l)) % 4;
-                    float2 b = st_epilogue_bias(e, t, j);
+                    float2 c = b.of(j);
 #pragma unroll
                     for (int r = 0; r < 2; r++) {
-                        z[2 * r] += st_gelu<gelu>(d[j * 4 + 2 * r] + b.x);
-                        z[2 * r + 1] += st_gelu<gelu>(d[j * 4 + 2 * r + 1] + b.y);
+                        z[2 * r].add(d[j * 4 + 2 * r] + c.x);
+                        z[2 * r + 1].add(d[j * 4 + 2 * r + 1] + c.y);
                     }
                 }
-                v[i][0] = st_pack(z[0], z[1]);
-                v[i][1] = st_pack(z[2], z[3]);
+                v[i][0] = st_pack(z[0].sum(), z[1].sum());
+                v[i][1] = st_pack(z[2].sum(), z[3].sum());
             }
             out.first(v, first + box * BOX, t.group, t.row);
         }
     }
     template <class OUT>
-    static __device__ __forceinline__ void keep(float (&d)[n / 2], const st_epilogue_args &e,
-                                                const st_warp_tile &t, OUT &out)
+    static __device__ __forceinline__ void keep(float (&d)[n / 2], const st_warp_tile &t,
+                                                const bias &b, OUT &out)
     {
 #pragma unroll
         for (int box = 0; box < n / 64; box++) {
@@ -105,9 +124,9 @@ template <int n, int gelu, int factor, int hash> struct st_epilogue_fold {
 #pragma unroll
             for (int i = 0; i < 8; i++) {
                 int j = box * 8 + i;
-                float2 b = st_epilogue_bias(e, t, j);
-                h[i][0] = st_pack(d[j * 4] + b.x, d[j * 4 + 1] + b.y);
-                h[i][1] = st_pack(d[j * 4 + 2] + b.x, d[j * 4 + 3] + b.y);
+                float2 c = b.of(j);
+                h[i][0] = st_pack(d[j * 4] + c.x, d[j * 4 + 1] + c.y);
+                h[i][1] = st_pack(d[j * 4 + 2] + c.x, d[j * 4 + 3] + c.y);
             }
             out.second(h, t.col + box * 64, t.group, t.row);
         }
@@ -118,10 +137,11 @@ template <int n, int gelu, int factor, int hash> struct st_epilogue_fold {
  * parts) + g * (n / parts) + c; its weights are packed with rows in the order (i, c), so part i of
  * the tile is stored as it stands. n is a whole group. */
 template <int n, int parts> struct st_epilogue_deal {
-    enum { BOX = 64 };
+    enum { BOX = 64, STAGED = 1 };
+    typedef st_no_bias bias;
     template <class OUT>
     static __device__ __forceinline__ void run(float (&d)[n / 2], const st_epilogue_args &e,
-                                               const st_warp_tile &t, OUT &out)
+                                               const st_warp_tile &t, const bias &, OUT &out)
     {
 #pragma unroll
         for (int box = 0; box < n / 64; box++) {
@@ -150,10 +170,11 @@ template <int n, int parts> struct st_epilogue_deal {
 /* Monarch's second factor: part i of the tile is columns col .. of group i, of four groups:
  * y[4 o + i] = d_i[o] + bias[4 o + i]. */
 template <int n> struct st_epilogue_interleave {
-    enum { BOX = 64 };
+    enum { BOX = 64, STAGED = 0 };
+    typedef st_no_bias bias;
     template <class OUT>
     static __device__ __forceinline__ void run(float (&d)[n / 2], const st_epilogue_args &e,
-                                               const st_warp_tile &t, OUT &)
+                                               const st_warp_tile &t, const bias &, OUT &)
     {
         int row = t.row + t.lane / 4;
 #pragma unroll
@@ -177,10 +198,11 @@ template <int n> struct st_epilogue_interleave {
 
 /* Kronecker with a row of four: y[4 j + c] = scale[c] d[j] + bias[4 j + c]. */
 template <int n> struct st_epilogue_expand {
-    enum { BOX = 64 };
+    enum { BOX = 64, STAGED = 0 };
+    typedef st_no_bias bias;
     template <class OUT>
     static __device__ __forceinline__ void run(float (&d)[n / 2], const st_epilogue_args &e,
-                                               const st_warp_tile &t, OUT &)
+                                               const st_warp_tile &t, const bias &, OUT &)
     {
         int row = t.row + t.lane / 4;
         float4 s = *(const float4 *)e.scale;

@@ -54,7 +54,7 @@ int st_fused_fold(const st_fold_call *a, cudaStream_t q)
 
 /* ---- the transpose -------------------------------------------------------------------------- */
 
-enum { UNFOLD_ROWS = 64 };
+enum { UNFOLD_ROWS = 256, UNFOLD_WARPS = 8 };
 
 template <int factor, int hash>
 __global__ void copy_out_kernel(const bf16 *dz, bf16 *dx, int64_t units, int width)
@@ -79,45 +79,56 @@ __global__ void copy_out_kernel(const bf16 *dz, bf16 *dx, int64_t units, int wid
     }
 }
 
-/* A thread has eight columns of dz, so factor times eight of dx, in UNFOLD_ROWS rows. */
+/* A thread has eight columns of dz, so factor times eight of dx, in every eighth of UNFOLD_ROWS
+ * rows; sums of columns end in `sums`, a row for each block of rows. */
 template <int factor, int hash, int gelu>
-__global__ void __launch_bounds__(96)
-    unfold_kernel(const bf16 *dz, const bf16 *h, bf16 *dx, float *sums, int64_t rows, int width)
+__global__ void __launch_bounds__(UNFOLD_WARPS * 32)
+    unfold_kernel(const uint4 *dz, const uint4 *h, uint4 *dx, float *sums, int64_t rows, int units)
 {
-    int unit = blockIdx.x * blockDim.x + threadIdx.x, units = width / 8;
-    if (unit >= units) return;
+    __shared__ float part[UNFOLD_WARPS][32][9];
+    int lane = threadIdx.x % 32, warp = threadIdx.x / 32, unit = blockIdx.x * 32 + lane;
     int64_t first = (int64_t)blockIdx.y * UNFOLD_ROWS;
     int64_t end = first + UNFOLD_ROWS < rows ? first + UNFOLD_ROWS : rows;
+    int at[factor];
     float sum[factor][8] = {};
-#pragma unroll 2
-    for (int64_t r = first; r < end; r++) {
-        float g[8], x[8];
-        uint4 v = __ldg((const uint4 *)dz + r * units + unit), hv[factor];
 #pragma unroll
-        for (int l = 0; l < factor; l++) {
-            int at = (unit / 4 * factor + l) * 4 + (unit + st_fold_shift(hash, l)) % 4;
-            hv[l] = __ldg((const uint4 *)h + r * units * factor + at);
-        }
+    for (int l = 0; l < factor; l++)
+        at[l] = (unit / 4 * factor + l) * 4 + (unit + st_fold_shift(hash, l)) % 4;
+    if (unit >= units) end = first;
+#pragma unroll(factor > 4 ? 1 : 2)
+    for (int64_t r = first + warp; r < end; r += UNFOLD_WARPS) {
+        float g[8], x[8];
+        uint4 v = __ldcs(dz + r * units + unit), hv[factor];
+#pragma unroll
+        for (int l = 0; l < factor; l++)
+            hv[l] = __ldcs(h + r * units * factor + at[l]);
         st_unpack8(v, g);
 #pragma unroll
         for (int l = 0; l < factor; l++) {
-            int at = (unit / 4 * factor + l) * 4 + (unit + st_fold_shift(hash, l)) % 4;
             st_unpack8(hv[l], x);
 #pragma unroll
             for (int i = 0; i < 8; i++) {
                 x[i] = g[i] * st_gelu_slope<gelu>(x[i]);
                 sum[l][i] += x[i];
             }
-            ((uint4 *)dx)[r * units * factor + at] = st_pack8(x);
+            dx[r * units * factor + at[l]] = st_pack8(x);
         }
     }
     if (!sums) return;
 #pragma unroll
     for (int l = 0; l < factor; l++) {
-        int at = (unit / 4 * factor + l) * 4 + (unit + st_fold_shift(hash, l)) % 4;
-        float4 *to = (float4 *)(sums + (int64_t)blockIdx.y * width * factor + at * 8);
-        to[0] = make_float4(sum[l][0], sum[l][1], sum[l][2], sum[l][3]);
-        to[1] = make_float4(sum[l][4], sum[l][5], sum[l][6], sum[l][7]);
+#pragma unroll
+        for (int i = 0; i < 8; i++)
+            part[warp][lane][i] = sum[l][i];
+        __syncthreads();
+        for (int i = warp; i < 8; i += UNFOLD_WARPS) {
+            float total = 0.0f;
+            for (int w = 0; w < UNFOLD_WARPS; w++)
+                total += part[w][lane][i];
+            int64_t row = (int64_t)blockIdx.y * units * factor * 8;
+            if (unit < units) sums[row + at[l] * 8 + i] = total;
+        }
+        __syncthreads();
     }
 }
 
@@ -148,7 +159,7 @@ int st_fused_unfold(const st_unfold_call *a, cudaStream_t q)
 {
     if (a->width % 32) return ST_FUSED_NOT;
     int blocks = (int)((a->rows + UNFOLD_ROWS - 1) / UNFOLD_ROWS), cols = (int)a->width * a->factor;
-    dim3 grid((unsigned)(a->width / 8 + 95) / 96, (unsigned)blocks);
+    dim3 grid((unsigned)(a->width / 8 + 31) / 32, (unsigned)blocks);
     int gelu = a->h ? a->gelu : 0;
     float *sums = a->h && a->dbias ? a->work : NULL;
     int64_t units = a->rows * (a->width / 8);
@@ -162,8 +173,9 @@ int st_fused_unfold(const st_unfold_call *a, cudaStream_t q)
 #undef CASE_COPY
 #define CASE_GELU(f, s, g)                                                                         \
     if (a->factor == f && a->hash == s && gelu == g) {                                             \
-        unfold_kernel<f, s, g><<<grid, 96, 0, q>>>((const bf16 *)a->dz, (const bf16 *)a->h,        \
-                                                   (bf16 *)a->dx, sums, a->rows, (int)a->width);   \
+        unfold_kernel<f, s, g><<<grid, UNFOLD_WARPS * 32, 0, q>>>(                                 \
+            (const uint4 *)a->dz, (const uint4 *)a->h, (uint4 *)a->dx, sums, a->rows,              \
+            (int)(a->width / 8));                                                                  \
         if (sums) unfold_sums<<<(cols + 31) / 32, 256, 0, q>>>(sums, a->dbias, blocks, cols);      \
         return (int)cudaGetLastError();                                                            \
     }
@@ -263,7 +275,8 @@ static int norm_fold_launch(const st_norm_fold_call *a, cudaStream_t q)
         return (int)cudaGetLastError();                                                            \
     }
     CASE(3)
-    CASE(5) CASE(8)
+    CASE(5)
+    CASE(8)
 #undef CASE
         return ST_FUSED_NOT;
 }
@@ -293,10 +306,7 @@ __global__ void gather4_kernel(const uint4 *x, const float *scale, uint32_t *z, 
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             if (u + i * step >= pairs) continue;
-            float t[8];
-            st_unpack8(v[i], t);
-            z[u + i * step] = st_pack(t[0] * s.x + t[1] * s.y + t[2] * s.z + t[3] * s.w,
-                                      t[4] * s.x + t[5] * s.y + t[6] * s.z + t[7] * s.w);
+            z[u + i * step] = st_gather_pair(v[i], s);
         }
     }
 }

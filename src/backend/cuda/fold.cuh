@@ -1,18 +1,12 @@
-/* SS1's fold by a few warps beside a product: z[k 32 + j] = sum_l x[(k c + l) 32 + (j + s_l) % 32].
- */
+/* SS1's fold, z[k 32 + j] = sum_l x[(k c + l) 32 + (j + s_l) % 32], and the sum over Kronecker's
+ * column of four, z[j] = sum_c s_c x[4 j + c]: for kernels of their own, and by three warps beside
+ * a product. */
 /* SPDX-License-Identifier: MIT */
 #ifndef ST_CUDA_FOLD_CUH
 #define ST_CUDA_FOLD_CUH
 
+#include "hopper.cuh"
 #include "pointwise.cuh"
-
-struct st_fold_ahead_args {
-    const __nv_bfloat16 *x;
-    __nv_bfloat16 *z;
-    int *done; /* parts finished of each 128 rows; zeros at the start */
-    int64_t ldx;
-    int rows, width; /* of z */
-};
 
 /* Eight numbers of z, from `factor` places of a row of x. */
 template <int factor, int hash>
@@ -38,43 +32,67 @@ template <int factor> static __device__ __forceinline__ uint4 st_fold_sum(const 
     }
     return st_pack8(z);
 }
-
-/* Part `part` of `parts` of the fold of rows 128 tile .., by threads 32 .. 127 of a block. */
-template <int factor, int hash>
-static __device__ __forceinline__ void st_fold_part(const st_fold_ahead_args &f, int tile, int part,
-                                                    int parts)
+static __device__ __forceinline__ uint32_t st_gather_pair(uint4 v, float4 s)
 {
-    enum { SIDE = 96, MANY = factor >= 8 ? 2 : factor >= 4 ? 3 : 6 };
-    int first = tile * 128, rows = min(128, f.rows - first), units = f.width / 8;
-    int total = rows > 0 ? rows * units : 0;
-    int end = (int)((int64_t)total * (part + 1) / parts);
-    for (int u = (int)((int64_t)total * part / parts) + threadIdx.x - 32; u < end;
-         u += SIDE * MANY) {
-        uint4 v[MANY][factor];
-#pragma unroll
-        for (int i = 0; i < MANY; i++) {
-            int at = u + i * SIDE;
-            if (at >= end) continue;
-            st_fold_load<factor, hash>(f.x + (first + at / units) * f.ldx, at % units, v[i]);
-        }
-#pragma unroll
-        for (int i = 0; i < MANY; i++) {
-            int at = u + i * SIDE;
-            if (at >= end) continue;
-            ((uint4 *)f.z)[(int64_t)first * units + at] = st_fold_sum<factor>(v[i]);
-        }
-    }
-    __threadfence();
-    asm volatile("fence.proxy.async;" ::: "memory");
-    asm volatile("bar.sync 1, 96;" ::: "memory");
-    if (threadIdx.x == 32) {
-        asm volatile("red.release.gpu.global.add.s32 [%0], 1;" ::"l"(f.done + tile) : "memory");
-    }
+    float t[8];
+    st_unpack8(v, t);
+    return st_pack(t[0] * s.x + t[1] * s.y + t[2] * s.z + t[3] * s.w,
+                   t[4] * s.x + t[5] * s.y + t[6] * s.z + t[7] * s.w);
 }
 
-/* Until all parts of rows 128 tile .. are in z, as the copy engine sees it. */
-static __device__ __forceinline__ void st_fold_await(const st_fold_ahead_args &f, int tile,
-                                                     int parts)
+/* ---- beside a product ----------------------------------------------------------------------- */
+
+/* x (rows, width factor) without gaps is read in pieces of 32 factor numbers, which become 32 of
+ * z (rows, width). */
+struct st_ahead_args {
+    const __nv_bfloat16 *x;
+    __nv_bfloat16 *z;
+    const float *scale;
+    int *done;        /* warps that are through with each tile of rows; zeros at the start */
+    int rows, pieces; /* in a row */
+};
+
+enum { ST_AHEAD_CHUNK = 4096, ST_AHEAD_SLOTS = 4, ST_AHEAD_WARPS = 3 };
+
+/* What is done on the way: factor 0: nothing; hash < 0: the column of four. */
+template <int factor_, int hash_> struct st_ahead {
+    enum {
+        factor = factor_,
+        hash = hash_,
+        per = factor ? ST_AHEAD_CHUNK / 64 / (factor + !factor) : 0, /* pieces in a chunk */
+        bytes = factor ? ST_AHEAD_CHUNK * ST_AHEAD_SLOTS * ST_AHEAD_WARPS : 0,
+    };
+    /* `count` pieces at `from` in shared memory become those of z at `to`. */
+    static __device__ __forceinline__ void chunk(const st_ahead_args &p, uint32_t from, int64_t to,
+                                                 int count, int lane)
+    {
+        if (hash < 0) {
+            float4 s = *(const float4 *)p.scale;
+            uint32_t *z = (uint32_t *)p.z + to * 16;
+#pragma unroll
+            for (int u = lane; u < per * 16; u += 32) {
+                if (u < count * 16) z[u] = st_gather_pair(st_shared16(from + u * 16), s);
+            }
+            return;
+        }
+        uint4 *z = (uint4 *)p.z + to * 4;
+#pragma unroll
+        for (int u = lane; u < per * 4; u += 32) {
+            uint4 v[factor + !factor];
+            if (u >= count * 4) break;
+#pragma unroll
+            for (int i = 0; i < factor; i++) { /* neighbouring pieces start at different banks */
+                int l = i ^ (u / 4 & 1);
+                int at = (u / 4 * factor + l) * 4 + (u + st_fold_shift(hash, l)) % 4;
+                v[i] = st_shared16(from + at * 16);
+            }
+            z[u] = st_fold_sum(v);
+        }
+    }
+};
+
+/* Until all of a tile's rows are in z, as the copy engine sees it. */
+static __device__ __forceinline__ void st_ahead_await(const st_ahead_args &f, int tile, int parts)
 {
     int done;
     do {
@@ -82,8 +100,70 @@ static __device__ __forceinline__ void st_fold_await(const st_fold_ahead_args &f
                      : "=r"(done)
                      : "l"(f.done + tile)
                      : "memory");
-    } while (done < parts);
+    } while (done < parts * ST_AHEAD_WARPS);
     asm volatile("fence.proxy.async;" ::: "memory");
+}
+
+/* The chunks of a warp: every third of each tile's part of the pieces. */
+template <class T> struct st_ahead_walk {
+    typename T::walk tiles;
+    int row, at, end;
+    __device__ __forceinline__ explicit st_ahead_walk(const typename T::args &p) : tiles(p, 0, 1) {}
+    __device__ __forceinline__ bool tile(const typename T::args &p, int warp)
+    {
+        int col;
+        if (!tiles.next(row, col)) return false;
+        int rows = min((int)T::rows, p.ahead.rows - row * T::rows);
+        int64_t total = rows > 0 ? (int64_t)rows * p.ahead.pieces : 0;
+        at = (int)(total * col / p.col_tiles) + warp * T::before::per;
+        end = (int)(total * (col + 1) / p.col_tiles);
+        return true;
+    }
+};
+
+/* Work of warps 1 .. 3: chunks are fetched by the copy engine some slots ahead of their use. */
+template <class T>
+static __device__ __forceinline__ void st_ahead_run(const typename T::args &p, uint32_t room,
+                                                    uint32_t bars)
+{
+    typedef typename T::before B;
+    int warp = threadIdx.x / 32 - 1, lane = threadIdx.x % 32, asked = 0, used = 0;
+    room += warp * ST_AHEAD_CHUNK * ST_AHEAD_SLOTS;
+    bars += warp * 8 * ST_AHEAD_SLOTS;
+    st_ahead_walk<T> far(p), near(p);
+    bool more = far.tile(p, warp);
+    while (near.tile(p, warp)) {
+        for (; near.at < near.end; near.at += ST_AHEAD_WARPS * B::per) {
+            while (more && asked < used + ST_AHEAD_SLOTS) {
+                if (far.at >= far.end) {
+                    more = far.tile(p, warp);
+                    continue;
+                }
+                int slot = asked++ % ST_AHEAD_SLOTS;
+                uint32_t bytes = min((int)B::per, far.end - far.at) * 64 * B::factor;
+                int64_t from = (int64_t)far.row * T::rows * p.ahead.pieces + far.at;
+                if (lane == 0) {
+                    st_bar_expect(bars + slot * 8, bytes);
+                    st_bulk_load(room + slot * ST_AHEAD_CHUNK, p.ahead.x + from * 32 * B::factor,
+                                 bytes, bars + slot * 8);
+                }
+                far.at += ST_AHEAD_WARPS * B::per;
+            }
+            int slot = used % ST_AHEAD_SLOTS;
+            st_bar_wait(bars + slot * 8, used / ST_AHEAD_SLOTS & 1);
+            B::chunk(p.ahead, room + slot * ST_AHEAD_CHUNK,
+                     (int64_t)near.row * T::rows * p.ahead.pieces + near.at,
+                     min((int)B::per, near.end - near.at), lane);
+            __syncwarp();
+            used++;
+        }
+        __threadfence();
+        asm volatile("fence.proxy.async;" ::: "memory");
+        __syncwarp();
+        if (lane == 0) {
+            asm volatile("red.release.gpu.global.add.s32 [%0], 1;" ::"l"(p.ahead.done + near.row));
+        }
+    }
 }
 
 #endif

@@ -34,10 +34,12 @@ typedef struct {
     int gelu; /* 0, 1 tanh, 2 erf */
     st_fused_out out;
     int out_factor, out_hash;
-    /* SS1 with the fold inside: x (rows, in_factor k) is folded into z (rows, k) first */
+    /* in_factor > 0: x (rows, in_factor k), without gaps, is folded into z (rows, k) first, k a
+     * multiple of 32; in_hash -1: z[j] = sum_c scale[c] x[4 j + c], in_factor 4 */
     int in_factor, in_hash;
     void *z;
-    int *done; /* (rows + 255) / 128 ints */
+    int *done; /* rows / 64 + 4 ints */
+    int way;   /* 0: as measured; 1: warpgroups together, 2: by turns, where there is a choice */
 } st_fused_args;
 
 int st_fused_product(const st_fused_args *a, cudaStream_t q);

@@ -62,30 +62,57 @@ struct maps {
 
 template <class T> bool encode_all(const st_fused_args &p, maps *m)
 {
-    int each = T::n / T::parts;
-    const void *x = T::factor ? p.z : p.x;
-    int64_t ldx = T::factor ? p.groups * p.k : p.ldx;
-    bool ok = encode({x, p.k, p.groups, p.rows, p.k, ldx, 64, 1, T::rows}, &m->a) &&
-              encode({p.w, p.k, p.n, p.groups, p.ldw, p.n * p.ldw, 64,
-                      T::turns ? each : each / T::cluster, 1},
-                     &m->b);
+    const int share_a = T::kept ? T::cluster : 1, share_b = T::kept ? 1 : T::cluster;
+    const void *x = T::before::factor ? p.z : p.x;
+    int64_t ldx = T::before::factor ? p.k : p.ldx;
+    bool ok =
+        encode({x, p.k, p.groups, p.rows, p.k, ldx, 64, 1, T::rows / share_a}, &m->a) &&
+        encode({p.w, p.k, p.n, p.groups, p.ldw, p.n * p.ldw, 64, T::each / share_b, 1}, &m->b);
     int64_t cols = p.out == ST_OUT_FOLD ? p.n / p.out_factor : p.n;
-    ok = ok && encode({p.y, cols, p.groups, p.rows, cols, p.ldy, T::EPILOGUE::BOX, 1, 16}, &m->y);
+    ok = ok && encode({p.y, cols, p.groups, p.rows, cols, p.ldy, T::epilogue::BOX, 1, 16}, &m->y);
     m->h = m->y;
     if (p.h) ok = ok && encode({p.h, p.n, p.groups, p.rows, p.n, p.groups * p.n, 64, 1, 16}, &m->h);
     return ok;
 }
 
+/* Blocks as they fit, all of them at once where some wait for others. */
+template <class T>
+cudaError_t launch(const maps &m, const st_grouped_args &g, int64_t blocks, cudaStream_t q)
+{
+    cudaLaunchConfig_t how = {};
+    cudaLaunchAttribute extra[2];
+    how.gridDim = dim3((unsigned)blocks);
+    how.blockDim = dim3(T::threads);
+    how.dynamicSmemBytes = T::bytes;
+    how.stream = q;
+    how.attrs = extra;
+    if (T::cluster > 1) {
+        extra[0].id = cudaLaunchAttributeClusterDimension;
+        extra[0].val.clusterDim.x = T::cluster;
+        extra[0].val.clusterDim.y = extra[0].val.clusterDim.z = 1;
+        how.numAttrs = 1;
+    }
+    if (T::before::factor) {
+        extra[how.numAttrs].id = cudaLaunchAttributeCooperative;
+        extra[how.numAttrs++].val.cooperative = 1;
+    }
+    cudaError_t e = cudaFuncSetAttribute(st_grouped_kernel<T>,
+                                         cudaFuncAttributeMaxDynamicSharedMemorySize, T::bytes);
+    return e ? e : cudaLaunchKernelEx(&how, st_grouped_kernel<T>, m.a, m.b, m.y, m.h, g);
+}
+
 template <class T> int start(const st_fused_args &p, cudaStream_t q)
 {
-    int sms = here().blocks, each = T::n / T::parts;
+    int sms = here().blocks, rows = T::rows * T::row_cluster;
     st_grouped_args g = {};
     maps m;
     g.k_blocks = (int)((p.k + 63) / 64);
-    g.group_tiles = (int)((p.n + each - 1) / each);
+    g.group_tiles = (int)((p.n + T::each - 1) / T::each);
     g.col_tiles = g.group_tiles * (T::parts > 1 ? 1 : (int)p.groups);
-    g.row_tiles = (int)((p.rows + T::rows * T::cluster - 1) / (T::rows * T::cluster));
-    if (T::turns && (g.k_blocks > T::k_most || g.col_tiles > sms)) return ST_FUSED_NOT;
+    g.row_tiles = (int)((p.rows + rows - 1) / rows);
+    if (T::kept && (g.k_blocks > T::kept || g.col_tiles > sms || g.col_tiles % T::cluster)) {
+        return ST_FUSED_NOT;
+    }
     if (!encode_all<T>(p, &m)) return ST_FUSED_NOT;
     g.e = {(const __nv_bfloat16 *)p.bias,
            p.scale,
@@ -94,64 +121,59 @@ template <class T> int start(const st_fused_args &p, cudaStream_t q)
            (int)p.rows,
            (int)p.n,
            p.h != nullptr};
-    if (T::factor) {
-        g.fold = {
-            (const __nv_bfloat16 *)p.x, (__nv_bfloat16 *)p.z, p.done, p.ldx, (int)p.rows, (int)p.k};
-        cudaError_t e = cudaMemsetAsync(p.done, 0, (size_t)(g.row_tiles * T::cluster) * 4, q);
+    if (T::before::factor) {
+        if (p.ldx != p.k * T::before::factor) return ST_FUSED_NOT;
+        g.ahead = {(const __nv_bfloat16 *)p.x,
+                   (__nv_bfloat16 *)p.z,
+                   p.scale,
+                   p.done,
+                   (int)p.rows,
+                   (int)(p.k / 32)};
+        cudaError_t e = cudaMemsetAsync(p.done, 0, (size_t)(g.row_tiles * T::row_cluster) * 4, q);
         if (e) return (int)e;
     }
-    int most = T::turns ? sms / g.col_tiles * g.col_tiles : sms / T::cluster * T::cluster;
-    int64_t tiles = (int64_t)g.row_tiles * g.col_tiles * T::cluster;
-    cudaLaunchConfig_t how = {};
-    how.gridDim = dim3((unsigned)(tiles < most ? tiles : most));
-    how.blockDim = dim3(T::threads);
-    how.dynamicSmemBytes = T::bytes;
-    how.stream = q;
-    cudaLaunchAttribute cluster;
-    cluster.id = cudaLaunchAttributeClusterDimension;
-    cluster.val.clusterDim.x = T::cluster;
-    cluster.val.clusterDim.y = cluster.val.clusterDim.z = 1;
-    how.attrs = &cluster;
-    how.numAttrs = T::cluster > 1;
-    cudaError_t e = cudaFuncSetAttribute(st_grouped_kernel<T>,
-                                         cudaFuncAttributeMaxDynamicSharedMemorySize, T::bytes);
-    if (e) return (int)e;
-    return (int)cudaLaunchKernelEx(&how, st_grouped_kernel<T>, m.a, m.b, m.y, m.h, g);
+    int most = T::kept ? sms / g.col_tiles * g.col_tiles : sms / T::cluster * T::cluster;
+    int64_t tiles = (int64_t)g.row_tiles * g.col_tiles * T::row_cluster;
+    return (int)launch<T>(m, g, tiles < most ? tiles : most, q);
 }
 
-/* n columns a tile, for all k through the ring. */
-template <int n, class E> using together = st_grouped_kind<n, 1, 0, 0, 0, 0, E>;
-/* The weights of 256 columns stay: up to 3 blocks of k. */
-template <int n, int parts, class E> using by_turns = st_grouped_kind<n, parts, 1, 3, 0, 0, E>;
-template <int factor, int hash>
-using folding = st_grouped_kind<256, 1, 0, 0, factor, hash, st_epilogue_plain<256, 0>>;
+typedef st_ahead<0, 0> nothing;
+/* Both warpgroups on one tile; by turns, weights through the ring; by turns, weights that stay. */
+template <int n, class E, class B = nothing> using together = st_grouped_kind<n, 1, 0, 0, 2, B, E>;
+template <class E, class B = nothing> using turns = st_grouped_kind<256, 1, 1, 0, 2, B, E>;
+template <int n, class E, class B = nothing> using kept = st_grouped_kind<n, 1, 1, 3, 1, B, E>;
 
-template <int gelu> int plain(const st_fused_args &p, cudaStream_t q)
+enum { WAY_BEST, WAY_TOGETHER, WAY_TURNS };
+
+/* 256 columns a tile. turns_first: which way is better for many k was measured. */
+template <class E, class B = nothing>
+int wide(const st_fused_args &p, bool turns_first, cudaStream_t q)
 {
-    bool small = p.k <= 192 && p.rows >= 64;
-    int64_t cols = p.n;
-    if (!gelu && p.groups == 1 && cols <= 96) {
-        return start<together<96, st_epilogue_plain<96, 0>>>(p, q);
+    if (p.k <= 192 && p.rows >= 64 && p.way != WAY_TOGETHER) {
+        int took = start<kept<256, E, B>>(p, q);
+        if (took != ST_FUSED_NOT) return took;
     }
-    if (cols % 256 > 0 && cols % 192 == 0 && !gelu) {
-        if (small) return start<by_turns<192, 1, st_epilogue_plain<192, 0>>>(p, q);
+    if (p.way == WAY_TURNS || (p.way == WAY_BEST && turns_first)) return start<turns<E, B>>(p, q);
+    return start<together<256, E, B>>(p, q);
+}
+
+int plain(const st_fused_args &p, cudaStream_t q)
+{
+    int64_t cols = p.n;
+    if (p.groups == 1 && cols <= 96) return start<together<96, st_epilogue_plain<96, 0>>>(p, q);
+    if (cols % 256 > 0 && cols % 192 == 0) {
+        if (p.k <= 192 && p.rows >= 64) return start<kept<192, st_epilogue_plain<192, 0>>>(p, q);
         return start<together<192, st_epilogue_plain<192, 0>>>(p, q);
     }
-    if (cols <= 128 && !gelu) return start<together<128, st_epilogue_plain<128, 0>>>(p, q);
-    int took = small ? start<by_turns<256, 1, st_epilogue_plain<256, gelu>>>(p, q) : ST_FUSED_NOT;
-    return took != ST_FUSED_NOT ? took : start<together<256, st_epilogue_plain<256, gelu>>>(p, q);
+    if (cols <= 128) return start<together<128, st_epilogue_plain<128, 0>>>(p, q);
+    return wide<st_epilogue_plain<256, 0>>(p, false, q);
 }
 
 template <int gelu, int factor, int hash> int folded(const st_fused_args &p, cudaStream_t q)
 {
     if (p.n % (32 * factor) || p.ldy < p.groups * (p.n / factor)) return ST_FUSED_NOT;
     if (p.groups > 1 && p.n % 256) return ST_FUSED_NOT;
-    int took = p.k <= 192 && p.rows >= 64
-                   ? start<by_turns<256, 1, st_epilogue_fold<256, gelu, factor, hash>>>(p, q)
-                   : ST_FUSED_NOT;
-    return took != ST_FUSED_NOT
-               ? took
-               : start<together<256, st_epilogue_fold<256, gelu, factor, hash>>>(p, q);
+    return wide<st_epilogue_fold<256, gelu, factor, hash>>(p, true, q);
 }
 } // namespace
 
@@ -168,17 +190,18 @@ int st_fused_product(const st_fused_args *a, cudaStream_t q)
     if (a->in_factor) {
         if (a->groups != 1 || a->k % 32 || a->out != ST_OUT_PLAIN || a->gelu) return ST_FUSED_NOT;
 #define CASE(f, h)                                                                                 \
-    if (a->in_factor == f && a->in_hash == h) return start<folding<f, h>>(*a, q);
+    if (a->in_factor == f && a->in_hash == h)                                                      \
+        return wide<st_epilogue_plain<256, 0>, st_ahead<f, h>>(*a, false, q);
         CASE(2, 3)
-        CASE(4, 3) CASE(8, 3)
+        CASE(4, 3) CASE(8, 3) CASE(4, -1)
 #undef CASE
             return ST_FUSED_NOT;
     }
     switch (a->out) {
     case ST_OUT_PLAIN:
-        if (a->gelu == 1) return plain<1>(*a, q);
-        if (a->gelu == 2) return plain<2>(*a, q);
-        return plain<0>(*a, q);
+        if (a->gelu == 1) return wide<st_epilogue_plain<256, 1>>(*a, true, q);
+        if (a->gelu == 2) return wide<st_epilogue_plain<256, 2>>(*a, true, q);
+        return plain(*a, q);
     case ST_OUT_FOLD:
 #define CASE(g, f, h)                                                                              \
     if (a->gelu == g && a->out_factor == f && a->out_hash == h) return folded<g, f, h>(*a, q);
@@ -188,14 +211,20 @@ int st_fused_product(const st_fused_args *a, cudaStream_t q)
             return ST_FUSED_NOT;
     case ST_OUT_DEAL:
         if (a->groups != 4 || a->n != 192 || a->bias) return ST_FUSED_NOT;
-        if (a->k <= 192) return start<by_turns<192, 1, st_epilogue_deal<192, 4>>>(*a, q);
+        if (a->k <= 192) return start<kept<192, st_epilogue_deal<192, 4>>>(*a, q);
         return start<together<192, st_epilogue_deal<192, 4>>>(*a, q);
-    case ST_OUT_INTERLEAVE:
+    case ST_OUT_INTERLEAVE: {
+        typedef st_epilogue_interleave<256> out;
         if (a->groups != 4 || a->k > 192) return ST_FUSED_NOT;
-        return start<by_turns<256, 4, st_epilogue_interleave<256>>>(*a, q);
+        int took = a->way == WAY_TURNS
+                       ? ST_FUSED_NOT
+                       : start<st_grouped_kind<256, 4, 1, 3, 2, nothing, out>>(*a, q);
+        return took != ST_FUSED_NOT ? took
+                                    : start<st_grouped_kind<256, 4, 1, 3, 1, nothing, out>>(*a, q);
+    }
     case ST_OUT_EXPAND:
         if (a->groups != 1) return ST_FUSED_NOT;
-        return start<together<256, st_epilogue_expand<256>>>(*a, q);
+        return wide<st_epilogue_expand<256>>(*a, true, q);
     }
     return ST_FUSED_NOT;
 }

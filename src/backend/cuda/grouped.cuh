@@ -4,86 +4,79 @@
  *
  * A block of three warpgroups stays on its multiprocessor: one thread feeds a ring of tiles through
  * the copy engine, two warpgroups multiply.
- *   together  both on one tile of 128 rows, weights through the ring; two blocks on neighbouring
- *             rows form a cluster, each fetches half of the weights for both
- *   by turns  each on its own tile of 64 rows, so that one's epilogue runs beside the other's
- *             products; the weights of the block's columns stay in shared memory (small k)
- * factor > 0: X is folded (SS1) on its way by three further warps: z is written to memory, rows of
- * 128 are marked when complete, and read back through L2 while they are hot. */
+ *   together  both on one tile of 128 rows
+ *   by turns  each on a tile of 64 rows, so that one's epilogue runs beside the other's products
+ * Weights come through the ring, half of them fetched by each of two blocks on neighbouring rows (a
+ * cluster); or, by turns and for few k, those of the block's columns stay in shared memory, and the
+ * blocks of a cluster share rows. What comes before (fold.cuh) is done by three further warps: z is
+ * written to memory, tiles of rows are marked when complete, and read back while they are in L2. */
 /* SPDX-License-Identifier: MIT */
 #ifndef ST_CUDA_GROUPED_CUH
 #define ST_CUDA_GROUPED_CUH
 
 #include "epilogue.cuh"
 #include "fold.cuh"
-#include "hopper.cuh"
 
 struct st_grouped_args {
-    int row_tiles, col_tiles, group_tiles; /* row_tiles of all blocks of a cluster at once */
-    int k_blocks;                          /* of 64, the last filled up with zeros */
+    int row_tiles, col_tiles,
+        group_tiles; /* row_tiles: of all blocks that differ in rows at once */
+    int k_blocks;    /* of 64, the last filled up with zeros */
     st_epilogue_args e;
-    st_fold_ahead_args fold;
+    st_ahead_args ahead;
 };
 
-/* parts: the tile's columns belong to `parts` groups, n / parts of each. */
-template <int n_, int parts_, int turns_, int k_most_, int factor_, int hash_, class EPILOGUE_>
+template <class T> struct st_grouped_walk;
+
+/* parts: the tile's columns belong to `parts` groups, n / parts of each. kept: blocks of k that
+ * stay, 0: weights come through the ring. */
+template <int n_, int parts_, int turns_, int kept_, int cluster_, class BEFORE, class EPILOGUE>
 struct st_grouped_kind {
-    typedef EPILOGUE_ EPILOGUE;
+    typedef BEFORE before;
+    typedef EPILOGUE epilogue;
+    typedef st_grouped_args args;
+    typedef st_grouped_walk<st_grouped_kind> walk;
     enum {
         n = n_,
         parts = parts_,
+        each = n / parts,
         turns = turns_,
-        factor = factor_,
-        hash = hash_,
-        k_most = k_most_, /* blocks of k that stay (by turns) */
+        kept = kept_,
+        cluster = cluster_,
+        row_cluster = kept ? 1 : cluster, /* blocks of a cluster that differ in rows */
         rows = turns ? 64 : 128,
-        cluster = turns ? 1 : 2,
         ring = 2, /* boxes of output per warp on their way */
-        box_bytes = 16 * 2 * EPILOGUE::BOX,
         a_bytes = rows * 128,
-        b_bytes = turns ? 0 : n * 128,
-        kept_bytes = turns ? n * 128 * k_most_ : 0,
-        out_bytes = 8 * ring * 2048,
-        room = 227 * 1024 - 1024 - 512 - kept_bytes - out_bytes,
+        b_bytes = kept ? 0 : n * 128,
+        kept_bytes = n * 128 * kept,
+        out_bytes = EPILOGUE::STAGED ? 8 * ring * 2048 : 0,
+        room = 227 * 1024 - 1024 - 512 - kept_bytes - out_bytes - BEFORE::bytes,
         fits = room / (a_bytes + b_bytes),
-        stages = fits > 12 ? 12 : fits & ~turns,
-        rings = turns ? 2 : 1, /* by turns, each warpgroup has half of the stages to itself */
-        each = stages / rings,
-        bytes = 1024 + stages * (a_bytes + b_bytes) + kept_bytes + out_bytes + 512,
+        stages = fits > 12 ? 12 : fits,
+        bytes = 227 * 1024,
         threads = 384,
+        waits = (turns ? 4 : 8) * cluster, /* warps that free a stage */
     };
-    static_assert(each >= 3, "too little shared memory for the ring");
+    static_assert(stages >= 3, "too little shared memory for the ring");
+    static_assert(!kept || turns, "weights stay where warpgroups take turns");
 };
 
-/* The tiles of a block, one after the other. */
+/* The tiles of a block, one after the other, from the first on in steps of stride. */
 template <class T> struct st_grouped_walk {
-    int row, col, row_step, at, step, cols, rows;
+    int at, step, end, cols;
     __device__ __forceinline__ st_grouped_walk(const st_grouped_args &p, int first, int stride)
     {
         cols = p.col_tiles;
-        rows = p.row_tiles;
-        if (T::turns) {
-            col = blockIdx.x % cols;
-            row_step = gridDim.x / cols;
-            row = blockIdx.x / cols + first * row_step;
-            row_step *= stride;
-        } else {
-            at = blockIdx.x / T::cluster;
-            step = gridDim.x / T::cluster;
-        }
+        at = blockIdx.x / T::row_cluster;
+        step = gridDim.x / T::row_cluster;
+        at += first * step;
+        step *= stride;
+        end = p.row_tiles * cols;
     }
-    __device__ __forceinline__ bool next(int &row_tile, int &col_tile)
+    __device__ __forceinline__ bool next(int &row, int &col)
     {
-        if (T::turns) {
-            if (row >= rows) return false;
-            row_tile = row;
-            col_tile = col;
-            row += row_step;
-            return true;
-        }
-        if (at >= rows * cols) return false;
-        row_tile = at / cols * T::cluster + (T::cluster > 1 ? st_cluster_rank() : 0);
-        col_tile = at % cols;
+        if (at >= end) return false;
+        row = at / cols * T::row_cluster + (T::row_cluster > 1 ? st_cluster_rank() : 0);
+        col = at % cols; /* kept: the grid is a multiple of cols, so this stays */
         at += step;
         return true;
     }
@@ -91,31 +84,49 @@ template <class T> struct st_grouped_walk {
 
 /* The parts of a block's shared memory. */
 template <class T> struct st_grouped_room {
-    uint32_t a, b, out, full, empty, kept;
+    uint32_t a, b, out, ahead, full, empty, kept, order, fetched;
     __device__ __forceinline__ explicit st_grouped_room(char *base)
     {
         a = (st_smem(base) + 1023) & ~1023u;
         b = a + T::stages * T::a_bytes;
         out = b + T::stages * T::b_bytes + T::kept_bytes;
-        full = out + T::out_bytes;
+        ahead = out + T::out_bytes;
+        full = ahead + T::before::bytes;
         empty = full + T::stages * 8;
         kept = empty + T::stages * 8;
+        order = kept + 8;
+        fetched = order + 16;
+    }
+    __device__ __forceinline__ void open()
+    {
+        for (int i = 0; i < T::stages; i++) {
+            st_bar_init(full + i * 8, 1);
+            st_bar_init(empty + i * 8, T::waits);
+        }
+        st_bar_init(kept, 1);
+        st_bar_init(order, 4);
+        st_bar_init(order + 8, 4);
+        for (int i = 0; i < ST_AHEAD_SLOTS * ST_AHEAD_WARPS; i++)
+            st_bar_init(fetched + i * 8, 1);
+        st_bar_fence();
     }
 };
 
-/* The position of a producer or consumer in its ring. */
+/* A position in the ring. */
 template <class T> struct st_grouped_turn {
-    int stage, phase, end;
-    __device__ __forceinline__ explicit st_grouped_turn(int ring)
-        : stage(ring * T::each), phase(0), end(stage + T::each)
-    {
-    }
+    int stage, phase;
     __device__ __forceinline__ void next()
     {
-        if (++stage == end) {
-            stage -= T::each;
+        if (++stage == T::stages) {
+            stage = 0;
             phase ^= 1;
         }
+    }
+    __device__ __forceinline__ void skip(int count)
+    {
+        stage += count;
+        phase ^= stage / T::stages & 1;
+        stage %= T::stages;
     }
 };
 
@@ -125,16 +136,24 @@ static __device__ __forceinline__ void
 st_grouped_fetch(const CUtensorMap *a, const CUtensorMap *b, const st_grouped_args &p,
                  const st_grouped_room<T> &s, st_grouped_turn<T> &turn, int row, int group, int n0)
 {
-    int rank = T::cluster > 1 ? st_cluster_rank() : 0, half = T::n / T::cluster;
+    const int all = (1 << T::cluster) - 1;
+    int rank = T::cluster > 1 ? st_cluster_rank() : 0;
     for (int i = 0; i < T::parts * p.k_blocks; i++) {
         int k = i % p.k_blocks * 64, part = T::parts > 1 ? i / p.k_blocks : group;
-        uint32_t full = s.full + turn.stage * 8;
+        uint32_t full = s.full + turn.stage * 8, to = s.a + turn.stage * T::a_bytes;
         st_bar_wait(s.empty + turn.stage * 8, turn.phase ^ 1);
         st_bar_expect(full, T::a_bytes + T::b_bytes);
-        st_tma_load(s.a + turn.stage * T::a_bytes, a, full, k, part, row * T::rows);
-        if (!T::turns) {
-            st_tma_load_all(s.b + turn.stage * T::b_bytes + rank * half * 128, b, full, k,
-                            n0 + rank * half, group, (1 << T::cluster) - 1);
+        if (T::kept && T::cluster > 1) {
+            const int share = T::rows / T::cluster;
+            st_tma_load_all(to + rank * share * 128, a, full, k, part, row * T::rows + rank * share,
+                            all);
+        } else {
+            st_tma_load(to, a, full, k, part, row * T::rows);
+        }
+        if (!T::kept) {
+            const int share = T::n / T::cluster;
+            st_tma_load_all(s.b + turn.stage * T::b_bytes + rank * share * 128, b, full, k,
+                            n0 + rank * share, group, all);
         }
         turn.next();
     }
@@ -145,26 +164,22 @@ static __device__ __forceinline__ void st_grouped_feed(const CUtensorMap *a, con
                                                        const st_grouped_args &p,
                                                        const st_grouped_room<T> &s)
 {
-    const int each = T::n / T::parts;
     st_grouped_walk<T> walk(p, 0, 1);
-    st_grouped_turn<T> even(0), odd(T::rings - 1);
-    int row, col, count = 0;
+    st_grouped_turn<T> turn = {0, 0};
+    int row, col;
+    bool first = T::kept > 0;
     while (walk.next(row, col)) {
-        int group = col / p.group_tiles, n0 = col % p.group_tiles * each;
-        if (T::turns && count == 0) {
-            st_bar_expect(s.kept, T::parts * p.k_blocks * each * 128);
+        int group = col / p.group_tiles, n0 = col % p.group_tiles * T::each;
+        if (first) {
+            st_bar_expect(s.kept, T::parts * p.k_blocks * T::each * 128);
             for (int i = 0; i < T::parts * p.k_blocks; i++) {
-                st_tma_load(s.b + i * each * 128, b, s.kept, i % p.k_blocks * 64, n0,
+                st_tma_load(s.b + i * T::each * 128, b, s.kept, i % p.k_blocks * 64, n0,
                             T::parts > 1 ? i / p.k_blocks : group);
             }
+            first = false;
         }
-        if (T::factor) st_fold_await(p.fold, row, p.col_tiles);
-        if (T::turns && count % 2) {
-            st_grouped_fetch<T>(a, b, p, s, odd, row, group, n0);
-        } else {
-            st_grouped_fetch<T>(a, b, p, s, even, row, group, n0);
-        }
-        count++;
+        if (T::before::factor) st_ahead_await(p.ahead, row, p.col_tiles);
+        st_grouped_fetch<T>(a, b, p, s, turn, row, group, n0);
     }
 }
 
@@ -180,19 +195,19 @@ static __device__ __forceinline__ void st_grouped_free(const st_grouped_room<T> 
     }
 }
 
-/* d = the products of one tile. */
+/* d = the products of one tile. By turns, the other warpgroup may start before these have ended. */
 template <class T>
 static __device__ __forceinline__ void
-st_grouped_multiply(float (&d)[T::parts][T::n / T::parts / 2], const st_grouped_args &p,
-                    const st_grouped_room<T> &s, st_grouped_turn<T> &turn, int half, int lane)
+st_grouped_multiply(float (&d)[T::parts][T::each / 2], const st_grouped_args &p,
+                    const st_grouped_room<T> &s, st_grouped_turn<T> &turn, int who, int lane)
 {
     int before = -1;
 #pragma unroll
     for (int part = 0; part < T::parts; part++) {
         for (int k = 0; k < p.k_blocks; k++) {
-            uint32_t at = T::turns ? s.b + (part * p.k_blocks + k) * (T::n / T::parts) * 128
-                                   : s.b + turn.stage * T::b_bytes;
-            uint64_t a = st_wgmma_rows(s.a + turn.stage * T::a_bytes + half * 8192);
+            uint32_t at = T::kept ? s.b + (part * p.k_blocks + k) * T::each * 128
+                                  : s.b + turn.stage * T::b_bytes;
+            uint64_t a = st_wgmma_rows(s.a + turn.stage * T::a_bytes + (T::turns ? 0 : who) * 8192);
             uint64_t b = st_wgmma_rows(at);
             st_bar_wait(s.full + turn.stage * 8, turn.phase);
             st_wgmma_fence();
@@ -206,6 +221,7 @@ st_grouped_multiply(float (&d)[T::parts][T::n / T::parts / 2], const st_grouped_
             turn.next();
         }
     }
+    if (T::turns && lane == 0) st_bar_arrive(s.order + (1 - who) * 8);
     st_wgmma_wait<0>();
     st_grouped_free<T>(s, before, lane);
 }
@@ -215,7 +231,7 @@ template <class T> struct st_grouped_out {
     const CUtensorMap *y, *h;
     uint32_t base;
     int lane, slot;
-    static const int box = T::EPILOGUE::BOX;
+    static const int box = T::epilogue::BOX;
 
     static __device__ __forceinline__ uint32_t place(int row, int chunk, int cols)
     {
@@ -262,11 +278,7 @@ template <class T> struct st_grouped_out {
     }
     __device__ __forceinline__ uint4 chunk(uint32_t at, int row, int chunk)
     {
-        uint4 v;
-        asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
-                     : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-                     : "r"(at + place(row, chunk, 64)));
-        return v;
+        return st_shared16(at + place(row, chunk, 64));
     }
 };
 
@@ -276,17 +288,24 @@ st_grouped_consume(const CUtensorMap *y, const CUtensorMap *h, const st_grouped_
                    const st_grouped_room<T> &s)
 {
     int who = threadIdx.x / 128 - 1, warp = threadIdx.x / 32 % 4, lane = threadIdx.x % 32;
-    int row, col;
+    int stages = T::parts * p.k_blocks, row, col, phase = who ^ 1;
     st_grouped_walk<T> walk(p, T::turns ? who : 0, T::turns ? 2 : 1);
-    st_grouped_turn<T> turn(T::turns ? who : 0);
+    st_grouped_turn<T> turn = {0, 0};
     st_grouped_out<T> out = {y, h, s.out + (who * 4 + warp) * T::ring * 2048, lane, 0};
-    if (T::turns) st_bar_wait(s.kept, 0);
+    if (T::turns) turn.skip(who * stages);
+    if (T::kept) st_bar_wait(s.kept, 0);
     while (walk.next(row, col)) {
-        float d[T::parts][T::n / T::parts / 2];
-        st_grouped_multiply<T>(d, p, s, turn, T::turns ? 0 : who, lane);
+        float d[T::parts][T::each / 2];
         st_warp_tile t = {lane, row * T::rows + (T::turns ? 0 : who * 64) + warp * 16,
-                          col % p.group_tiles * (T::n / T::parts), col / p.group_tiles};
-        T::EPILOGUE::run(*(float(*)[T::n / 2]) & d, p.e, t, out);
+                          col % p.group_tiles * T::each, col / p.group_tiles};
+        typename T::epilogue::bias bias(p.e, t);
+        if (T::turns) { /* the first of the first warpgroup passes: nothing went before */
+            st_bar_wait(s.order + who * 8, phase);
+            phase ^= 1;
+        }
+        st_grouped_multiply<T>(d, p, s, turn, who, lane);
+        T::epilogue::run(*(float(*)[T::n / 2]) & d, p.e, t, bias, out);
+        if (T::turns) turn.skip(stages);
     }
     if (lane == 0) st_tma_store_done();
 }
@@ -299,28 +318,18 @@ __global__ void __launch_bounds__(T::threads, 1)
 {
     extern __shared__ char base[];
     st_grouped_room<T> s(base);
-    if (threadIdx.x == 0) {
-        for (int i = 0; i < T::stages; i++) {
-            st_bar_init(s.full + i * 8, 1);
-            st_bar_init(s.empty + i * 8, (T::turns ? 4 : 8) * T::cluster);
-        }
-        st_bar_init(s.kept, 1);
-        st_bar_fence();
-    }
+    if (threadIdx.x == 0) s.open();
     __syncthreads();
     if (T::cluster > 1) st_cluster_sync();
     if (threadIdx.x < 128) {
-        st_regs_down<T::factor ? 104 : 40>();
+        st_regs_down<T::before::factor ? 104 : 40>();
         if (threadIdx.x == 0) {
             st_grouped_feed<T>(&a, &b, p, s);
-        } else if (T::factor && threadIdx.x >= 32) {
-            st_grouped_walk<T> walk(p, 0, 1);
-            int row, col;
-            while (walk.next(row, col))
-                st_fold_part<T::factor ? T::factor : 1, T::hash>(p.fold, row, col, p.col_tiles);
+        } else if (T::before::factor && threadIdx.x >= 32) {
+            st_ahead_run<T>(p, s.ahead, s.fetched);
         }
     } else {
-        st_regs_up<T::factor ? 200 : 232>();
+        st_regs_up<T::before::factor ? 200 : 232>();
         st_grouped_consume<T>(&y, &h, p, s);
     }
     __syncwarp();

@@ -77,7 +77,17 @@ static __device__ __forceinline__ void st_tma_load(uint32_t dst, const CUtensorM
                  "l"(map), "r"(bar), "r"(x), "r"(y), "r"(z)
                  : "memory");
 }
-/* The same into every block of the cluster that has its bit in mask, signalling its barrier. */
+/* `bytes` numbers as they lie. */
+static __device__ __forceinline__ void st_bulk_load(uint32_t dst, const void *src, uint32_t bytes,
+                                                    uint32_t bar)
+{
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes "
+                 "[%0], [%1], %2, [%3];" ::"r"(dst),
+                 "l"(src), "r"(bytes), "r"(bar)
+                 : "memory");
+}
+/* The tensor copy into every block of the cluster that has its bit in mask, signalling its barrier.
+ */
 static __device__ __forceinline__ void st_tma_load_all(uint32_t dst, const CUtensorMap *map,
                                                        uint32_t bar, int x, int y, int z,
                                                        uint16_t mask)
@@ -146,6 +156,16 @@ static __device__ __forceinline__ uint64_t st_wgmma_rows(uint32_t at)
 {
     return (uint64_t)(at >> 4 & 0x3fff) | (uint64_t)1 << 16 | (uint64_t)(1024 >> 4) << 32 |
            (uint64_t)1 << 62;
+}
+
+static __device__ __forceinline__ uint4 st_shared16(uint32_t at)
+{
+    uint4 v;
+    asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+                 : "r"(at)
+                 : "memory");
+    return v;
 }
 
 #define ST_ACC8(d, i)                                                                              \

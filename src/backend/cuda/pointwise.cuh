@@ -69,6 +69,24 @@ template <int kind> static __device__ __forceinline__ float st_gelu(float x)
     return x;
 }
 
+/* A sum of GELUs; the tanh form leaves x / 2 outside of the sum. */
+template <int kind> struct st_gelu_sum {
+    float a = 0.0f, b = 0.0f;
+    __device__ __forceinline__ void add(float x)
+    {
+        if (kind == ST_FUSED_TANH) {
+            a += x;
+            b = fmaf(x, st_tanh(x * fmaf(0.044715f * 0.7978845608f, x * x, 0.7978845608f)), b);
+        } else {
+            a += st_gelu<kind>(x);
+        }
+    }
+    __device__ __forceinline__ float sum() const
+    {
+        return kind == ST_FUSED_TANH ? 0.5f * (a + b) : a;
+    }
+};
+
 template <int kind> static __device__ __forceinline__ float st_gelu_slope(float x)
 {
     if (kind == ST_FUSED_TANH) {
