@@ -1,7 +1,7 @@
 /* Structured layers on a GPU against the dense layer: checks every fused kernel against plain
  * loops, then times layers, the MLP block and both with their backward, beside cuBLASLt's dense
  * products (the best of six ways) in the same run. Medians of graph replays that take turns; inputs
- * rotate through more memory than the L2 cache holds. layers check [small]     layers time PART
+ * rotate through more memory than the L2 cache holds. layers check [rows]     layers time PART
  * FILE.tsv [rows] */
 /* SPDX-License-Identifier: MIT */
 #include "check.cuh"
@@ -28,7 +28,7 @@ struct layer {
         w = room.random<bf16>(n * k, 0.05f);
         w2 = room.random<bf16>(n * k, 0.05f);
         bias = room.random<bf16>(wide, 1.0f);
-        scale = room.random<float>(4, 1.0f);
+        scale = room.random<float>(8, 1.0f);
         done = room.get<int>(m / 64 + 4);
     }
 };
@@ -60,9 +60,9 @@ template <int factor> static void ss1(contest *c, layer *l, lt_plan *p)
 {
     char name[64];
     int64_t kept = l->k / factor;
-    for (int way = 0; way <= 2; way += 2) {
-        snprintf(name, sizeof name, "ss1 %dx, fold inside%s", factor, way ? ", by turns" : "");
-        if (way && kept <= 192) continue;
+    static const char *const ways[] = {"", ", fold beside the product", ", fold, product"};
+    for (int way = 0; way <= 2; way++) {
+        snprintf(name, sizeof name, "ss1 %dx%s", factor, ways[way]);
         c->add(name, [=](int i, cudaStream_t q) {
             st_fused_args a = product(l, 1, l->n, kept, l->x[i], l->w, l->y[i], ST_OUT_PLAIN);
             a.ldx = l->k;
@@ -74,23 +74,24 @@ template <int factor> static void ss1(contest *c, layer *l, lt_plan *p)
             MUST(st_fused_product(&a, q));
         });
     }
-    snprintf(name, sizeof name, "ss1 %dx, fold, product", factor);
-    c->add(name, [=](int i, cudaStream_t q) {
-        st_fold_call f = {l->m, kept, l->k, l->x[i], l->z[i], factor, HASH};
-        MUST(st_fused_fold(&f, q));
-        st_fused_args a = product(l, 1, l->n, kept, l->z[i], l->w, l->y[i], ST_OUT_PLAIN);
-        MUST(st_fused_product(&a, q));
-    });
     snprintf(name, sizeof name, "ss1 %dx, folded before", factor);
     c->add(name, [=](int i, cudaStream_t q) {
         st_fused_args a = product(l, 1, l->n, kept, l->z[i], l->w, l->y[i], ST_OUT_PLAIN);
         MUST(st_fused_product(&a, q));
     });
-    if (kept > 192) {
-        snprintf(name, sizeof name, "ss1 %dx, folded before, by turns", factor);
+    if (factor == 4) {
+        c->add("ss1 4x, folded before, mma.sync", [=](int i, cudaStream_t q) {
+            st_fused_args a = product(l, 1, l->n, kept, l->z[i], l->w, l->y[i], ST_OUT_PLAIN);
+            MUST(st_fused_product_mma(&a, q));
+        });
+    }
+    for (int way = 1; way <= 2; way++) {
+        if (way == 2 && kept <= 192) continue;
+        snprintf(name, sizeof name, "ss1 %dx, folded before, %s", factor,
+                 way == 1 ? "together" : "by turns");
         c->add(name, [=](int i, cudaStream_t q) {
             st_fused_args a = product(l, 1, l->n, kept, l->z[i], l->w, l->y[i], ST_OUT_PLAIN);
-            a.way = 2;
+            a.way = way;
             MUST(st_fused_product(&a, q));
         });
     }
@@ -107,11 +108,6 @@ static void monarch(contest *c, layer *l)
         st_fused_args a = product(l, 4, 192, l->k / 4, l->x[i], l->w, l->t[i], ST_OUT_DEAL);
         MUST(st_fused_product(&a, q));
         a = product(l, 4, l->n / 4, 192, l->t[i], l->w2, l->y[i], ST_OUT_INTERLEAVE);
-        MUST(st_fused_product(&a, q));
-    });
-    c->add("  second factor, rows not shared", [=](int i, cudaStream_t q) {
-        st_fused_args a = product(l, 4, l->n / 4, 192, l->t[i], l->w2, l->y[i], ST_OUT_INTERLEAVE);
-        a.way = 2;
         MUST(st_fused_product(&a, q));
     });
     c->add("  second factor", [=](int i, cudaStream_t q) {
@@ -141,20 +137,16 @@ static void thin(contest *c, layer *l, int64_t rank)
 static void kron(contest *c, layer *l)
 {
     if (l->n == 4 * l->k) {
+        c->add("  kron, together", [=](int i, cudaStream_t q) {
+            st_fused_args a = product(l, 1, l->k, l->k, l->x[i], l->w, l->y[i], ST_OUT_EXPAND);
+            a.way = 1;
+            MUST(st_fused_product(&a, q));
+        });
         c->add("kron 1x4, factored", [=](int i, cudaStream_t q) {
             st_fused_args a = product(l, 1, l->k, l->k, l->x[i], l->w, l->y[i], ST_OUT_EXPAND);
             MUST(st_fused_product(&a, q));
         });
     } else if (l->k == 4 * l->n) {
-        c->add("kron 4x1, gather inside", [=](int i, cudaStream_t q) {
-            st_fused_args a = product(l, 1, l->n, l->n, l->x[i], l->w, l->y[i], ST_OUT_PLAIN);
-            a.ldx = l->k;
-            a.in_factor = 4;
-            a.in_hash = -1;
-            a.z = l->z[i];
-            a.done = l->done;
-            MUST(st_fused_product(&a, q));
-        });
         c->add("kron 4x1, gather, product", [=](int i, cudaStream_t q) {
             MUST(st_fused_gather4(l->m, l->n, l->x[i], l->scale, l->z[i], q));
             st_fused_args a = product(l, 1, l->n, l->n, l->z[i], l->w, l->y[i], ST_OUT_PLAIN);
@@ -230,7 +222,7 @@ static void backward(int64_t m, int64_t k, int64_t n, FILE *tsv)
         p[1] = {n, kept, m, true, false, CUBLASLT_EPILOGUE_BGRADB};
         p[1].out = CUDA_R_32F;
         char name[64];
-        snprintf(name, sizeof name, "ss1 %dx, fold inside, unfold", factor);
+        snprintf(name, sizeof name, "ss1 %dx, fold, unfold", factor);
         c.add(name, [=, &l, &g](int i, cudaStream_t q) {
             st_fused_args a = product(&l, 1, n, kept, l.x[i], l.w, l.y[i], ST_OUT_PLAIN);
             a.ldx = k;
@@ -254,9 +246,9 @@ struct mlp {
     heap room;
     int64_t m, d, f;
     bf16 *x[SETS], *y[SETS], *g[SETS], *dx[SETS];
-    bf16 *h[SETS], *act[SETS], *z1, *z2[SETS], *dh, *dz1, *dz2;
+    bf16 *h[SETS], *act[SETS], *zs[SETS], *z1, *z2[SETS], *dh, *dz1, *dz2;
     bf16 *w1, *w2, *b1, *b2;
-    float *db1, *db2, *dw1, *dw2, *dbf, *work;
+    float *scale, *db1, *db2, *dw1, *dw2, *dbf, *work;
     mlp(int64_t m_, int64_t d_, int64_t f_) : m(m_), d(d_), f(f_)
     {
         for (int i = 0; i < SETS; i++) {
@@ -267,6 +259,7 @@ struct mlp {
             h[i] = room.get<bf16>(m * f);
             act[i] = room.get<bf16>(m * f);
             z2[i] = room.get<bf16>(m * f / 2);
+            zs[i] = room.random<bf16>(m * d / 2, 1.0f);
         }
         z1 = room.get<bf16>(m * d);
         dh = room.get<bf16>(m * f);
@@ -276,6 +269,7 @@ struct mlp {
         w2 = room.random<bf16>(d * f, 0.05f);
         b1 = room.random<bf16>(f, 1.0f);
         b2 = room.random<bf16>(d, 1.0f);
+        scale = room.random<float>(8, 1.0f);
         db1 = room.get<float>(f);
         db2 = room.get<float>(d);
         dw1 = room.get<float>(d * f);
@@ -352,16 +346,64 @@ static void mlp_infer(int64_t m, FILE *tsv)
     });
     c.add("dense, cublasLt, first half",
           [&](int i, cudaStream_t q) { lt_run(&one, b.x[i], b.w1, b.act[i], b.b1, NULL, q); });
-    for (int factor = 2; factor <= 8; factor *= 2) {
+    lt_plan second[3];
+    c.add("  norm", [&](int i, cudaStream_t q) {
+        st_norm_fold_call n = {m, b.d, b.x[i], b.b1, b.b2, b.z1, NULL, NULL, 1e-5f, 1, 0};
+        MUST(st_fused_norm_fold(&n, q));
+    });
+    for (int at = 0; at < 3; at++) {
+        int factor = 2 << at;
         char name[64];
+        lt_plan *p = second + at;
+        *p = {m, b.d, b.f / factor, false, true, CUBLASLT_EPILOGUE_BIAS};
         snprintf(name, sizeof name, "ss1 %dx, fold before", factor);
         c.add(name, [=, &b](int i, cudaStream_t q) { mlp_forward(&b, factor, i, false, NULL, q); });
+        snprintf(name, sizeof name, "ss1 %dx, folded by the norm", factor);
+        c.add(name, [=, &b](int i, cudaStream_t q) {
+            st_fused_args a = mlp_in(&b, factor, i, false);
+            a.x = b.zs[i];
+            MUST(st_fused_product(&a, q));
+            lt_run(p, b.z2[i], b.w2, b.y[i], b.b2, NULL, q);
+        });
+        snprintf(name, sizeof name, "  norm, fold %dx", factor);
+        c.add(name, [=, &b](int i, cudaStream_t q) {
+            st_norm_fold_call n = {m,    b.d,  b.x[i], b.b1,   b.b2, b.z1,
+                                   NULL, NULL, 1e-5f,  factor, HASH};
+            MUST(st_fused_norm_fold(&n, q));
+        });
+        snprintf(name, sizeof name, "ss1 %dx, fold before, cublasLt", factor);
+        c.add(name, [=, &b](int i, cudaStream_t q) { mlp_forward(&b, factor, i, false, p, q); });
+        if (factor == 4) {
+            c.add("  together", [=, &b](int i, cudaStream_t q) {
+                st_fused_args a = mlp_in(&b, factor, i, false);
+                a.way = 1;
+                MUST(st_fused_product(&a, q));
+            });
+            c.add("  erf", [=, &b](int i, cudaStream_t q) {
+                st_fused_args a = mlp_in(&b, factor, i, false);
+                a.gelu = 2;
+                MUST(st_fused_product(&a, q));
+            });
+        }
         snprintf(name, sizeof name, "ss1 %dx, gelu and fold alone", factor);
         c.add(name, [=, &b](int i, cudaStream_t q) {
             st_fused_args a = mlp_in(&b, factor, i, false);
             MUST(st_fused_product(&a, q));
         });
     }
+    lt_plan square = {m, b.d, b.d, false, true, CUBLASLT_EPILOGUE_BIAS};
+    c.add("kron 1x4, 4x1", [&](int i, cudaStream_t q) {
+        st_fused_args a = shape(m, 1, b.d, b.d, ST_OUT_GATHER);
+        a.ldx = a.ldw = a.ldy = b.d;
+        a.x = b.x[i];
+        a.w = b.w1;
+        a.bias = b.b1;
+        a.scale = b.scale;
+        a.y = b.z2[i];
+        a.gelu = 1;
+        MUST(st_fused_product(&a, q));
+        lt_run(&square, b.z2[i], b.w2, b.y[i], b.b2, NULL, q);
+    });
     c.run(9, tsv);
 }
 
@@ -426,13 +468,37 @@ static void mlp_train(int64_t m, FILE *tsv)
     c.run(7, tsv);
 }
 
+/* A few kernels once each, for a profiler. */
+static void once(int64_t m)
+{
+    layer l(m, 768, 3072);
+    mlp b(m, 768, 3072);
+    for (int i = 0; i < 2; i++) {
+        st_fused_args a = mlp_in(&b, 4, 0, false);
+        MUST(st_fused_product(&a, 0));
+        a = product(&l, 1, l.n, 192, l.z[0], l.w, l.y[0], ST_OUT_PLAIN);
+        MUST(st_fused_product(&a, 0));
+        a = product(&l, 4, 768, 192, l.t[0], l.w2, l.y[0], ST_OUT_INTERLEAVE);
+        MUST(st_fused_product(&a, 0));
+        a = product(&l, 1, l.k, l.k, l.x[0], l.w, l.y[0], ST_OUT_EXPAND);
+        MUST(st_fused_product(&a, 0));
+        st_unfold_call u = {m, b.f / 4, b.dz2, b.h[0], b.dh, b.dbf, b.work, 4, HASH, 1};
+        MUST(st_fused_unfold(&u, 0));
+    }
+    MUST(cudaDeviceSynchronize());
+}
+
 int main(int argc, char **argv)
 {
     setvbuf(stdout, NULL, _IOLBF, 0);
-    if (argc > 1 && !strcmp(argv[1], "check")) return check_all(argc > 2) != 0;
+    if (argc > 1 && !strcmp(argv[1], "check")) return check_all(argc > 2 ? atoll(argv[2]) : 0) != 0;
     if (argc < 4 || strcmp(argv[1], "time")) {
-        fprintf(stderr, "layers check [small] | layers time PART FILE.tsv [rows], PART 0 .. 7\n");
+        fprintf(stderr, "layers check [rows] | layers time PART FILE.tsv [rows], PART 0 .. 7\n");
         return 1;
+    }
+    if (!strcmp(argv[2], "once")) {
+        once(32768);
+        return 0;
     }
     int part = atoi(argv[2]);
     int64_t m = argc > 4 ? atoll(argv[4]) : 32768;

@@ -10,7 +10,7 @@
 
 struct st_epilogue_args {
     const __nv_bfloat16 *bias; /* of all groups, or NULL */
-    const float *scale;        /* st_epilogue_expand: what each column is multiplied by */
+    const float *scale;        /* st_epilogue_expand, _gather: Kronecker's row and column of four */
     __nv_bfloat16 *y;          /* st_epilogue_expand, _interleave, _deal: written directly */
     int64_t ldy;
     int rows, cols; /* of y; columns of one group */
@@ -50,7 +50,7 @@ struct st_no_bias {
 
 /* y = d + bias, or its GELU. */
 template <int n, int gelu> struct st_epilogue_plain {
-    enum { BOX = 64, STAGED = 1 };
+    enum { BOX = 64 };
     typedef st_tile_bias<n> bias;
     template <class OUT>
     static __device__ __forceinline__ void run(float (&d)[n / 2], const st_epilogue_args &e,
@@ -83,7 +83,7 @@ template <int n, int gelu> struct st_epilogue_plain {
 
 /* y = fold(gelu(d + bias)), n / factor columns; h = d + bias, where wanted. */
 template <int n, int gelu, int factor, int hash> struct st_epilogue_fold {
-    enum { BOX = n / factor < 64 ? n / factor : 64, STAGED = 1 };
+    enum { BOX = n / factor < 64 ? n / factor : 64 };
     typedef st_tile_bias<n> bias;
     template <class OUT>
     static __device__ __forceinline__ void run(float (&d)[n / 2], const st_epilogue_args &e,
@@ -137,7 +137,7 @@ template <int n, int gelu, int factor, int hash> struct st_epilogue_fold {
  * parts) + g * (n / parts) + c; its weights are packed with rows in the order (i, c), so part i of
  * the tile is stored as it stands. n is a whole group. */
 template <int n, int parts> struct st_epilogue_deal {
-    enum { BOX = 64, STAGED = 1 };
+    enum { BOX = 64 };
     typedef st_no_bias bias;
     template <class OUT>
     static __device__ __forceinline__ void run(float (&d)[n / 2], const st_epilogue_args &e,
@@ -170,56 +170,98 @@ template <int n, int parts> struct st_epilogue_deal {
 /* Monarch's second factor: part i of the tile is columns col .. of group i, of four groups:
  * y[4 o + i] = d_i[o] + bias[4 o + i]. */
 template <int n> struct st_epilogue_interleave {
-    enum { BOX = 64, STAGED = 0 };
+    enum { BOX = 64 };
     typedef st_no_bias bias;
     template <class OUT>
     static __device__ __forceinline__ void run(float (&d)[n / 2], const st_epilogue_args &e,
-                                               const st_warp_tile &t, const bias &, OUT &)
+                                               const st_warp_tile &t, const bias &, OUT &out)
     {
-        int row = t.row + t.lane / 4;
 #pragma unroll
-        for (int j = 0; j < n / 32; j++) {
-            int o = t.col + 8 * j + t.lane % 4 * 2;
-            if (o >= e.cols) return;
-            float b[8] = {};
-            if (e.bias) st_unpack8(*(const uint4 *)(e.bias + 4 * o), b);
+        for (int box = 0; box < n / 64; box++) {
+            if (t.col + box * 16 >= e.cols) return;
+            uint32_t at = out.open();
 #pragma unroll
-            for (int r = 0; r < 2; r++) {
-                float v[8];
+            for (int h = 0; h < 2; h++) {
+                int j = box * 2 + h, o = t.col + 8 * j + t.lane % 4 * 2;
+                float b[8] = {};
+                if (e.bias && o < e.cols) st_unpack8(__ldg((const uint4 *)(e.bias + 4 * o)), b);
 #pragma unroll
-                for (int i = 0; i < 8; i++)
-                    v[i] = d[i % 4 * (n / 8) + j * 4 + 2 * r + i / 4] + b[i];
-                if (row + 8 * r >= e.rows) continue;
-                *(uint4 *)(e.y + (int64_t)(row + 8 * r) * e.ldy + 4 * o) = st_pack8(v);
+                for (int r = 0; r < 2; r++) {
+                    float v[8];
+#pragma unroll
+                    for (int i = 0; i < 8; i++)
+                        v[i] = d[i % 4 * (n / 8) + j * 4 + 2 * r + i / 4] + b[i];
+                    out.write(at, t.lane / 4 + 8 * r, 4 * h + t.lane % 4, st_pack8(v));
+                }
             }
+            out.close(at, 4 * (t.col + box * 16), t.row);
         }
     }
 };
 
 /* Kronecker with a row of four: y[4 j + c] = scale[c] d[j] + bias[4 j + c]. */
 template <int n> struct st_epilogue_expand {
-    enum { BOX = 64, STAGED = 0 };
+    enum { BOX = 64 };
     typedef st_no_bias bias;
     template <class OUT>
     static __device__ __forceinline__ void run(float (&d)[n / 2], const st_epilogue_args &e,
-                                               const st_warp_tile &t, const bias &, OUT &)
+                                               const st_warp_tile &t, const bias &, OUT &out)
     {
-        int row = t.row + t.lane / 4;
         float4 s = *(const float4 *)e.scale;
 #pragma unroll
-        for (int j = 0; j < n / 8; j++) {
-            int o = t.col + 8 * j + t.lane % 4 * 2;
-            if (o >= e.cols) return;
-            float b[8] = {};
-            if (e.bias) st_unpack8(*(const uint4 *)(e.bias + 4 * o), b);
+        for (int box = 0; box < n / 16; box++) {
+            if (t.col + box * 16 >= e.cols) return;
+            uint32_t at = out.open();
 #pragma unroll
-            for (int r = 0; r < 2; r++) {
-                float p = d[j * 4 + 2 * r], q = d[j * 4 + 2 * r + 1];
-                float v[8] = {p * s.x + b[0], p * s.y + b[1], p * s.z + b[2], p * s.w + b[3],
-                              q * s.x + b[4], q * s.y + b[5], q * s.z + b[6], q * s.w + b[7]};
-                if (row + 8 * r >= e.rows) continue;
-                *(uint4 *)(e.y + (int64_t)(row + 8 * r) * e.ldy + 4 * o) = st_pack8(v);
+            for (int h = 0; h < 2; h++) {
+                int j = box * 2 + h, o = t.col + 8 * j + t.lane % 4 * 2;
+                float b[8] = {};
+                if (e.bias && o < e.cols) st_unpack8(__ldg((const uint4 *)(e.bias + 4 * o)), b);
+#pragma unroll
+                for (int r = 0; r < 2; r++) {
+                    float p = d[j * 4 + 2 * r], q = d[j * 4 + 2 * r + 1];
+                    float v[8] = {p * s.x + b[0], p * s.y + b[1], p * s.z + b[2], p * s.w + b[3],
+                                  q * s.x + b[4], q * s.y + b[5], q * s.z + b[6], q * s.w + b[7]};
+                    out.write(at, t.lane / 4 + 8 * r, 4 * h + t.lane % 4, st_pack8(v));
+                }
             }
+            out.close(at, 4 * (t.col + box * 16), t.row);
+        }
+    }
+};
+
+/* Kronecker with a row of four, GELU, and Kronecker with a column of four: what is four times as
+ * wide never leaves the registers. y[j] = sum_c scale[4 + c] gelu(scale[c] d[j] + bias[4 j + c]).
+ */
+template <int n, int gelu> struct st_epilogue_gather {
+    enum { BOX = 64 };
+    typedef st_no_bias bias;
+    static __device__ __forceinline__ float one(float d, float4 s, float4 u, const float *b)
+    {
+        return u.x * st_gelu<gelu>(fmaf(d, s.x, b[0])) + u.y * st_gelu<gelu>(fmaf(d, s.y, b[1])) +
+               u.z * st_gelu<gelu>(fmaf(d, s.z, b[2])) + u.w * st_gelu<gelu>(fmaf(d, s.w, b[3]));
+    }
+    template <class OUT>
+    static __device__ __forceinline__ void run(float (&d)[n / 2], const st_epilogue_args &e,
+                                               const st_warp_tile &t, const bias &, OUT &out)
+    {
+        float4 s = ((const float4 *)e.scale)[0], u = ((const float4 *)e.scale)[1];
+#pragma unroll
+        for (int box = 0; box < n / 64; box++) {
+            uint32_t v[8][2];
+            if (t.col + box * 64 >= e.cols) return;
+#pragma unroll
+            for (int i = 0; i < 8; i++) {
+                int j = box * 8 + i, o = t.col + 8 * j + t.lane % 4 * 2;
+                float b[8] = {};
+                if (e.bias && o < e.cols) st_unpack8(__ldg((const uint4 *)(e.bias + 4 * o)), b);
+#pragma unroll
+                for (int r = 0; r < 2; r++) {
+                    v[i][r] = st_pack(one(d[j * 4 + 2 * r], s, u, b),
+                                      one(d[j * 4 + 2 * r + 1], s, u, b + 4));
+                }
+            }
+            out.first(v, t.col + box * 64, 0, t.row);
         }
     }
 };

@@ -82,7 +82,7 @@ __global__ void copy_out_kernel(const bf16 *dz, bf16 *dx, int64_t units, int wid
 /* A thread has eight columns of dz, so factor times eight of dx, in every eighth of UNFOLD_ROWS
  * rows; sums of columns end in `sums`, a row for each block of rows. */
 template <int factor, int hash, int gelu>
-__global__ void __launch_bounds__(UNFOLD_WARPS * 32)
+__global__ void __launch_bounds__(UNFOLD_WARPS * 32, factor > 4 ? 2 : 3)
     unfold_kernel(const uint4 *dz, const uint4 *h, uint4 *dx, float *sums, int64_t rows, int units)
 {
     __shared__ float part[UNFOLD_WARPS][32][9];
@@ -95,7 +95,7 @@ __global__ void __launch_bounds__(UNFOLD_WARPS * 32)
     for (int l = 0; l < factor; l++)
         at[l] = (unit / 4 * factor + l) * 4 + (unit + st_fold_shift(hash, l)) % 4;
     if (unit >= units) end = first;
-#pragma unroll(factor > 4 ? 1 : 2)
+#pragma unroll 1
     for (int64_t r = first + warp; r < end; r += UNFOLD_WARPS) {
         float g[8], x[8];
         uint4 v = __ldcs(dz + r * units + unit), hv[factor];
@@ -278,12 +278,13 @@ static int norm_fold_launch(const st_norm_fold_call *a, cudaStream_t q)
     CASE(5)
     CASE(8)
 #undef CASE
-        return ST_FUSED_NOT;
+    return ST_FUSED_NOT;
 }
 
 int st_fused_norm_fold(const st_norm_fold_call *a, cudaStream_t q)
 {
     if (a->width % (32 * a->factor)) return ST_FUSED_NOT;
+    if (a->factor == 1) return norm_fold_launch<1, 0>(a, q);
 #define CASE(f, h)                                                                                 \
     if (a->factor == f && a->hash == h) return norm_fold_launch<f, h>(a, q);
     FOLD_CASES(CASE)
@@ -292,6 +293,14 @@ int st_fused_norm_fold(const st_norm_fold_call *a, cudaStream_t q)
 }
 
 /* ---- Kronecker's column of four ------------------------------------------------------------- */
+
+static __device__ __forceinline__ uint32_t st_gather_pair(uint4 v, float4 s)
+{
+    float t[8];
+    st_unpack8(v, t);
+    return st_pack(t[0] * s.x + t[1] * s.y + t[2] * s.z + t[3] * s.w,
+                   t[4] * s.x + t[5] * s.y + t[6] * s.z + t[7] * s.w);
+}
 
 /* A thread: two numbers of z from 8 of x, four threads apart in memory as they lie. */
 __global__ void gather4_kernel(const uint4 *x, const float *scale, uint32_t *z, int64_t pairs)

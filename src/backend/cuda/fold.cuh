@@ -32,14 +32,6 @@ template <int factor> static __device__ __forceinline__ uint4 st_fold_sum(const 
     }
     return st_pack8(z);
 }
-static __device__ __forceinline__ uint32_t st_gather_pair(uint4 v, float4 s)
-{
-    float t[8];
-    st_unpack8(v, t);
-    return st_pack(t[0] * s.x + t[1] * s.y + t[2] * s.z + t[3] * s.w,
-                   t[4] * s.x + t[5] * s.y + t[6] * s.z + t[7] * s.w);
-}
-
 /* ---- beside a product ----------------------------------------------------------------------- */
 
 /* x (rows, width factor) without gaps is read in pieces of 32 factor numbers, which become 32 of
@@ -47,14 +39,13 @@ static __device__ __forceinline__ uint32_t st_gather_pair(uint4 v, float4 s)
 struct st_ahead_args {
     const __nv_bfloat16 *x;
     __nv_bfloat16 *z;
-    const float *scale;
     int *done;        /* warps that are through with each tile of rows; zeros at the start */
     int rows, pieces; /* in a row */
 };
 
 enum { ST_AHEAD_CHUNK = 4096, ST_AHEAD_SLOTS = 4, ST_AHEAD_WARPS = 3 };
 
-/* What is done on the way: factor 0: nothing; hash < 0: the column of four. */
+/* What is done on the way; factor 0: nothing. */
 template <int factor_, int hash_> struct st_ahead {
     enum {
         factor = factor_,
@@ -62,32 +53,27 @@ template <int factor_, int hash_> struct st_ahead {
         per = factor ? ST_AHEAD_CHUNK / 64 / (factor + !factor) : 0, /* pieces in a chunk */
         bytes = factor ? ST_AHEAD_CHUNK * ST_AHEAD_SLOTS * ST_AHEAD_WARPS : 0,
     };
-    /* `count` pieces at `from` in shared memory become those of z at `to`. */
+    /* `count` pieces at `from` in shared memory become those of z at `to`; all is read before the
+     * first number is written. */
     static __device__ __forceinline__ void chunk(const st_ahead_args &p, uint32_t from, int64_t to,
                                                  int count, int lane)
     {
-        if (hash < 0) {
-            float4 s = *(const float4 *)p.scale;
-            uint32_t *z = (uint32_t *)p.z + to * 16;
-#pragma unroll
-            for (int u = lane; u < per * 16; u += 32) {
-                if (u < count * 16) z[u] = st_gather_pair(st_shared16(from + u * 16), s);
-            }
-            return;
-        }
+        const int many = per * 4 / 32;
         uint4 *z = (uint4 *)p.z + to * 4;
+        uint4 v[many + !many][factor + !factor];
 #pragma unroll
-        for (int u = lane; u < per * 4; u += 32) {
-            uint4 v[factor + !factor];
-            if (u >= count * 4) break;
+        for (int m = 0; m < many; m++) {
+            int u = m * 32 + lane;
 #pragma unroll
             for (int i = 0; i < factor; i++) { /* neighbouring pieces start at different banks */
                 int l = i ^ (u / 4 & 1);
                 int at = (u / 4 * factor + l) * 4 + (u + st_fold_shift(hash, l)) % 4;
-                v[i] = st_shared16(from + at * 16);
+                v[m][i] = st_shared16(from + at * 16);
             }
-            z[u] = st_fold_sum(v);
         }
+#pragma unroll
+        for (int m = 0; m < many; m++)
+            if (m * 32 + lane < count * 4) z[m * 32 + lane] = st_fold_sum(v[m]);
     }
 };
 
@@ -104,7 +90,7 @@ static __device__ __forceinline__ void st_ahead_await(const st_ahead_args &f, in
     asm volatile("fence.proxy.async;" ::: "memory");
 }
 
-/* The chunks of a warp: every third of each tile's part of the pieces. */
+/* The chunks of a warp: every so many of each tile's part of the pieces. */
 template <class T> struct st_ahead_walk {
     typename T::walk tiles;
     int row, at, end;
@@ -121,7 +107,8 @@ template <class T> struct st_ahead_walk {
     }
 };
 
-/* Work of warps 1 .. 3: chunks are fetched by the copy engine some slots ahead of their use. */
+/* Work of warps 1 .. ST_AHEAD_WARPS: chunks are fetched by the copy engine some slots ahead of
+ * their use. */
 template <class T>
 static __device__ __forceinline__ void st_ahead_run(const typename T::args &p, uint32_t room,
                                                     uint32_t bars)
@@ -157,11 +144,10 @@ static __device__ __forceinline__ void st_ahead_run(const typename T::args &p, u
             __syncwarp();
             used++;
         }
-        __threadfence();
-        asm volatile("fence.proxy.async;" ::: "memory");
         __syncwarp();
         if (lane == 0) {
-            asm volatile("red.release.gpu.global.add.s32 [%0], 1;" ::"l"(p.ahead.done + near.row));
+            asm volatile("red.release.gpu.global.add.s32 [%0], 1;" ::"l"(p.ahead.done + near.row)
+                         : "memory");
         }
     }
 }

@@ -21,7 +21,8 @@ typedef enum {
     ST_OUT_DEAL,  /* 4 groups, Monarch's first factor: w's rows in the order (i, c), o = 4 c + i;
                      y[i n + g n/4 + c] */
     ST_OUT_INTERLEAVE, /* 4 groups: y[4 o + g] */
-    ST_OUT_EXPAND      /* y[4 o + c] = scale[c] p[o]; bias has 4 n numbers */
+    ST_OUT_EXPAND,     /* y[4 o + c] = scale[c] p[o] + bias[4 o + c]; bias has 4 n numbers */
+    ST_OUT_GATHER      /* y[o] = sum_c scale[4 + c] gelu(scale[c] p[o] + bias[4 o + c]) */
 } st_fused_out;
 
 /* p_g = x_g w_g^T + bias_g for g < groups; x (rows, groups k), w (groups, n, k): rows ldw apart. */
@@ -35,14 +36,17 @@ typedef struct {
     st_fused_out out;
     int out_factor, out_hash;
     /* in_factor > 0: x (rows, in_factor k), without gaps, is folded into z (rows, k) first, k a
-     * multiple of 32; in_hash -1: z[j] = sum_c scale[c] x[4 j + c], in_factor 4 */
+     * multiple of 32 */
     int in_factor, in_hash;
     void *z;
     int *done; /* rows / 64 + 4 ints */
-    int way;   /* 0: as measured; 1: warpgroups together, 2: by turns, where there is a choice */
+    int way;   /* 0: as measured. 1: warpgroups together, 2: by turns, where there is a choice;
+                  in_factor > 0: 1: in one kernel, 2: in two */
 } st_fused_args;
 
 int st_fused_product(const st_fused_args *a, cudaStream_t q);
+/* The same with the instructions of sm_80, which later devices have too. */
+int st_fused_product_mma(const st_fused_args *a, cudaStream_t q);
 
 /* SS1's fold of rows of x (rows, width factor); hash = r0 mod 4 of the release's constants, blocks
  * of 32 and shifts of 8. width a multiple of 32. */
@@ -67,7 +71,8 @@ typedef struct {
 int64_t st_fused_unfold_work(int64_t rows, int64_t cols);
 int st_fused_unfold(const st_unfold_call *a, cudaStream_t q);
 
-/* z = fold(norm(x) gain + bias); mean and rstd (rows) F32 kept unless NULL. */
+/* z = fold(norm(x) gain + bias), factor 1: not folded; mean and rstd (rows) F32 kept unless NULL.
+ */
 typedef struct {
     int64_t rows, width;
     const void *x, *gain, *bias;

@@ -29,7 +29,7 @@ const machine &here()
             return;
         }
         all[device].encode = (PFN_cuTensorMapEncodeTiled_v12000)at;
-        all[device].blocks = major == 9 ? count : 0;
+        all[device].blocks = major == 9 && at ? count : 0;
     });
     return all[device];
 }
@@ -62,14 +62,17 @@ struct maps {
 
 template <class T> bool encode_all(const st_fused_args &p, maps *m)
 {
-    const int share_a = T::kept ? T::cluster : 1, share_b = T::kept ? 1 : T::cluster;
     const void *x = T::before::factor ? p.z : p.x;
     int64_t ldx = T::before::factor ? p.k : p.ldx;
     bool ok =
-        encode({x, p.k, p.groups, p.rows, p.k, ldx, 64, 1, T::rows / share_a}, &m->a) &&
-        encode({p.w, p.k, p.n, p.groups, p.ldw, p.n * p.ldw, 64, T::each / share_b, 1}, &m->b);
-    int64_t cols = p.out == ST_OUT_FOLD ? p.n / p.out_factor : p.n;
-    ok = ok && encode({p.y, cols, p.groups, p.rows, cols, p.ldy, T::epilogue::BOX, 1, 16}, &m->y);
+        encode({x, p.k, p.groups, p.rows, p.k, ldx, 64, 1, T::rows}, &m->a) &&
+        encode({p.w, p.k, p.n, p.groups, p.ldw, p.n * p.ldw, 64, T::each / T::cluster, 1}, &m->b);
+    int64_t cols = p.out == ST_OUT_FOLD ? p.n / p.out_factor : p.n, groups = p.groups;
+    if (p.out == ST_OUT_INTERLEAVE || p.out == ST_OUT_EXPAND) {
+        cols = 4 * p.n;
+        groups = 1;
+    }
+    ok = ok && encode({p.y, cols, groups, p.rows, cols, p.ldy, T::epilogue::BOX, 1, 16}, &m->y);
     m->h = m->y;
     if (p.h) ok = ok && encode({p.h, p.n, p.groups, p.rows, p.n, p.groups * p.n, 64, 1, 16}, &m->h);
     return ok;
@@ -103,16 +106,14 @@ cudaError_t launch(const maps &m, const st_grouped_args &g, int64_t blocks, cuda
 
 template <class T> int start(const st_fused_args &p, cudaStream_t q)
 {
-    int sms = here().blocks, rows = T::rows * T::row_cluster;
+    int sms = here().blocks, rows = T::rows * T::cluster;
     st_grouped_args g = {};
     maps m;
     g.k_blocks = (int)((p.k + 63) / 64);
     g.group_tiles = (int)((p.n + T::each - 1) / T::each);
     g.col_tiles = g.group_tiles * (T::parts > 1 ? 1 : (int)p.groups);
     g.row_tiles = (int)((p.rows + rows - 1) / rows);
-    if (T::kept && (g.k_blocks > T::kept || g.col_tiles > sms || g.col_tiles % T::cluster)) {
-        return ST_FUSED_NOT;
-    }
+    if (T::kept && (g.k_blocks > T::kept || g.col_tiles > sms)) return ST_FUSED_NOT;
     if (!encode_all<T>(p, &m)) return ST_FUSED_NOT;
     g.e = {(const __nv_bfloat16 *)p.bias,
            p.scale,
@@ -123,38 +124,34 @@ template <class T> int start(const st_fused_args &p, cudaStream_t q)
            p.h != nullptr};
     if (T::before::factor) {
         if (p.ldx != p.k * T::before::factor) return ST_FUSED_NOT;
-        g.ahead = {(const __nv_bfloat16 *)p.x,
-                   (__nv_bfloat16 *)p.z,
-                   p.scale,
-                   p.done,
-                   (int)p.rows,
+        g.ahead = {(const __nv_bfloat16 *)p.x, (__nv_bfloat16 *)p.z, p.done, (int)p.rows,
                    (int)(p.k / 32)};
-        cudaError_t e = cudaMemsetAsync(p.done, 0, (size_t)(g.row_tiles * T::row_cluster) * 4, q);
+        cudaError_t e = cudaMemsetAsync(p.done, 0, (size_t)(g.row_tiles * T::cluster) * 4, q);
         if (e) return (int)e;
     }
     int most = T::kept ? sms / g.col_tiles * g.col_tiles : sms / T::cluster * T::cluster;
-    int64_t tiles = (int64_t)g.row_tiles * g.col_tiles * T::row_cluster;
+    int64_t tiles = (int64_t)g.row_tiles * g.col_tiles * T::cluster;
     return (int)launch<T>(m, g, tiles < most ? tiles : most, q);
 }
 
 typedef st_ahead<0, 0> nothing;
 /* Both warpgroups on one tile; by turns, weights through the ring; by turns, weights that stay. */
-template <int n, class E, class B = nothing> using together = st_grouped_kind<n, 1, 0, 0, 2, B, E>;
-template <class E, class B = nothing> using turns = st_grouped_kind<256, 1, 1, 0, 2, B, E>;
-template <int n, class E, class B = nothing> using kept = st_grouped_kind<n, 1, 1, 3, 1, B, E>;
+template <int n, class E, class B = nothing> using together = st_grouped_kind<n, 1, 0, 0, B, E>;
+template <class E> using turns = st_grouped_kind<256, 1, 1, 0, nothing, E>;
+template <int n, int parts, class E> using kept = st_grouped_kind<n, parts, 1, 3, nothing, E>;
 
 enum { WAY_BEST, WAY_TOGETHER, WAY_TURNS };
 
-/* 256 columns a tile. turns_first: which way is better for many k was measured. */
-template <class E, class B = nothing>
-int wide(const st_fused_args &p, bool turns_first, cudaStream_t q)
+/* 256 columns a tile. Which way is better was measured (doc/PERF): together for many k, but with an
+ * epilogue that computes much. */
+template <class E> int wide(const st_fused_args &p, bool heavy, cudaStream_t q)
 {
     if (p.k <= 192 && p.rows >= 64 && p.way != WAY_TOGETHER) {
-        int took = start<kept<256, E, B>>(p, q);
+        int took = start<kept<256, 1, E>>(p, q);
         if (took != ST_FUSED_NOT) return took;
     }
-    if (p.way == WAY_TURNS || (p.way == WAY_BEST && turns_first)) return start<turns<E, B>>(p, q);
-    return start<together<256, E, B>>(p, q);
+    bool by_turns = p.way == WAY_BEST ? heavy || p.k <= 768 : p.way == WAY_TURNS;
+    return by_turns ? start<turns<E>>(p, q) : start<together<256, E>>(p, q);
 }
 
 int plain(const st_fused_args &p, cudaStream_t q)
@@ -162,7 +159,7 @@ int plain(const st_fused_args &p, cudaStream_t q)
     int64_t cols = p.n;
     if (p.groups == 1 && cols <= 96) return start<together<96, st_epilogue_plain<96, 0>>>(p, q);
     if (cols % 256 > 0 && cols % 192 == 0) {
-        if (p.k <= 192 && p.rows >= 64) return start<kept<192, st_epilogue_plain<192, 0>>>(p, q);
+        if (p.k <= 192 && p.rows >= 64) return start<kept<192, 1, st_epilogue_plain<192, 0>>>(p, q);
         return start<together<192, st_epilogue_plain<192, 0>>>(p, q);
     }
     if (cols <= 128) return start<together<128, st_epilogue_plain<128, 0>>>(p, q);
@@ -175,6 +172,28 @@ template <int gelu, int factor, int hash> int folded(const st_fused_args &p, cud
     if (p.groups > 1 && p.n % 256) return ST_FUSED_NOT;
     return wide<st_epilogue_fold<256, gelu, factor, hash>>(p, true, q);
 }
+
+/* The fold in its own kernel, or beside the product: that pays where the fold is most of the work.
+ */
+int folding(const st_fused_args &p, cudaStream_t q)
+{
+    typedef st_epilogue_plain<256, 0> out;
+    if (p.groups != 1 || p.k % 32 || p.out != ST_OUT_PLAIN || p.gelu) return ST_FUSED_NOT;
+    bool inside =
+        p.way == WAY_BEST ? p.k >= 512 && p.n <= p.k * p.in_factor / 2 : p.way == WAY_TOGETHER;
+    if (inside && p.in_hash == 3 && p.ldx == p.k * p.in_factor) {
+        if (p.in_factor == 2) return start<together<256, out, st_ahead<2, 3>>>(p, q);
+        if (p.in_factor == 4) return start<together<256, out, st_ahead<4, 3>>>(p, q);
+        if (p.in_factor == 8) return start<together<256, out, st_ahead<8, 3>>>(p, q);
+    }
+    st_fold_call f = {p.rows, p.k, p.ldx, p.x, p.z, p.in_factor, p.in_hash};
+    st_fused_args folded = p;
+    int took = st_fused_fold(&f, q);
+    folded.in_factor = folded.way = 0;
+    folded.x = p.z;
+    folded.ldx = p.k;
+    return took ? took : st_fused_product(&folded, q);
+}
 } // namespace
 
 static bool aligned(const st_fused_args *a)
@@ -186,17 +205,9 @@ static bool aligned(const st_fused_args *a)
 
 int st_fused_product(const st_fused_args *a, cudaStream_t q)
 {
-    if (!here().blocks || !here().encode || !aligned(a) || a->rows < 1) return ST_FUSED_NOT;
-    if (a->in_factor) {
-        if (a->groups != 1 || a->k % 32 || a->out != ST_OUT_PLAIN || a->gelu) return ST_FUSED_NOT;
-#define CASE(f, h)                                                                                 \
-    if (a->in_factor == f && a->in_hash == h)                                                      \
-        return wide<st_epilogue_plain<256, 0>, st_ahead<f, h>>(*a, false, q);
-        CASE(2, 3)
-        CASE(4, 3) CASE(8, 3) CASE(4, -1)
-#undef CASE
-            return ST_FUSED_NOT;
-    }
+    if (!aligned(a) || a->rows < 1) return ST_FUSED_NOT;
+    if (!here().blocks) return st_fused_product_mma(a, q);
+    if (a->in_factor) return folding(*a, q);
     switch (a->out) {
     case ST_OUT_PLAIN:
         if (a->gelu == 1) return wide<st_epilogue_plain<256, 1>>(*a, true, q);
@@ -206,25 +217,24 @@ int st_fused_product(const st_fused_args *a, cudaStream_t q)
 #define CASE(g, f, h)                                                                              \
     if (a->gelu == g && a->out_factor == f && a->out_hash == h) return folded<g, f, h>(*a, q);
         CASE(1, 2, 3)
-        CASE(1, 4, 3) CASE(1, 8, 3) CASE(2, 2, 3) CASE(2, 4, 3) CASE(2, 8, 3)
+        CASE(1, 4, 3)
+        CASE(1, 8, 3) CASE(2, 2, 3) CASE(2, 4, 3) CASE(2, 8, 3)
 #undef CASE
             return ST_FUSED_NOT;
     case ST_OUT_DEAL:
         if (a->groups != 4 || a->n != 192 || a->bias) return ST_FUSED_NOT;
-        if (a->k <= 192) return start<kept<192, st_epilogue_deal<192, 4>>>(*a, q);
+        if (a->k <= 192) return start<kept<192, 1, st_epilogue_deal<192, 4>>>(*a, q);
         return start<together<192, st_epilogue_deal<192, 4>>>(*a, q);
-    case ST_OUT_INTERLEAVE: {
-        typedef st_epilogue_interleave<256> out;
+    case ST_OUT_INTERLEAVE:
         if (a->groups != 4 || a->k > 192) return ST_FUSED_NOT;
-        int took = a->way == WAY_TURNS
-                       ? ST_FUSED_NOT
-                       : start<st_grouped_kind<256, 4, 1, 3, 2, nothing, out>>(*a, q);
-        return took != ST_FUSED_NOT ? took
-                                    : start<st_grouped_kind<256, 4, 1, 3, 1, nothing, out>>(*a, q);
-    }
+        return start<kept<256, 4, st_epilogue_interleave<256>>>(*a, q);
     case ST_OUT_EXPAND:
         if (a->groups != 1) return ST_FUSED_NOT;
         return wide<st_epilogue_expand<256>>(*a, true, q);
+    case ST_OUT_GATHER:
+        if (a->groups != 1) return ST_FUSED_NOT;
+        if (a->gelu == 1) return start<turns<st_epilogue_gather<256, 1>>>(*a, q);
+        return a->gelu ? start<turns<st_epilogue_gather<256, 2>>>(*a, q) : ST_FUSED_NOT;
     }
     return ST_FUSED_NOT;
 }

@@ -7,9 +7,9 @@
  *   together  both on one tile of 128 rows
  *   by turns  each on a tile of 64 rows, so that one's epilogue runs beside the other's products
  * Weights come through the ring, half of them fetched by each of two blocks on neighbouring rows (a
- * cluster); or, by turns and for few k, those of the block's columns stay in shared memory, and the
- * blocks of a cluster share rows. What comes before (fold.cuh) is done by three further warps: z is
- * written to memory, tiles of rows are marked when complete, and read back while they are in L2. */
+ * cluster); or, by turns and for few k, those of the block's columns stay in shared memory. What
+ * comes before (fold.cuh) is done by three further warps: z is written to memory, tiles of rows are
+ * marked when complete, and read back while they are in L2. */
 /* SPDX-License-Identifier: MIT */
 #ifndef ST_CUDA_GROUPED_CUH
 #define ST_CUDA_GROUPED_CUH
@@ -29,7 +29,7 @@ template <class T> struct st_grouped_walk;
 
 /* parts: the tile's columns belong to `parts` groups, n / parts of each. kept: blocks of k that
  * stay, 0: weights come through the ring. */
-template <int n_, int parts_, int turns_, int kept_, int cluster_, class BEFORE, class EPILOGUE>
+template <int n_, int parts_, int turns_, int kept_, class BEFORE, class EPILOGUE>
 struct st_grouped_kind {
     typedef BEFORE before;
     typedef EPILOGUE epilogue;
@@ -41,14 +41,13 @@ struct st_grouped_kind {
         each = n / parts,
         turns = turns_,
         kept = kept_,
-        cluster = cluster_,
-        row_cluster = kept ? 1 : cluster, /* blocks of a cluster that differ in rows */
+        cluster = kept ? 1 : 2,
         rows = turns ? 64 : 128,
-        ring = 2, /* boxes of output per warp on their way */
+        ring = BEFORE::factor ? 2 : 4, /* boxes of output per warp on their way */
         a_bytes = rows * 128,
         b_bytes = kept ? 0 : n * 128,
         kept_bytes = n * 128 * kept,
-        out_bytes = EPILOGUE::STAGED ? 8 * ring * 2048 : 0,
+        out_bytes = 8 * ring * 2048,
         room = 227 * 1024 - 1024 - 512 - kept_bytes - out_bytes - BEFORE::bytes,
         fits = room / (a_bytes + b_bytes),
         stages = fits > 12 ? 12 : fits,
@@ -66,8 +65,8 @@ template <class T> struct st_grouped_walk {
     __device__ __forceinline__ st_grouped_walk(const st_grouped_args &p, int first, int stride)
     {
         cols = p.col_tiles;
-        at = blockIdx.x / T::row_cluster;
-        step = gridDim.x / T::row_cluster;
+        at = blockIdx.x / T::cluster;
+        step = gridDim.x / T::cluster;
         at += first * step;
         step *= stride;
         end = p.row_tiles * cols;
@@ -75,7 +74,7 @@ template <class T> struct st_grouped_walk {
     __device__ __forceinline__ bool next(int &row, int &col)
     {
         if (at >= end) return false;
-        row = at / cols * T::row_cluster + (T::row_cluster > 1 ? st_cluster_rank() : 0);
+        row = at / cols * T::cluster + (T::cluster > 1 ? st_cluster_rank() : 0);
         col = at % cols; /* kept: the grid is a multiple of cols, so this stays */
         at += step;
         return true;
@@ -138,24 +137,20 @@ st_grouped_fetch(const CUtensorMap *a, const CUtensorMap *b, const st_grouped_ar
 {
     const int all = (1 << T::cluster) - 1;
     int rank = T::cluster > 1 ? st_cluster_rank() : 0;
-    for (int i = 0; i < T::parts * p.k_blocks; i++) {
-        int k = i % p.k_blocks * 64, part = T::parts > 1 ? i / p.k_blocks : group;
-        uint32_t full = s.full + turn.stage * 8, to = s.a + turn.stage * T::a_bytes;
-        st_bar_wait(s.empty + turn.stage * 8, turn.phase ^ 1);
-        st_bar_expect(full, T::a_bytes + T::b_bytes);
-        if (T::kept && T::cluster > 1) {
-            const int share = T::rows / T::cluster;
-            st_tma_load_all(to + rank * share * 128, a, full, k, part, row * T::rows + rank * share,
-                            all);
-        } else {
-            st_tma_load(to, a, full, k, part, row * T::rows);
+    for (int part = 0; part < T::parts; part++) {
+        for (int k = 0; k < p.k_blocks; k++) {
+            uint32_t full = s.full + turn.stage * 8, to = s.a + turn.stage * T::a_bytes;
+            int from = T::parts > 1 ? part : group;
+            st_bar_wait(s.empty + turn.stage * 8, turn.phase ^ 1);
+            st_bar_expect(full, T::a_bytes + T::b_bytes);
+            st_tma_load(to, a, full, k * 64, from, row * T::rows);
+            if (!T::kept) {
+                const int share = T::n / T::cluster;
+                st_tma_load_all(s.b + turn.stage * T::b_bytes + rank * share * 128, b, full, k * 64,
+                                n0 + rank * share, group, all);
+            }
+            turn.next();
         }
-        if (!T::kept) {
-            const int share = T::n / T::cluster;
-            st_tma_load_all(s.b + turn.stage * T::b_bytes + rank * share * 128, b, full, k,
-                            n0 + rank * share, group, all);
-        }
-        turn.next();
     }
 }
 
@@ -183,25 +178,31 @@ static __device__ __forceinline__ void st_grouped_feed(const CUtensorMap *a, con
     }
 }
 
-/* This warp is done with a stage. */
+/* This warp is done with the next `count` stages. */
 template <class T>
-static __device__ __forceinline__ void st_grouped_free(const st_grouped_room<T> &s, int stage,
-                                                       int lane)
+static __device__ __forceinline__ void
+st_grouped_free(const st_grouped_room<T> &s, st_grouped_turn<T> &done, int count, int lane)
 {
-    if (T::cluster == 1) {
-        if (lane == 0) st_bar_arrive(s.empty + stage * 8);
-    } else if (lane < T::cluster) {
-        st_bar_arrive_at(s.empty + stage * 8, lane);
+    for (int i = 0; i < count; i++) {
+        if (T::cluster == 1) {
+            if (lane == 0) st_bar_arrive(s.empty + done.stage * 8);
+        } else if (lane < T::cluster) {
+            st_bar_arrive_at(s.empty + done.stage * 8, lane);
+        }
+        done.next();
     }
 }
 
-/* d = the products of one tile. By turns, the other warpgroup may start before these have ended. */
+/* d = the products of one tile. By turns, the other warpgroup may start before these have ended. A
+ * stage is free one batch of products later: a block of k, or all of them where a part is narrow.
+ */
 template <class T>
 static __device__ __forceinline__ void
 st_grouped_multiply(float (&d)[T::parts][T::each / 2], const st_grouped_args &p,
                     const st_grouped_room<T> &s, st_grouped_turn<T> &turn, int who, int lane)
 {
-    int before = -1;
+    st_grouped_turn<T> done = turn;
+    int batch = T::parts > 1 ? p.k_blocks : 1;
 #pragma unroll
     for (int part = 0; part < T::parts; part++) {
         for (int k = 0; k < p.k_blocks; k++) {
@@ -215,15 +216,22 @@ st_grouped_multiply(float (&d)[T::parts][T::each / 2], const st_grouped_args &p,
             for (int i = 0; i < 4; i++)
                 st_wgmma(d[part], a + 2 * i, b + 2 * i, k + i > 0);
             st_wgmma_commit();
-            st_wgmma_wait<1>();
-            if (before >= 0) st_grouped_free<T>(s, before, lane);
-            before = turn.stage;
             turn.next();
+            if (T::parts == 1) {
+                st_wgmma_wait<1>();
+                if (k > 0) st_grouped_free<T>(s, done, 1, lane);
+            }
+        }
+        if (T::parts > 1 && part > 0) {
+            if (batch == 3) st_wgmma_wait<3>();
+            if (batch == 2) st_wgmma_wait<2>();
+            if (batch == 1) st_wgmma_wait<1>();
+            st_grouped_free<T>(s, done, batch, lane);
         }
     }
     if (T::turns && lane == 0) st_bar_arrive(s.order + (1 - who) * 8);
     st_wgmma_wait<0>();
-    st_grouped_free<T>(s, before, lane);
+    st_grouped_free<T>(s, done, batch, lane);
 }
 
 /* A warp's boxes of 16 rows on their way to memory. */
@@ -240,10 +248,7 @@ template <class T> struct st_grouped_out {
     }
     template <int groups> __device__ __forceinline__ uint32_t put(const uint32_t (&v)[groups][2])
     {
-        uint32_t at = base + slot * 2048;
-        slot = (slot + 1) % T::ring;
-        if (lane == 0) st_tma_store_read<T::ring - 1>();
-        __syncwarp();
+        uint32_t at = open();
         int row = (lane & 7) + (lane >> 3 & 1) * 8;
 #pragma unroll
         for (int i = 0; i < groups / 2; i++) {
@@ -269,6 +274,25 @@ template <class T> struct st_grouped_out {
     __device__ __forceinline__ void second(const uint32_t (&v)[8][2], int col, int group, int row)
     {
         send(h, v, col, group, row);
+    }
+    /* The next box, to be written by lanes and sent. */
+    __device__ __forceinline__ uint32_t open()
+    {
+        uint32_t at = base + slot * 2048;
+        slot = (slot + 1) % T::ring;
+        if (lane == 0) st_tma_store_read<T::ring - 1>();
+        __syncwarp();
+        return at;
+    }
+    __device__ __forceinline__ void write(uint32_t at, int row, int chunk, uint4 v)
+    {
+        *(uint4 *)__cvta_shared_to_generic(at + place(row, chunk, 64)) = v;
+    }
+    __device__ __forceinline__ void close(uint32_t at, int col, int row)
+    {
+        st_fence_async();
+        __syncwarp();
+        if (lane == 0) st_tma_store(y, at, col, 0, row);
     }
     __device__ __forceinline__ uint32_t stage(const uint32_t (&v)[8][2])
     {

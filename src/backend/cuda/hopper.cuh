@@ -158,14 +158,10 @@ static __device__ __forceinline__ uint64_t st_wgmma_rows(uint32_t at)
            (uint64_t)1 << 62;
 }
 
+/* An ordinary load, which the compiler may move between barriers. */
 static __device__ __forceinline__ uint4 st_shared16(uint32_t at)
 {
-    uint4 v;
-    asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-                 : "r"(at)
-                 : "memory");
-    return v;
+    return *(const uint4 *)__cvta_shared_to_generic(at);
 }
 
 #define ST_ACC8(d, i)                                                                              \
