@@ -340,6 +340,7 @@ __global__ void __launch_bounds__(T::threads, 1)
                       const __grid_constant__ CUtensorMap y, const __grid_constant__ CUtensorMap h,
                       const __grid_constant__ st_grouped_args p)
 {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
     extern __shared__ char base[];
     st_grouped_room<T> s(base);
     if (threadIdx.x == 0) s.open();
@@ -358,6 +359,9 @@ __global__ void __launch_bounds__(T::threads, 1)
     }
     __syncwarp();
     if (T::cluster > 1) st_cluster_sync(); /* a neighbour may still write here */
+#else /* never launched: grouped.cu asks for the generation */
+    __trap();
+#endif
 }
 
 #endif
