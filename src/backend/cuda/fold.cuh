@@ -50,8 +50,9 @@ template <int factor_, int hash_> struct st_ahead {
     enum {
         factor = factor_,
         hash = hash_,
-        per = factor ? ST_AHEAD_CHUNK / 64 / (factor + !factor) : 0, /* pieces in a chunk */
-        bytes = factor ? ST_AHEAD_CHUNK * ST_AHEAD_SLOTS * ST_AHEAD_WARPS : 0,
+        per = factor > 0 ? ST_AHEAD_CHUNK / 64 / (factor > 0 ? factor : 1)
+                         : 0, /* pieces in a chunk */
+        bytes = factor > 0 ? ST_AHEAD_CHUNK *ST_AHEAD_SLOTS *ST_AHEAD_WARPS : 0,
     };
     /* `count` pieces at `from` in shared memory become those of z at `to`; all is read before the
      * first number is written. */

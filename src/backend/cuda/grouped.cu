@@ -62,8 +62,8 @@ struct maps {
 
 template <class T> bool encode_all(const st_fused_args &p, maps *m)
 {
-    const void *x = T::before::factor ? p.z : p.x;
-    int64_t ldx = T::before::factor ? p.k : p.ldx;
+    const void *x = T::before::factor > 0 ? p.z : p.x;
+    int64_t ldx = T::before::factor > 0 ? p.k : p.ldx;
     bool ok =
         encode({x, p.k, p.groups, p.rows, p.k, ldx, 64, 1, T::rows}, &m->a) &&
         encode({p.w, p.k, p.n, p.groups, p.ldw, p.n * p.ldw, 64, T::each / T::cluster, 1}, &m->b);
@@ -95,7 +95,7 @@ cudaError_t launch(const maps &m, const st_grouped_args &g, int64_t blocks, cuda
         extra[0].val.clusterDim.y = extra[0].val.clusterDim.z = 1;
         how.numAttrs = 1;
     }
-    if (T::before::factor) {
+    if (T::before::factor > 0) {
         extra[how.numAttrs].id = cudaLaunchAttributeCooperative;
         extra[how.numAttrs++].val.cooperative = 1;
     }
@@ -113,7 +113,7 @@ template <class T> int start(const st_fused_args &p, cudaStream_t q)
     g.group_tiles = (int)((p.n + T::each - 1) / T::each);
     g.col_tiles = g.group_tiles * (T::parts > 1 ? 1 : (int)p.groups);
     g.row_tiles = (int)((p.rows + rows - 1) / rows);
-    if (T::kept && (g.k_blocks > T::kept || g.col_tiles > sms)) return ST_FUSED_NOT;
+    if (T::kept > 0 && (g.k_blocks > T::kept || g.col_tiles > sms)) return ST_FUSED_NOT;
     if (!encode_all<T>(p, &m)) return ST_FUSED_NOT;
     g.e = {(const __nv_bfloat16 *)p.bias,
            p.scale,
@@ -122,14 +122,14 @@ template <class T> int start(const st_fused_args &p, cudaStream_t q)
            (int)p.rows,
            (int)p.n,
            p.h != nullptr};
-    if (T::before::factor) {
+    if (T::before::factor > 0) {
         if (p.ldx != p.k * T::before::factor) return ST_FUSED_NOT;
         g.ahead = {(const __nv_bfloat16 *)p.x, (__nv_bfloat16 *)p.z, p.done, (int)p.rows,
                    (int)(p.k / 32)};
         cudaError_t e = cudaMemsetAsync(p.done, 0, (size_t)(g.row_tiles * T::cluster) * 4, q);
         if (e) return (int)e;
     }
-    int most = T::kept ? sms / g.col_tiles * g.col_tiles : sms / T::cluster * T::cluster;
+    int most = T::kept > 0 ? sms / g.col_tiles * g.col_tiles : sms / T::cluster * T::cluster;
     int64_t tiles = (int64_t)g.row_tiles * g.col_tiles * T::cluster;
     return (int)launch<T>(m, g, tiles < most ? tiles : most, q);
 }
@@ -218,7 +218,8 @@ int st_fused_product(const st_fused_args *a, cudaStream_t q)
     if (a->gelu == g && a->out_factor == f && a->out_hash == h) return folded<g, f, h>(*a, q);
         CASE(1, 2, 3)
         CASE(1, 4, 3)
-        CASE(1, 8, 3) CASE(2, 2, 3) CASE(2, 4, 3) CASE(2, 8, 3)
+        CASE(1, 8, 3)
+        CASE(2, 2, 3) CASE(2, 4, 3) CASE(2, 8, 3)
 #undef CASE
             return ST_FUSED_NOT;
     case ST_OUT_DEAL:

@@ -41,11 +41,11 @@ struct st_grouped_kind {
         each = n / parts,
         turns = turns_,
         kept = kept_,
-        cluster = kept ? 1 : 2,
-        rows = turns ? 64 : 128,
-        ring = BEFORE::factor ? 2 : 4, /* boxes of output per warp on their way */
+        cluster = kept > 0 ? 1 : 2,
+        rows = turns > 0 ? 64 : 128,
+        ring = BEFORE::factor > 0 ? 2 : 4, /* boxes of output per warp on their way */
         a_bytes = rows * 128,
-        b_bytes = kept ? 0 : n * 128,
+        b_bytes = kept > 0 ? 0 : n * 128,
         kept_bytes = n * 128 * kept,
         out_bytes = 8 * ring * 2048,
         room = 227 * 1024 - 1024 - 512 - kept_bytes - out_bytes - BEFORE::bytes,
@@ -53,10 +53,10 @@ struct st_grouped_kind {
         stages = fits > 12 ? 12 : fits,
         bytes = 227 * 1024,
         threads = 384,
-        waits = (turns ? 4 : 8) * cluster, /* warps that free a stage */
+        waits = (turns > 0 ? 4 : 8) * cluster, /* warps that free a stage */
     };
     static_assert(stages >= 3, "too little shared memory for the ring");
-    static_assert(!kept || turns, "weights stay where warpgroups take turns");
+    static_assert(kept == 0 || turns > 0, "weights stay where warpgroups take turns");
 };
 
 /* The tiles of a block, one after the other, from the first on in steps of stride. */
@@ -359,7 +359,7 @@ __global__ void __launch_bounds__(T::threads, 1)
     }
     __syncwarp();
     if (T::cluster > 1) st_cluster_sync(); /* a neighbour may still write here */
-#else /* never launched: grouped.cu asks for the generation */
+#else                                      /* never launched: grouped.cu asks for the generation */
     __trap();
 #endif
 }

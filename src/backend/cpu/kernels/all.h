@@ -27,6 +27,10 @@
 #include "backend/cpu/kernels/tiles.h"
 /* clang-format on */
 
+/* Optional, and no faster in one than one after the other: the callers compose them. */
+#define kernel_gelu_linear NULL
+#define kernel_gelu_unfold NULL
+
 void KERNEL_FILL(st_ops *t, st_cpu *cpu)
 {
     cpu->own = kernel_gemm;
@@ -35,6 +39,8 @@ void KERNEL_FILL(st_ops *t, st_cpu *cpu)
 #undef ST_OP
 }
 
+#undef kernel_gelu_linear
+#undef kernel_gelu_unfold
 #undef LANES
 #undef TILE_ROWS
 #undef KERNEL_FILL
