@@ -23,7 +23,8 @@ static bool mlp_fused(st_stream *q, const st_mlp *m, bool train, st_tensor x, st
     bool folds = st_linear_folds(q, &m->out->l);
     if (mlp_tapped(m)) return false;
     size_t mark = st_arena_mark(tmp);
-    st_tensor z = st_take2(tmp, x.dtype, n, folds ? kept : k->fc.dim[1]);
+    st_tensor z = k->fc; /* which is scratch if nothing is to be kept */
+    if (folds || train) z = st_take2(tmp, x.dtype, n, folds ? kept : k->fc.dim[1]);
     st_stream_tag(q, m->in->name);
     if (!st_linear_gelu(q, &m->in->l, &m->out->l, m->gelu, train, x, k->fc, z, k->in, tmp)) {
         st_arena_rewind(tmp, mark);

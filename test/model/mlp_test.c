@@ -5,9 +5,9 @@
 #include "testing.h"
 #include <math.h>
 
-enum { ROWS = 7, WIDTH = 64, INNER = 256, MOST = INNER * WIDTH, PARTS = 6 };
+enum { ROWS = 7, WIDTH = 64, INNER = 256, MOST = INNER * WIDTH, PARTS = 7 };
 
-/* y, dx, and the gradients of both matrices and biases. */
+/* y, dx, the gradients of both matrices and biases, and y without training. */
 typedef struct {
     float part[PARTS][MOST];
 } mlp_results;
@@ -70,7 +70,11 @@ static void mlp_run(const char *device, const char *first, const char *second, c
     st_mlp_acts k;
     st_mlp_forward(q, &m, true, mlp_rows(x, WIDTH), mlp_rows(r->part[0], WIDTH), &k, &tmp);
     st_mlp_backward(q, &m, &k, mlp_rows(dy, WIDTH), mlp_rows(r->part[1], WIDTH), &tmp);
+    st_arena_rewind(&tmp, 0);
+    st_mlp_forward(q, &m, false, mlp_rows(x, WIDTH), mlp_rows(r->part[6], WIDTH), &k, &tmp);
     assert_int_equal(st_stream_sync(q, &e), ST_OK);
+    for (int i = 0; i < ROWS * WIDTH; i++)
+        assert_true(fabsf(r->part[6][i] - r->part[0][i]) < 1e-5f);
     st_arena_close(&tmp);
     st_stream_close(q);
 }
@@ -109,7 +113,7 @@ static void mlp_taps_see(void **state)
     st_tap tap = {.fn = mlp_tap};
     mlp_seen = 0;
     mlp_same("ss1:factor=4", "ss1:factor=4", &tap);
-    assert_int_equal(mlp_seen, 2 * (WIDTH + INNER)); /* both devices */
+    assert_int_equal(mlp_seen, 4 * (WIDTH + INNER)); /* two devices, twice forward */
 }
 
 int main(void)
