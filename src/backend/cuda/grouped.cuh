@@ -178,31 +178,28 @@ static __device__ __forceinline__ void st_grouped_feed(const CUtensorMap *a, con
     }
 }
 
-/* This warp is done with the next `count` stages. */
+/* This warp is done with the next stage. */
 template <class T>
-static __device__ __forceinline__ void
-st_grouped_free(const st_grouped_room<T> &s, st_grouped_turn<T> &done, int count, int lane)
+static __device__ __forceinline__ void st_grouped_free(const st_grouped_room<T> &s,
+                                                       st_grouped_turn<T> &done, int lane)
 {
-    for (int i = 0; i < count; i++) {
-        if (T::cluster == 1) {
-            if (lane == 0) st_bar_arrive(s.empty + done.stage * 8);
-        } else if (lane < T::cluster) {
-            st_bar_arrive_at(s.empty + done.stage * 8, lane);
-        }
-        done.next();
+    if (T::cluster == 1) {
+        if (lane == 0) st_bar_arrive(s.empty + done.stage * 8);
+    } else if (lane < T::cluster) {
+        st_bar_arrive_at(s.empty + done.stage * 8, lane);
     }
+    done.next();
 }
 
 /* d = the products of one tile. By turns, the other warpgroup may start before these have ended. A
- * stage is free one batch of products later: a block of k, or all of them where a part is narrow.
- */
+ * stage is free when the products after it are under way: free earlier, the ring would be deeper,
+ * but the matrix units would wait; several blocks of k at once cost more stages than they save. */
 template <class T>
 static __device__ __forceinline__ void
 st_grouped_multiply(float (&d)[T::parts][T::each / 2], const st_grouped_args &p,
                     const st_grouped_room<T> &s, st_grouped_turn<T> &turn, int who, int lane)
 {
     st_grouped_turn<T> done = turn;
-    int batch = T::parts > 1 ? p.k_blocks : 1;
 #pragma unroll
     for (int part = 0; part < T::parts; part++) {
         for (int k = 0; k < p.k_blocks; k++) {
@@ -217,21 +214,13 @@ st_grouped_multiply(float (&d)[T::parts][T::each / 2], const st_grouped_args &p,
                 st_wgmma(d[part], a + 2 * i, b + 2 * i, k + i > 0);
             st_wgmma_commit();
             turn.next();
-            if (T::parts == 1) {
-                st_wgmma_wait<1>();
-                if (k > 0) st_grouped_free<T>(s, done, 1, lane);
-            }
-        }
-        if (T::parts > 1 && part > 0) {
-            if (batch == 3) st_wgmma_wait<3>();
-            if (batch == 2) st_wgmma_wait<2>();
-            if (batch == 1) st_wgmma_wait<1>();
-            st_grouped_free<T>(s, done, batch, lane);
+            st_wgmma_wait<1>();
+            if (part + k > 0) st_grouped_free<T>(s, done, lane);
         }
     }
     if (T::turns && lane == 0) st_bar_arrive(s.order + (1 - who) * 8);
     st_wgmma_wait<0>();
-    st_grouped_free<T>(s, done, batch, lane);
+    st_grouped_free<T>(s, done, lane);
 }
 
 /* A warp's boxes of 16 rows on their way to memory. */
