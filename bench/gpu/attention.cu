@@ -61,8 +61,8 @@ static const pool &pool_of(double by)
     return p;
 }
 
-/* A tensor of heads with rows `stride` apart, its numbers on both sides; what lies between rows, and
- * all of an output, holds NaN before the call. */
+/* A tensor of heads with rows `stride` apart, its numbers on both sides; what lies between rows,
+ * and all of an output, holds NaN before the call. */
 struct heads {
     std::vector<char> host;
     char *device;
@@ -240,7 +240,9 @@ static void meaning(const problem &p, int b, int h, bool back, outcome *out)
             w[j] = sum * p.args.scale;
             top = fmax(top, w[j]);
             int64_t number = (((int64_t)b * s.heads + h) * s.q_len + t) * s.kv_len + j;
-            m[j] = !(s.drop > 0) ? 1 : ST_KEEP(p.args.seed, number, below) ? 1 / (1 - (double)s.drop) : 0;
+            m[j] = !(s.drop > 0)                         ? 1
+                   : ST_KEEP(p.args.seed, number, below) ? 1 / (1 - (double)s.drop)
+                                                         : 0;
         }
         for (int j = from; j < end; j++)
             total += exp(w[j] - top);
@@ -390,33 +392,34 @@ static bool check_problem(problem *p, const st_attend_fwd_args &a, st_attention_
 
 static const shape cases[] = {
     /* batch heads dim, queries keys start, causal window drop */
-    {2, 2, 64, 64, 64, 0, 1, 0, 0},         {1, 2, 64, 128, 128, 0, 1, 0, 0},
-    {2, 3, 64, 200, 200, 0, 1, 0, 0},       {1, 2, 64, 300, 300, 0, 1, 0, 0.1f},
-    {2, 2, 64, 196, 196, 0, 0, 0, 0},       {1, 2, 64, 197, 197, 0, 0, 0, 0.25f},
-    {1, 1, 64, 1, 1, 0, 1, 0, 0},           {2, 2, 64, 1, 77, 76, 1, 0, 0},
-    {1, 2, 64, 130, 258, 128, 1, 0, 0},     {1, 2, 64, 130, 258, 40, 1, 0, 0.5f},
-    {1, 2, 64, 130, 258, 100, 0, 33, 0},    {1, 2, 64, 100, 300, 250, 0, 21, 0},
-    {1, 2, 64, 150, 150, 0, 1, 40, 0.1f},   {1, 1, 64, 70, 333, 0, 0, 0, 0},
-    {1, 1, 64, 333, 70, 0, 0, 0, 0},        {1, 1, 64, 257, 511, 254, 1, 0, 0.2f},
-    {1, 1, 64, 513, 513, 0, 1, 0, 0},       {1, 2, 128, 128, 128, 0, 1, 0, 0},
-    {1, 2, 128, 200, 200, 0, 1, 0, 0.1f},   {1, 2, 128, 197, 259, 0, 0, 0, 0},
-    {1, 1, 128, 300, 300, 0, 1, 0, 0},      {1, 2, 80, 100, 150, 50, 1, 0, 0},
-    {1, 2, 40, 133, 133, 0, 1, 0, 0.1f},    {1, 2, 33, 100, 100, 0, 1, 0, 0},
-    {1, 3, 7, 65, 65, 0, 0, 0, 0.1f},       {1, 3, 1, 40, 70, 30, 1, 0, 0},
-    {1, 2, 96, 190, 190, 0, 0, 0, 0},       {1, 1, 256, 100, 100, 0, 1, 0, 0.1f},
-    {1, 1, 192, 70, 130, 60, 1, 0, 0},      {1, 1, 255, 90, 90, 0, 0, 0, 0},
-    {1, 1, 300, 60, 60, 0, 1, 0, 0.1f},     {2, 2, 32, 129, 129, 0, 1, 0, 0},
-    {2, 2, 64, 16, 200, 184, 1, 0, 0},      {2, 2, 64, 3, 1000, 997, 1, 0, 0},
-    {1, 2, 72, 5, 130, 125, 1, 0, 0},       {1, 2, 33, 9, 190, 100, 1, 17, 0},
-    {1, 2, 64, 5, 60, 70, 0, 9, 0},         {1, 2, 64, 1, 300, 299, 1, 0, 0.3f},
-    {1, 2, 64, 66, 40, 0, 1, 0, 0},         {1, 2, 64, 9, 190, 100, 1, 17, 0},
-    {1, 2, 128, 16, 700, 600, 1, 0, 0},     {1, 1, 256, 2, 150, 148, 1, 0, 0},
+    {2, 2, 64, 64, 64, 0, 1, 0, 0},       {1, 2, 64, 128, 128, 0, 1, 0, 0},
+    {2, 3, 64, 200, 200, 0, 1, 0, 0},     {1, 2, 64, 300, 300, 0, 1, 0, 0.1f},
+    {2, 2, 64, 196, 196, 0, 0, 0, 0},     {1, 2, 64, 197, 197, 0, 0, 0, 0.25f},
+    {1, 1, 64, 1, 1, 0, 1, 0, 0},         {2, 2, 64, 1, 77, 76, 1, 0, 0},
+    {1, 2, 64, 130, 258, 128, 1, 0, 0},   {1, 2, 64, 130, 258, 40, 1, 0, 0.5f},
+    {1, 2, 64, 130, 258, 100, 0, 33, 0},  {1, 2, 64, 100, 300, 250, 0, 21, 0},
+    {1, 2, 64, 150, 150, 0, 1, 40, 0.1f}, {1, 1, 64, 70, 333, 0, 0, 0, 0},
+    {1, 1, 64, 333, 70, 0, 0, 0, 0},      {1, 1, 64, 257, 511, 254, 1, 0, 0.2f},
+    {1, 1, 64, 513, 513, 0, 1, 0, 0},     {1, 2, 128, 128, 128, 0, 1, 0, 0},
+    {1, 2, 128, 200, 200, 0, 1, 0, 0.1f}, {1, 2, 128, 197, 259, 0, 0, 0, 0},
+    {1, 1, 128, 300, 300, 0, 1, 0, 0},    {1, 2, 80, 100, 150, 50, 1, 0, 0},
+    {1, 2, 40, 133, 133, 0, 1, 0, 0.1f},  {1, 2, 33, 100, 100, 0, 1, 0, 0},
+    {1, 3, 7, 65, 65, 0, 0, 0, 0.1f},     {1, 3, 1, 40, 70, 30, 1, 0, 0},
+    {1, 2, 96, 190, 190, 0, 0, 0, 0},     {1, 1, 256, 100, 100, 0, 1, 0, 0.1f},
+    {1, 1, 192, 70, 130, 60, 1, 0, 0},    {1, 1, 255, 90, 90, 0, 0, 0, 0},
+    {1, 1, 300, 60, 60, 0, 1, 0, 0.1f},   {2, 2, 32, 129, 129, 0, 1, 0, 0},
+    {2, 2, 64, 16, 200, 184, 1, 0, 0},    {2, 2, 64, 3, 1000, 997, 1, 0, 0},
+    {1, 2, 72, 5, 130, 125, 1, 0, 0},     {1, 2, 33, 9, 190, 100, 1, 17, 0},
+    {1, 2, 64, 5, 60, 70, 0, 9, 0},       {1, 2, 64, 1, 300, 299, 1, 0, 0.3f},
+    {1, 2, 64, 66, 40, 0, 1, 0, 0},       {1, 2, 64, 9, 190, 100, 1, 17, 0},
+    {1, 2, 128, 16, 700, 600, 1, 0, 0},   {1, 1, 256, 2, 150, 148, 1, 0, 0},
 };
 enum { CASES = sizeof cases / sizeof cases[0] };
 
 static void line_of(char *out, size_t room, const shape &s, st_dtype dtype, int layout, int way)
 {
-    snprintf(out, room, "%s %s %s batch=%d heads=%d dim=%d q=%d kv=%d start=%d causal=%d window=%d drop=%g",
+    snprintf(out, room,
+             "%s %s %s batch=%d heads=%d dim=%d q=%d kv=%d start=%d causal=%d window=%d drop=%g",
              dtype == ST_F32 ? "f32" : "bf16", layout_names[layout], way_names[way], s.batch,
              s.heads, s.dim, s.q_len, s.kv_len, s.q_start, s.causal, s.window, (double)s.drop);
 }
@@ -441,8 +444,8 @@ static int check_all(const char *text)
                 bad += v.bad;
                 if (!v.bad && !text) continue;
                 printf("%s %s: %s  o %.1e gq %.1e gk %.1e gv %.1e lse %.1e\n",
-                       v.bad ? "WRONG" : "right", line, v.why, v.error[O], v.error[GQ],
-                       v.error[GK], v.error[GV], v.lse);
+                       v.bad ? "WRONG" : "right", line, v.why, v.error[O], v.error[GQ], v.error[GK],
+                       v.error[GV], v.lse);
             }
             if (open) problem_close(&p);
         }
@@ -526,11 +529,11 @@ static void time_calls(problem *p, st_attention_way way, bool back, float *out)
 }
 
 static const shape timed[] = {
-    {32, 12, 64, 1024, 1024, 0, 1, 0, 0},    {32, 12, 64, 1024, 1024, 0, 1, 0, 0.1f},
-    {8, 12, 64, 4096, 4096, 0, 1, 0, 0},     {16, 16, 128, 1024, 1024, 0, 1, 0, 0},
-    {4, 16, 128, 4096, 4096, 0, 1, 0, 0},    {256, 6, 64, 197, 197, 0, 0, 0, 0},
-    {256, 6, 64, 196, 196, 0, 0, 0, 0},      {64, 1, 64, 3136, 3136, 0, 0, 0, 0},
-    {1, 12, 64, 1, 1024, 1023, 1, 0, 0},     {64, 12, 64, 1, 1024, 1023, 1, 0, 0},
+    {32, 12, 64, 1024, 1024, 0, 1, 0, 0}, {32, 12, 64, 1024, 1024, 0, 1, 0, 0.1f},
+    {8, 12, 64, 4096, 4096, 0, 1, 0, 0},  {16, 16, 128, 1024, 1024, 0, 1, 0, 0},
+    {4, 16, 128, 4096, 4096, 0, 1, 0, 0}, {256, 6, 64, 197, 197, 0, 0, 0, 0},
+    {256, 6, 64, 196, 196, 0, 0, 0, 0},   {64, 1, 64, 3136, 3136, 0, 0, 0, 0},
+    {1, 12, 64, 1, 1024, 1023, 1, 0, 0},  {64, 12, 64, 1, 1024, 1023, 1, 0, 0},
 };
 
 static void time_shape(const shape &s, st_dtype dtype, st_attention_way way)
@@ -557,7 +560,10 @@ static void time_shape(const shape &s, st_dtype dtype, st_attention_way way)
         printf("strut-%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%g\t%.4f\t%.4f\t%.4f\t%.1f\t%s\n",
                way_names[way], pass ? "backward" : "forward", dtype == ST_F32 ? "f32" : "bf16",
                s.batch, s.heads, s.dim, s.q_len, s.kv_len, s.causal, (double)s.drop, (double)ms[0],
-               (double)ms[1], (double)ms[2], work / (double)ms[0] * 1e-9, v.bad ? v.why : check ? "right" : "unchecked");
+               (double)ms[1], (double)ms[2], work / (double)ms[0] * 1e-9,
+               v.bad   ? v.why
+               : check ? "right"
+                       : "unchecked");
         fflush(stdout);
     }
     for (int i = 0; i < SETS; i++)
@@ -573,7 +579,8 @@ int main(int count, char **word)
     const char *what = count > 1 ? word[1] : "check", *text = count > 2 ? word[2] : NULL;
     if (!strcmp(what, "check")) return check_all(text);
     if (!strcmp(what, "plant")) return plant_all();
-    printf("what\tpass\tdtype\tbatch\theads\tdim\tq\tkv\tcausal\tdrop\tms\tms10\tms90\tTFLOPs\tcheck\n");
+    printf("what\tpass\tdtype\tbatch\theads\tdim\tq\tkv\tcausal\tdrop\tms\tms10\tms90\tTFLOPs\tchec"
+           "k\n");
     for (size_t i = 0; i < sizeof timed / sizeof timed[0]; i++) {
         for (int way = ST_ATTENTION_AUTO; way <= ST_ATTENTION_WARPS; way++) {
             char line[200];

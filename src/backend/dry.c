@@ -249,6 +249,23 @@ static void dry_fold_bwd(st_stream *q, const st_fold_bwd_args *a)
     dry_add(q, 0, dry_size(a->dz, out) + dry_size(a->dx, a->rows * a->cols));
 }
 
+static void dry_gelu_linear(st_stream *q, const st_gelu_linear_args *a)
+{
+    const st_fold_fwd_args *f = &a->fold;
+    int64_t out = f->block ? f->folds * f->supers * f->block : a->n;
+    int64_t bytes = dry_size(a->x, a->rows * a->k) + dry_size(a->w, a->n * a->k);
+    bytes += dry_size(a->bias, a->n) + dry_size(a->y, a->rows * out);
+    if (a->keep) bytes += dry_size(a->h, a->rows * a->n);
+    dry_add(q, a->rows * a->n * a->k, bytes);
+}
+
+static void dry_gelu_unfold(st_stream *q, const st_gelu_unfold_args *a)
+{
+    const st_fold_bwd_args *f = &a->fold;
+    int64_t out = f->rows * f->folds * f->supers * f->block, in = f->rows * f->cols;
+    dry_add(q, 0, dry_size(f->dz, out) + dry_size(a->h, in) + dry_size(f->dx, in));
+}
+
 static void dry_sumsq(st_stream *q, const st_sumsq_args *a)
 {
     dry_add(q, 0, dry_all(a->x) + 2 * dry_all(a->out));

@@ -341,6 +341,27 @@ typedef struct {
 } st_fold_fwd_args;
 typedef st_fold_fwd_args st_fold_bwd_args;
 
+/* h = x w^T + bias and what an MLP makes of it: y = gelu(h), or the fold of that where fold.block > 0
+ * (fold.rows = rows, fold.cols = n; its tensors are not looked at). x (rows, k), w (n, k), bias (n)
+ * or absent, h (rows, n), y (rows, n) or the fold's z: one float dtype. keep: h is wanted, else it
+ * is scratch that may stay as it was, and without a fold may be y's memory. Whether h is rounded
+ * before the GELU is the backend's choice. */
+typedef struct {
+    int64_t rows, n, k;
+    st_tensor x, w, bias, h, y;
+    st_fold_fwd_args fold;
+    st_gelu_kind kind;
+    int keep;
+} st_gelu_linear_args;
+
+/* dx = (the transpose of the fold of dz) * gelu'(h): fold_bwd and gelu_bwd in one. fold as in
+ * fold_bwd with its dz and dx; h like dx. */
+typedef struct {
+    st_fold_bwd_args fold;
+    st_tensor h;
+    st_gelu_kind kind;
+} st_gelu_unfold_args;
+
 /* out[0] += sum of x[i]^2, in a fixed order. x float, out (1) F32. */
 typedef struct {
     st_tensor x, out;

@@ -34,6 +34,16 @@ static void dense_forward(const st_map_call *c)
                                                     .bias = c->bias});
 }
 
+static bool dense_last(const st_map_call *c, st_gelu_linear_args *a)
+{
+    a->rows = c->x.dim[0];
+    a->n = c->spec->out;
+    a->k = c->spec->in;
+    a->x = c->x;
+    a->w = c->theta->p[0];
+    return true;
+}
+
 static void dense_backward(const st_map_call *c)
 {
     const st_ops *op = st_stream_ops(c->q);
@@ -105,6 +115,7 @@ const st_map_type st_map_dense = {
     .kept = dense_kept,
     .forward = dense_forward,
     .backward = dense_backward,
+    .last = dense_last,
     .rows = dense_rows,
     .rows_backward = dense_rows_backward,
     .project = dense_project,

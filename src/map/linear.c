@@ -22,6 +22,68 @@ void st_linear_forward(st_stream *q, const st_linear *l, st_tensor x, st_tensor 
     st_arena_rewind(tmp, mark);
 }
 
+bool st_linear_folds(const st_stream *q, const st_linear *l)
+{
+    const st_ops *op = st_stream_ops(q);
+    return op->gelu_linear && op->gelu_unfold && l->spec.type->fold && l->spec.type->last;
+}
+
+bool st_linear_gelu(st_stream *q, const st_linear *l, const st_linear *next, st_gelu_kind kind,
+                    bool keep, st_tensor x, st_tensor h, st_tensor y, st_tensor kept, st_arena *tmp)
+{
+    st_gelu_linear_args a = {.bias = l->bias, .h = h, .y = y, .kind = kind, .keep = keep};
+    st_map_call c = {.q = q, .spec = &l->spec, .theta = &l->w, .x = x, .kept = kept, .tmp = tmp};
+    if (!st_stream_ops(q)->gelu_linear || !l->spec.type->last) return false;
+    size_t mark = st_arena_mark(tmp);
+    bool found = l->spec.type->last(&c, &a);
+    if (found) {
+        if (st_linear_folds(q, next)) next->spec.type->fold(&next->spec, a.rows, &a.fold);
+        st_stream_ops(q)->gelu_linear(q, &a);
+    }
+    st_arena_rewind(tmp, mark);
+    return found;
+}
+
+void st_linear_folded_forward(st_stream *q, const st_linear *l, st_tensor kept, st_tensor y,
+                              st_arena *tmp)
+{
+    size_t mark = st_arena_mark(tmp);
+    l->spec.type->forward(&(st_map_call){.q = q,
+                                         .spec = &l->spec,
+                                         .theta = &l->w,
+                                         .bias = l->bias,
+                                         .y = y,
+                                         .kept = kept,
+                                         .ready = true,
+                                         .tmp = tmp});
+    st_arena_rewind(tmp, mark);
+}
+
+void st_linear_folded_backward(st_stream *q, const st_linear *l, st_gelu_kind kind, st_tensor kept,
+                               st_tensor h, st_tensor dy, st_tensor dh, st_arena *tmp)
+{
+    st_gelu_unfold_args a = {.h = h, .kind = kind};
+    if (l->dbias.data) {
+        st_stream_ops(q)->bias_grad(
+            q, &(st_bias_grad_args){
+                   .rows = dy.dim[0], .width = l->spec.out, .dy = dy, .dbias = l->dbias});
+    }
+    size_t mark = st_arena_mark(tmp);
+    l->spec.type->fold(&l->spec, dy.dim[0], &a.fold);
+    a.fold.dz = st_take2(tmp, dy.dtype, kept.dim[0], kept.dim[1]);
+    a.fold.dx = dh;
+    l->spec.type->backward(&(st_map_call){.q = q,
+                                          .spec = &l->spec,
+                                          .theta = &l->w,
+                                          .kept = kept,
+                                          .tmp = tmp,
+                                          .dy = dy,
+                                          .dkept = a.fold.dz,
+                                          .dtheta = &l->dw});
+    st_stream_ops(q)->gelu_unfold(q, &a);
+    st_arena_rewind(tmp, mark);
+}
+
 void st_linear_backward(st_stream *q, const st_linear *l, st_tensor x, st_tensor kept, st_tensor dy,
                         st_tensor dx, st_arena *tmp)
 {

@@ -50,10 +50,12 @@ typedef struct {
     st_tensor bias; /* (out) */
     st_tensor y;    /* (n, out), set by forward */
     st_tensor kept; /* (n, kept), set by forward; where backward has none it is computed again */
+    bool ready;     /* forward: kept is set already, and x absent (types with a fold) */
     st_arena *tmp;  /* scratch; the caller rewinds */
     /* Of backward alone; x and kept as in the forward call. */
     st_tensor dy;           /* (n, out) */
     st_tensor dx;           /* (n, in), set */
+    st_tensor dkept;        /* (n, kept), set instead of dx (types with a fold) */
     const st_theta *dtheta; /* F32, added to; NULL: none wanted */
 } st_map_call;
 
@@ -168,6 +170,11 @@ typedef struct st_map_type {
     int64_t (*kept)(const st_spec *s);
     void (*forward)(const st_map_call *c);  /* y = x W^T + bias, and kept */
     void (*backward)(const st_map_call *c); /* dx = dy W; dtheta += dL/dtheta */
+    /* A type that ends with one product of rows that came before: computes these (and kept) and
+     * fills rows, n, k, x and w of what forward would make y of. False for specs that do not. */
+    bool (*last)(const st_map_call *c, st_gelu_linear_args *a);
+    /* A type that begins with a fold, whose z it keeps: the fold of `rows` rows. */
+    void (*fold)(const st_spec *s, int64_t rows, st_fold_fwd_args *f);
     /* Row look-up, for embeddings: y (rows, in) = W[ids] + position, and the gradients of theta (as
      * in backward) and position; ids, y, dy and positions as in st_embed_fwd_args, whose tables are
      * not read. Of the call only q, spec, theta, tmp and (backward) dtheta count. W itself is never
@@ -283,6 +290,20 @@ typedef struct {
 int64_t st_linear_kept(const st_linear *l);
 void st_linear_forward(st_stream *q, const st_linear *l, st_tensor x, st_tensor y, st_tensor kept,
                        st_arena *tmp);
+/* y = gelu of what st_linear_forward makes, h that itself if `keep`, else scratch; where `next`
+ * begins with a fold, y is what it keeps of gelu (st_linear_folded), else (n, out). False where the
+ * backend or the types have no such thing: nothing was done. */
+bool st_linear_gelu(st_stream *q, const st_linear *l, const st_linear *next, st_gelu_kind kind,
+                    bool keep, st_tensor x, st_tensor h, st_tensor y, st_tensor kept,
+                    st_arena *tmp);
+/* Whether the type begins with a fold and the backend has operations that end with one. */
+bool st_linear_folds(const st_stream *q, const st_linear *l);
+/* Forward from `kept`, which is set; and backward to its gradient, through the GELU of h: dh set.
+ */
+void st_linear_folded_forward(st_stream *q, const st_linear *l, st_tensor kept, st_tensor y,
+                              st_arena *tmp);
+void st_linear_folded_backward(st_stream *q, const st_linear *l, st_gelu_kind kind, st_tensor kept,
+                               st_tensor h, st_tensor dy, st_tensor dh, st_arena *tmp);
 /* Outputs [first, first + n) of `l` as a linear of their own, without gradients: views. False where
  * the type's weights do not come apart so; *part is then unspecified. */
 bool st_linear_part(const st_linear *l, int64_t first, int64_t n, st_linear *part);

@@ -91,8 +91,14 @@ static st_fold_fwd_args ss1_fold(const st_spec *s, int64_t rows)
                               .signs = (int)s->knob[SIGNS]};
 }
 
+static void ss1_begin(const st_spec *s, int64_t rows, st_fold_fwd_args *f)
+{
+    *f = ss1_fold(s, rows);
+}
+
 static st_tensor ss1_inner(const st_map_call *c)
 {
+    if (c->ready) return c->kept;
     st_fold_fwd_args f = ss1_fold(c->spec, c->x.dim[0]);
     f.x = c->x;
     f.z = c->kept.data ? c->kept : st_take2(c->tmp, c->x.dtype, c->x.dim[0], ss1_kept(c->spec));
@@ -100,10 +106,21 @@ static st_tensor ss1_inner(const st_map_call *c)
     return f.z;
 }
 
+static bool ss1_last(const st_map_call *c, st_gelu_linear_args *a)
+{
+    if (c->spec->knob[FOLDS] > 1) return false;
+    a->x = ss1_inner(c);
+    a->rows = a->x.dim[0];
+    a->n = c->spec->out;
+    a->k = ss1_sizes(c->spec).width;
+    a->w = c->theta->p[0];
+    return true;
+}
+
 static void ss1_forward(const st_map_call *c)
 {
     ss1_size z = ss1_sizes(c->spec);
-    map_blocks(c->q, &(map_blocks_args){.g = {.m = c->x.dim[0],
+    map_blocks(c->q, &(map_blocks_args){.g = {.m = c->ready ? c->kept.dim[0] : c->x.dim[0],
                                               .n = z.group,
                                               .k = z.width,
                                               .lda = c->spec->knob[FOLDS] * z.width,
@@ -124,7 +141,7 @@ static void ss1_forward(const st_map_call *c)
 static void ss1_backward(const st_map_call *c)
 {
     ss1_size z = ss1_sizes(c->spec);
-    int64_t folds = c->spec->knob[FOLDS], n = c->x.dim[0];
+    int64_t folds = c->spec->knob[FOLDS], n = c->dy.dim[0];
     if (c->dtheta && c->dtheta->p[0].data) {
         map_blocks(c->q, &(map_blocks_args){.g = {.m = z.group,
                                                   .n = z.width,
@@ -143,9 +160,9 @@ static void ss1_backward(const st_map_call *c)
                                             .count = folds,
                                             .m_total = c->spec->out});
     }
-    if (!c->dx.data) return;
+    if (!c->dx.data && !c->dkept.data) return;
     st_fold_bwd_args f = ss1_fold(c->spec, n);
-    f.dz = st_take2(c->tmp, c->x.dtype, n, folds * z.width);
+    f.dz = c->dkept.data ? c->dkept : st_take2(c->tmp, c->dy.dtype, n, folds * z.width);
     f.dx = c->dx;
     /* groups beyond the outputs (out=5, folds=4) have no product of their own: k = 0 sets zeros */
     map_blocks(c->q, &(map_blocks_args){.g = {.m = n,
@@ -162,7 +179,7 @@ static void ss1_backward(const st_map_call *c)
                                               .c = f.dz},
                                         .count = folds,
                                         .k_total = c->spec->out});
-    st_stream_ops(c->q)->fold_bwd(c->q, &f);
+    if (c->dx.data) st_stream_ops(c->q)->fold_bwd(c->q, &f);
 }
 
 /* Where the fold of output group h puts each input. */
@@ -351,6 +368,8 @@ const st_map_type st_map_ss1 = {
     .kept = ss1_kept,
     .forward = ss1_forward,
     .backward = ss1_backward,
+    .last = ss1_last,
+    .fold = ss1_begin,
     .project = ss1_project,
     .fresh = ss1_fresh,
     .fit = ss1_fit,

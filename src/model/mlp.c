@@ -9,14 +9,47 @@ static st_tensor mlp_kept(const st_matrix *w, bool train, st_dtype t, int64_t ro
     return n ? st_take2(tmp, t, rows, n) : (st_tensor){0};
 }
 
+/* A tap wants to see the rows between the matrices. */
+static bool mlp_tapped(const st_mlp *m)
+{
+    return (m->in->tap && m->in->tap->fn) || (m->out->tap && m->out->tap->fn);
+}
+
+/* From x to what `out` multiplies in one operation, where there is one. */
+static bool mlp_fused(st_stream *q, const st_mlp *m, bool train, st_tensor x, st_tensor y,
+                      st_mlp_acts *k, st_arena *tmp)
+{
+    int64_t n = x.dim[0], kept = st_linear_kept(&m->out->l);
+    bool folds = st_linear_folds(q, &m->out->l);
+    if (mlp_tapped(m)) return false;
+    size_t mark = st_arena_mark(tmp);
+    st_tensor z = k->fc; /* which is scratch if nothing is to be kept */
+    if (folds || train) z = st_take2(tmp, x.dtype, n, folds ? kept : k->fc.dim[1]);
+    st_stream_tag(q, m->in->name);
+    if (!st_linear_gelu(q, &m->in->l, &m->out->l, m->gelu, train, x, k->fc, z, k->in, tmp)) {
+        st_arena_rewind(tmp, mark);
+        return false;
+    }
+    if (folds) {
+        st_stream_tag(q, m->out->name);
+        k->out = z;
+        st_linear_folded_forward(q, &m->out->l, z, y, tmp);
+        return true;
+    }
+    k->act = z;
+    k->out = mlp_kept(m->out, train, x.dtype, n, tmp);
+    st_matrix_forward(q, m->out, k->act, y, k->out, tmp);
+    return true;
+}
+
 void st_mlp_forward(st_stream *q, const st_mlp *m, bool train, st_tensor x, st_tensor y,
                     st_mlp_acts *k, st_arena *tmp)
 {
     st_dtype t = x.dtype;
     int64_t n = x.dim[0], inner = m->in->l.spec.out;
-    k->x = x;
-    k->fc = st_take2(tmp, t, n, inner);
+    *k = (st_mlp_acts){.x = x, .fc = st_take2(tmp, t, n, inner)};
     k->in = mlp_kept(m->in, train, t, n, tmp);
+    if (mlp_fused(q, m, train, x, y, k, tmp)) return;
     st_matrix_forward(q, m->in, x, k->fc, k->in, tmp);
 
     k->act = train ? st_take2(tmp, t, n, inner) : k->fc;
@@ -31,9 +64,14 @@ void st_mlp_backward(st_stream *q, const st_mlp *m, const st_mlp_acts *k, st_ten
 {
     size_t mark = st_arena_mark(tmp);
     st_tensor dfc = st_take2(tmp, dy.dtype, dy.dim[0], m->in->l.spec.out);
-    st_matrix_backward(q, m->out, k->act, k->out, dy, dfc, tmp);
-    st_stream_ops(q)->gelu_bwd(
-        q, &(st_gelu_bwd_args){.x = k->fc, .dy = dfc, .dx = dfc, .kind = m->gelu});
+    if (k->act.data) {
+        st_matrix_backward(q, m->out, k->act, k->out, dy, dfc, tmp);
+        st_stream_ops(q)->gelu_bwd(
+            q, &(st_gelu_bwd_args){.x = k->fc, .dy = dfc, .dx = dfc, .kind = m->gelu});
+    } else {
+        st_stream_tag(q, m->out->name);
+        st_linear_folded_backward(q, &m->out->l, m->gelu, k->out, k->fc, dy, dfc, tmp);
+    }
     st_matrix_backward(q, m->in, k->x, k->in, dfc, dx, tmp);
     st_arena_rewind(tmp, mark);
 }

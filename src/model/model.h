@@ -285,7 +285,8 @@ typedef struct {
 
 /* What forward leaves for backward; views into the arena, and x. */
 typedef struct {
-    st_tensor x, fc, act; /* (rows, width), (rows, inner) twice */
+    st_tensor x, fc, act; /* (rows, width), (rows, inner) twice; act absent where `out` begins with
+                           * a fold that the backend makes with the GELU */
     st_tensor in, out;    /* kept by the maps */
 } st_mlp_acts;
 

@@ -11,12 +11,16 @@
     static void call_##op(st_stream *q, const void *args)                                          \
     {                                                                                              \
         st_stream_ops(q)->op(q, args);                                                             \
+    }                                                                                              \
+    static bool there_##op(const st_stream *q)                                                     \
+    {                                                                                              \
+        return st_stream_ops(q)->op != NULL;                                                       \
     }
 #include "backend/ops.def"
 #undef ST_OP
 
 static const parity_op ops[] = {
-#define ST_OP(op, required) {#op, cases_##op, call_##op, sizeof(st_##op##_args)},
+#define ST_OP(op, required) {#op, cases_##op, call_##op, there_##op, sizeof(st_##op##_args)},
 #include "backend/ops.def"
 #undef ST_OP
 };

@@ -4,6 +4,7 @@
  * contiguous, even if rows are aligned: large products are cut there, 50257 = 50256 + 1. */
 /* SPDX-License-Identifier: MIT */
 #include "backend/cuda/device.cuh"
+#include "backend/cuda/fused.h"
 
 /* A product as its kernels see it: element (i, x) of op(A) is at i*ai + x*ax, and so on. */
 typedef struct {
@@ -231,10 +232,31 @@ static void gemm_in_k(st_stream *q, const st_gemm_args *g, const st_gemm_layout 
         gemm_finish<bf16, bf16>(q, g, work);
 }
 
+/* Groups of columns, each with weights of its own, side by side in A and C (block-diagonal maps,
+ * Monarch): one launch that fills the machine, where a batch of the library's does not. */
+enum { GROUPED_ROWS = 1024 };
+static bool gemm_grouped(st_stream *q, const st_gemm_args *g, const st_gemm_layout *l)
+{
+    bool bias = !g->bias.data || (g->step_bias == g->n && st_or(g->bias_rows, 1) == 1);
+    if (g->a.dtype != ST_BF16 || g->c.dtype != ST_BF16 || g->ta || !g->tb || l->batch < 2 ||
+        g->m < GROUPED_ROWS || g->beta != 0 || !bias || l->step_a != g->k ||
+        l->step_b != g->n * l->ldb || l->step_c != g->n || st_cuda_of(q)->arch != 90) {
+        return false;
+    }
+    st_fused_args a = {};
+    a.rows = g->m, a.groups = l->batch, a.n = g->n, a.k = g->k;
+    a.ldx = l->lda, a.ldw = l->ldb, a.ldy = l->ldc;
+    a.x = g->a.data, a.w = g->b.data, a.bias = g->bias.data, a.y = g->c.data;
+    int took = st_fused_product(&a, st_cuda_stream(q));
+    if (took == ST_FUSED_NOT) return false;
+    st_cuda_ok(q, (cudaError_t)took, "gemm");
+    return true;
+}
+
 extern "C" void st_cuda_gemm(st_stream *q, const st_gemm_args *g)
 {
     st_gemm_layout l = st_gemm_resolve(g);
-    if (g->m == 0 || g->n == 0) return;
+    if (g->m == 0 || g->n == 0 || gemm_grouped(q, g, &l)) return;
     bool cut = g->a.dtype == ST_BF16 && l.batch == 1 && aligned16(g->a.data) &&
                aligned16(g->b.data) && aligned16(g->c.data);
     if (cut && gemm_cut_n(g, &l))

@@ -7,13 +7,13 @@
  * F = (1 + erf(x/sqrt(2)))/2 (Hendrycks & Gimpel 2016). */
 static const double SQRT_2_PI = 0.79788456080286535588, CUBE = 0.044715;
 
-static double gelu_value(double x, st_gelu_kind kind)
+double st_ref_gelu_value(double x, st_gelu_kind kind)
 {
     if (kind == ST_GELU_ERF) return 0.5 * x * erfc(-x * M_SQRT1_2);
     return 0.5 * x * (1 + tanh(SQRT_2_PI * (x + CUBE * x * x * x)));
 }
 
-static double gelu_slope(double x, st_gelu_kind kind)
+double st_ref_gelu_slope(double x, st_gelu_kind kind)
 {
     if (kind == ST_GELU_ERF) {
         double density = exp(-0.5 * x * x) * 0.5 * SQRT_2_PI;
@@ -28,7 +28,7 @@ void st_ref_gelu_fwd(st_stream *q, const st_gelu_fwd_args *a)
     (void)q;
     int64_t n = st_numel(a->x);
     for (int64_t i = 0; i < n; i++) {
-        ref_store(&a->y, i, gelu_value((double)ref_load(&a->x, i), a->kind));
+        ref_store(&a->y, i, st_ref_gelu_value((double)ref_load(&a->x, i), a->kind));
     }
 }
 
@@ -37,7 +37,7 @@ void st_ref_gelu_bwd(st_stream *q, const st_gelu_bwd_args *a)
     (void)q;
     int64_t n = st_numel(a->x);
     for (int64_t i = 0; i < n; i++) {
-        double slope = gelu_slope((double)ref_load(&a->x, i), a->kind);
+        double slope = st_ref_gelu_slope((double)ref_load(&a->x, i), a->kind);
         ref_store(&a->dx, i, (double)ref_load(&a->dy, i) * slope);
     }
 }

@@ -12,6 +12,9 @@
 
 void st_ref_fill_table(st_ops *t);
 
+double st_ref_gelu_value(double x, st_gelu_kind kind);
+double st_ref_gelu_slope(double x, st_gelu_kind kind);
+
 /* Element i of a float tensor. */
 static inline float ref_load(const st_tensor *t, int64_t i)
 {

@@ -19,7 +19,7 @@ static const struct {
     {3, 3, 777},      {16, 16, 130},  {65, 16, 1},    {3, 61, 3071},   {1, 48, 3000},
     {6, 24, 4099},    {2, 64, 2100},  {1, 77, 768},
 };
-enum { NAMED = sizeof named / sizeof *named, VARIANTS = 160 };
+enum { NAMED = sizeof named / sizeof *named, VARIANTS = 160, GROUPED = 8 };
 
 /* Blocks side by side in rows (how block-diagonal maps call), or one behind the other. */
 static void gemm_batch(parity_case *c, st_gemm_args *g)
@@ -65,10 +65,28 @@ static void gemm_bias(parity_case *c, st_gemm_args *g, int64_t batch)
     parity_in(c, &g->bias, c->dtype, (batch - 1) * g->step_bias + n, 1);
 }
 
+/* Many rows with groups side by side, each with weights of its own: one launch on a GPU. */
+static bool gemm_groups(parity_case *c, st_gemm_args *g)
+{
+    g->m = 1024 + parity_pick(c, 1, 200), g->batch = 2 + parity_pick(c, 2, 3);
+    g->n = 8 * (1 + parity_pick(c, 3, 12)), g->k = 8 * (1 + parity_pick(c, 4, 12));
+    g->tb = 1;
+    g->lda = g->batch * g->k, g->step_a = g->k, g->ldc = g->batch * g->n, g->step_c = g->n;
+    double tol = PARITY_EPS * (6 * (double)g->k + 8);
+    parity_in(c, &g->a, c->dtype, g->m * g->lda, 1);
+    parity_in(c, &g->b, c->dtype, g->batch * g->n * g->k, 1);
+    parity_out(c, &g->c, c->dtype, g->m * g->ldc, tol);
+    if (c->variant % 2 == 0) return true;
+    g->step_bias = g->n;
+    parity_in(c, &g->bias, c->dtype, g->batch * g->n, 1);
+    return true;
+}
+
 bool cases_gemm(parity_case *c)
 {
-    if (c->variant >= VARIANTS) return false;
     st_gemm_args *g = (void *)c->args;
+    if (c->variant >= VARIANTS + GROUPED) return false;
+    if (c->variant >= VARIANTS) return gemm_groups(c, g);
     int layout = (int)parity_pick(c, 0, 4);
     if (c->variant < NAMED) {
         g->m = named[c->variant].m, g->n = named[c->variant].n, g->k = named[c->variant].k;

@@ -236,6 +236,68 @@ bool cases_fold_bwd(parity_case *c)
     return true;
 }
 
+/* Folds as they are released for every other variant with many rows, which GPUs have kernels for.
+ */
+static void pointwise_mlp_fold(const parity_case *c, st_fold_fwd_args *f, bool many)
+{
+    f->block = many ? 32 : (int64_t[]){1, 4, 8, 24, 32}[parity_pick(c, 12, 5)];
+    f->vec = f->block % 8 ? 1 : 8;
+    f->factor = (int64_t[]){2, 4, 8, 3}[parity_pick(c, 13, many ? 3 : 4)];
+    f->supers = 1 + parity_pick(c, 14, 2);
+    f->folds = many ? 1 : 1 + parity_pick(c, 15, 2);
+    f->signs = f->folds > 1;
+    f->r0 = many ? 45007 : 1 + parity_pick(c, 16, 99);
+    f->seed = 7;
+    f->cols = f->supers * f->factor * f->block;
+}
+
+bool cases_gelu_linear(parity_case *c)
+{
+    st_gelu_linear_args *a = (void *)c->args;
+    if (c->variant >= 36) return false;
+    bool many = c->variant % 4 == 0, wide = c->dtype == ST_BF16;
+    a->rows = many ? 512 + parity_pick(c, 1, 90) : parity_dim(c, 1, 65);
+    a->k = many ? 8 * (1 + parity_pick(c, 2, 13)) : parity_dim(c, 2, 130);
+    a->n = many ? 8 * (1 + parity_pick(c, 3, 40)) : parity_dim(c, 3, 130);
+    a->kind = c->variant % 2 ? ST_GELU_ERF : parity_pick(c, 4, 2) ? ST_GELU_ERF : ST_GELU_TANH;
+    a->keep = c->variant / 2 % 2;
+    int64_t out = a->n, terms = 1;
+    if (c->variant % 3) {
+        pointwise_mlp_fold(c, &a->fold, many);
+        a->n = a->fold.cols;
+        a->fold.rows = a->rows;
+        out = a->fold.folds * a->fold.supers * a->fold.block;
+        terms = a->fold.factor;
+    }
+    /* where h is rounded to bf16 before the GELU, and that before the fold, each by 2^-9 of 8 */
+    double tol = PARITY_EPS * (double)(6 * a->k + 64), each = wide ? 0.03 : 4 * tol;
+    if (c->gpu && wide) tol += 0x1p-9 * 5; /* a product that was rounded before the bias */
+    parity_in(c, &a->x, c->dtype, a->rows * a->k, 1);
+    parity_in(c, &a->w, c->dtype, a->n * a->k, 1 / sqrt((double)a->k));
+    if (parity_pick(c, 5, 4)) parity_in(c, &a->bias, c->dtype, a->n, 1);
+    if (a->keep)
+        parity_out(c, &a->h, c->dtype, a->rows * a->n, tol);
+    else
+        parity_scratch(c, &a->h, c->dtype, a->rows * a->n);
+    parity_out(c, &a->y, c->dtype, a->rows * out, each * (double)terms);
+    return true;
+}
+
+bool cases_gelu_unfold(parity_case *c)
+{
+    st_gelu_unfold_args *a = (void *)c->args;
+    st_fold_bwd_args *f = &a->fold;
+    if (c->variant >= 36) return false;
+    pointwise_mlp_fold(c, f, c->variant % 2);
+    f->rows = parity_dim(c, 1, 300);
+    a->kind = c->variant / 2 % 2 ? ST_GELU_ERF : ST_GELU_TANH;
+    double tol = c->dtype == ST_BF16 ? 0.03 : 32 * PARITY_EPS;
+    parity_in(c, &f->dz, c->dtype, f->rows * f->folds * f->supers * f->block, 1);
+    parity_in(c, &a->h, c->dtype, f->rows * f->cols, 1.5);
+    parity_out(c, &f->dx, c->dtype, f->rows * f->cols, tol);
+    return true;
+}
+
 bool cases_sumsq(parity_case *c)
 {
     st_sumsq_args *a = (void *)c->args;

@@ -55,8 +55,9 @@ void parity_orders(parity_case *c, st_tensor *slot, int64_t runs, int64_t total)
 void parity_out(parity_case *c, st_tensor *slot, st_dtype t, int64_t n, double tol);
 /* Read and written. */
 void parity_update(parity_case *c, st_tensor *slot, st_dtype t, int64_t n, double std, double tol);
-/* Scratch, F32: filled with NaN and not compared. */
+/* Scratch, F32 or of dtype t: filled with NaN and not compared. */
 void parity_work(parity_case *c, st_tensor *slot, int64_t n);
+void parity_scratch(parity_case *c, st_tensor *slot, st_dtype t, int64_t n);
 /* Output `slot` in the memory of the declared input `of`. */
 void parity_inplace(parity_case *c, st_tensor *slot, const st_tensor *of, double tol);
 
@@ -73,6 +74,7 @@ typedef struct {
     const char *op;
     parity_describe *describe;
     parity_call *call;
+    bool (*there)(const st_stream *q); /* an optional operation may be missing */
     size_t args_size;
 } parity_op;
 
