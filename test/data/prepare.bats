@@ -170,10 +170,10 @@ apart() {
     [[ $err == *"did you mean --split"* ]]
     [ ! -e "$T/data" ]
     # what has a recipe's name is still read, by its path
-    here=$PWD
+    here=$PWD strut=$(realpath "$STRUT")
     mkdir "$T/owt" && cp "$T/a.txt" "$T/owt"
     cd "$T"
-    apart "$here/${STRUT#"$here/"}" prepare -t "$here/$TOK" -o "$T/data" ./owt
+    apart "$strut" prepare -t "$here/$TOK" -o "$T/data" ./owt
     cd "$here"
     [ "$code" = 0 ]
 }
