@@ -44,6 +44,9 @@ const char *st_stream_describe(const st_stream *q);
 int st_stream_threads(const st_stream *q);
 /* What works side by side: threads, or the multiprocessors of a GPU. */
 int st_stream_units(const st_stream *q);
+/* Multiply-adds a second, times two, that its matrix units could do at most in `dtype` by the data
+ * sheet, at the clock they may reach; 0: not known. */
+double st_stream_peak(const st_stream *q, st_dtype dtype);
 /* Whether its operations work on the host's memory: their tensors may lie anywhere in it, and
  * arenas take of it. */
 bool st_stream_on_host(const st_stream *q);

@@ -125,6 +125,8 @@ st_status st_stream_dry(st_stream **out, const st_stream *like, st_err *e)
     q->index = like->index;
     q->threads = like->threads;
     q->units = like->units;
+    q->peak = like->peak;
+    q->peak_half = like->peak_half;
     q->dry = true;
     memcpy(q->describe, like->describe, sizeof q->describe);
     q->table = st_dry_ops;
@@ -169,6 +171,11 @@ int st_stream_threads(const st_stream *q)
 int st_stream_units(const st_stream *q)
 {
     return q->units ? q->units : q->threads;
+}
+
+double st_stream_peak(const st_stream *q, st_dtype dtype)
+{
+    return dtype == ST_F32 ? q->peak : q->peak_half;
 }
 
 bool st_stream_on_host(const st_stream *q)

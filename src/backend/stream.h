@@ -39,7 +39,8 @@ struct st_stream {
     void *device_state;
     st_ops *guarded; /* what `table` leads to on a guarded device (guard.c) */
     int index, threads;
-    int units; /* of a GPU; 0: threads */
+    int units;              /* of a GPU; 0: threads */
+    double peak, peak_half; /* FLOP/s in float32 and in bfloat16; 0: not known */
     bool dry;
     st_cost cost;
     const char *tag;

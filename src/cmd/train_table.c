@@ -123,8 +123,11 @@ void cmd_train_end(const json_t *r)
     }
     putchar('\n');
     if (json_is_number(json_object_get(r, "gflops")))
-        printf("%s epochs, %s GFLOP/s\n", cmd_number(cmd_get_num(r, "epochs")).s,
+        printf("%s epochs, %s GFLOP/s", cmd_number(cmd_get_num(r, "epochs")).s,
                cmd_number(cmd_get_num(r, "gflops")).s);
+    if (json_is_number(json_object_get(r, "mfu")))
+        printf(", %.1f%% of the device's data sheet", 100 * cmd_get_num(r, "mfu"));
+    if (json_is_number(json_object_get(r, "gflops"))) putchar('\n');
     if (cmd_get_str(r, "stopped")[0]) printf("%s\n", cmd_get_str(r, "stopped"));
     if (best) {
         printf("best validation loss %.4f, perplexity %.2f at step %s: %s/ckpt/best\n",

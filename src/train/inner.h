@@ -112,6 +112,8 @@ void st_monitor_away(st_monitor *m);
 const double *st_monitor_values(st_monitor *m, const st_trainer *t, double tokens_per_second);
 /* Billions of operations a second (2 for a multiply-add), or NAN where they are not known. */
 double st_monitor_gflops(const st_net *n, double tokens_per_second);
+/* Share of what the device's data sheet promises, or NAN. */
+double st_monitor_mfu(const st_net *n, double tokens_per_second);
 
 /* ---- board.c: TensorBoard; norms.c: norms.jsonl. Nothing where they are not asked for -------- */
 

@@ -80,6 +80,12 @@ double st_monitor_gflops(const st_net *n, double tokens_per_second)
     return 2e-9 * n->grad_macs * tokens_per_second;
 }
 
+double st_monitor_mfu(const st_net *n, double tokens_per_second)
+{
+    double peak = st_stream_peak(n->q, n->dtype);
+    return peak > 0 ? 1e9 * st_monitor_gflops(n, tokens_per_second) / peak : (double)NAN;
+}
+
 const double *st_monitor_values(st_monitor *m, const st_trainer *t, double tokens_per_second)
 {
     double n = (double)m->steps;

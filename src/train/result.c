@@ -166,6 +166,8 @@ json_t *st_result(const st_trainer *t, const json_t *test, bool interrupted)
                           "seconds", s->seconds, "tokens_per_second", result_real(speed), "gflops",
                           result_real(st_monitor_gflops(&t->net, speed)));
     if (!r) return NULL;
+    double mfu = st_monitor_mfu(&t->net, speed);
+    if (isfinite(mfu)) json_object_set_new(r, "mfu", json_real(mfu));
     result_costs(t, r);
     result_best(t, r);
     if (t->disk.warm) json_object_set(r, "warmstart", t->disk.warm);

@@ -71,8 +71,11 @@ static st_status train_log(st_trainer *t, double lr, st_err *e)
         snprintf(parts, sizeof parts, " (ce %.4f, kl %.4f, hidden %.4f)", part[PART_CE],
                  part[PART_KL], part[PART_HIDDEN]);
     }
-    snprintf(detail, sizeof detail, "loss %.4f%s, lr %.2e, norm %.2f, %.0f tokens/s", t->state.loss,
-             parts, lr, t->net.grad_norm, speed);
+    double mfu = 100 * st_monitor_mfu(&t->net, speed);
+    int n = snprintf(detail, sizeof detail, "loss %.4f%s, lr %.2e, norm %.2f, %.0f tokens/s",
+                     t->state.loss, parts, lr, t->net.grad_norm, speed);
+    if (isfinite(mfu) && n > 0 && n < TRAIN_LINE)
+        snprintf(detail + n, sizeof detail - (size_t)n, ", MFU %.1f%%", mfu);
     st_report(&(st_progress){.what = "train",
                              .done = step,
                              .total = t->pace.steps,

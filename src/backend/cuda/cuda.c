@@ -253,6 +253,27 @@ static cudaError_t cuda_resources(st_cuda *c)
     return status;
 }
 
+/* FLOP of one multiprocessor in a clock: of matrix units in bfloat16 with float32 sums, or of plain
+ * float32 (NVIDIA's architecture papers and programming guide). */
+static double cuda_per_clock(int arch, bool half)
+{
+    if (!half) return arch == 80 ? 128 : 256;
+    return arch >= 120 ? 512 : arch >= 100 ? 8192 : arch >= 90 ? 4096 : arch == 80 ? 2048 : 512;
+}
+
+static void cuda_peak(st_stream *q)
+{
+    const st_cuda *c = st_cuda_of(q);
+    int khz = 0;
+    if (cudaDeviceGetAttribute(&khz, cudaDevAttrClockRate, c->device)) {
+        cudaGetLastError();
+        return;
+    }
+    double clocks = 1e3 * (double)khz * (double)c->sms;
+    q->peak = clocks * cuda_per_clock(c->arch, false);
+    q->peak_half = clocks * cuda_per_clock(c->arch, true);
+}
+
 static st_status cuda_open(st_stream *q, int threads, st_err *e)
 {
     struct cudaDeviceProp prop;
@@ -268,6 +289,7 @@ static st_status cuda_open(st_stream *q, int threads, st_err *e)
     ST_TRY(st_cuda_lt_open(q, e));
     q->threads = 1;
     q->units = c->sms;
+    cuda_peak(q);
     q->table.name = "cuda";
 #define ST_OP(op, required) q->table.op = st_cuda_##op;
 #include "backend/ops.def"

@@ -104,6 +104,22 @@ static __device__ float block_max(float v)
     return warp_max(lane < warps ? part[lane] : -INFINITY);
 }
 
+/* The sum of column j of part (parts, width), in a fixed order, by a block of 32 columns and 32
+ * threads for each; in the threads of y 0. */
+static __device__ float column_sum(int parts, int64_t width, int64_t j, const float *part)
+{
+    __shared__ float sums[32][33];
+    float sum = 0;
+    for (int i = threadIdx.y; i < parts && j < width; i += 32)
+        sum += part[i * width + j];
+    sums[threadIdx.y][threadIdx.x] = sum;
+    __syncthreads();
+    sum = 0;
+    for (int y = 0; y < 32 && threadIdx.y == 0; y++)
+        sum += sums[y][threadIdx.x];
+    return sum;
+}
+
 /* st_philox of base.h, on the device. */
 static __device__ __forceinline__ uint4 philox(uint64_t seed, uint64_t stream, uint64_t n)
 {

@@ -280,21 +280,13 @@ static __global__ void __launch_bounds__(128 * GROUPS, 1)
         part[blockIdx.x * 2 * b.width + i] = sums[i];
 }
 
-/* dgain, dbias += the parts, 8 threads a column. */
+/* dgain, dbias += the parts, 32 threads a column: a part is a wait for memory. */
 static __global__ void norm_finish_kernel(int parts, int64_t width, const float *part, float *dgain,
                                           float *dbias)
 {
-    __shared__ float sums[8][33];
     int64_t j = (int64_t)blockIdx.x * 32 + threadIdx.x;
-    float sum = 0;
-    for (int i = threadIdx.y; i < parts && j < 2 * width; i += 8)
-        sum += part[(int64_t)i * 2 * width + j];
-    sums[threadIdx.y][threadIdx.x] = sum;
-    __syncthreads();
+    float sum = column_sum(parts, 2 * width, j, part);
     if (threadIdx.y || j >= 2 * width) return;
-    sum = 0;
-    for (int y = 0; y < 8; y++)
-        sum += sums[y][threadIdx.x];
     if (j < width && dgain) dgain[j] += sum;
     if (j >= width && dbias) dbias[j - width] += sum;
 }
@@ -329,7 +321,7 @@ template <typename T> static void norm_bwd_of(st_stream *q, const st_norm_bwd_ar
     else
         norm_bwd_kernel<T><<<parts, block, shared, s>>>(b, part);
     if (a->dgain.data || a->dbias.data) {
-        norm_finish_kernel<<<blocks_for(2 * a->width, 32, 1 << 30), dim3(32, 8), 0, s>>>(
+        norm_finish_kernel<<<blocks_for(2 * a->width, 32, 1 << 30), dim3(32, 32), 0, s>>>(
             (int)parts, a->width, part, (float *)a->dgain.data, (float *)a->dbias.data);
     }
     st_cuda_launched(q, "norm_bwd");

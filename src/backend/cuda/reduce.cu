@@ -105,12 +105,9 @@ static __global__ void rows_kernel(int64_t rows, int64_t width, const T *dy, flo
 
 static __global__ void rows_finish_kernel(int parts, int64_t width, const float *part, float *out)
 {
-    int64_t j = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
-    float sum = 0;
-    if (j >= width) return;
-    for (int i = 0; i < parts; i++)
-        sum += part[i * width + j];
-    out[j] += sum;
+    int64_t j = (int64_t)blockIdx.x * 32 + threadIdx.x;
+    float sum = column_sum(parts, width, j, part);
+    if (threadIdx.y == 0 && j < width) out[j] += sum;
 }
 
 template <typename T> static void bias_grad_of(st_stream *q, const st_bias_grad_args *a)
@@ -126,7 +123,7 @@ template <typename T> static void bias_grad_of(st_stream *q, const st_bias_grad_
         rows_kernel<T, 8><<<grid, block, 0, st_cuda_stream(q)>>>(a->rows, a->width, dy, part);
     else
         rows_kernel<T, 1><<<grid, block, 0, st_cuda_stream(q)>>>(a->rows, a->width, dy, part);
-    rows_finish_kernel<<<blocks_for(a->width, 128, 1 << 30), 128, 0, st_cuda_stream(q)>>>(
+    rows_finish_kernel<<<blocks_for(a->width, 32, 1 << 30), dim3(32, 32), 0, st_cuda_stream(q)>>>(
         (int)down, a->width, part, (float *)a->dbias.data);
     st_cuda_launched(q, "bias_grad");
 }

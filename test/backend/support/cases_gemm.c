@@ -19,7 +19,13 @@ static const struct {
     {3, 3, 777},      {16, 16, 130},  {65, 16, 1},    {3, 61, 3071},   {1, 48, 3000},
     {6, 24, 4099},    {2, 64, 2100},  {1, 77, 768},
 };
-enum { NAMED = sizeof named / sizeof *named, VARIANTS = 160, GROUPED = 8 };
+enum { NAMED = sizeof named / sizeof *named, CUT = 160, VARIANTS = 176, GROUPED = 8 };
+
+/* Sizes of which a GPU cuts off what is no multiple of 8, where rows begin at such. */
+static const struct {
+    int m, n, k;
+} cuts[] = {{40, 1021, 64}, {1021, 48, 33}, {24, 40, 1021},
+            {519, 523, 16}, {9, 521, 523},  {515, 8, 517}};
 
 /* Blocks side by side in rows (how block-diagonal maps call), or one behind the other. */
 static void gemm_batch(parity_case *c, st_gemm_args *g)
@@ -82,13 +88,21 @@ static bool gemm_groups(parity_case *c, st_gemm_args *g)
     return true;
 }
 
+static int64_t gemm_eights(int64_t n)
+{
+    return (n + 7) / 8 * 8;
+}
+
 bool cases_gemm(parity_case *c)
 {
     st_gemm_args *g = (void *)c->args;
     if (c->variant >= VARIANTS + GROUPED) return false;
     if (c->variant >= VARIANTS) return gemm_groups(c, g);
     int layout = (int)parity_pick(c, 0, 4);
-    if (c->variant < NAMED) {
+    if (c->variant >= CUT) {
+        int at = (c->variant - CUT) % (int)(sizeof cuts / sizeof *cuts);
+        g->m = cuts[at].m, g->n = cuts[at].n, g->k = cuts[at].k;
+    } else if (c->variant < NAMED) {
         g->m = named[c->variant].m, g->n = named[c->variant].n, g->k = named[c->variant].k;
     } else {
         g->m = parity_dim(c, 1, 257), g->n = parity_dim(c, 2, 257), g->k = parity_dim(c, 3, 257);
@@ -96,7 +110,14 @@ bool cases_gemm(parity_case *c)
             g->m = g->m / 2 + 1, g->n = g->n / 2 + 1;
     }
     g->ta = layout & 1, g->tb = layout >> 1;
-    if (parity_pick(c, 4, 2)) gemm_batch(c, g);
+    if (c->variant >= CUT) {
+        g->lda = gemm_eights(g->ta ? g->m : g->k);
+        g->ldb = gemm_eights(g->tb ? g->k : g->n);
+        g->ldc = gemm_eights(g->n);
+        c->gaps = true;
+    } else if (parity_pick(c, 4, 2)) {
+        gemm_batch(c, g);
+    }
     g->beta = (float[]){0, 1, 0.5f}[parity_pick(c, 5, 3)];
     int64_t batch = g->batch ? g->batch : 1;
     int64_t na = gemm_extent(g->ta ? g->k : g->m, g->ta ? g->m : g->k, g->lda, g->step_a, batch);

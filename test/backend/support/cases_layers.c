@@ -164,6 +164,7 @@ static bool layers_embed(parity_case *c, st_embed_fwd_args *a, int64_t *vocab)
     a->len = 1 + parity_pick(c, 3, a->rows);
     a->start = parity_pick(c, 4, 9);
     *vocab = parity_dim(c, 5, 97);
+    if (c->variant >= 14) a->rows = 700, *vocab = c->variant == 14 ? 9 : 60; /* long runs of each */
     a->columns = c->variant % 5 == 3;
     parity_ids(c, &a->ids, a->rows, 0, *vocab);
     c->gaps = true; /* which rows of the tables are touched depends on the ids */
