@@ -341,10 +341,10 @@ typedef struct {
 } st_fold_fwd_args;
 typedef st_fold_fwd_args st_fold_bwd_args;
 
-/* h = x w^T + bias and what an MLP makes of it: y = gelu(h), or the fold of that where fold.block > 0
- * (fold.rows = rows, fold.cols = n; its tensors are not looked at). x (rows, k), w (n, k), bias (n)
- * or absent, h (rows, n), y (rows, n) or the fold's z: one float dtype. keep: h is wanted, else it
- * is scratch that may stay as it was, and without a fold may be y's memory. Whether h is rounded
+/* h = x w^T + bias and what an MLP makes of it: y = gelu(h), or the fold of that where fold.block >
+ * 0 (fold.rows = rows, fold.cols = n; its tensors are not looked at). x (rows, k), w (n, k), bias
+ * (n) or absent, h (rows, n), y (rows, n) or the fold's z: one float dtype. keep: h is wanted, else
+ * it is scratch that may stay as it was, and without a fold may be y's memory. Whether h is rounded
  * before the GELU is the backend's choice. */
 typedef struct {
     int64_t rows, n, k;
