@@ -215,13 +215,15 @@ int st_fused_product(const st_fused_args *a, cudaStream_t q)
         return plain(*a, q);
     case ST_OUT_FOLD:
 #define CASE(g, f, h)                                                                              \
-    if (a->gelu == g && a->out_factor == f && a->out_hash == h) return folded<g, f, h>(*a, q);
-        CASE(1, 2, 3)
-        CASE(1, 4, 3)
-        CASE(1, 8, 3)
-        CASE(2, 2, 3) CASE(2, 4, 3) CASE(2, 8, 3)
+    if (a->gelu == g && a->out_factor == f && a->out_hash == h) return folded<g, f, h>(*a, q)
+        CASE(1, 2, 3);
+        CASE(1, 4, 3);
+        CASE(1, 8, 3);
+        CASE(2, 2, 3);
+        CASE(2, 4, 3);
+        CASE(2, 8, 3);
 #undef CASE
-            return ST_FUSED_NOT;
+        return ST_FUSED_NOT;
     case ST_OUT_DEAL:
         if (a->groups != 4 || a->n != 192 || a->bias) return ST_FUSED_NOT;
         if (a->k <= 192) return start<kept<192, 1, st_epilogue_deal<192, 4>>>(*a, q);

@@ -1,4 +1,5 @@
-/* Operations that are several in one, of an MLP with a fold: nothing is rounded in between. */
+/* Operations that are several in one, of an MLP with a fold: but for what is kept, nothing is
+ * rounded in between. */
 /* SPDX-License-Identifier: MIT */
 #include "backend/ref/ref.h"
 #include <stdlib.h>
@@ -41,6 +42,7 @@ void st_ref_gelu_linear(st_stream *q, const st_gelu_linear_args *a)
                 sum +=
                     (double)ref_load(&a->x, r * a->k + i) * (double)ref_load(&a->w, j * a->k + i);
             if (a->keep) ref_store(&a->h, r * a->n + j, sum);
+            if (a->keep) sum = (double)ref_load(&a->h, r * a->n + j); /* what backward sees */
             act[j] = st_ref_gelu_value(sum, a->kind);
             if (!a->fold.block) ref_store(&a->y, r * a->n + j, act[j]);
         }
