@@ -245,12 +245,11 @@ static cudaError_t ring_grid(const attend_view &a, int length, dim3 *out)
 template <int D> static cudaError_t groups_fwd(const attend_view &a, cudaStream_t s)
 {
     attend_maps m = {};
-    dim3 grid;
     cudaError_t status = maps_of(a, false, &m);
-    if (!status) status = ring_grid(a, a.q_len, &grid);
     if (status) return status;
     return launch(a.below ? groups_fwd_kernel<D, true> : groups_fwd_kernel<D, false>,
-                  grid, GROUP_THREADS, ring_map<D, PASS_FWD>::BYTES, s, a, m);
+                  grid_of(a, a.q_len, TASK_ROWS, 1), FWD_THREADS, ring_map<D, PASS_FWD>::BYTES, s,
+                  a, m);
 }
 
 template <int D> static cudaError_t groups_bwd(const attend_view &a, cudaStream_t s)
@@ -262,10 +261,10 @@ template <int D> static cudaError_t groups_bwd(const attend_view &a, cudaStream_
     if (!status) status = ring_grid(a, a.kv_len, &keys);
     if (!status)
         status = launch(a.below ? groups_gq_kernel<D, true> : groups_gq_kernel<D, false>, queries,
-                        GROUP_THREADS, ring_map<D, PASS_GQ>::BYTES, s, a, m);
+                        BWD_THREADS, ring_map<D, PASS_GQ>::BYTES, s, a, m);
     if (status) return status;
     return launch(a.below ? groups_gkv_kernel<D, true> : groups_gkv_kernel<D, false>, keys,
-                  GROUP_THREADS, ring_map<D, PASS_GKV>::BYTES, s, a, m);
+                  BWD_THREADS, ring_map<D, PASS_GKV>::BYTES, s, a, m);
 }
 
 /* ---- calls ---------------------------------------------------------------------------------- */
