@@ -7,6 +7,7 @@
 
 #include "attention_ring.cuh"
 
+/* Elsewhere the kernels are there by name, and empty. */
 #ifdef ST_SM90A
 
 /* ---- forward -------------------------------------------------------------------------------- */
@@ -81,10 +82,12 @@ __device__ __forceinline__ void fwd_walk(const attend_view &a, const attend_maps
     fwd_leave<D>(mine - 1);
 }
 
+#endif
 template <int D, bool DROP>
 __global__ void __launch_bounds__(FWD_THREADS, D == 64 ? 2 : 1)
     groups_fwd_kernel(const __grid_constant__ attend_view a, const __grid_constant__ attend_maps m)
 {
+#ifdef ST_SM90A
     int group = threadIdx.x / 128;
     ring_task t = fwd_task(a);
     ring_start<D, PASS_FWD>();
@@ -109,16 +112,17 @@ __global__ void __launch_bounds__(FWD_THREADS, D == 64 ? 2 : 1)
     }
     rows_finish(a, r, t.head, w0, by);
     group_store<D>(a, a.o, t.head, t0, a.q_len, o, by, own);
+#endif
 }
+#ifdef ST_SM90A
 
 /* ---- the gradient of queries ---------------------------------------------------------------- */
 
 /* ds of scores s and go.v in g, with keys j and on. */
 template <bool DROP>
-__device__ __forceinline__ void gradient_by_query(const attend_view &a, float (&s)[8][4],
-                                                  float (&g)[8][4], const attend_rows &r,
-                                                  const attend_known &known, int whole,
-                                                  int head, int t0, int j)
+__device__ __forceinline__ void
+gradient_by_query(const attend_view &a, float (&s)[8][4], float (&g)[8][4], const attend_rows &r,
+                  const attend_known &known, int whole, int head, int t0, int j)
 {
     uint32_t kept[1] = {0};
     if (j + 64 > whole) hide_keys<8>(s, r, j);
@@ -190,10 +194,12 @@ __device__ __forceinline__ void gq_walk(const attend_view &a, group_ring &g, uin
     ring_leave<D, PASS_GQ>(pair);
 }
 
+#endif
 template <int D, bool DROP>
 __global__ void __launch_bounds__(BWD_THREADS, 1)
     groups_gq_kernel(const __grid_constant__ attend_view a, const __grid_constant__ attend_maps m)
 {
+#ifdef ST_SM90A
     ring_start<D, PASS_GQ>();
     if (ring_feed<D, PASS_GQ>(a, m)) return;
     const float by[2] = {a.scale, a.scale};
@@ -214,7 +220,9 @@ __global__ void __launch_bounds__(BWD_THREADS, 1)
         group_store<D>(a, a.gq, t.head, t0, a.q_len, c, by, own);
         ring_next<D, PASS_GQ>(g);
     }
+#endif
 }
+#ifdef ST_SM90A
 
 /* ---- the gradients of keys and values ------------------------------------------------------- */
 
@@ -332,10 +340,12 @@ __device__ __forceinline__ void gkv_walk(const attend_view &a, group_ring &g, ui
     ring_leave<D, PASS_GKV>(pair);
 }
 
+#endif
 template <int D, bool DROP>
 __global__ void __launch_bounds__(BWD_THREADS, 1)
     groups_gkv_kernel(const __grid_constant__ attend_view a, const __grid_constant__ attend_maps m)
 {
+#ifdef ST_SM90A
     enum { UNIT = 64 * D * 2 };
     ring_start<D, PASS_GKV>();
     if (ring_feed<D, PASS_GKV>(a, m)) return;
@@ -358,7 +368,7 @@ __global__ void __launch_bounds__(BWD_THREADS, 1)
         group_store<D>(a, a.gv, t.head, g0, a.kv_len, cv, by_v, own + GROUPS * UNIT);
         ring_next<D, PASS_GKV>(g);
     }
+#endif
 }
 
-#endif
 #endif

@@ -2,10 +2,10 @@
  * gv), 64 for each of two groups of four warps, and walks over the other side in pairs of tiles of
  * 64 rows ("units"), which come through a ring.
  *
- * Forward, a block has one task, and a thread of its last group sends for pairs: two blocks fit on a
- * multiprocessor, and one works while the other starts or ends. Backward there is no room for two:
- * a block stays and takes one task after another, and a thread of a third group of warps keeps tiles
- * coming, for tasks ahead too. */
+ * Forward, a block has one task, and a thread of its last group sends for pairs: two blocks fit on
+ * a multiprocessor, and one works while the other starts or ends. Backward there is no room for
+ * two: a block stays and takes one task after another, and a thread of a third group of warps keeps
+ * tiles coming, for tasks ahead too. */
 /* SPDX-License-Identifier: MIT */
 #ifndef ST_ATTENTION_RING_CUH
 #define ST_ATTENTION_RING_CUH
@@ -71,19 +71,20 @@ __device__ __forceinline__ int tiles_of(int length)
 __device__ __forceinline__ ring_task fwd_task(const attend_view &a)
 {
     int tiles = tiles_of(a.q_len), tile = (int)(blockIdx.x % tiles);
-    ring_task t = {(int)(blockIdx.x / tiles), (a.causal ? tiles - 1 - tile : tile) * TASK_ROWS, 0, 0};
+    ring_task t = {(int)(blockIdx.x / tiles), (a.causal ? tiles - 1 - tile : tile) * TASK_ROWS, 0,
+                   0};
     t.steps = steps_of(keys_of(a, t.row, TASK_ROWS));
     return t;
 }
-/* Backward: task `number` of this block. Heads are taken as many at a time as there are blocks, so that each
- * block gets every length once; blocks take turns from both ends in what is left. */
+/* Backward: task `number` of this block. Heads are taken as many at a time as there are blocks, so
+ * that each block gets every length once; blocks take turns from both ends in what is left. */
 template <attend_pass PASS>
 __device__ __forceinline__ ring_task task_of(const attend_view &a, int number)
 {
     int blocks = grid_blocks(), length = PASS == PASS_GKV ? a.kv_len : a.q_len;
     int heads = a.batch * a.heads, tiles = tiles_of(length);
-    int64_t place = (int64_t)number * blocks +
-                    (int)(number % 2 ? blocks - 1 - blockIdx.x : blockIdx.x);
+    int64_t place =
+        (int64_t)number * blocks + (int)(number % 2 ? blocks - 1 - blockIdx.x : blockIdx.x);
     ring_task t = {-1, 0, 0, 0};
     if (place >= (int64_t)heads * tiles) return t;
     int many = (int)(place / ((int64_t)blocks * tiles)) * blocks;
