@@ -95,6 +95,10 @@ struct heads {
         t.dtype = dtype;
         return t;
     }
+    st_strided rows(void) const
+    {
+        return st_strided{tensor(), stride, step};
+    }
     void poison(void)
     {
         memset(host.data(), 0xff, host.size());
@@ -168,13 +172,11 @@ static void problem_open(problem *p, shape s, st_dtype dtype, int layout, double
         h->upload();
     }
     st_attend_fwd_args a = {};
-    a.batch = s.batch, a.heads = s.heads, a.head_dim = s.dim, a.q_len = s.q_len;
-    a.kv_len = s.kv_len, a.q_start = s.q_start, a.window = s.window, a.causal = s.causal;
-    a.q_stride = p->t[Q].stride, a.k_stride = p->t[K].stride, a.v_stride = p->t[V].stride;
-    a.o_stride = p->t[O].stride, a.q_step = p->t[Q].step, a.k_step = p->t[K].step;
-    a.v_step = p->t[V].step, a.o_step = p->t[O].step;
-    a.q = p->t[Q].tensor(), a.k = p->t[K].tensor(), a.v = p->t[V].tensor();
-    a.o = p->t[O].tensor(), a.go = p->t[GO].tensor(), a.gq = p->t[GQ].tensor();
+    st_heads *h = &a.h;
+    h->batch = s.batch, h->heads = s.heads, h->head_dim = s.dim, h->q_len = s.q_len;
+    h->kv_len = s.kv_len, a.q_start = s.q_start, a.window = s.window, a.causal = s.causal;
+    h->q = p->t[Q].rows(), h->k = p->t[K].rows(), h->v = p->t[V].rows(), h->o = p->t[O].rows();
+    a.go = p->t[GO].tensor(), a.gq = p->t[GQ].tensor();
     a.gk = p->t[GK].tensor(), a.gv = p->t[GV].tensor();
     a.scale = 1 / sqrtf((float)s.dim), a.drop = s.drop, a.seed = 0x9e3779b97f4a7c15u;
     size_t rows = (size_t)s.batch * s.heads * s.q_len;
@@ -382,7 +384,7 @@ static bool check_problem(problem *p, const st_attend_fwd_args &a, st_attention_
         /* D stands on the rounded o, and ds, a small difference, on D */
         for (int i = O; i < last; i++) {
             bool grows = i == GQ || i == GK;
-            double limit = p->dtype == ST_F32 ? (grows ? 1e-5 : 4e-6) : grows ? 1.2e-2 : 5e-3;
+            double limit = p->dtype == ST_F32 ? (grows ? 3e-5 : 4e-6) : grows ? 3e-2 : 5e-3;
             if (i != GO) check_tensor(*p, i, head / p->s.heads, head % p->s.heads, want, limit, v);
         }
         if (a.lse.data) check_lse(*p, head / p->s.heads, head % p->s.heads, lse, want, v);
@@ -461,11 +463,11 @@ static bool spoil(st_attend_fwd_args *a, const shape &s, int kind)
     case 0: a->seed++; return s.drop > 0;
     case 1: a->q_start++; return s.causal && s.q_start + s.q_len <= s.kv_len && !s.window;
     case 2: a->window += 2; return s.window > 0 && s.causal;
-    case 3: a->kv_len--; return !s.causal && !s.window && s.kv_len > 1;
+    case 3: a->h.kv_len--; return !s.causal && !s.window && s.kv_len > 1;
     case 4: a->scale *= 1.05f; return s.kv_len > 1 && !s.window;
     case 5: a->causal = 0; return s.causal && s.q_len > 1 && !s.window;
-    case 6: a->q_len--; return s.q_len > 1;
-    default: a->v.data = (char *)a->v.data + 16; return true;
+    case 6: a->h.q_len--; return s.q_len > 1;
+    default: a->h.v.x.data = (char *)a->h.v.x.data + 16; return true;
     }
 }
 

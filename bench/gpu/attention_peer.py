@@ -75,8 +75,8 @@ def main():
                 continue
             for label, per, (mid, low, high) in rows:
                 rate = pairs * b * h * d * per / mid * 1e-9
-                print(f"torch-{name}\t{label}\tbf16\t{b}\t{h}\t{d}\t{tq}\t{tk}\t{causal}\t{drop:g}\t"
-                      f"{mid:.4f}\t{low:.4f}\t{high:.4f}\t{rate:.1f}", flush=True)
+                print(f"torch-{name}\t{label}\tbf16\t{b}\t{h}\t{d}\t{tq}\t{tk}\t{causal}\t"
+                      f"{drop:g}\t{mid:.4f}\t{low:.4f}\t{high:.4f}\t{rate:.1f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -137,8 +137,8 @@ static cudaError_t warps_bwd(const attend_view &a, cudaStream_t s)
 
 template <typename T> static cudaError_t plain_fwd(const attend_view &a, cudaStream_t s)
 {
-    return launch(plain_fwd_kernel<T>, grid_of(a, a.q_len, 1, 1), PLAIN_THREADS,
-                  plain_bytes(a.dim), s, a);
+    return launch(plain_fwd_kernel<T>, grid_of(a, a.q_len, 1, 1), PLAIN_THREADS, plain_bytes(a.dim),
+                  s, a);
 }
 
 template <typename T> static cudaError_t plain_bwd(const attend_view &a, cudaStream_t s)
@@ -245,12 +245,11 @@ static cudaError_t ring_grid(const attend_view &a, int length, dim3 *out)
 template <int D> static cudaError_t groups_fwd(const attend_view &a, cudaStream_t s)
 {
     attend_maps m = {};
-    dim3 grid;
     cudaError_t status = maps_of(a, false, &m);
-    if (!status) status = ring_grid(a, a.q_len, &grid);
     if (status) return status;
     return launch(a.below ? groups_fwd_kernel<D, true> : groups_fwd_kernel<D, false>,
-                  grid, GROUP_THREADS, ring_map<D, PASS_FWD>::BYTES, s, a, m);
+                  grid_of(a, a.q_len, TASK_ROWS, 1), FWD_THREADS, ring_map<D, PASS_FWD>::BYTES, s,
+                  a, m);
 }
 
 template <int D> static cudaError_t groups_bwd(const attend_view &a, cudaStream_t s)
@@ -262,10 +261,10 @@ template <int D> static cudaError_t groups_bwd(const attend_view &a, cudaStream_
     if (!status) status = ring_grid(a, a.kv_len, &keys);
     if (!status)
         status = launch(a.below ? groups_gq_kernel<D, true> : groups_gq_kernel<D, false>, queries,
-                        GROUP_THREADS, ring_map<D, PASS_GQ>::BYTES, s, a, m);
+                        BWD_THREADS, ring_map<D, PASS_GQ>::BYTES, s, a, m);
     if (status) return status;
     return launch(a.below ? groups_gkv_kernel<D, true> : groups_gkv_kernel<D, false>, keys,
-                  GROUP_THREADS, ring_map<D, PASS_GKV>::BYTES, s, a, m);
+                  BWD_THREADS, ring_map<D, PASS_GKV>::BYTES, s, a, m);
 }
 
 /* ---- calls ---------------------------------------------------------------------------------- */
@@ -273,8 +272,8 @@ template <int D> static cudaError_t groups_bwd(const attend_view &a, cudaStream_
 extern "C" size_t st_attention_fwd_work(const st_attend_fwd_args *g)
 {
     if (g->h.q_len > SPLIT_QUERIES) return 0;
-    return (size_t)(g->h.batch * g->h.heads * g->h.q_len) * SPLIT_MOST * split_floats((int)g->h.head_dim) *
-           sizeof(float);
+    return (size_t)(g->h.batch * g->h.heads * g->h.q_len) * SPLIT_MOST *
+           split_floats((int)g->h.head_dim) * sizeof(float);
 }
 
 extern "C" size_t st_attention_bwd_work(const st_attend_bwd_args *g)
@@ -291,7 +290,8 @@ extern "C" cudaError_t st_attention_fwd(const st_attend_fwd_args *g, void *work,
     if (way == ST_ATTENTION_AUTO) way = way_of(&a, g->h.q.x.dtype, arch, false);
     if (!way_fits(&a, g->h.q.x.dtype, arch, way, false)) return cudaErrorNotSupported;
     if (way == ST_ATTENTION_SPLIT)
-        return g->h.q.x.dtype == ST_F32 ? split_any<float>(a, arch, s) : split_any<uint16_t>(a, arch, s);
+        return g->h.q.x.dtype == ST_F32 ? split_any<float>(a, arch, s)
+                                        : split_any<uint16_t>(a, arch, s);
     if (way == ST_ATTENTION_PLAIN)
         return g->h.q.x.dtype == ST_F32 ? plain_fwd<float>(a, s) : plain_fwd<uint16_t>(a, s);
     if (way == ST_ATTENTION_GROUPS)
@@ -310,7 +310,8 @@ extern "C" cudaError_t st_attention_bwd(const st_attend_bwd_args *g, void *work,
     if (!way_fits(&a, g->h.q.x.dtype, arch, way, true)) return cudaErrorNotSupported;
     if (way == ST_ATTENTION_PLAIN)
         return g->h.q.x.dtype == ST_F32 ? plain_bwd<float>(a, s) : plain_bwd<uint16_t>(a, s);
-    if (way == ST_ATTENTION_GROUPS) return a.dim <= 64 ? groups_bwd<64>(a, s) : groups_bwd<128>(a, s);
+    if (way == ST_ATTENTION_GROUPS)
+        return a.dim <= 64 ? groups_bwd<64>(a, s) : groups_bwd<128>(a, s);
     if (a.dim <= 64) return warps_bwd<64, 64, 2, 64>(a, s);
     return a.dim <= 128 ? warps_bwd<128, 32, 2, 128>(a, s) : warps_bwd<256, 32, 1, 64>(a, s);
 }

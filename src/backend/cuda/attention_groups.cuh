@@ -7,6 +7,7 @@
 
 #include "attention_ring.cuh"
 
+/* Elsewhere the kernels are there by name, and empty. */
 #ifdef ST_SM90A
 
 /* ---- forward -------------------------------------------------------------------------------- */
@@ -14,137 +15,114 @@
 /* Weights of scores s with keys j and on, of which a warp's 16 queries all see those below `whole`.
  * True: earlier sums are to be multiplied by `by`. */
 template <bool DROP>
-__device__ __forceinline__ bool group_weigh(const attend_view &a, float (&s)[16][4],
-                                            attend_rows &r, int whole, int head, int t0, int j,
-                                            float (&by)[2])
+__device__ __forceinline__ bool group_weigh(const attend_view &a, float (&s)[8][4], attend_rows &r,
+                                            int whole, int head, int t0, int j, float (&by)[2])
 {
-    if (j + 128 > whole) hide_keys<16>(s, r, j);
-    bool grown = soften<16>(a.scale2, s, r, by);
+    if (j + 64 > whole) hide_keys<8>(s, r, j);
+    bool grown = soften<8>(a.scale2, s, r, by);
     if (DROP) {
-        uint32_t kept[2];
-        kept_by_query<16>(a, head, t0, j, kept);
-        drop_weights<16>(s, kept);
+        uint32_t kept[1];
+        kept_by_query<8>(a, head, t0, j, kept);
+        drop_weights<8>(s, kept);
     }
     return grown;
 }
-
-/* Two pairs: 128 keys and values. */
-typedef struct {
-    ring_pair low, high;
-} ring_pairs;
-
-template <int D> __device__ __forceinline__ ring_pairs fwd_wait(group_ring &g)
+template <int D> __device__ __forceinline__ void fwd_leave(int i)
 {
-    ring_pairs p;
-    p.low = ring_wait<D, PASS_FWD>(g);
-    p.high = ring_wait<D, PASS_FWD>(g);
-    return p;
-}
-template <int D> __device__ __forceinline__ void fwd_leave(const ring_pairs &p)
-{
-    ring_leave<D, PASS_FWD>(p.low);
-    ring_leave<D, PASS_FWD>(p.high);
-}
-template <int D>
-__device__ __forceinline__ void fwd_scores(float (&s)[16][4], const uint32_t (&q)[D / 16][4],
-                                           const ring_pairs &p)
-{
-    hold(half_of(s, 0));
-    hold(half_of(s, 1));
-    products_begin();
-    group_scores<D, true>(half_of(s, 0), q, 0, p.low.at);
-    group_scores<D, true>(half_of(s, 1), q, 0, p.high.at);
-    products_commit();
-}
-template <int D>
-__device__ __forceinline__ void fwd_sums(float (&o)[D / 64][8][4], const uint32_t (&p)[8][4],
-                                         const ring_pairs &v)
-{
-    group_sums<D>(o, half_of(p, 0), v.low.at + 64 * D * 2);
-    group_sums<D>(o, half_of(p, 1), v.high.at + 64 * D * 2);
-    products_commit();
+    warp_arrive(ring_at(ring_map<D, PASS_FWD>::EMPTY) + i % 4 * 8);
 }
 
-/* o = weights times values over `mine` > 0 steps of 128 keys. */
+/* o = weights times values over `mine` > 0 steps. */
 template <int D, bool DROP>
-__device__ __forceinline__ void fwd_walk(const attend_view &a, group_ring &g, uint32_t own,
-                                         attend_rows &r, int head, int w0, int mine,
-                                         float (&o)[D / 64][8][4])
+__device__ __forceinline__ void fwd_walk(const attend_view &a, const attend_maps &m,
+                                         const ring_task &t, uint32_t own, attend_rows &r, int w0,
+                                         int mine, float (&o)[D / 64][8][4])
 {
+    enum { UNIT = 64 * D * 2 };
     int whole = last_key(a, w0);
-    float s[16][4], by[2];
-    uint32_t q[D / 16][4], p[8][4];
-    ring_pairs pair = fwd_wait<D>(g);
+    float s[8][4], by[2];
+    uint32_t q[D / 16][4], p[4][4], pair = ring_follow<D>(a, m, t, 0);
     operand_load<D>(q, own);
-    fwd_scores<D>(s, q, pair);
+    products_begin();
+    group_scores<D, true>(s, q, own, pair);
+    products_commit();
     products_wait<0>();
-    hold(half_of(s, 0));
-    hold(half_of(s, 1));
-    group_weigh<DROP>(a, s, r, whole, head, w0, 0, by);
-    pack<16>(p, s);
+    hold(s);
+    group_weigh<DROP>(a, s, r, whole, t.head, w0, 0, by);
+    pack<8>(p, s);
     for (int i = 1; i < mine; i++) {
-        ring_pairs before = pair;
-        pair = fwd_wait<D>(g);
+        uint32_t before = pair;
+        pair = ring_follow<D>(a, m, t, i);
+        hold(s);
         hold_all(o);
-        fwd_scores<D>(s, q, pair);
-        fwd_sums<D>(o, p, before);
+        products_begin();
+        group_scores<D, true>(s, q, own, pair);
+        products_commit();
+        group_sums<D>(o, p, before + UNIT);
+        products_commit();
         products_wait<1>();
-        hold(half_of(s, 0));
-        hold(half_of(s, 1));
-        bool grown = group_weigh<DROP>(a, s, r, whole, head, w0, 128 * i, by);
-        hold(half_of(s, 0));
-        hold(half_of(s, 1));
-        stay(r.sum[0] + r.sum[1]);
+        hold(s);
+        bool grown = group_weigh<DROP>(a, s, r, whole, t.head, w0, 64 * i, by);
         products_wait<0>();
         hold_all(o);
-        fwd_leave<D>(before);
+        fwd_leave<D>(i - 1);
         if (grown) {
 #pragma unroll
             for (int n = 0; n < D / 64; n++)
                 rescale<8>(o[n], by);
         }
-        pack<16>(p, s);
+        pack<8>(p, s);
     }
     hold_all(o);
     products_begin();
-    fwd_sums<D>(o, p, pair);
+    group_sums<D>(o, p, pair + UNIT);
+    products_commit();
     products_wait<0>();
     hold_all(o);
-    fwd_leave<D>(pair);
+    fwd_leave<D>(mine - 1);
 }
 
+#endif
 template <int D, bool DROP>
-__global__ void __launch_bounds__(GROUP_THREADS, 1)
+__global__ void __launch_bounds__(FWD_THREADS, D == 64 ? 2 : 1)
     groups_fwd_kernel(const __grid_constant__ attend_view a, const __grid_constant__ attend_maps m)
 {
-    if (ring_feed<D, PASS_FWD>(a, m)) return;
-    int group = group_of();
-    group_ring g = {0, 0, 0};
-    for (ring_task t; (t = task_of<PASS_FWD>(a, g.task)).head >= 0;) {
-        int t0 = t.row + 64 * group, w0 = t0 + threadIdx.x / 32 % 4 * 16;
-        int mine = (steps_of(keys_of(a, t0, 64)) + 1) / 2;
-        attend_rows r = rows_start(a, w0);
-        float o[D / 64][8][4], by[2];
-        r.first[0] = r.first[1] = 0;
-        clear_all(o);
-        uint32_t own = ring_own<D, PASS_FWD>(g, group);
-        if (mine > 0) fwd_walk<D, DROP>(a, g, own, r, t.head, w0, mine, o);
-        ring_skip<D, PASS_FWD>(g, t.steps - 2 * mine);
-        rows_finish(a, r, t.head, w0, by);
-        group_sync(group);
-        group_store<D>(a, a.o, t.head, t0, a.q_len, o, by, own);
-        ring_next<D, PASS_FWD>(g);
+#ifdef ST_SM90A
+    int group = threadIdx.x / 128;
+    ring_task t = fwd_task(a);
+    ring_start<D, PASS_FWD>();
+    if (threadIdx.x == FWD_THREADS - 128) {
+        ring_send_own<D, PASS_FWD>(a, m, group_ring{0, 0, 0}, t);
+#pragma unroll 1
+        for (int i = 0; i < 4; i++)
+            ring_lead<D>(a, m, t, i);
     }
+    int t0 = t.row + 64 * group, w0 = t0 + threadIdx.x / 32 % 4 * 16;
+    int mine = steps_of(keys_of(a, t0, 64));
+    attend_rows r = rows_start(a, w0);
+    float o[D / 64][8][4], by[2];
+    r.first[0] = r.first[1] = 0;
+    clear_all(o);
+    uint32_t own = ring_own<D, PASS_FWD>(group_ring{0, 0, 0}, group);
+    if (mine > 0) fwd_walk<D, DROP>(a, m, t, own, r, w0, mine, o);
+#pragma unroll 1
+    for (int i = mine; i < t.steps; i++) {
+        ring_follow<D>(a, m, t, i);
+        fwd_leave<D>(i);
+    }
+    rows_finish(a, r, t.head, w0, by);
+    group_store<D>(a, a.o, t.head, t0, a.q_len, o, by, own);
+#endif
 }
+#ifdef ST_SM90A
 
 /* ---- the gradient of queries ---------------------------------------------------------------- */
 
 /* ds of scores s and go.v in g, with keys j and on. */
 template <bool DROP>
-__device__ __forceinline__ void gradient_by_query(const attend_view &a, float (&s)[8][4],
-                                                  float (&g)[8][4], const attend_rows &r,
-                                                  const attend_known &known, int whole,
-                                                  int head, int t0, int j)
+__device__ __forceinline__ void
+gradient_by_query(const attend_view &a, float (&s)[8][4], float (&g)[8][4], const attend_rows &r,
+                  const attend_known &known, int whole, int head, int t0, int j)
 {
     uint32_t kept[1] = {0};
     if (j + 64 > whole) hide_keys<8>(s, r, j);
@@ -216,10 +194,13 @@ __device__ __forceinline__ void gq_walk(const attend_view &a, group_ring &g, uin
     ring_leave<D, PASS_GQ>(pair);
 }
 
+#endif
 template <int D, bool DROP>
-__global__ void __launch_bounds__(GROUP_THREADS, 1)
+__global__ void __launch_bounds__(BWD_THREADS, 1)
     groups_gq_kernel(const __grid_constant__ attend_view a, const __grid_constant__ attend_maps m)
 {
+#ifdef ST_SM90A
+    ring_start<D, PASS_GQ>();
     if (ring_feed<D, PASS_GQ>(a, m)) return;
     const float by[2] = {a.scale, a.scale};
     int group = group_of();
@@ -239,7 +220,9 @@ __global__ void __launch_bounds__(GROUP_THREADS, 1)
         group_store<D>(a, a.gq, t.head, t0, a.q_len, c, by, own);
         ring_next<D, PASS_GQ>(g);
     }
+#endif
 }
+#ifdef ST_SM90A
 
 /* ---- the gradients of keys and values ------------------------------------------------------- */
 
@@ -357,11 +340,14 @@ __device__ __forceinline__ void gkv_walk(const attend_view &a, group_ring &g, ui
     ring_leave<D, PASS_GKV>(pair);
 }
 
+#endif
 template <int D, bool DROP>
-__global__ void __launch_bounds__(GROUP_THREADS, 1)
+__global__ void __launch_bounds__(BWD_THREADS, 1)
     groups_gkv_kernel(const __grid_constant__ attend_view a, const __grid_constant__ attend_maps m)
 {
+#ifdef ST_SM90A
     enum { UNIT = 64 * D * 2 };
+    ring_start<D, PASS_GKV>();
     if (ring_feed<D, PASS_GKV>(a, m)) return;
     const float by_k[2] = {a.scale, a.scale}, by_v[2] = {a.kept, a.kept};
     int group = group_of();
@@ -382,7 +368,7 @@ __global__ void __launch_bounds__(GROUP_THREADS, 1)
         group_store<D>(a, a.gv, t.head, g0, a.kv_len, cv, by_v, own + GROUPS * UNIT);
         ring_next<D, PASS_GKV>(g);
     }
+#endif
 }
 
-#endif
 #endif

@@ -114,7 +114,8 @@ __device__ __forceinline__ int plain_few(int left)
     return left < PLAIN_THREADS ? left : PLAIN_THREADS;
 }
 
-template <typename T> __global__ void __launch_bounds__(PLAIN_THREADS) plain_fwd_kernel(attend_view a)
+template <typename T>
+__global__ void __launch_bounds__(PLAIN_THREADS) plain_fwd_kernel(attend_view a)
 {
     int head = (int)(blockIdx.x / a.q_len), t = (int)(blockIdx.x % a.q_len), i = threadIdx.x;
     int first = first_key(a, t), last = last_key(a, t);
@@ -151,7 +152,8 @@ __device__ __forceinline__ float plain_gradient(const attend_view &a, int head, 
     return p * ((kept ? gv * a.kept : 0) - d);
 }
 
-template <typename T> __global__ void __launch_bounds__(PLAIN_THREADS) plain_gq_kernel(attend_view a)
+template <typename T>
+__global__ void __launch_bounds__(PLAIN_THREADS) plain_gq_kernel(attend_view a)
 {
     int head = (int)(blockIdx.x / a.q_len), t = (int)(blockIdx.x % a.q_len), i = threadIdx.x;
     int last = last_key(a, t);

@@ -1,8 +1,11 @@
-/* What feeds products of four warps: a block stays on its multiprocessor and takes one task after
- * another; a thread of a third group of warps keeps tiles coming, for tasks ahead too.
+/* What feeds products of four warps. A task keeps 128 rows of queries (forward, gq) or keys (gk,
+ * gv), 64 for each of two groups of four warps, and walks over the other side in pairs of tiles of
+ * 64 rows ("units"), which come through a ring.
  *
- * A task keeps 128 rows of queries (forward, gq) or keys (gk, gv), 64 for each of two groups of four
- * warps, and walks over the other side in pairs of tiles of 64 rows ("units"). */
+ * Forward, a block has one task, and a thread of its last group sends for pairs: two blocks fit on
+ * a multiprocessor, and one works while the other starts or ends. Backward there is no room for
+ * two: a block stays and takes one task after another, and a thread of a third group of warps keeps
+ * tiles coming, for tasks ahead too. */
 /* SPDX-License-Identifier: MIT */
 #ifndef ST_ATTENTION_RING_CUH
 #define ST_ATTENTION_RING_CUH
@@ -15,18 +18,19 @@ typedef struct {
 
 typedef enum { PASS_FWD, PASS_GQ, PASS_GKV } attend_pass;
 
-enum { GROUPS = 2, GROUP_THREADS = (GROUPS + 1) * 128, TASK_ROWS = GROUPS * 64 };
+enum { GROUPS = 2, FWD_THREADS = GROUPS * 128, BWD_THREADS = FWD_THREADS + 128 };
+enum { TASK_ROWS = GROUPS * 64 };
 enum { PANEL = 64 * 128 }; /* bytes of 64 rows and columns */
 
-/* Where a block's shared memory holds the own rows of two tasks, the ring of pairs, lse2 and D of
- * its queries, and barriers. */
+/* Where a block's shared memory holds the own rows of a task (backward of two), the ring of pairs,
+ * lse2 and D of its queries, and barriers. */
 template <int D, attend_pass PASS> struct ring_map {
     enum {
-        PLACES = PASS == PASS_FWD ? (D > 64 ? 5 : 6) : D > 64 ? 3 : 4,
+        PLACES = D > 64 && PASS != PASS_FWD ? 3 : 4,
         UNIT = 64 * D * 2,
         PAIR = 2 * UNIT,
         OWN = (PASS == PASS_FWD ? 1 : 2) * GROUPS * UNIT,
-        PAIRS = 2 * OWN,
+        PAIRS = PASS == PASS_FWD ? OWN : 2 * OWN,
         ROWS = PAIRS + PLACES * PAIR,
         FULL = ROWS + (PASS == PASS_GKV ? PLACES * 512 : 0),
         EMPTY = FULL + PLACES * 8,
@@ -59,25 +63,37 @@ __device__ __forceinline__ int keys_of(const attend_view &a, int t0, int rows)
     return end > t0 ? last_key(a, end - 1) : 0;
 }
 
-/* Task `number` of this block. Heads are taken as many at a time as there are blocks, so that each
- * block gets every length once; blocks take turns from both ends in what is left. */
+__device__ __forceinline__ int tiles_of(int length)
+{
+    return (length + TASK_ROWS - 1) / TASK_ROWS;
+}
+/* Forward: the blocks of a head are neighbours, the longest first. */
+__device__ __forceinline__ ring_task fwd_task(const attend_view &a)
+{
+    int tiles = tiles_of(a.q_len), tile = (int)(blockIdx.x % tiles);
+    ring_task t = {(int)(blockIdx.x / tiles), (a.causal ? tiles - 1 - tile : tile) * TASK_ROWS, 0,
+                   0};
+    t.steps = steps_of(keys_of(a, t.row, TASK_ROWS));
+    return t;
+}
+/* Backward: task `number` of this block. Heads are taken as many at a time as there are blocks, so
+ * that each block gets every length once; blocks take turns from both ends in what is left. */
 template <attend_pass PASS>
 __device__ __forceinline__ ring_task task_of(const attend_view &a, int number)
 {
     int blocks = grid_blocks(), length = PASS == PASS_GKV ? a.kv_len : a.q_len;
-    int heads = a.batch * a.heads, tiles = (length + TASK_ROWS - 1) / TASK_ROWS;
-    int64_t place = (int64_t)number * blocks +
-                    (int)(number % 2 ? blocks - 1 - blockIdx.x : blockIdx.x);
+    int heads = a.batch * a.heads, tiles = tiles_of(length);
+    int64_t place =
+        (int64_t)number * blocks + (int)(number % 2 ? blocks - 1 - blockIdx.x : blockIdx.x);
     ring_task t = {-1, 0, 0, 0};
     if (place >= (int64_t)heads * tiles) return t;
     int many = (int)(place / ((int64_t)blocks * tiles)) * blocks;
     int rest = (int)(place - (int64_t)many * tiles);
     int few = heads - many < blocks ? heads - many : blocks, rank = rest / few;
     t.head = many + rest % few;
-    t.row = (PASS != PASS_GKV && a.causal ? tiles - 1 - rank : rank) * TASK_ROWS;
+    t.row = (PASS == PASS_GQ && a.causal ? tiles - 1 - rank : rank) * TASK_ROWS;
     t.first = PASS == PASS_GKV ? first_query(a, t.row) & ~63 : 0;
     t.steps = steps_of(PASS == PASS_GKV ? a.q_len - t.first : keys_of(a, t.row, TASK_ROWS));
-    if (PASS == PASS_FWD) t.steps += t.steps % 2; /* taken two at a time */
     return t;
 }
 
@@ -123,27 +139,24 @@ __device__ __forceinline__ void ring_send_own(const attend_view &a, const attend
 
 /* Sends for the pair at position t, once its place is empty. */
 template <int D, attend_pass PASS>
-__device__ __forceinline__ void ring_send(const attend_view &a, const attend_maps &m,
-                                          const group_ring &r, int head, int t)
+__device__ __forceinline__ void ring_send(const attend_view &a, const attend_maps &m, int place,
+                                          int turn, int head, int t)
 {
     typedef ring_map<D, PASS> at;
-    uint32_t full = ring_at(at::FULL) + 8 * r.place, to = ring_at(at::PAIRS) + r.place * at::PAIR;
-    barrier_wait(ring_at(at::EMPTY) + 8 * r.place, (uint32_t)r.turn ^ 1);
+    uint32_t full = ring_at(at::FULL) + 8 * place, to = ring_at(at::PAIRS) + place * at::PAIR;
+    barrier_wait(ring_at(at::EMPTY) + 8 * place, (uint32_t)turn ^ 1);
     barrier_expect(full, at::PAIR + (PASS == PASS_GKV ? 512 : 0));
     unit_copy<D>(a, PASS == PASS_GKV ? &m.q : &m.k, head, t, to, full);
     unit_copy<D>(a, PASS == PASS_GKV ? &m.go : &m.v, head, t, to + at::UNIT, full);
     if (PASS == PASS_GKV) {
         const float *row = a.rows + (int64_t)head * a.padded + t;
-        uint32_t rows = ring_at(at::ROWS) + r.place * 512;
+        uint32_t rows = ring_at(at::ROWS) + place * 512;
         row_copy(rows, row, 256, full);
         row_copy(rows + 256, row + (int64_t)a.batch * a.heads * a.padded, 256, full);
     }
 }
 
-/* Starts the barriers. The last group then feeds the others until there are no tasks, and leaves
- * them its registers. True: this thread is of that group, and done. */
-template <int D, attend_pass PASS>
-__device__ __forceinline__ bool ring_feed(const attend_view &a, const attend_maps &m)
+template <int D, attend_pass PASS> __device__ __forceinline__ void ring_start(void)
 {
     typedef ring_map<D, PASS> at;
     if (threadIdx.x == 0) {
@@ -158,6 +171,33 @@ __device__ __forceinline__ bool ring_feed(const attend_view &a, const attend_map
         barriers_started();
     }
     __syncthreads();
+}
+
+/* Forward: the leader sends for pair i of task t, if there is one. */
+template <int D>
+__device__ __forceinline__ void ring_lead(const attend_view &a, const attend_maps &m,
+                                          const ring_task &t, int i)
+{
+    if (i < t.steps) ring_send<D, PASS_FWD>(a, m, i % 4, i / 4 & 1, t.head, 64 * i);
+}
+/* Forward: waits for pair i and returns where it is. Before that the leader sends for the one that
+ * takes the place of pair i - 2, which its group has left. */
+template <int D>
+__device__ __forceinline__ uint32_t ring_follow(const attend_view &a, const attend_maps &m,
+                                                const ring_task &t, int i)
+{
+    typedef ring_map<D, PASS_FWD> at;
+    if (threadIdx.x == FWD_THREADS - 128 && i >= 2) ring_lead<D>(a, m, t, i + 2);
+    __syncwarp();
+    barrier_wait(ring_at(at::FULL) + i % 4 * 8, (uint32_t)i / 4 & 1);
+    return ring_at(at::PAIRS) + i % 4 * at::PAIR;
+}
+
+/* Backward: the last group feeds the others until there are no tasks, and leaves them registers.
+ * True: this thread is of that group, and done. */
+template <int D, attend_pass PASS>
+__device__ __forceinline__ bool ring_feed(const attend_view &a, const attend_maps &m)
+{
     if (threadIdx.x < GROUPS * 128) {
         registers_more<232>();
         return false;
@@ -168,7 +208,7 @@ __device__ __forceinline__ bool ring_feed(const attend_view &a, const attend_map
     for (ring_task t; (t = task_of<PASS>(a, r.task)).head >= 0; r.task++) {
         ring_send_own<D, PASS>(a, m, r, t);
         for (int i = 0; i < t.steps; i++, ring_turn<D, PASS>(r))
-            ring_send<D, PASS>(a, m, r, t.head, t.first + 64 * i);
+            ring_send<D, PASS>(a, m, r.place, r.turn, t.head, t.first + 64 * i);
     }
     return true;
 }
@@ -257,16 +297,6 @@ __device__ __forceinline__ void group_scores(float (&s)[8][4], const uint32_t (&
             shared_product(s, operand_on(rows, at), operand_on(y, at), k > 0);
     }
 }
-/* Halves of what is held of two units. */
-__device__ __forceinline__ float (&half_of(float (&s)[16][4], int i))[8][4]
-{
-    return (float(&)[8][4])s[8 * i];
-}
-__device__ __forceinline__ const uint32_t (&half_of(const uint32_t (&p)[8][4], int i))[4][4]
-{
-    return (const uint32_t(&)[4][4])p[4 * i];
-}
-
 /* c += p times a unit. */
 template <int D>
 __device__ __forceinline__ void group_sums(float (&c)[D / 64][8][4], const uint32_t (&p)[4][4],

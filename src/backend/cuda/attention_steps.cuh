@@ -82,8 +82,7 @@ __device__ __forceinline__ bool soften(float scale2, float (&s)[NT][4], attend_r
     return __any_sync(0xffffffffu, grown);
 }
 
-template <int NT>
-__device__ __forceinline__ void rescale(float (&c)[NT][4], const float (&by)[2])
+template <int NT> __device__ __forceinline__ void rescale(float (&c)[NT][4], const float (&by)[2])
 {
 #pragma unroll
     for (int n = 0; n < NT; n++) {
@@ -95,7 +94,8 @@ __device__ __forceinline__ void rescale(float (&c)[NT][4], const float (&by)[2])
 
 /* Weights that dropout does not keep become 0. */
 template <int NT>
-__device__ __forceinline__ void drop_weights(float (&p)[NT][4], const uint32_t (&kept)[(NT + 7) / 8])
+__device__ __forceinline__ void drop_weights(float (&p)[NT][4],
+                                             const uint32_t (&kept)[(NT + 7) / 8])
 {
 #pragma unroll
     for (int n = 0; n < NT; n++) {

@@ -20,9 +20,9 @@ typedef struct {
 
 typedef struct {
     attend_heads q, k, v, o, go, gq, gk, gv;
-    float *lse;          /* (batch, heads, q_len) or NULL */
-    float *rows;         /* bwd: lse log2(e), then go.o, each (batch*heads, padded) */
-    float *parts;        /* decoding: sums of parts of the keys */
+    float *lse;   /* (batch, heads, q_len) or NULL */
+    float *rows;  /* bwd: lse log2(e), then go.o, each (batch*heads, padded) */
+    float *parts; /* decoding: sums of parts of the keys */
     int64_t window, q_start;
     uint64_t seed;
     int batch, heads, dim, q_len, kv_len, padded, splits, causal;
