@@ -10,7 +10,10 @@ static st_status text_shard(const char *path, st_eval_ids *text, st_err *e)
 {
     st_shard shard = {0};
     st_ids *ids = &text->ids;
-    ST_TRY(st_shard_open(&shard, path, e));
+    char *val = st_path_is_dir(path) ? st_shard_path(path, true) : NULL;
+    st_status s = st_shard_open(&shard, val && st_shard_there(val) ? val : path, e);
+    free(val);
+    ST_TRY(s);
     ids->id = st_calloc(shard.n, sizeof *ids->id);
     if (ids->id) ids->n = shard.n;
     st_shard_read(&shard, 0, ids->n, ids->id);
@@ -27,7 +30,9 @@ static st_status text_check(const char *text, st_err *e)
     for (const st_evalset *s = st_evalsets; s->name; s++)
         names[n++] = s->name;
     names[n] = NULL;
-    if (strcmp(text, "all") == 0 || st_evalset_find(text) || st_path_exists(text)) return ST_OK;
+    if (strcmp(text, "all") == 0 || st_evalset_find(text) || st_path_exists(text) ||
+        (st_shard_is(text) && strpbrk(text, "*?[")))
+        return ST_OK;
     const char *near = st_nearest(text, names);
     ST_FAIL(e, strchr(text, '/') || strchr(text, '.') ? ST_EIO : ST_EARG,
             "%s: no such file, and no set of that name%s%s%s; sets: wiki103, wiki2, wiki103-raw, "
@@ -68,7 +73,7 @@ static st_status text_measure(const st_loaded *l, const char *text, const st_pro
     st_eval_ids ids = {0};
     st_status s;
     bool lambada = set && set->lambada && (p->per != ST_PER_TOKEN || !o->protocol);
-    if (!set && st_shard_is(text)) {
+    if (!set && (st_shard_is(text) || st_shard_folder_is(text))) {
         s = text_shard(text, &ids, e);
     } else if (!l->tokenizer) {
         ST_FAIL(

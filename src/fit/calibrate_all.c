@@ -70,10 +70,11 @@ static st_status calibrate_documents(const char *path, const char *field, const 
 st_status st_calibrate_read(const char *path, const char *field, const st_bpe *tokenizer,
                             int64_t limit, int64_t run, st_ids *ids, st_err *e)
 {
-    if (st_shard_is(path)) return calibrate_shard(path, limit, run, ids, e);
+    if (st_shard_is(path) || (strpbrk(path, "*?[") && !st_path_exists(path)))
+        return calibrate_shard(path, limit, run, ids, e);
     char *train = st_shard_path(path, false);
     if (!train) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", path);
-    bool prepared = st_path_exists(train);
+    bool prepared = st_shard_there(train);
     st_status s = prepared ? calibrate_shard(train, limit, run, ids, e) : ST_OK;
     free(train);
     if (prepared || s) return s;

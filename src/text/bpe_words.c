@@ -5,9 +5,8 @@
 #include <string.h>
 
 enum {
-    WORDS_MOST = 1 << 23,   /* different words kept; beyond it the rarest are forgotten */
-    WORDS_BYTES = 1 << 29,  /* and their bytes */
-    WORDS_LONGEST = 1 << 16 /* longer runs without a boundary are not words */
+    WORDS_MOST = 1 << 23, /* different words kept; beyond it the rarest are forgotten */
+    WORDS_BYTES = 1 << 29 /* and their bytes */
 };
 
 static uint32_t words_hash(const char *s, size_t n)
@@ -91,7 +90,7 @@ st_status st_words_feed(st_words *w, const char *text, size_t n, st_err *e)
 {
     for (size_t i = 0, end; i < n; i = end) {
         end = st_pretoken_end(text, n, i);
-        if (end - i <= WORDS_LONGEST) ST_TRY(words_add(w, text + i, end - i, e));
+        if (end - i <= ST_BPE_WORD_MAX) ST_TRY(words_add(w, text + i, end - i, e));
     }
     return ST_OK;
 }

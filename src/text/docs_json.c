@@ -45,7 +45,7 @@ static void scan_blank(scan_reader *r)
 static void scan_put(scan_reader *r, bool wanted, const char *s, size_t n)
 {
     docs_json *j = r->j;
-    if (!wanted || r->stop) return;
+    if (!wanted || r->stop || !n) return;
     if (j->n + n > j->cap) {
         size_t cap = 2 * (j->n + n) + 64;
         char *more = realloc(j->text, cap);

@@ -1,7 +1,8 @@
-/* Files of token ids, mapped: nanoGPT's, llm.c's and numpy's. */
+/* Files of token ids, mapped: nanoGPT's, llm.c's and numpy's. shard_stream.c makes one stream of
+ * them. */
 /* SPDX-License-Identifier: MIT */
+#include "text/shard.h"
 #include "files/files.h"
-#include "text/text.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -10,14 +11,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { SHARD_BLOCK = 1 << 14, LLMC_WORDS = 256, LLMC_HEADER = 4 * LLMC_WORDS };
+enum { LLMC_WORDS = 256, LLMC_HEADER = 4 * LLMC_WORDS };
 static const char npy_magic[] = "\x93NUMPY";
 
 /* ---- llm.c ----------------------------------------------------------------------------------- */
 
 /* Does the file begin with a header of 256 int32, all but three of them 0? These three: magic and
  * version say how wide ids are, the third how many there are. */
-static bool shard_is_llmc(const st_shard *s, int *width, int32_t *count)
+static bool shard_is_llmc(const st_shard_part *s, int *width, int32_t *count)
 {
     int32_t head[LLMC_WORDS], used = 0;
     if (s->bytes < LLMC_HEADER) return false;
@@ -30,7 +31,7 @@ static bool shard_is_llmc(const st_shard *s, int *width, int32_t *count)
     return (gpt2 || llama) && !used;
 }
 
-static st_status shard_llmc(st_shard *s, int width, int32_t count, const char *path, st_err *e)
+static st_status shard_llmc(st_shard_part *s, int width, int32_t count, const char *path, st_err *e)
 {
     s->format = "llm.c";
     s->width = width;
@@ -57,7 +58,7 @@ static const char *npy_find(const char *head, const char *key)
 }
 
 /* Width and count from the dict's text: 1-D arrays of '<u2', '<i4' or '<u4'. */
-static st_status npy_parse(st_shard *s, const char *head, const char *path, st_err *e)
+static st_status npy_parse(st_shard_part *s, const char *head, const char *path, st_err *e)
 {
     static const char *const types[] = {"'<u2'", "'<i4'", "'<u4'"};
     const char *descr = npy_find(head, "descr"), *shape = npy_find(head, "shape");
@@ -83,7 +84,7 @@ static st_status npy_parse(st_shard *s, const char *head, const char *path, st_e
     return ST_OK;
 }
 
-static st_status shard_npy(st_shard *s, const char *path, st_err *e)
+static st_status shard_npy(st_shard_part *s, const char *path, st_err *e)
 {
     enum { HEAD_MOST = 4096 };
     const uint8_t *p = s->map;
@@ -109,7 +110,7 @@ static st_status shard_npy(st_shard *s, const char *path, st_err *e)
 
 /* ---- opening --------------------------------------------------------------------------------- */
 
-static st_status shard_map(st_shard *s, int fd, const char *path, st_err *e)
+static st_status shard_map(st_shard_part *s, int fd, const char *path, st_err *e)
 {
     struct stat st;
     if (fstat(fd, &st)) ST_FAIL(e, ST_EIO, "%s: %s", path, strerror(errno));
@@ -129,7 +130,22 @@ static st_status shard_map(st_shard *s, int fd, const char *path, st_err *e)
     return ST_OK;
 }
 
-static st_status shard_format(st_shard *s, const char *path, st_err *e)
+/* Are the first ids pairs of a low half and an upper one that is nearly nothing? */
+static bool shard_looks_wide(const st_shard_part *s)
+{
+    enum { LOOK = 2048, LEAST = 32, UPPER = 3 };
+    int64_t n = s->n < LOOK ? s->n : LOOK, low = 0;
+    if (s->bytes % 4 || n < LEAST) return false;
+    for (int64_t i = 0; i + 1 < n; i += 2) {
+        int32_t pair[2];
+        st_part_read(s, i, 2, pair);
+        if (pair[1] > UPPER) return false;
+        low += pair[0] > UPPER;
+    }
+    return low > n / 4;
+}
+
+static st_status shard_format(st_shard_part *s, const char *path, st_err *e)
 {
     int width;
     int32_t count;
@@ -146,47 +162,38 @@ static st_status shard_format(st_shard *s, const char *path, st_err *e)
     s->width = 2;
     s->data = s->map;
     s->n = (int64_t)(s->bytes / 2);
+    if (shard_looks_wide(s)) {
+        st_log(
+            ST_LOG_WARN,
+            "%s: looks like ids of 32 bits (every second one of its 16-bit ids is 0, or nearly): "
+            "they are read as 16 bits, which is what a .bin without a header has; save them as "
+            "uint16, or as .npy",
+            path);
+    }
     return ST_OK;
 }
 
-st_status st_shard_open(st_shard *out, const char *path, st_err *e)
+st_status st_part_open(st_shard_part *out, const char *path, st_err *e)
 {
-    *out = (st_shard){0};
+    *out = (st_shard_part){0};
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) ST_FAIL(e, ST_EIO, "%s: %s", path, strerror(errno));
     st_status s = shard_map(out, fd, path, e);
     close(fd);
     if (!s) s = shard_format(out, path, e);
-    if (s) st_shard_close(out);
+    if (s) st_part_close(out);
     return s;
 }
 
-void st_shard_close(st_shard *s)
+void st_part_close(st_shard_part *p)
 {
-    if (s->map) munmap(s->map, s->bytes);
-    *s = (st_shard){0};
-}
-
-bool st_shard_is(const char *path)
-{
-    return st_name_ends(path, ".bin") || st_name_ends(path, ".npy");
-}
-
-char *st_shard_path(const char *dir, bool val)
-{
-    static const char *const name[2][3] = {{"train.bin", "train.npy"},
-                                           {"val.bin", "val.npy", "validation.npy"}};
-    for (int i = 0; i < 3 && name[val][i]; i++) {
-        char *path = st_path_join(dir, name[val][i]);
-        if (!path || st_path_exists(path)) return path;
-        free(path);
-    }
-    return st_path_join(dir, name[val][0]);
+    if (p->map) munmap(p->map, p->bytes);
+    *p = (st_shard_part){0};
 }
 
 /* ---- ids ------------------------------------------------------------------------------------- */
 
-void st_shard_read(const st_shard *s, int64_t at, int64_t n, int32_t *ids)
+void st_part_read(const st_shard_part *s, int64_t at, int64_t n, int32_t *ids)
 {
     if (s->width == 4) { /* perhaps not aligned: a header may have any length */
         memcpy(ids, (const char *)s->data + 4 * at, 4 * (size_t)n);
@@ -198,24 +205,4 @@ void st_shard_read(const st_shard *s, int64_t at, int64_t n, int32_t *ids)
         memcpy(&v, from + 2 * i, sizeof v);
         ids[i] = v;
     }
-}
-
-st_status st_shard_check(const st_shard *s, int64_t vocab, const char *path, st_err *e)
-{
-    int32_t id[SHARD_BLOCK];
-    for (int64_t i = 0; i < s->n; i += SHARD_BLOCK) {
-        int64_t n = s->n - i < SHARD_BLOCK ? s->n - i : SHARD_BLOCK, k = 0;
-        uint32_t most = 0;
-        st_shard_read(s, i, n, id);
-        for (int64_t j = 0; j < n; j++)
-            most = (uint32_t)id[j] > most ? (uint32_t)id[j] : most;
-        if (most < (uint64_t)vocab) continue;
-        while ((uint32_t)id[k] < (uint64_t)vocab)
-            k++;
-        ST_FAIL(e, ST_EFORMAT,
-                "%s: token %lld is %d, but the vocabulary has %lld ids; was it prepared "
-                "with another tokenizer?",
-                path, (long long)(i + k), id[k], (long long)vocab);
-    }
-    return ST_OK;
 }

@@ -125,29 +125,43 @@ size_t st_text_cut(const char *s, size_t n);
 int64_t st_docs_done(const st_docs *d);
 int64_t st_docs_total(const st_docs *d);
 
-/* ---- token shards (shard.c) ------------------------------------------------------------------ */
+/* ---- token shards (shard_stream.c) ----------------------------------------------------------- */
 
 /* A file of token ids, mapped: nanoGPT's (bare little-endian uint16), llm.c's (256 int32 before
  * them: magic, version, count; uint16, or uint32 of Llama 3) or numpy's .npy (uint16, int32 or
  * uint32; one row), told by its first bytes. Empty files and odd sizes are ST_EFORMAT. */
 typedef struct {
-    const void *data; /* the first id */
-    int width;        /* bytes of an id: 2 or 4 */
-    int64_t n;
+    const void *data;   /* the first id */
+    int width;          /* bytes of an id: 2 or 4 */
+    int64_t n, from;    /* ids, and the number of the first in the stream */
     const char *format; /* "nanoGPT", "llm.c", "npy" */
+    char *path;
     void *map;
     size_t bytes;
+} st_shard_part;
+/* Such files as one stream, in the order of their names. */
+typedef struct {
+    int64_t n;
+    size_t bytes;
+    const char *format; /* of the first */
+    st_shard_part *part;
+    int64_t parts;
 } st_shard;
+/* `path`: a file, a folder (all shards in it), a pattern (edu/x_train_*.bin), or several paths with
+ * newlines between. */
 st_status st_shard_open(st_shard *out, const char *path, st_err *e);
 void st_shard_close(st_shard *s);
-/* ids[k] = id number at + k of the shard; those over INT32_MAX are negative, and refused by
+/* ids[k] = id number at + k of the stream; those over INT32_MAX are negative, and refused by
  * st_shard_check. */
 void st_shard_read(const st_shard *s, int64_t at, int64_t n, int32_t *ids);
-/* ST_EFORMAT naming the position of the first token that is not in [0, vocab). */
-st_status st_shard_check(const st_shard *s, int64_t vocab, const char *path, st_err *e);
-bool st_shard_is(const char *path); /* is it named so: .bin, .npy */
-/* The shard of a prepared folder: DIR/train.bin or train.npy, DIR/val.bin, val.npy or
- * validation.npy; if none is there, the first. New memory, NULL when out of memory. */
+/* ST_EFORMAT naming file and position of the first token that is not in [0, vocab). */
+st_status st_shard_check(const st_shard *s, int64_t vocab, st_err *e);
+bool st_shard_is(const char *path);        /* is it named so: .bin, .npy */
+bool st_shard_folder_is(const char *path); /* has this folder files named so? */
+/* The shards of a prepared folder: DIR/train.bin or train.npy, DIR/val.bin, val.npy or
+ * validation.npy; else those whose names say val, or neither val nor test; if none is there, the
+ * first. New memory, NULL when out of memory. */
 char *st_shard_path(const char *dir, bool val);
+bool st_shard_there(const char *path); /* is what that returned on disk? */
 
 #endif

@@ -18,16 +18,16 @@ st_status st_batch_open(st_batch *b, const char *path, int64_t vocab, int64_t co
         s = ST_ERR(e, ST_EARG,
                    "%s: %lld tokens, expected at least train.context + 1 = %lld; prepare more text "
                    "or set a smaller train.context",
-                   path, (long long)b->shard.n, (long long)context + 1);
+                   b->shard.part[0].path, (long long)b->shard.n, (long long)context + 1);
     }
-    if (!s) s = st_shard_check(&b->shard, vocab, path, e);
+    if (!s) s = st_shard_check(&b->shard, vocab, e);
     if (s) st_batch_close(b);
     return s;
 }
 
 void st_batch_close(st_batch *b)
 {
-    if (b->shard.data) st_shard_close(&b->shard);
+    st_shard_close(&b->shard);
     *b = (st_batch){0};
 }
 

@@ -36,8 +36,8 @@ static st_status fuzz_read(const char *path, int64_t piece, uint64_t *hash, size
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
-    static const char *const names[] = {"x",     "x.jsonl", "x.tar", "x.zip",
-                                        "x.txt", "x.gz",    "x.xz",  "x.tar.zst"};
+    static const char *const names[] = {"x",    "x.jsonl", "x.tar",     "x.zip",  "x.txt",
+                                        "x.gz", "x.xz",    "x.tar.zst", "x.json", "x.csv"};
     static char dir[64];
     char path[96];
     uint64_t whole, pieces;
@@ -47,7 +47,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
         snprintf(dir, sizeof dir, "/tmp/strut-fuzz-XXXXXX");
         if (!mkdtemp(dir)) abort();
     }
-    snprintf(path, sizeof path, "%s/%s", dir, names[data[0] % 8]);
+    snprintf(path, sizeof path, "%s/%s", dir, names[data[0] % 10]);
     FILE *f = fopen(path, "wb");
     if (!f || fwrite(data + 1, 1, n - 1, f) != n - 1 || fclose(f)) abort();
     st_status a = fuzz_read(path, 0, &whole, &whole_n);

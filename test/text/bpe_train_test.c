@@ -135,10 +135,37 @@ static void train_nothing(void **state)
     st_bpe_close(b);
 }
 
+/* Runs longer than 65,536 bytes count as any other (tools/fixtures_runs.py). */
+static void train_long_runs(void **state)
+{
+    (void)state;
+    enum { LINE = 90000, LINES = 3 };
+    static char text[LINES * (LINE + 1)];
+    uint32_t x = 1;
+    size_t n = 0, size;
+    for (int k = 0; k < LINES; k++) {
+        for (int i = 0; i < LINE; i++) {
+            x = x * 1664525 + 1013904223;
+            text[n++] = "ACGT"[x >> 30 & 3];
+        }
+        text[n++] = '\n';
+    }
+    char *want = st_test_read("test/fixtures/text/runs.txt", &size);
+    st_bpe *b = train_on(NULL, text, n, 301, 2);
+    const char *dir = st_test_dir();
+    char *got = train_merges(b, dir);
+    assert_true(st_bpe_merges(b) == 44);
+    assert_string_equal(got, strchr(want, '\n') + 1);
+    free(got);
+    free(want);
+    st_bpe_close(b);
+    st_test_remove(dir);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(train_as_hugging_face),
-                                       cmocka_unit_test(train_limits),
-                                       cmocka_unit_test(train_nothing)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(train_long_runs), cmocka_unit_test(train_as_hugging_face),
+        cmocka_unit_test(train_limits), cmocka_unit_test(train_nothing)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -20,10 +20,10 @@ static void shard_reads(void **state)
     assert_int_equal(id[1], 0x1234);
     assert_int_equal(id[2], 0xFFFF);
     assert_string_equal(s.format, "nanoGPT");
-    assert_ok(st_shard_check(&s, 65536, path, &e), &e);
-    assert_st(st_shard_check(&s, 65535, path, &e), ST_EFORMAT, &e);
+    assert_ok(st_shard_check(&s, 65536, &e), &e);
+    assert_st(st_shard_check(&s, 65535, &e), ST_EFORMAT, &e);
     assert_says(&e, "token 2 is 65535");
-    assert_st(st_shard_check(&s, 0x1234, path, &e), ST_EFORMAT, &e);
+    assert_st(st_shard_check(&s, 0x1234, &e), ST_EFORMAT, &e);
     assert_says(&e, "token 1 is 4660");
     st_shard_close(&s);
     st_shard_close(&s);
@@ -47,8 +47,8 @@ static void shard_checks_all(void **state)
         token[N - 1] = 1000;
         st_test_write(path, token, sizeof token);
         assert_ok(st_shard_open(&s, path, &e), &e);
-        assert_ok(st_shard_check(&s, 1001, path, &e), &e);
-        assert_st(st_shard_check(&s, 1000, path, &e), ST_EFORMAT, &e);
+        assert_ok(st_shard_check(&s, 1001, &e), &e);
+        assert_st(st_shard_check(&s, 1000, &e), ST_EFORMAT, &e);
         snprintf(says, sizeof says, "token %lld is 1000", (long long)at[i]);
         assert_says(&e, says);
         st_shard_close(&s);
@@ -65,13 +65,13 @@ static void shard_refuses(void **state)
     st_err e = {0};
     st_shard s;
     assert_st(st_shard_open(&s, path, &e), ST_EIO, &e);
-    assert_st(st_shard_open(&s, dir, &e), ST_EARG, &e);
+    assert_st(st_shard_open(&s, dir, &e), ST_EIO, &e);
     st_test_write(path, "", 0);
     assert_st(st_shard_open(&s, path, &e), ST_EFORMAT, &e);
     assert_says(&e, "0 bytes");
     st_test_write(path, "abc", 3);
     assert_st(st_shard_open(&s, path, &e), ST_EFORMAT, &e);
-    assert_null(s.map);
+    assert_null(s.part);
     assert_says(&e, "3 bytes");
     st_test_remove(dir);
 }
@@ -89,7 +89,7 @@ static void shard_expect(const char *name, const void *data, size_t n, const cha
         assert_st(st_shard_open(&s, path, &e),
                   strstr(format, "must be") ? ST_EUNSUPPORTED : ST_EFORMAT, &e);
         assert_says(&e, format);
-        assert_null(s.map);
+        assert_null(s.part);
     } else {
         assert_ok(st_shard_open(&s, path, &e), &e);
         assert_string_equal(s.format, format);
