@@ -88,6 +88,16 @@ def ss1(t, x, out, c=2, bk=4, vec=1, r0=45007):
     return x @ torch.stack(rows)
 
 
+def btt(m1, n1):
+    """W[(a, b), (i, j)] = sum_k L[a, b, i, k] R[i, a, k, j] (Qiu et al. 2024), written out whole."""
+    def run(t, x, out):
+        r = t["r"].reshape(m1, n1, -1, x.shape[1] // m1)
+        l = t["l"].reshape(n1, out // n1, m1, -1)
+        w = torch.einsum("abik,iakj->abij", l, r)
+        return x @ w.reshape(out, x.shape[1]).T
+    return run
+
+
 def gated(sparse):
     def run(t, x, out):
         part = {k.split(".", 1)[1]: v for k, v in t.items() if not k.startswith(("lowrank", "gate"))}
@@ -134,6 +144,9 @@ CASES = [
     ("lowrank:rank=2+butterfly:size=4,factors=1,block=1+gate", 4, 8, gated(butterfly(4, 1, 1)),
      {"lowrank.u": (8, 2), "lowrank.v": (2, 4), "butterfly.tiles": (16, 1, 1),
       "gate.weight": (1, 4), "gate.bias": (1,)}),
+    ("btt:rank=2,m1=2,n1=3", 8, 12, btt(2, 3), {"r": (2, 6, 4), "l": (3, 4, 4)}),
+    ("btt:rank=3,m1=5,n1=2", 15, 14, btt(5, 2), {"r": (5, 6, 3), "l": (2, 7, 15)}),
+    ("btt:rank=2,m1=1,n1=3", 6, 9, btt(1, 3), {"r": (1, 6, 6), "l": (3, 3, 2)}),
 ]
 ROWS = 3
 

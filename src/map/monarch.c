@@ -23,6 +23,7 @@ static monarch_size monarch_sizes(const st_spec *s)
     z.p = map_ceil(s->in, z.b);
     z.s = map_ceil(s->out, z.b);
     z.q = s->knob[INNER] ? s->knob[INNER] : map_min(z.p, z.s);
+    z.classes = z.b;
     return z;
 }
 
@@ -228,14 +229,14 @@ static void monarch_backward(const st_map_call *c)
 }
 
 /* Block (l, i) of w as a (s, p) matrix, zero beyond w's edges. */
-static void monarch_block(const st_spec *s, const float *w, int64_t l, int64_t i, float *block)
+static void monarch_block(const st_spec *s, const monarch_size *z, const float *w, int64_t l,
+                          int64_t i, float *block)
 {
-    monarch_size z = monarch_sizes(s);
-    for (int64_t o = 0; o < z.s; o++) {
-        for (int64_t j = 0; j < z.p; j++) {
-            int64_t row = o * z.b + l, col = i * z.p + j;
+    for (int64_t o = 0; o < z->s; o++) {
+        for (int64_t j = 0; j < z->p; j++) {
+            int64_t row = map_monarch_row(z, l, o), col = i * z->p + j;
             bool there = row < s->out && col < s->in;
-            block[o * z.p + j] = there ? w[row * s->in + col] : 0.0f;
+            block[o * z->p + j] = there ? w[row * s->in + col] : 0.0f;
         }
     }
 }
@@ -246,48 +247,55 @@ void map_monarch_put(const monarch_size *z, int64_t l, int64_t i, const st_svd *
     float *l1 = t->p[0].data, *l2 = t->p[1].data;
     monarch_met met = map_monarch_met(z, l, i);
     for (int64_t r = 0; r < met.count; r++) {
-        int64_t at = met.first + r * z->b;
+        int64_t at = met.first + r * met.step;
         bool there = r < d->rank;
         float root = there ? sqrtf(d->s[r]) : 0.0f;
         for (int64_t o = 0; o < z->s; o++) {
-            l2[(l * z->s + o) * z->q + at / z->b] = there ? root * d->u[o * d->rank + r] : 0.0f;
+            l2[(l * z->s + o) * z->q + met.column + r] =
+                there ? root * d->u[o * d->rank + r] : 0.0f;
         }
         for (int64_t j = 0; j < cols; j++)
             l1[at * z->p + j] = there ? root * d->vt[r * cols + j] : 0.0f;
     }
 }
 
-static st_status monarch_project_block(const st_spec *s, int64_t l, int64_t i, const float *block,
-                                       const st_theta *t, const st_project_opts *how, st_err *e)
+static st_status monarch_project_block(const monarch_size *z, int64_t l, int64_t i,
+                                       const float *block, const st_theta *t,
+                                       const st_project_opts *how, st_err *e)
 {
-    monarch_size z = monarch_sizes(s);
-    int64_t rank = map_min(map_monarch_met(&z, l, i).count, map_min(z.s, z.p));
+    int64_t rank = map_min(map_monarch_met(z, l, i).count, map_min(z->s, z->p));
     if (!rank) return ST_OK;
     st_svd d = {0};
-    ST_TRY(map_weighted_svd(&d, block, z.s, z.p, rank, NULL, how, e));
-    map_monarch_put(&z, l, i, &d, z.p, t);
+    ST_TRY(map_weighted_svd(&d, block, z->s, z->p, rank, NULL, how, e));
+    map_monarch_put(z, l, i, &d, z->p, t);
     st_svd_close(&d);
     return ST_OK;
+}
+
+st_status map_monarch_project(const st_spec *s, const monarch_size *z, st_tensor w,
+                              const st_theta *t, const st_project_opts *how, st_err *e)
+{
+    float *block = st_calloc(z->s * z->p, sizeof *block);
+    if (!block)
+        ST_FAIL(e, ST_ENOMEM, "%s: no memory for a %lld x %lld block", s->type->name,
+                (long long)z->s, (long long)z->p);
+    memset(t->p[0].data, 0, st_bytes(t->p[0]));
+    memset(t->p[1].data, 0, st_bytes(t->p[1]));
+    st_status status = ST_OK;
+    for (int64_t at = 0; at < z->classes * z->b && !status; at++) {
+        monarch_block(s, z, w.data, at / z->b, at % z->b, block);
+        status = monarch_project_block(z, at / z->b, at % z->b, block, t, how, e);
+    }
+    free(block);
+    if (status || !how || !how->in_cov) return status;
+    return map_monarch_weighted(s, z, w.data, t, how, e);
 }
 
 static st_status monarch_project(const st_spec *s, st_tensor w, const st_theta *t,
                                  const st_project_opts *how, st_err *e)
 {
     monarch_size z = monarch_sizes(s);
-    float *block = st_calloc(z.s * z.p, sizeof *block);
-    if (!block)
-        ST_FAIL(e, ST_ENOMEM, "monarch: no memory for a %lld x %lld block", (long long)z.s,
-                (long long)z.p);
-    memset(t->p[0].data, 0, st_bytes(t->p[0]));
-    memset(t->p[1].data, 0, st_bytes(t->p[1]));
-    st_status status = ST_OK;
-    for (int64_t at = 0; at < z.b * z.b && !status; at++) {
-        monarch_block(s, w.data, at / z.b, at % z.b, block);
-        status = monarch_project_block(s, at / z.b, at % z.b, block, t, how, e);
-    }
-    free(block);
-    if (status || !how || !how->in_cov) return status;
-    return map_monarch_weighted(s, &z, w.data, t, how, e);
+    return map_monarch_project(s, &z, w, t, how, e);
 }
 
 /* fly's layer: each factor by its last side, the bias by its outputs; its parameters are not called

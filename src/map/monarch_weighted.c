@@ -1,14 +1,18 @@
-/* Weighted projection onto monarch matrices. C couples the blocks (l, i) of one row class l, so
- * they take turns: with R the rows of W - W' in class l and block i put back, the best block i is
- * the matrix of its rank nearest under C_ii to M_i + R C[:, i] C_ii^-1 (complete the square). Each
- * turn is exact, so the error falls from the unweighted projection's, which is the start. */
+/* Weighted projection onto monarch matrices and block tensor trains. C couples the blocks (l, i) of
+ * one row class l, so they take turns: with R the rows of W - W' in class l and block i put back,
+ * the best block i is the matrix of its rank nearest under C_ii to M_i + R C[:, i] C_ii^-1
+ * (complete the square). Each turn is exact, so the error falls from the unweighted projection's,
+ * which is the start. */
 /* SPDX-License-Identifier: MIT */
 #include "map/monarch.h"
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { MONARCH_SWEEPS = 8 };
-#define MONARCH_TOLERANCE 1e-3 /* of the error that a sweep must gain for another one */
+/* Turns gain little by little: as many sweeps as keep their work (classes s in min(s, p) each)
+ * under MONARCH_WORK, but some, and none after one that gained less than a share of the error. */
+#define MONARCH_WORK 6e8
+enum { MONARCH_SWEEPS = 60, MONARCH_SWEEPS_LEAST = 8 };
 
 typedef struct {
     const st_spec *s;
@@ -19,6 +23,8 @@ typedef struct {
     double *left;     /* rows of W - W' in class l, (s, in) */
     double *right;    /* (p, s), then its transpose */
     float *block;     /* (s, p) */
+    int sweeps;
+    double gain; /* that a sweep must have for another one, of the error */
 } monarch_fit;
 
 /* Columns of block i within `in`. */
@@ -34,9 +40,9 @@ static void fit_add(monarch_fit *m, int64_t l, int64_t i, double sign)
     const float *l1 = m->t->p[0].data, *l2 = m->t->p[1].data;
     monarch_met met = map_monarch_met(z, l, i);
     for (int64_t r = 0; r < met.count; r++) {
-        int64_t at = met.first + r * z->b;
+        int64_t at = met.first + r * met.step;
         for (int64_t o = 0; o < z->s; o++) {
-            double u = sign * (double)l2[(l * z->s + o) * z->q + at / z->b];
+            double u = sign * (double)l2[(l * z->s + o) * z->q + met.column + r];
             double *to = m->left + o * m->s->in + i * z->p;
             for (int64_t j = 0; j < fit_cols(m, i); j++)
                 to[j] += u * (double)l1[at * z->p + j];
@@ -50,14 +56,16 @@ static void fit_residual(monarch_fit *m, const float *w, int64_t l)
     const monarch_size *z = &m->z;
     int64_t in = m->s->in;
     memset(m->left, 0, (size_t)(z->s * in) * sizeof *m->left);
-    for (int64_t o = 0; o * z->b + l < m->s->out; o++) {
-        for (int64_t i = 0; i < in; i++)
-            m->left[o * in + i] = (double)w[(o * z->b + l) * in + i];
+    for (int64_t o = 0; o < z->s; o++) {
+        int64_t row = map_monarch_row(z, l, o);
+        for (int64_t i = 0; i < in && row < m->s->out; i++)
+            m->left[o * in + i] = (double)w[row * in + i];
     }
     for (int64_t i = 0; i < z->b; i++)
         fit_add(m, l, i, -1.0);
     for (int64_t o = 0; o < z->s; o++) { /* W' has no such row either */
-        if (o * z->b + l >= m->s->out) memset(m->left + o * in, 0, (size_t)in * sizeof *m->left);
+        if (map_monarch_row(z, l, o) >= m->s->out)
+            memset(m->left + o * in, 0, (size_t)in * sizeof *m->left);
     }
 }
 
@@ -104,11 +112,11 @@ static st_status fit_class(monarch_fit *m, const float *w, int64_t l, double *sc
 {
     fit_residual(m, w, l);
     double last = fit_error(m, scratch);
-    for (int sweep = 0; sweep < MONARCH_SWEEPS; sweep++) {
+    for (int sweep = 0; sweep < m->sweeps; sweep++) {
         for (int64_t i = 0; i < m->z.b; i++)
             ST_TRY(fit_block(m, l, i, e));
         double now = fit_error(m, scratch);
-        if (last - now <= MONARCH_TOLERANCE * last) return ST_OK;
+        if (last - now <= m->gain * last) return ST_OK;
         last = now;
     }
     return ST_OK;
@@ -118,6 +126,9 @@ st_status map_monarch_weighted(const st_spec *s, const monarch_size *z, const fl
                                const st_theta *t, const st_project_opts *how, st_err *e)
 {
     monarch_fit m = {.s = s, .z = *z, .t = t, .how = how};
+    double work = (double)(z->classes * z->s * s->in * map_min(z->s, z->p));
+    m.sweeps = (int)fmax(MONARCH_SWEEPS_LEAST, fmin(MONARCH_SWEEPS, MONARCH_WORK / work));
+    m.gain = m.sweeps > MONARCH_SWEEPS_LEAST ? 1e-5 : 1e-3;
     ST_TRY(map_cov_open(&m.k, how, s->in, e));
     double *scratch = st_calloc(z->s * s->in, sizeof *scratch);
     m.part = st_calloc(z->b, sizeof *m.part);
@@ -126,13 +137,13 @@ st_status map_monarch_weighted(const st_spec *s, const monarch_size *z, const fl
     m.block = st_calloc(z->s * z->p, sizeof *m.block);
     st_status status = ST_OK;
     if (!scratch || !m.part || !m.left || !m.right || !m.block) {
-        status =
-            ST_ERR(e, ST_ENOMEM, "monarch: no memory for %lld numbers", (long long)(z->s * s->in));
+        status = ST_ERR(e, ST_ENOMEM, "%s: no memory for %lld numbers", s->type->name,
+                        (long long)(z->s * s->in));
     }
     for (int64_t i = 0; i < z->b && !status; i++) {
         if (fit_cols(&m, i)) status = map_cov_part(&m.part[i], &m.k, i * z->p, fit_cols(&m, i), e);
     }
-    for (int64_t l = 0; l < z->b && !status; l++)
+    for (int64_t l = 0; l < z->classes && !status; l++)
         status = fit_class(&m, w, l, scratch, e);
     for (int64_t i = 0; i < z->b && m.part; i++)
         map_cov_close(&m.part[i]);

@@ -114,6 +114,20 @@ class Monarch(StrutMap, type="monarch"):
         return y.reshape(-1, s * b)[:, :self.n_out]
 
 
+class BTT(StrutMap, type="btt"):
+    """z[i, a, k] = sum_j r[i, (a, k), j] x[i m2 + j];  y[a n2 + b] = sum l[a, b, (i, k)] z[i, a, k]"""
+
+    def shapes(self):
+        rank, m1, n1 = (self.knob[name] for name in ("rank", "m1", "n1"))
+        return {"r": (m1, n1 * rank, self.n_in // m1), "l": (n1, self.n_out // n1, m1 * rank)}
+
+    def product(self, x):
+        (m1, _, m2), n1 = self.r.shape, self.l.shape[0]
+        z = torch.einsum("nij,icj->nic", x.reshape(-1, m1, m2), self.r)
+        z = z.reshape(-1, m1, n1, self.knob["rank"]).transpose(1, 2).reshape(z.shape[0], n1, -1)
+        return torch.einsum("nac,abc->nab", z, self.l).reshape(-1, self.n_out)
+
+
 class Butterfly(StrutMap, type="butterfly"):
     """On a size x size grid cell (i, j) is on if i = j or i xor j = 2^e, e < factors; tiles that
     meet such a cell are stored, by tile row, then tile column."""

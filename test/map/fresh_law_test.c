@@ -38,6 +38,9 @@ static const struct {
     {"butterfly:size=4,factors=1", ST_FRESH_FLY, 0.0f, 0, 0.10206, 0}, /* 1/sqrt(96) */
     {"butterfly:size=4,factors=1", ST_FRESH_FLY, 0.005f, 0, 0, 0.005},
     {"butterfly:size=4,factors=1", ST_FRESH_FLY, 0.0f, BIAS, 0.07217, 0}, /* 1/sqrt(192) */
+    {"btt:rank=4", ST_FRESH_FLY, 0.0f, 0, 0, 0.25},                       /* 1/sqrt(16), 16 to 32 */
+    {"btt:rank=4", ST_FRESH_FORK, 0.005f, 1, 0, 0.08333}, /* sqrt(16/48/48), 48 to 16 */
+    {"btt:rank=4", ST_FRESH_FLY, 0.0f, BIAS, 0, 0},
     {"dense", ST_FRESH_FLY, 0.0f, 0, 0, 0.02},
     {"dense", ST_FRESH_FLY, 0.0f, BIAS, 0, 0},
 };
