@@ -127,6 +127,7 @@ st_status map_monarch_weighted(const st_spec *s, const monarch_size *z, const fl
 {
     monarch_fit m = {.s = s, .z = *z, .t = t, .how = how};
     double work = (double)(z->classes * z->s * s->in * map_min(z->s, z->p));
+    if (how->prepared) work = MONARCH_WORK; /* a part of a sum, whose own sweeps go on */
     m.sweeps = (int)fmax(MONARCH_SWEEPS_LEAST, fmin(MONARCH_SWEEPS, MONARCH_WORK / work));
     m.gain = m.sweeps > MONARCH_SWEEPS_LEAST ? 1e-5 : 1e-3;
     ST_TRY(map_cov_open(&m.k, how, s->in, e));
