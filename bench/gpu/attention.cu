@@ -1,6 +1,6 @@
 /* Attention's kernels alone: checked against plain loops in float64, then timed.
  *   attention check [TEXT]   all cases, or those whose line has TEXT
- *   attention plant          the same cases with arguments spoilt: every spoilt one must be seen
+ *   attention plant [TEXT]   the same with arguments spoilt: every spoilt one must be seen
  *   attention time [TEXT]    milliseconds as tab-separated rows
  * --arch N before these takes what a GPU of compute capability N would.
  * Built by nvcc alone: nvcc -O3 -std=c++17 -Isrc -gencode=arch=compute_90a,code=sm_90a
@@ -471,11 +471,13 @@ static bool spoil(st_attend_fwd_args *a, const shape &s, int kind)
     }
 }
 
-static int plant_all(void)
+static int plant_all(const char *text)
 {
     int missed = 0, done = 0;
     for (int c = 0; c < CASES; c++) {
-        if (cases[c].dim % 8 || cases[c].kv_len > 300) continue;
+        char name[200];
+        line_of(name, sizeof name, cases[c], ST_BF16, PACKED, 0);
+        if (text ? !strstr(name, text) : cases[c].dim % 8 || cases[c].kv_len > 300) continue;
         problem p;
         problem_open(&p, cases[c], ST_BF16, PACKED, 1);
         for (int kind = 0; kind < 8; kind++) {
@@ -574,13 +576,14 @@ static void time_shape(const shape &s, st_dtype dtype, st_attention_way way)
 
 int main(int count, char **word)
 {
+    setvbuf(stdout, NULL, _IOLBF, 0);
     if (count > 2 && !strcmp(word[1], "--arch")) {
         arch = atoi(word[2]);
         count -= 2, word += 2;
     }
     const char *what = count > 1 ? word[1] : "check", *text = count > 2 ? word[2] : NULL;
     if (!strcmp(what, "check")) return check_all(text);
-    if (!strcmp(what, "plant")) return plant_all();
+    if (!strcmp(what, "plant")) return plant_all(text);
     printf("what\tpass\tdtype\tbatch\theads\tdim\tq\tkv\tcausal\tdrop\tms\tms10\tms90\tTFLOPs\tchec"
            "k\n");
     for (size_t i = 0; i < sizeof timed / sizeof timed[0]; i++) {
