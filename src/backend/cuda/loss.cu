@@ -184,7 +184,8 @@ static bool xent_in_rows(const st_xent_args *a)
            a->width > 4096 && a->width <= ROW_MOST;
 }
 
-static void xent_rows(st_stream *q, const st_xent_args *a)
+/* False: the GPU has not as much shared memory. */
+static bool xent_rows(st_stream *q, const st_xent_args *a)
 {
     int bytes = (int)((a->width + 3) / 4 * 16);
     loss_fault fault = {
@@ -192,12 +193,16 @@ static void xent_rows(st_stream *q, const st_xent_args *a)
         st_cuda_fault_number(q, "xent", "a target id is not below the number of classes")};
     cudaError_t status = cudaFuncSetAttribute((const void *)xent_row_kernel<bf16>,
                                               cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
-    if (!st_cuda_ok(q, status, "xent")) return;
+    if (status) {
+        cudaGetLastError();
+        return false;
+    }
     xent_row_kernel<bf16><<<(unsigned)a->rows, ROW_THREADS, bytes, st_cuda_stream(q)>>>(
         a->width, st_or(a->stride, a->width), (const float *)a->logits.data,
         (const int32_t *)a->targets.data, (float *)a->loss.data, (bf16 *)a->dlogits.data, a->scale,
         fault);
     st_cuda_launched(q, "xent");
+    return true;
 }
 
 template <typename T, typename D> static void xent_of(st_stream *q, const st_xent_args *a)
@@ -216,9 +221,8 @@ extern "C" void st_cuda_xent(st_stream *q, const st_xent_args *a)
 {
     if (a->rows == 0) return;
     bool x = a->logits.dtype == ST_F32, d = a->dlogits.dtype == ST_F32;
-    if (xent_in_rows(a) && st_cuda_of(q)->arch >= 90)
-        xent_rows(q, a);
-    else if (x && (d || !a->dlogits.data))
+    if (xent_in_rows(a) && xent_rows(q, a)) return;
+    if (x && (d || !a->dlogits.data))
         xent_of<float, float>(q, a);
     else if (x)
         xent_of<float, bf16>(q, a);
