@@ -34,7 +34,7 @@ static st_status config_note(st_settings *s, int row, const char *where, st_err 
 }
 
 /* Applies a section: `prefix` is its key, "" for the whole file. `c` (may be NULL) has the groups
- * that a key may have been meant to be. */
+ * that a key may have been meant to be. `s` NULL: only keys are looked at. */
 static st_status config_apply(st_settings *s, const st_node *node, const char *prefix,
                               const st_configs *c, st_err *e)
 {
@@ -52,12 +52,17 @@ static st_status config_apply(st_settings *s, const st_node *node, const char *p
         if (as->section && as->key && v->kind == ST_NODE_SCALAR && !config_is_null(v))
             snprintf(key, sizeof key, "%s.%s", as->section, as->key);
         int row = st_set_find(key);
-        if (row >= 0) {
+        bool open = !s && v->kind == ST_NODE_SCALAR && v->text &&
+                    (strstr(v->text, "${") || strcmp(v->text, "???") == 0);
+        if (row >= 0 && !s) {
+            continue;
+        } else if (row >= 0) {
             ST_TRY(config_value(s, &st_set_rows[row], v, e));
             ST_TRY(config_note(s, row, v->where, e));
         } else if (v->kind == ST_NODE_MAP && v->n > 0) {
             ST_TRY(config_apply(s, v, key, c, e));
-        } else if (!(config_is_section(key) && (v->kind == ST_NODE_MAP || config_is_null(v)))) {
+        } else if (!(config_is_section(key) &&
+                     (open || v->kind == ST_NODE_MAP || config_is_null(v)))) {
             return config_unknown(key, v, node->key_where[i], c, e);
         }
     }
@@ -214,8 +219,8 @@ char *st_config_text(const st_config_how *how, bool resolve, st_err *e)
                               .open = true,
                               .raw = !resolve,
                               .shorts = config_shorts};
-    if (!st_compose(&root, NULL, c, &compose, e) && !(text = st_node_yaml(root)))
-        ST_ERR(e, ST_ENOMEM, "config: out of memory");
+    bool fine = !st_compose(&root, NULL, c, &compose, e) && !config_apply(NULL, root, "", c, e);
+    if (fine && !(text = st_node_yaml(root))) ST_ERR(e, ST_ENOMEM, "config: out of memory");
     st_node_free(root);
     st_configs_close(c);
     return text;

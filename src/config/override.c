@@ -274,10 +274,40 @@ static st_status reader_items(reader *r, st_node *n, char close)
     }
 }
 
+/* "NAME (" at p: its length without the bracket, else 0. */
+static size_t function_name(const char *p)
+{
+    size_t n = 0;
+    if (!is_alpha(*p)) return 0;
+    while (is_alpha(p[n]) || is_digit(p[n]) || p[n] == '-')
+        n++;
+    return p[n + strspn(p + n, " \t")] == '(' ? n : 0;
+}
+
+/* CAST(VALUE). */
+static st_status reader_cast(reader *r, size_t n, int cast, st_node **out)
+{
+    r->p += n + strspn(r->p + n, " \t") + 1;
+    if (r->level++ >= OVERRIDE_LEVELS) return reader_refuse(r, "more than 32 levels of brackets");
+    ST_TRY(reader_element(r, out));
+    r->level--;
+    reader_space(r);
+    bool closed = *r->p == ')', fine = closed && config_cast_node(*out, cast);
+    if (closed) r->p++;
+    reader_space(r);
+    if (fine) return ST_OK;
+    st_node_free(*out);
+    *out = NULL;
+    return reader_refuse(r, closed ? "a value that cannot be cast so" : "a ( that is not closed");
+}
+
 static st_status reader_element(reader *r, st_node **out)
 {
     *out = NULL;
     reader_space(r);
+    size_t name = function_name(r->p);
+    int cast = name ? config_cast(r->p, name) : -1;
+    if (cast >= 0) return reader_cast(r, name, cast, out);
     if (*r->p != '[' && *r->p != '{') return reader_primitive(r, false, out);
     if (r->level >= OVERRIDE_LEVELS) return reader_refuse(r, "more than 32 levels of brackets");
     bool list = *r->p == '[';
@@ -389,25 +419,17 @@ static st_status values_range(reader *r, override *o)
     return o->n ? ST_OK : reader_refuse(r, "an empty range");
 }
 
-/* "NAME (" at p: its length without the bracket, else 0. */
-static size_t function_name(const char *p)
-{
-    size_t n = 0;
-    if (!is_alpha(*p)) return 0;
-    while (is_alpha(p[n]) || is_digit(p[n]) || p[n] == '-')
-        n++;
-    return p[n + strspn(p + n, " \t")] == '(' ? n : 0;
-}
-
 static st_status reader_value(reader *r, override *o)
 {
     reader_space(r);
     size_t n = function_name(r->p);
-    if (n) {
+    if (n && config_cast(r->p, n) < 0) {
         bool choice = n == 6 && !strncmp(r->p, "choice", n);
         if (!choice && !(n == 5 && !strncmp(r->p, "range", n)))
-            return reader_refuse(r, "an unknown function; expected choice(...) or range(...); "
-                                    "plain brackets stand in quotes");
+            return reader_refuse(r,
+                                 "an unknown function; expected choice(...), range(...) or a cast "
+                                 "(int, float, bool, str); "
+                                 "plain brackets stand in quotes");
         r->p += n + strspn(r->p + n, " \t") + 1;
         o->sweep = true;
         ST_TRY(choice ? values_list(r, o, ')') : values_range(r, o));

@@ -38,4 +38,8 @@ void override_free(override *o);
 /* A value of that grammar by itself ("oc.decode", arguments of interpolations). */
 st_status override_element(st_node **out, const char *text, const char *where, st_err *e);
 
+/* cast.c: which cast a name of n bytes is, or -1; and doing it: false where a value cannot be. */
+int config_cast(const char *name, size_t n);
+bool config_cast_node(st_node *n, int cast);
+
 #endif

@@ -385,14 +385,31 @@ static st_status resolve_scalar(resolver *r, trail *t, const frame *in)
     return ST_OK;
 }
 
+/* The last node of the trail is ???: names its key. */
+static st_status resolve_open(const resolver *r, const trail *t)
+{
+    char key[256] = "";
+    size_t n = 0;
+    for (int64_t k = 1; k < t->n && n < sizeof key - 80; k++) {
+        const st_node *up = t->node[k - 1];
+        for (int64_t i = 0; i < up->n; i++) {
+            if (up->item[i] != t->node[k]) continue;
+            const char *dot = n ? "." : "";
+            n += (size_t)(up->kind == ST_NODE_MAP
+                              ? snprintf(key + n, 80, "%s%.70s", dot, up->key[i])
+                              : snprintf(key + n, 80, "%s%lld", dot, (long long)i));
+        }
+    }
+    ST_FAIL(r->e, ST_EARG, "%s: %s is left open (%s); give it on the command line: %s=VALUE",
+            t->node[t->n - 1]->where, key, t->node[t->n - 1]->text, key);
+}
+
 /* The last node of the trail and all below it. */
 static st_status resolve_below(resolver *r, trail *t, const frame *in)
 {
     st_node *n = t->node[t->n - 1];
     if (is_open(n)) ST_TRY(resolve_scalar(r, t, in));
-    if (n->kind == ST_NODE_SCALAR && !n->done && !strcmp(n->text, "???"))
-        ST_FAIL(r->e, ST_EARG, "%s: the value is left open (%s); give it on the command line",
-                n->where, n->text);
+    if (n->kind == ST_NODE_SCALAR && !n->done && !strcmp(n->text, "???")) return resolve_open(r, t);
     for (int64_t i = 0; i < n->n; i++) {
         if (t->n >= RESOLVE_TRAIL) ST_FAIL(r->e, ST_EARG, "%s: too many levels", n->where);
         t->node[t->n++] = n->item[i];

@@ -245,3 +245,9 @@ st_status st_copy_file(const char *from, const char *to, st_err *e)
     fclose(f);
     return s;
 }
+
+bool st_lfs_pointer(const void *head, size_t n)
+{
+    static const char begins[] = "version https://git-lfs.github.com/spec/";
+    return n >= sizeof begins - 1 && memcmp(head, begins, sizeof begins - 1) == 0;
+}

@@ -45,6 +45,8 @@ st_status st_read_file(const char *path, size_t max, char **out, size_t *n, st_e
 st_status st_write_file(const char *path, const void *data, size_t n, st_err *e); /* atomic */
 st_status st_write_json(const char *path, const json_t *j, st_err *e); /* indented, atomic */
 st_status st_copy_file(const char *from, const char *to, st_err *e);   /* atomic */
+/* Are these the first bytes of a Git LFS pointer, which stands for a file that is elsewhere? */
+bool st_lfs_pointer(const void *head, size_t n);
 
 /* ---- walk.c: files in order ------------------------------------------------------------------ */
 
@@ -74,8 +76,6 @@ int64_t st_unpack_done(const st_unpack *u); /* bytes of the file read so far */
 void st_unpack_close(st_unpack *u);
 /* Does `name` end in `suffix`, in any case of ASCII letters? */
 bool st_name_ends(const char *name, const char *suffix);
-/* Are these the first bytes of a Git LFS pointer, which stands for a file that is elsewhere? */
-bool st_lfs_pointer(const void *head, size_t n);
 
 /* ---- TensorBoard's event files (events.c) ---------------------------------------------------- */
 

@@ -48,12 +48,6 @@ bool st_name_ends(const char *name, const char *suffix)
     return n >= k && !strcasecmp(name + n - k, suffix);
 }
 
-bool st_lfs_pointer(const void *head, size_t n)
-{
-    static const char begins[] = "version https://git-lfs.github.com/spec/";
-    return n >= sizeof begins - 1 && memcmp(head, begins, sizeof begins - 1) == 0;
-}
-
 /* ---- reading a level ------------------------------------------------------------------------- */
 
 /* What libarchive has to say about the level that `a` reads. */
