@@ -212,6 +212,24 @@ template <typename T> static __global__ void norm_sums_kernel(norm_back<T> b, fl
 
 enum { GROUPS = 4 }; /* rows that a block has at the same time */
 
+/* A block's sums over its rows, added up by rows in order, into its part (2, width). */
+static __device__ void norm_bwd_part(float *sums, int64_t width, int64_t j, const pack<8> &gain,
+                                     const pack<8> &bias, float *part)
+{
+    for (int y = 0; y < GROUPS; y++) {
+#pragma unroll
+        for (int k = 0; k < 8; k++) {
+            if (y != (int)threadIdx.y || j >= width) break;
+            sums[j + k] = (y ? sums[j + k] : 0.0f) + gain.v[k];
+            sums[width + j + k] = (y ? sums[width + j + k] : 0.0f) + bias.v[k];
+        }
+        __syncthreads();
+    }
+    for (int64_t i = threadIdx.y * blockDim.x + threadIdx.x; i < 2 * width;
+         i += blockDim.x * GROUPS)
+        part[blockIdx.x * 2 * width + i] = sums[i];
+}
+
 /* Widths of at most 1024, aligned: both at once, rows read once. A row belongs to as many warps as
  * have 8 numbers a thread; the block's y counts rows. */
 template <typename T>
@@ -266,18 +284,7 @@ static __global__ void __launch_bounds__(128 * GROUPS, 1)
             d.v[k] = rstd * (d.v[k] - sum_d - n.v[k] * sum_dn) + old.v[k];
         if (here) store<8>(b.dx, at, d);
     }
-    for (int y = 0; y < GROUPS; y++) {
-#pragma unroll
-        for (int k = 0; k < 8; k++) {
-            if (y != (int)threadIdx.y || !in) break;
-            sums[j + k] = (y ? sums[j + k] : 0.0f) + gain.v[k];
-            sums[b.width + j + k] = (y ? sums[b.width + j + k] : 0.0f) + bias.v[k];
-        }
-        __syncthreads();
-    }
-    for (int64_t i = threadIdx.y * blockDim.x + threadIdx.x; i < 2 * b.width;
-         i += blockDim.x * GROUPS)
-        part[blockIdx.x * 2 * b.width + i] = sums[i];
+    norm_bwd_part(sums, b.width, j, gain, bias, part);
 }
 
 /* dgain, dbias += the parts, 32 threads a column: a part is a wait for memory. */
