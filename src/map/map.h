@@ -80,6 +80,7 @@ typedef struct {
      * that have row lookup (an embedding's frequent tokens) heed. NULL: all 1. */
     const float *out_weight;
     const void *prepared; /* inside map: in_cov, ready for use; others leave it NULL */
+    bool part;            /* inside map: of a sum, which comes back many times; others: false */
     st_gauge gauge;
     const double *scalars; /* values of the learned factors of a sum's terms; NULL: 1 each */
     int64_t nscalars;

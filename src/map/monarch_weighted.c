@@ -12,7 +12,11 @@
 /* Turns gain little by little: as many sweeps as keep their work (classes s in min(s, p) each)
  * under MONARCH_WORK, but some, and none after one that gained less than a share of the error. */
 #define MONARCH_WORK 6e8
-enum { MONARCH_SWEEPS = 60, MONARCH_SWEEPS_LEAST = 8 };
+enum {
+    MONARCH_SWEEPS = 60,
+    MONARCH_SWEEPS_PART = 16, /* of a sum, whose own sweeps go on */
+    MONARCH_SWEEPS_LEAST = 8
+};
 
 typedef struct {
     const st_spec *s;
@@ -127,9 +131,9 @@ st_status map_monarch_weighted(const st_spec *s, const monarch_size *z, const fl
 {
     monarch_fit m = {.s = s, .z = *z, .t = t, .how = how};
     double work = (double)(z->classes * z->s * s->in * map_min(z->s, z->p));
-    if (how->prepared) work = MONARCH_WORK; /* a part of a sum, whose own sweeps go on */
     m.sweeps = (int)fmax(MONARCH_SWEEPS_LEAST, fmin(MONARCH_SWEEPS, MONARCH_WORK / work));
-    m.gain = m.sweeps > MONARCH_SWEEPS_LEAST ? 1e-5 : 1e-3;
+    if (how->part && m.sweeps > MONARCH_SWEEPS_PART) m.sweeps = MONARCH_SWEEPS_PART;
+    m.gain = m.sweeps == MONARCH_SWEEPS_LEAST ? 1e-3 : how->part ? 1e-4 : 1e-5;
     ST_TRY(map_cov_open(&m.k, how, s->in, e));
     double *scratch = st_calloc(z->s * s->in, sizeof *scratch);
     m.part = st_calloc(z->b, sizeof *m.part);

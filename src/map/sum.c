@@ -328,7 +328,8 @@ static st_status sum_sweeps(const st_spec *s, const st_theta *t, sum_sweep_work 
     st_project_opts quick = {.randomized = true,
                              .seed = last_how ? last_how->seed : 0,
                              .in_cov = last_how ? last_how->in_cov : NULL,
-                             .prepared = last_how ? last_how->prepared : NULL};
+                             .prepared = last_how ? last_how->prepared : NULL,
+                             .part = true};
     const st_project_opts *how = last_how;
     double side = (double)map_min(s->in, s->out), last = INFINITY, now = 0;
     int most = (int)fmax(SUM_SWEEPS_LEAST, fmin(SUM_SWEEPS, SUM_WORK / (side * (double)k->n)));
@@ -368,6 +369,7 @@ static st_status sum_project(const st_spec *s, st_tensor w, const st_theta *t,
     k.x = all + 2 * k.n;
     k.target = all + 3 * k.n;
     st_project_opts own = how ? *how : (st_project_opts){0};
+    own.part = true;
     map_cov cov = {0};
     st_status status = ST_OK;
     if (own.in_cov) { /* once for all sweeps */

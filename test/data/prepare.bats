@@ -75,7 +75,7 @@ apart() {
 @test "errors name the file and the line, and leave nothing" {
     echo '{"body": 3}' >>"$T/b.jsonl"
     lines=$(wc -l <"$T/b.jsonl")
-    apart "$STRUT" prepare -t "$TOK" -o "$T/data" --field body "$T/b.jsonl"
+    apart "$STRUT" prepare -t "$TOK" -o "$T/data" --field body --strict "$T/b.jsonl"
     [ "$code" = 1 ]
     [[ $err == *"b.jsonl:$lines: "*"not a string"* ]]
     [ "$(ls -A "$T" | tr '\n' ' ')" = "a.txt b.jsonl err out " ]

@@ -361,7 +361,7 @@ static void test_nothing_near_is_closer(void **state)
         descend(&r, &t, NULL);
         double found = rig_error(&r, &t, NULL);
         if (!(found >= least * (shapes[i].kind == EXACT ? 1 - 1e-5 : 0.98))) {
-            fail_msg("projection leaves %.8g, a neighbour %.8g", least, found);
+            fail_msg("%s: projection leaves %.8g, a neighbour %.8g", shapes[i].spec, least, found);
         }
         /* and the descent did arrive: an error stuck high above would prove nothing */
         if (!(found <= least * 1.15 + 1e-3))
