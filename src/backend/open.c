@@ -120,7 +120,7 @@ st_status st_stream_dry(st_stream **out, const st_stream *like, st_err *e)
 {
     *out = NULL;
     st_stream *q = st_calloc(1, sizeof *q);
-    if (!q) ST_FAIL(e, ST_ENOMEM, "dry stream: out of memory");
+    if (!q) return ST_NOMEM(e, "dry stream");
     q->device = like->device;
     q->index = like->index;
     q->threads = like->threads;

@@ -99,7 +99,7 @@ st_status st_stream_profile(st_stream *q, bool on, st_err *e)
     q->profile = NULL;
     if (on) {
         q->profile = st_calloc(1, sizeof *q->profile);
-        if (!q->profile) ST_FAIL(e, ST_ENOMEM, "profile: out of memory");
+        if (!q->profile) return ST_NOMEM(e, "profile");
         q->profile->dry.dry = true;
     }
     if (!q->failure.code) st_stream_serve(q);

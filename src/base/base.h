@@ -36,6 +36,7 @@ typedef struct {
 /* Fills `e` (may be NULL) and returns `code`. */
 st_status st_fail(st_err *e, st_status code, const char *file, int line, const char *fmt, ...)
     __attribute__((format(printf, 5, 6)));
+st_status st_no_memory(st_err *e, const char *what, const char *file, int line);
 /* Puts "WHERE: " before the message of an error that is passed on. `e` may be NULL. */
 void st_err_prefix(st_err *e, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
@@ -43,6 +44,8 @@ void st_err_prefix(st_err *e, const char *fmt, ...) __attribute__((format(printf
  * where s is a spec or a text, `status`. */
 #define ST_ERR(e, code, ...)  st_fail((e), (code), __FILE__, __LINE__, __VA_ARGS__)
 #define ST_FAIL(e, code, ...) return ST_ERR(e, code, __VA_ARGS__)
+/* Out of memory for `what` (a path, "model"; NULL: nothing to name): an expression. */
+#define ST_NOMEM(e, what) st_no_memory((e), (what), __FILE__, __LINE__)
 #define ST_TRY(x)                                                                                  \
     do {                                                                                           \
         st_status try_ = (x);                                                                      \

@@ -80,7 +80,7 @@ st_status st_json_load(json_t **out, const char *path, size_t max_bytes, st_err 
             cap = cap ? cap * 2 : 65536;
             char *more = realloc(text, cap);
             if (!more) {
-                s = ST_ERR(e, ST_ENOMEM, "%s: out of memory", path);
+                s = ST_NOMEM(e, path);
                 goto out;
             }
             text = more;

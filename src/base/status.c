@@ -42,6 +42,12 @@ st_status st_fail(st_err *e, st_status code, const char *file, int line, const c
     return code;
 }
 
+st_status st_no_memory(st_err *e, const char *what, const char *file, int line)
+{
+    return st_fail(e, ST_ENOMEM, file, line, "%s%sout of memory", what ? what : "",
+                   what ? ": " : "");
+}
+
 void st_err_prefix(st_err *e, const char *fmt, ...)
 {
     if (!e) return;

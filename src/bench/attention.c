@@ -174,7 +174,7 @@ static st_status attention_output(attention_case *c, float *to, st_err *e)
         return ST_OK;
     }
     void *raw = st_calloc(n, st_dtype_size(b->a.h.o.x.dtype));
-    if (!raw) ST_FAIL(e, ST_ENOMEM, "out of memory");
+    if (!raw) return ST_NOMEM(e, NULL);
     st_download(b->q, raw, b->a.h.o.x);
     st_convert(to, ST_F32, raw, b->a.h.o.x.dtype, n);
     free(raw);
@@ -283,7 +283,7 @@ static st_status attention_run(attention_bench *b, attention_case *c, int64_t n,
     attention_take(b, &b->mem);
     b->exact = st_calloc(count, sizeof *b->exact);
     b->got = st_calloc(count, sizeof *b->got);
-    if (!b->exact || !b->got) ST_FAIL(e, ST_ENOMEM, "out of memory");
+    if (!b->exact || !b->got) return ST_NOMEM(e, NULL);
     st_tensor *in[] = {&b->a.h.q.x, &b->a.h.k.x, &b->a.h.v.x};
     for (uint64_t i = 0; i < 3; i++)
         ST_TRY(bench_fill(b->q, *in[i], 1, 0xa77e + i, e));
@@ -311,7 +311,7 @@ static st_status attention_length(const st_bench_attention_opts *o, bench_sessio
                          .left = run->budget - run->before};
     attention_case *c = st_calloc(n, sizeof *c);
     st_status s = ST_OK;
-    if (!c) ST_FAIL(e, ST_ENOMEM, "out of memory");
+    if (!c) return ST_NOMEM(e, NULL);
     attention_shape(o, len, run->part, sizeof run->part);
     for (int64_t i = 0; i < n && !s; i++) {
         c[i].b = &b;

@@ -88,7 +88,7 @@ static void control_matrix(void *ctx, const char *matrix, const st_spec *spec)
     if (l->n == 0) snprintf(l->name, sizeof l->name, "%s", text);
     l->mixed |= strcmp(l->name, text) != 0;
     if (asprintf(&l->map[l->n], "%s=%s", matrix, text) < 0) {
-        l->status = ST_ERR(l->e, ST_ENOMEM, "out of memory");
+        l->status = ST_NOMEM(l->e, NULL);
     } else {
         l->n++;
     }
@@ -100,7 +100,7 @@ static st_status control_lowrank(model_bench *b, const model_case *of, st_err *e
     json_t *config = NULL;
     control_low l = {.e = &why};
     l.map = st_calloc(model_form_of(of->m).matrices, sizeof *l.map);
-    if (!l.map) ST_FAIL(e, ST_ENOMEM, "out of memory");
+    if (!l.map) return ST_NOMEM(e, NULL);
     st_model_matrices(of->m, control_matrix, &l);
     st_status s = l.status;
     if (!s) {

@@ -136,7 +136,7 @@ st_status bench_csv_write(const char *path, const bench_old *old, const json_t *
     size_t n = 0, i;
     json_t *row;
     FILE *f = open_memstream(&text, &n);
-    if (!f) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", path);
+    if (!f) return ST_NOMEM(e, path);
     csv_head(f);
     json_array_foreach(old ? old->kept : NULL, i, row)
     {
@@ -156,8 +156,7 @@ st_status bench_csv_write(const char *path, const bench_old *old, const json_t *
         }
         if (!timed && json_object_get(row, "reason")) csv_line(f, result, row, "");
     }
-    st_status s = fclose(f) == 0 ? st_write_file(path, text, n, e)
-                                 : ST_ERR(e, ST_ENOMEM, "%s: out of memory", path);
+    st_status s = fclose(f) == 0 ? st_write_file(path, text, n, e) : ST_NOMEM(e, path);
     free(text);
     return s;
 }
@@ -250,7 +249,7 @@ st_status bench_csv_read(bench_old *old, const char *path, const json_t *result,
 {
     json_t *rows = NULL;
     *old = (bench_old){.done = json_object(), .kept = json_array()};
-    if (!old->done || !old->kept) ST_FAIL(e, ST_ENOMEM, "out of memory");
+    if (!old->done || !old->kept) return ST_NOMEM(e, NULL);
     if (!st_path_exists(path)) return ST_OK;
     ST_TRY(st_csv_load(&rows, path, CSV_LARGEST, CSV_ROWS, e));
     st_status s = csv_keep(old, path, rows, result, e);

@@ -33,7 +33,7 @@ static st_status experiment_add(model_bench *b, const st_config_how *search, con
     json_t *config = NULL;
     st_config_how how = *search;
     const char **word = st_calloc(b->o->nmodels + 1, sizeof *word);
-    if (!word) ST_FAIL(e, ST_ENOMEM, "out of memory");
+    if (!word) return ST_NOMEM(e, NULL);
     snprintf(first, sizeof first, "%s%s", experiment_key, name);
     word[how.n++] = first;
     for (int i = 0; i < b->o->nmodels; i++) {
@@ -67,7 +67,7 @@ st_status model_experiment(model_bench *b, st_err *e)
     st_config_how how = {.name = "train", .dir = dir, .dirs = st_path_is_dir(dir[0]) ? 1 : 0};
     snprintf(path, sizeof path, "experiment/%s", group);
     char **option = st_config_options(&how, path);
-    if (!option) ST_FAIL(e, ST_ENOMEM, "out of memory");
+    if (!option) return ST_NOMEM(e, NULL);
     st_status s = ST_OK;
     if (!option[0]) s = experiment_add(b, &how, group, group, e);
     for (int pass = 0; pass < 2; pass++) { /* the dense one goes first */

@@ -300,7 +300,7 @@ static st_status layer_list(layer_bench *b, int64_t *n, st_err *e)
     while (b->suite->size[sizes].rows)
         sizes++;
     b->job = st_calloc(sizes * (b->o->ndtypes + 1), sizeof *b->job);
-    if (!b->job) ST_FAIL(e, ST_ENOMEM, "out of memory");
+    if (!b->job) return ST_NOMEM(e, NULL);
     for (int64_t i = 0; i < sizes * b->o->ndtypes; i++) {
         bench_size size = b->suite->size[i / b->o->ndtypes];
         layer_job j = {.size = size, .dtype = b->o->dtypes[i % b->o->ndtypes]};
@@ -362,7 +362,7 @@ static st_status layer_all(layer_bench *b, st_err *e)
 st_status st_bench_layer(const st_bench_layer_opts *o, json_t **result, st_err *e)
 {
     layer_bench *b = st_calloc(1, sizeof *b);
-    if (!b) ST_FAIL(e, ST_ENOMEM, "out of memory");
+    if (!b) return ST_NOMEM(e, NULL);
     b->o = o;
     b->run = (bench_session){
         .what = "bench layer", .unit = "shapes", .csv = o->csv, .resume = o->resume};

@@ -53,7 +53,7 @@ st_status st_bench_map(const st_bench_map_opts *o, json_t **result, st_err *e)
         types++;
     shape.layer = st_calloc(1 + types + o->nmaps, sizeof *shape.layer);
     json_t *rows = json_array();
-    st_status s = shape.layer ? map_choose(&shape, o, e) : ST_ERR(e, ST_ENOMEM, "out of memory");
+    st_status s = shape.layer ? map_choose(&shape, o, e) : ST_NOMEM(e, NULL);
     if (!s) s = bench_shape_plan(&shape, e);
     if (!s) s = bench_roof_open(&roof, shape.q, o->dtype == ST_BF16, e);
     if (!s) s = bench_shape_run(&shape, &how, rows, e);

@@ -183,7 +183,7 @@ static st_status mlp_time(mlp_bench *b, mlp_case *c, int64_t n, json_t *rows, st
     int64_t rounds = 0;
     bench_roof roof = {0};
     bench_item *item = st_calloc(2 * n, sizeof *item);
-    if (!item) ST_FAIL(e, ST_ENOMEM, "out of memory");
+    if (!item) return ST_NOMEM(e, NULL);
     for (int64_t i = 0; i < n; i++) {
         item[i] = (bench_item){.call = mlp_forward,
                                .ctx = &c[i],
@@ -238,7 +238,7 @@ st_status st_bench_mlp(const st_bench_mlp_opts *o, json_t **result, st_err *e)
     int64_t n = 0;
     mlp_case *c = st_calloc(2 + o->nmaps, sizeof *c);
     json_t *rows = json_array();
-    st_status s = c ? mlp_choose(&b, c, &n, e) : ST_ERR(e, ST_ENOMEM, "out of memory");
+    st_status s = c ? mlp_choose(&b, c, &n, e) : ST_NOMEM(e, NULL);
     if (!s) s = mlp_open(&b, c, n, e);
     if (!s) s = mlp_time(&b, c, n, rows, e);
     *result = NULL;

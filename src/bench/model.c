@@ -37,7 +37,7 @@ static st_status model_config(const char *name, json_t **config, st_err *e)
     bool json = n > 5 && strcmp(name + n - 5, ".json") == 0;
     if (json || !st_path_exists(name)) return st_fresh_config(config, name, e);
     char *path = st_path_join(name, "config.json");
-    if (!path) ST_FAIL(e, ST_ENOMEM, "out of memory");
+    if (!path) return ST_NOMEM(e, NULL);
     st_model *m = NULL;
     st_status s;
     if (st_path_exists(path))
@@ -130,7 +130,7 @@ static st_status model_fitted(model_bench *b, const char *type, st_err *e)
                        .fit = b->o->fit,
                        .map = st_calloc(count + 1, sizeof *f.map),
                        .e = e};
-    if (!f.map) ST_FAIL(e, ST_ENOMEM, "out of memory");
+    if (!f.map) return ST_NOMEM(e, NULL);
     st_model_matrices(dense, model_fit_matrix, &f);
     json_t *config = NULL;
     st_status s = f.status;
@@ -200,7 +200,7 @@ st_status st_bench_model(const st_bench_model_opts *o, json_t **result, st_err *
 {
     ST_TRY(model_check(o, e));
     model_bench *b = st_calloc(1, sizeof *b);
-    if (!b) ST_FAIL(e, ST_ENOMEM, "out of memory");
+    if (!b) return ST_NOMEM(e, NULL);
     b->o = o;
     b->run =
         (bench_session){.what = "bench model", .unit = "parts", .csv = o->csv, .resume = o->resume};

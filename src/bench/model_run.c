@@ -204,7 +204,7 @@ static st_status run_memory(model_bench *b, st_err *e)
     ST_TRY(bench_fill(q, b->kv.v, 1.0f, 2, e));
     int64_t rows = b->now.batch * b->now.context, vocab = st_model_lm(b->c[0].m).vocab;
     int32_t *ids = st_calloc(rows, sizeof *ids);
-    if (!ids) ST_FAIL(e, ST_ENOMEM, "out of memory");
+    if (!ids) return ST_NOMEM(e, NULL);
     st_rng r = {.seed = 1};
     for (int64_t i = 0; i < rows; i++)
         ids[i] = (int32_t)st_rng_below(&r, (uint64_t)vocab);
@@ -276,7 +276,7 @@ static st_status run_time(model_bench *b, const char *shape, const char *note, s
     double turn = fmax(b->run.budget - b->run.before, 0.0) / (double)(b->run.n - b->run.at);
     bench_effort how = bench_session_effort(&b->run, b->o->reps, fmax(turn, 0.01));
     bench_item *item = st_calloc(b->n * MODEL_KINDS, sizeof *item);
-    if (!item) ST_FAIL(e, ST_ENOMEM, "out of memory");
+    if (!item) return ST_NOMEM(e, NULL);
     for (int k = 0; k < MODEL_KINDS; k++) {
         if (!run_wants(b, (model_kind)k)) continue;
         first[k] = n;
@@ -336,7 +336,7 @@ static st_status run_list(model_bench *b, int64_t *parts, st_err *e)
     int types = o->ndtypes ? o->ndtypes : 1, batches = o->nbatches ? o->nbatches : 1,
         contexts = o->ncontexts ? o->ncontexts : 1;
     b->part = st_calloc((int64_t)types * batches * contexts, sizeof *b->part);
-    if (!b->part) ST_FAIL(e, ST_ENOMEM, "out of memory");
+    if (!b->part) return ST_NOMEM(e, NULL);
     for (int t = 0; t < types; t++) {
         for (int i = 0; i < batches * contexts; i++) {
             char shape[LABEL];

@@ -116,7 +116,7 @@ st_status bench_roof_probe(bench_roof *r, st_err *e)
     if (r->n == r->cap) {
         int64_t cap = r->cap ? 2 * r->cap : 64;
         bench_ceiling *more = realloc(r->sample, (size_t)cap * sizeof *more);
-        if (!more) ST_FAIL(e, ST_ENOMEM, "out of memory");
+        if (!more) return ST_NOMEM(e, NULL);
         r->sample = more;
         r->cap = cap;
     }

@@ -204,7 +204,7 @@ static st_status shape_time(bench_shape *s, const bench_effort *how, json_t *row
     for (int64_t i = 0; i < s->n; i++)
         timed += s->layer[i].l.spec.type != NULL;
     bench_item *item = st_calloc(timed * kinds, sizeof *item);
-    if (!item) ST_FAIL(e, ST_ENOMEM, "out of memory");
+    if (!item) return ST_NOMEM(e, NULL);
     for (int64_t i = 0; i < s->n; i++) {
         if (!s->layer[i].l.spec.type) continue;
         item[at] = shape_item(&s->layer[i], how, false);

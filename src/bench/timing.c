@@ -75,7 +75,7 @@ st_status bench_all(st_stream *q, bench_item *item, int64_t n, const bench_effor
     for (int64_t i = 0; i < n; i++) {
         if (st_interrupted()) ST_FAIL(e, ST_EINTR, "interrupted");
         item[i].sample = st_calloc(most, sizeof *item[i].sample);
-        if (!item[i].sample) ST_FAIL(e, ST_ENOMEM, "out of memory");
+        if (!item[i].sample) return ST_NOMEM(e, NULL);
         ST_TRY(bench_warm(q, &item[i], e));
     }
     double took = 0.0; /* by the longest round: the next one will hardly be shorter */
@@ -175,7 +175,7 @@ st_status bench_fill(st_stream *q, st_tensor t, float std, uint64_t stream, st_e
     float *x = st_calloc(most, sizeof *x);
     void *y = st_calloc(most, st_dtype_size(t.dtype));
     st_status s = ST_OK;
-    if (!x || !y) s = ST_ERR(e, ST_ENOMEM, "out of memory");
+    if (!x || !y) s = ST_NOMEM(e, NULL);
     if (!s) {
         st_normal_fill(x, most, 0.0f, std, 1, stream);
         st_convert(y, t.dtype, x, ST_F32, most);

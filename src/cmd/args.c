@@ -208,7 +208,7 @@ bool cmd_parse(cmd_args *a, const cmd_command *c, int argc, char **argv, st_err 
     a->word = st_calloc(argc + 1, sizeof *a->word);
     a->given = st_calloc(argc + 1, sizeof *a->given);
     if (!a->word || !a->given) {
-        ST_ERR(e, ST_ENOMEM, "out of memory");
+        ST_NOMEM(e, NULL);
         return false;
     }
     bool only_words = false;

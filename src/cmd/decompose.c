@@ -88,7 +88,7 @@ static st_status decompose_scalars(const char *text, double **out, int64_t *n, s
     *out = st_calloc(DECOMPOSE_SCALARS, sizeof **out);
     char *copy = strdup(text), *save = NULL;
     st_status s = ST_OK;
-    if (!*out || !copy) s = ST_ERR(e, ST_ENOMEM, "out of memory");
+    if (!*out || !copy) s = ST_NOMEM(e, NULL);
     for (char *w = s ? NULL : strtok_r(copy, ",", &save); w && !s; w = strtok_r(NULL, ",", &save)) {
         if (*n < DECOMPOSE_SCALARS && st_parse_num(w, &(*out)[(*n)++])) continue;
         s = ST_ERR(e, ST_EARG,

@@ -78,7 +78,7 @@ static st_status generate_parse(const char *text, int32_t **ids, int64_t *n, st_
     *ids = st_calloc((int64_t)strlen(text) / 2 + 1, sizeof **ids);
     char *copy = strdup(text), *rest = copy;
     st_status s = ST_OK;
-    if (!*ids || !copy) s = ST_ERR(e, ST_ENOMEM, "out of memory");
+    if (!*ids || !copy) s = ST_NOMEM(e, NULL);
     for (char *word; !s && (word = strsep(&rest, ","));) {
         int64_t v;
         word += strspn(word, " ");

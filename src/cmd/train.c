@@ -132,7 +132,7 @@ static st_status train_print(const cmd_args *a, const st_config_how *how, json_t
         free(yaml);
     }
     st_settings_close(&set);
-    if (!*result) ST_FAIL(e, ST_ENOMEM, "out of memory");
+    if (!*result) return ST_NOMEM(e, NULL);
     return ST_OK;
 }
 

@@ -27,7 +27,7 @@ static const st_short config_shorts[] = {{"data", "dir"},
 static st_status config_note(st_settings *s, int row, const char *where, st_err *e)
 {
     char *copy = strdup(where);
-    if (!copy) ST_FAIL(e, ST_ENOMEM, "settings: out of memory");
+    if (!copy) return ST_NOMEM(e, "settings");
     free(s->where[row]);
     s->where[row] = copy;
     return ST_OK;
@@ -90,7 +90,7 @@ st_status st_settings_set(st_settings *s, const char *key, const char *value, st
         return config_override(s, key, value, e);
     char where[] = "settings";
     st_node v = {.kind = ST_NODE_SCALAR, .where = where, .text = strdup(value)};
-    if (!v.text) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", key);
+    if (!v.text) return ST_NOMEM(e, key);
     st_status status = config_value(s, &st_set_rows[row], &v, e);
     if (!status) status = config_note(s, row, where, e);
     free(v.text);
@@ -144,7 +144,7 @@ static st_status config_names(st_settings *s, const char *path, st_err *e)
         s->name = strndup(stem, dot && dot > stem ? (size_t)(dot - stem) : strlen(stem));
     }
     if (s->name && !s->out) s->out = st_path_join("runs", s->name);
-    if (!s->name || !s->out) ST_FAIL(e, ST_ENOMEM, "settings: out of memory");
+    if (!s->name || !s->out) return ST_NOMEM(e, "settings");
     return ST_OK;
 }
 
@@ -152,7 +152,7 @@ st_status st_settings_open(st_settings *s, st_err *e)
 {
     *s = (st_settings){0};
     s->where = st_calloc(st_set_count(), sizeof *s->where);
-    if (!s->where) ST_FAIL(e, ST_ENOMEM, "settings: out of memory");
+    if (!s->where) return ST_NOMEM(e, "settings");
     st_status status = config_defaults(s, e);
     if (status) st_settings_close(s);
     return status;
@@ -220,7 +220,7 @@ char *st_config_text(const st_config_how *how, bool resolve, st_err *e)
                               .raw = !resolve,
                               .shorts = config_shorts};
     bool fine = !st_compose(&root, NULL, c, &compose, e) && !config_apply(NULL, root, "", c, e);
-    if (fine && !(text = st_node_yaml(root))) ST_ERR(e, ST_ENOMEM, "config: out of memory");
+    if (fine && !(text = st_node_yaml(root))) ST_NOMEM(e, "config");
     st_node_free(root);
     st_configs_close(c);
     return text;

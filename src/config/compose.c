@@ -17,7 +17,7 @@ typedef struct {
 
 static st_status nomem(const composer *c)
 {
-    ST_FAIL(c->e, ST_ENOMEM, "configs: out of memory");
+    return ST_NOMEM(c->e, "configs");
 }
 
 /* ---- files ----------------------------------------------------------------------------------- */
@@ -328,7 +328,7 @@ static st_status sweep_fill(st_sweep *s, const char *const *word, const override
             ok = w[k] != NULL;
             rest /= n;
         }
-        if (!ok) ST_FAIL(e, ST_ENOMEM, "sweep: out of memory");
+        if (!ok) return ST_NOMEM(e, "sweep");
     }
     return ST_OK;
 }

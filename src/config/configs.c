@@ -121,7 +121,7 @@ static st_status config_header(config_file *f, const char *text, st_err *e)
         if (strcmp(key, "@package") != 0) continue;
         free(f->package);
         f->package = strdup(value);
-        if (!f->package) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", f->place);
+        if (!f->package) return ST_NOMEM(e, f->place);
     }
     return ST_OK;
 }
@@ -133,7 +133,7 @@ static st_status config_read(st_configs *c, config_file *f, const char *text, si
     ST_TRY(st_yaml_parse(&f->root, text, n, f->place, e));
     if (node_is_null(f->root)) {
         st_node *map = node_new(ST_NODE_MAP, NULL, f->root->where);
-        if (!map) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", f->place);
+        if (!map) return ST_NOMEM(e, f->place);
         node_become(f->root, map);
     }
     if (f->root->kind != ST_NODE_MAP)
@@ -144,7 +144,7 @@ static st_status config_read(st_configs *c, config_file *f, const char *text, si
     int64_t i = node_index(f->root, "defaults", 8);
     if (i < 0) return ST_OK;
     f->defaults = node_copy(f->root->item[i], NULL);
-    if (!f->defaults) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", f->place);
+    if (!f->defaults) return ST_NOMEM(e, f->place);
     node_remove(f->root, i);
     if (node_is_null(f->defaults)) {
         st_node_free(f->defaults);
@@ -179,7 +179,7 @@ static st_status config_new(st_configs *c, const char *name, const char *place, 
     }
     if (!f || !f->name || !f->place) {
         config_free(f);
-        ST_FAIL(e, ST_ENOMEM, "%s: out of memory", place);
+        return ST_NOMEM(e, place);
     }
     c->file[c->files++] = *out = f;
     return ST_OK;
@@ -234,7 +234,7 @@ st_status configs_open_file(st_configs *c, const char *path, const config_file *
     configs_forget(c);
     free(c->dir[0]);
     c->dir[0] = slash ? strndup(n ? path : "/", n ? n : 1) : strdup(".");
-    if (!c->dir[0]) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", path);
+    if (!c->dir[0]) return ST_NOMEM(e, path);
     ST_TRY(config_new(c, "", path, &f, e));
     *out = f;
     return config_done(c, config_load(c, f, path, e));
@@ -267,7 +267,7 @@ st_status st_configs_open(st_configs **out, const char *const *dir, int dirs, bo
     if (!ok) {
         st_configs_close(c);
         *out = NULL;
-        ST_FAIL(e, ST_ENOMEM, "configs: out of memory");
+        return ST_NOMEM(e, "configs");
     }
     c->builtin = builtin;
     return ST_OK;

@@ -45,7 +45,7 @@ typedef struct chain {
 
 static st_status nomem(const builder *b)
 {
-    ST_FAIL(b->e, ST_ENOMEM, "configs: out of memory");
+    return ST_NOMEM(b->e, "configs");
 }
 
 static choice *choice_find(const builder *b, const char *key, bool delete)

@@ -17,7 +17,7 @@ static st_status call_refuse(const call *c, const char *what)
 static st_status call_text(const call *c, const char *text, st_node **out)
 {
     *out = node_new(ST_NODE_SCALAR, text, c->where);
-    if (!*out) ST_FAIL(c->e, ST_ENOMEM, "%s: out of memory", c->where);
+    if (!*out) return ST_NOMEM(c->e, c->where);
     (*out)->quoted = true;
     return ST_OK;
 }
@@ -25,7 +25,7 @@ static st_status call_text(const call *c, const char *text, st_node **out)
 static st_status call_copy(const call *c, const st_node *n, st_node **out)
 {
     *out = node_copy(n, c->where);
-    if (!*out) ST_FAIL(c->e, ST_ENOMEM, "%s: out of memory", c->where);
+    if (!*out) return ST_NOMEM(c->e, c->where);
     return ST_OK;
 }
 
@@ -118,7 +118,7 @@ static st_status call_number(const call *c, st_scalar v, st_node **out)
     else
         scalar_put_num(v.x, text, sizeof text);
     *out = node_new(ST_NODE_SCALAR, text, c->where);
-    if (!*out) ST_FAIL(c->e, ST_ENOMEM, "%s: out of memory", c->where);
+    if (!*out) return ST_NOMEM(c->e, c->where);
     return ST_OK;
 }
 

@@ -88,7 +88,7 @@ st_status node_put(st_node *map, const char *text, size_t n, st_node *item, cons
     int64_t i = node_index(map, text, n);
     if (i < 0) {
         if (node_add(map, strndup(text, n), strdup(where), item)) return ST_OK;
-        ST_FAIL(e, ST_ENOMEM, "%s: out of memory", where);
+        return ST_NOMEM(e, where);
     }
     char *place = strdup(where);
     if (place) {
@@ -187,7 +187,7 @@ st_status node_merge(st_node *into, const st_node *from, st_err *e)
                     there->kind == ST_NODE_LIST ? "list" : "section", there->where);
         }
         st_node *copy = node_copy(item, NULL);
-        if (!copy) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", item->where);
+        if (!copy) return ST_NOMEM(e, item->where);
         ST_TRY(node_put(into, from->key[i], strlen(from->key[i]), copy, from->key_where[i], e));
     }
     return ST_OK;
@@ -237,7 +237,7 @@ st_status st_node_set(st_node *root, const char *path, const char *value, const 
             st_node *map = node_new(ST_NODE_MAP, NULL, where);
             if (!map || node_put(root, p, n, map, where, NULL)) {
                 st_node_free(item);
-                ST_FAIL(e, ST_ENOMEM, "%s: out of memory", where);
+                return ST_NOMEM(e, where);
             }
             i = root->n - 1;
         }

@@ -172,7 +172,7 @@ st_status configs_no_option(const st_configs *c, const char *group, const char *
         leaf = folder_cut(folder, last, sizeof last);
         name = options_list(c, folder, true);
     }
-    if (!name) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", where);
+    if (!name) return ST_NOMEM(e, where);
     const char *near = inside ? NULL : options_near(name, leaf);
     options_text(name, list, sizeof list);
     st_status s = ST_ERR(e, ST_EARG, "%s: no config %.100s%s%.100s%s%s%s%s%s%s", where, group,

@@ -23,7 +23,7 @@ static st_status reader_refuse(const reader *r, const char *what)
 
 static st_status reader_nomem(const reader *r)
 {
-    ST_FAIL(r->e, ST_ENOMEM, "%s: out of memory", r->where);
+    return ST_NOMEM(r->e, r->where);
 }
 
 static void reader_space(reader *r)

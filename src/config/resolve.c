@@ -54,7 +54,7 @@ static st_status scan_refuse(const scan *s, const char *what)
 
 static st_status scan_nomem(const scan *s)
 {
-    ST_FAIL(s->r->e, ST_ENOMEM, "%s: out of memory", s->where);
+    return ST_NOMEM(s->r->e, s->where);
 }
 
 static bool is_open(const st_node *n)

@@ -101,7 +101,7 @@ static st_status config_maps(const set_row *r, const st_node *v, json_t **out, s
                 config_found(v, found, sizeof found));
     }
     json_t *maps = json_object();
-    if (!maps) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", r->key);
+    if (!maps) return ST_NOMEM(e, r->key);
     for (int64_t i = 0; i < v->n; i++) {
         const st_node *item = v->item[i];
         if (item->kind != ST_NODE_SCALAR || config_is_null(item)) {
@@ -128,7 +128,7 @@ static st_status config_text(const set_row *r, const st_node *v, char **out, st_
     int64_t at;
     if (r->choice) ST_TRY(config_choice(r, v, &at, e));
     char *copy = strdup(v->text);
-    if (!copy) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", r->key);
+    if (!copy) return ST_NOMEM(e, r->key);
     free(*out);
     *out = copy;
     return ST_OK;
@@ -216,7 +216,7 @@ static st_status config_groups(const set_row *r, const st_node *v, json_t **out,
                 v->where, r->key, config_found(v, found, sizeof found));
     }
     json_t *groups = json_object();
-    st_status s = groups ? ST_OK : ST_ERR(e, ST_ENOMEM, "%s: out of memory", r->key);
+    st_status s = groups ? ST_OK : ST_NOMEM(e, r->key);
     for (int64_t i = 0; !s && i < v->n; i++) {
         json_t *group = json_object();
         snprintf(key, sizeof key, "%s.%.80s", r->key, v->key[i]);
@@ -226,8 +226,7 @@ static st_status config_groups(const set_row *r, const st_node *v, json_t **out,
         } else {
             s = config_group(key, v->item[i], group, e);
         }
-        if (json_object_set_new(groups, v->key[i], group) && !s)
-            s = ST_ERR(e, ST_ENOMEM, "%s: out of memory", r->key);
+        if (json_object_set_new(groups, v->key[i], group) && !s) s = ST_NOMEM(e, r->key);
     }
     if (s) {
         json_decref(groups);

@@ -25,7 +25,7 @@ static char *yaml_place(const yaml_reader *r, yaml_mark_t at)
 
 static st_status yaml_nomem(const yaml_reader *r)
 {
-    ST_FAIL(r->e, ST_ENOMEM, "%s: out of memory", r->name);
+    return ST_NOMEM(r->e, r->name);
 }
 
 static st_status yaml_refuse(const yaml_reader *r, yaml_mark_t at, const char *what)

@@ -45,7 +45,7 @@ st_status st_convert_card(const st_conversion *c, const char *dir, bool code)
     FILE *f = path ? open_memstream(&text, &n) : NULL;
     if (!f) {
         free(path);
-        ST_FAIL(c->e, ST_ENOMEM, "out of memory");
+        return ST_NOMEM(c->e, NULL);
     }
     fprintf(f, "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags:\n- gpt2\n"
                "- strut\n---\n\n");
@@ -59,8 +59,7 @@ st_status st_convert_card(const st_conversion *c, const char *dir, bool code)
     if (code) card_code(f, c);
     bool whole = !ferror(f);
     whole &= fclose(f) == 0;
-    st_status s =
-        whole ? st_write_file(path, text, n, c->e) : ST_ERR(c->e, ST_ENOMEM, "out of memory");
+    st_status s = whole ? st_write_file(path, text, n, c->e) : ST_NOMEM(c->e, NULL);
     free(text);
     free(path);
     return s;

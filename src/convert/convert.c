@@ -203,7 +203,7 @@ static st_status convert_run(st_conversion *c, const st_convert_format *f, const
     ST_TRY(convert_images(c, f, o));
     if (f->dense || f->table) ST_TRY(convert_expand(c, !f->dense));
     c->config = st_model_config(c->model);
-    if (!c->config) ST_FAIL(c->e, ST_ENOMEM, "out of memory");
+    if (!c->config) return ST_NOMEM(c->e, NULL);
     if (f->fits) ST_TRY(f->fits(c));
     if (c->tokenizer && !f->words) st_convert_note(c, "%s has no place for the tokenizer", f->name);
     return convert_write(c, f, o->replace);
@@ -230,7 +230,7 @@ st_status st_convert_model(const char *in, const char *out, const st_convert_opt
             st_json_text(out), "from", form, "to", f->name, "dtype", st_dtype_name(c.dtype),
             "parameters", (json_int_t)st_model_counts(c.model).parameters, "densified", c.dense,
             "tokenizer", f->words && c.tokenizer, "notes", c.notes, "seconds", st_now() - start);
-        if (!*result) s = ST_ERR(e, ST_ENOMEM, "out of memory");
+        if (!*result) s = ST_NOMEM(e, NULL);
     }
     json_decref(c.config);
     json_decref(c.dense);

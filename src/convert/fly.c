@@ -128,7 +128,7 @@ static void fly_param(void *ctx, const st_param *p)
     if (strncmp(text, "ss1:", 4) == 0) {
         float *turned = st_calloc(n, sizeof *turned);
         if (!turned) {
-            k->status = ST_ERR(k->c->e, ST_ENOMEM, "out of memory");
+            k->status = ST_NOMEM(k->c->e, NULL);
             return;
         }
         st_ss1_export(p->spec, w, turned);

@@ -53,8 +53,7 @@ static st_status formats_safetensors(st_conversion *c, const char *path)
     st_export x;
     char *text = json_dumps(c->config, JSON_COMPACT);
     json_t *meta = text ? json_pack("{s:s}", "config", text) : NULL;
-    st_status s =
-        meta ? formats_open(c, &x, &st_export_hf) : ST_ERR(c->e, ST_ENOMEM, "out of memory");
+    st_status s = meta ? formats_open(c, &x, &st_export_hf) : ST_NOMEM(c->e, NULL);
     if (!s) {
         s = st_safetensors_write(path, x.item, x.n, meta, st_export_fill, &x, c->e);
         st_export_close(&x);
@@ -107,7 +106,7 @@ static st_status formats_nanogpt(st_conversion *c, const char *path)
         "block_size", (json_int_t)lm.context, "bias", 1, "vocab_size", (json_int_t)lm.vocab,
         "dropout", (double)lm.drop_resid, "iter_num", 0, "best_val_loss", 1e9, "config",
         "activation_function", lm.gelu == ST_GELU_ERF ? "gelu" : "gelu_new");
-    if (!extra) ST_FAIL(c->e, ST_ENOMEM, "out of memory");
+    if (!extra) return ST_NOMEM(c->e, NULL);
     return formats_torch(c, path, "model", &st_export_nanogpt, extra);
 }
 

@@ -20,7 +20,7 @@ st_status st_bin_open(st_bin *b, const char *dir, const char *name, st_err *e)
 {
     *b = (st_bin){.name = name};
     char *path = st_path_join(dir, name);
-    if (!path) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", name);
+    if (!path) return ST_NOMEM(e, name);
     errno = 0;
     b->f = fopen(path, "w+be");
     st_status s = b->f ? ST_OK : st_bin_failed(b, e);
@@ -105,7 +105,7 @@ st_status st_prepare_finish(st_outdir *dir, const st_bpe *b, const json_t *meta,
     char *path = st_path_join(dir->temp, "meta.json");
     if (!path || !meta) {
         free(path);
-        ST_FAIL(e, ST_ENOMEM, "meta.json: out of memory");
+        return ST_NOMEM(e, "meta.json");
     }
     st_status s = st_write_json(path, meta, e);
     free(path);

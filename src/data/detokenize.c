@@ -148,7 +148,7 @@ st_status st_detokenize(const char *text, size_t n, char **out, size_t *nout, st
     free(b.s);
     if (!ok) {
         free(a.s);
-        ST_FAIL(e, ST_ENOMEM, "out of memory");
+        return ST_NOMEM(e, NULL);
     }
     *out = a.s;
     *nout = a.n - 1;

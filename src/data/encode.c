@@ -184,7 +184,7 @@ st_status st_encoder_open(st_encoder **out, const st_bpe *bpe, bool special, int
         ST_FAIL(e, ST_EARG, "%d threads, expected 1 to %d", threads, ENCODE_MOST);
     }
     st_encoder *c = st_calloc(1, sizeof *c);
-    if (!c) ST_FAIL(e, ST_ENOMEM, "out of memory");
+    if (!c) return ST_NOMEM(e, NULL);
     c->bpe = bpe;
     c->special = special;
     c->sink = sink;

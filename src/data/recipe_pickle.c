@@ -88,7 +88,7 @@ st_status st_pickle_chars(const st_bpe *b, const char *path, st_err *e)
     pickle_out p = {.f = open_memstream(&body, &n)};
     if (p.f) pickle_meta(&p, b);
     bool ok = p.f && !fclose(p.f) && (all = malloc(n + 11));
-    st_status s = ok ? ST_OK : ST_ERR(e, ST_ENOMEM, "%s: out of memory", path);
+    st_status s = ok ? ST_OK : ST_NOMEM(e, path);
     if (ok) {
         size_t head = 2;
         memcpy(all, "\x80\x04", 2);

@@ -26,7 +26,7 @@ static st_status text_read(text_whole *w, const char *const *inputs, int n, st_e
     ST_TRY(st_docs_open(&d, inputs, n, &(st_docs_opts){.max_doc_bytes = TEXT_MOST}, e));
     st_status s = st_docs_next(d, &text, &len, e);
     if (!s && !text) s = ST_ERR(e, ST_EARG, "%s: no text in it", inputs[0]);
-    if (!s && !(w->s = malloc(len + 1))) s = ST_ERR(e, ST_ENOMEM, "%s: out of memory", inputs[0]);
+    if (!s && !(w->s = malloc(len + 1))) s = ST_NOMEM(e, inputs[0]);
     for (size_t i = 0; !s && i < len; i++) {
         char c = text[i];
         if (c == '\n' && i && text[i - 1] == '\r') continue;
@@ -116,7 +116,7 @@ static st_status text_write(const st_recipe *r, const text_whole *w, const st_bp
         if (!s) s = text_encode(w, i, b, st_threads(o->prepare.threads), &file[i], e);
         if (!s) s = st_bin_close(&file[i], e);
     }
-    if (!s && r->chars && !pickle) s = ST_ERR(e, ST_ENOMEM, "meta.pkl: out of memory");
+    if (!s && r->chars && !pickle) s = ST_NOMEM(e, "meta.pkl");
     if (!s && pickle) s = st_pickle_chars(b, pickle, e);
     if (!s) *meta = text_meta(r, w, b, file, inputs, n);
     if (!s) s = st_prepare_finish(dir, b, *meta, e);

@@ -13,7 +13,7 @@ static st_status rows_add(st_eval_rows *r, int64_t *cap, size_t begin, size_t en
     if (r->rows == *cap) {
         int64_t more = *cap ? *cap * 2 : 1024;
         void *p = realloc(r->row, (size_t)more * sizeof *r->row);
-        if (!p) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", r->path);
+        if (!p) return ST_NOMEM(e, r->path);
         r->row = p;
         *cap = more;
     }
@@ -71,7 +71,7 @@ static st_status rows_docs(st_eval_rows *r, st_err *e)
         if (n > ROWS_MAX_BYTES - all.n) {
             s = ST_ERR(e, ST_EFORMAT, "%s: more than 1 GiB of text", path);
         } else if (!st_buffer_put(&all, n ? text : " \n", n || !wiki ? n : 2)) {
-            s = ST_ERR(e, ST_ENOMEM, "%s: out of memory", path);
+            s = ST_NOMEM(e, path);
         } else {
             s = rows_add(r, &cap, at, at + n, e);
         }
@@ -96,7 +96,7 @@ static st_status rows_plain(st_eval_rows *r, st_err *e)
         if (n > ROWS_MAX_BYTES - all.n) {
             s = ST_ERR(e, ST_EFORMAT, "%s: more than 1 GiB of text", path);
         } else if (!st_buffer_put(&all, text, n)) {
-            s = ST_ERR(e, ST_ENOMEM, "%s: out of memory", path);
+            s = ST_NOMEM(e, path);
         }
         if (s) break;
     }
@@ -123,7 +123,7 @@ static bool rows_is_docs(const char *path)
 st_status st_eval_rows_open(st_eval_rows *out, const char *path, st_form form, st_err *e)
 {
     *out = (st_eval_rows){.form = form, .path = strdup(path)};
-    if (!out->path) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", path);
+    if (!out->path) return ST_NOMEM(e, path);
     int64_t cap = 0;
     bool docs = rows_is_docs(path);
     st_status s = docs ? rows_docs(out, e) : rows_plain(out, e);

@@ -70,7 +70,7 @@ static st_status generate_open(generate_run *r, st_err *e)
     r->logits = st_take2(&r->arena, ST_F32, 1, r->lm.vocab);
     r->host = st_calloc(r->lm.vocab, sizeof *r->host);
     r->sampler.choice = st_calloc(r->lm.vocab, sizeof *r->sampler.choice);
-    if (!r->host || !r->sampler.choice) ST_FAIL(e, ST_ENOMEM, "out of memory");
+    if (!r->host || !r->sampler.choice) return ST_NOMEM(e, NULL);
     r->sampler.temperature = r->o->temperature;
     r->sampler.top_k = r->o->top_k;
     r->sampler.top_p = r->o->top_p;
@@ -115,7 +115,7 @@ static st_status generate_say(generate_run *r, int32_t id, bool *more, st_err *e
 {
     size_t before = r->text.n, n = 0;
     const char *bytes = r->tokenizer ? st_bpe_bytes(r->tokenizer, id, &n) : NULL;
-    if (bytes && !generate_text_push(&r->text, bytes, n)) ST_FAIL(e, ST_ENOMEM, "out of memory");
+    if (bytes && !generate_text_push(&r->text, bytes, n)) return ST_NOMEM(e, NULL);
     if (r->o->say && r->text.n > before) {
         *more = r->o->say(r->o->ctx, r->text.text + before, r->text.n - before);
     }
@@ -145,7 +145,7 @@ static st_status generate_tokens(generate_run *r, st_err *e)
     }
     if (!more) r->finish = "interrupted";
     size_t before = r->text.n;
-    if (!generate_text_end(&r->text)) ST_FAIL(e, ST_ENOMEM, "out of memory");
+    if (!generate_text_end(&r->text)) return ST_NOMEM(e, NULL);
     if (more && r->o->say && r->text.n > before) {
         r->o->say(r->o->ctx, r->text.text + before, r->text.n - before);
     }
@@ -176,7 +176,7 @@ static st_status generate_result(const generate_run *r, json_t **result, st_err 
                   generate_list(r->all, r->prompt), "finish", r->finish, "context",
                   (json_int_t)r->lm.context, "prefill", generate_speed(r->prefilled, r->prefill),
                   "decode", generate_speed(r->decoded, r->decode));
-    if (!*result) ST_FAIL(e, ST_ENOMEM, "out of memory");
+    if (!*result) return ST_NOMEM(e, NULL);
     return ST_OK;
 }
 
@@ -203,7 +203,7 @@ static st_status generate_prompt(generate_run *r, st_err *e)
         }
     }
     r->all = s ? NULL : st_calloc(r->prompt + r->o->tokens, sizeof *r->all);
-    if (!s && !r->all) s = ST_ERR(e, ST_ENOMEM, "out of memory");
+    if (!s && !r->all) s = ST_NOMEM(e, NULL);
     for (int64_t i = 0; !s && i < r->prompt; i++) {
         if (from[i] < 0 || from[i] >= r->lm.vocab) {
             s = ST_ERR(e, ST_EARG, "prompt: token %lld is id %ld, the model's vocabulary has %lld",

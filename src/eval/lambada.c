@@ -48,7 +48,7 @@ static st_status lambada_word(lambada *r, const char *s, size_t n, st_err *e)
     bool ok = st_buffer_put(&text, " ", 1) && st_buffer_put(&text, s, n);
     st_status status =
         ok ? st_bpe_encode_with(r->l->tokenizer, text.s, text.n, !r->o->plain, &r->ids, e)
-           : ST_ERR(e, ST_ENOMEM, "out of memory");
+           : ST_NOMEM(e, NULL);
     free(text.s);
     return status;
 }
@@ -102,7 +102,7 @@ static st_status lambada_items(lambada *r, const st_eval_rows *rows, st_err *e)
 {
     int64_t n = r->o->limit > 0 && r->o->limit < rows->rows ? r->o->limit : rows->rows;
     r->item = st_calloc(n, sizeof *r->item);
-    if (!r->item) ST_FAIL(e, ST_ENOMEM, "out of memory");
+    if (!r->item) return ST_NOMEM(e, NULL);
     for (int64_t i = 0; i < n; i++) {
         ST_TRY(lambada_add(r, rows->text + rows->row[i].begin,
                            rows->row[i].end - rows->row[i].begin, e));
@@ -141,7 +141,7 @@ static st_status lambada_plan(lambada *r, st_err *e)
     r->pick = st_calloc(r->picks, sizeof *r->pick);
     r->h_ids = st_calloc(r->rows, sizeof *r->h_ids);
     r->h_logits = st_calloc(r->picks * r->vocab, sizeof *r->h_logits);
-    if (!r->pick || !r->h_ids || !r->h_logits) ST_FAIL(e, ST_ENOMEM, "out of memory");
+    if (!r->pick || !r->h_ids || !r->h_logits) return ST_NOMEM(e, NULL);
     st_arena nowhere = {0};
     ST_TRY(st_arena_open_counting(&nowhere, e));
     st_tensor logits = st_take2(&nowhere, ST_F32, r->picks, r->vocab);
@@ -266,7 +266,7 @@ static st_status lambada_result(const lambada *r, const char *protocol, json_t *
         "token: OpenAI's count",
         "seconds", seconds, "tokens_per_second",
         (double)r->tokens / (seconds > 1e-9 ? seconds : 1e-9));
-    if (!*result) ST_FAIL(e, ST_ENOMEM, "out of memory");
+    if (!*result) return ST_NOMEM(e, NULL);
     return ST_OK;
 }
 

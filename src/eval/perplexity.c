@@ -34,7 +34,7 @@ static st_status perplexity_plan(perplexity_run *r, st_dtype t, st_err *e)
     size_t most = 0;
     r->picks = r->batch * r->stride <= rows / 2 ? r->batch * r->stride : 0;
     r->pick = st_calloc(r->picks, sizeof *r->pick);
-    if (r->picks && !r->pick) ST_FAIL(e, ST_ENOMEM, "out of memory");
+    if (r->picks && !r->pick) return ST_NOMEM(e, NULL);
     for (int i = 0; i < (r->picks ? 3 : 2); i++) {
         st_arena nowhere = {0};
         ST_TRY(st_arena_open_counting(&nowhere, e));
@@ -62,7 +62,7 @@ static st_status perplexity_plan(perplexity_run *r, st_dtype t, st_err *e)
     r->h_ids = st_calloc(rows, sizeof *r->h_ids);
     r->h_targets = st_calloc(rows, sizeof *r->h_targets);
     r->h_loss = st_calloc(rows, sizeof *r->h_loss);
-    if (!r->h_ids || !r->h_targets || !r->h_loss) ST_FAIL(e, ST_ENOMEM, "out of memory");
+    if (!r->h_ids || !r->h_targets || !r->h_loss) return ST_NOMEM(e, NULL);
     return ST_OK;
 }
 
@@ -308,7 +308,7 @@ static st_status perplexity_result(const perplexity_run *r, const st_eval_ids *t
                                        : "token",
         "boundary", r->p->outside ? "outside" : "inside", "definition", r->p->definition, "seconds",
         seconds, "tokens_per_second", (double)r->n / (seconds > 1e-9 ? seconds : 1e-9));
-    if (!*result) ST_FAIL(e, ST_ENOMEM, "out of memory");
+    if (!*result) return ST_NOMEM(e, NULL);
     perplexity_text(r, text, *result);
     return ST_OK;
 }

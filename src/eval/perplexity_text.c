@@ -18,7 +18,7 @@ static st_status text_shard(const char *path, st_eval_ids *text, st_err *e)
     if (ids->id) ids->n = shard.n;
     st_shard_read(&shard, 0, ids->n, ids->id);
     st_shard_close(&shard);
-    if (!ids->id) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", path);
+    if (!ids->id) return ST_NOMEM(e, path);
     return st_eval_ids_end(text, e);
 }
 

@@ -120,7 +120,7 @@ st_status st_eval_ids_end(st_eval_ids *t, st_err *e)
     if (t->sequences == t->cap) {
         int64_t cap = t->cap ? t->cap * 2 : 64;
         int64_t *more = realloc(t->end, (size_t)cap * sizeof *more);
-        if (!more) ST_FAIL(e, ST_ENOMEM, "out of memory");
+        if (!more) return ST_NOMEM(e, NULL);
         t->end = more;
         t->cap = cap;
     }
@@ -155,7 +155,7 @@ static st_status protocol_joined(protocol_job *j, const st_eval_rows *r, st_err 
         ok = (i == 0 || st_buffer_put(&all, "\n\n", 2)) &&
              st_buffer_put(&all, r->text + r->row[i].begin, r->row[i].end - r->row[i].begin);
     }
-    st_status s = ok ? protocol_encode(j, all.s, all.n, e) : ST_ERR(e, ST_ENOMEM, "out of memory");
+    st_status s = ok ? protocol_encode(j, all.s, all.n, e) : ST_NOMEM(e, NULL);
     free(all.s);
     if (!s) s = st_eval_ids_end(j->out, e);
     return s;

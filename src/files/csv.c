@@ -73,7 +73,7 @@ st_status st_csv_load(json_t **rows, const char *path, size_t max_bytes, int64_t
                     .e = e};
     if (csv_init(&parser, CSV_STRICT | CSV_STRICT_FINI) != 0) {
         free(text);
-        ST_FAIL(e, ST_ENOMEM, "%s: out of memory", path);
+        return ST_NOMEM(e, path);
     }
     if (csv_parse(&parser, text, n, csv_field, csv_row, &c) != n ||
         csv_fini(&parser, csv_field, csv_row, &c) != 0)

@@ -179,7 +179,7 @@ st_status st_events_open(st_events **out, const char *dir, int64_t purge, st_err
     if (!v || asprintf(&v->path, "%s/%s%010ld.%s.%d.0", dir, events_stem, events_time(dir), host,
                        (int)getpid()) < 0) {
         free(v);
-        ST_FAIL(e, ST_ENOMEM, "%s: out of memory", dir);
+        return ST_NOMEM(e, dir);
     }
     v->f = fopen(v->path, "wxe");
     st_status s = v->f ? ST_OK : ST_ERR(e, ST_EIO, "%s: %s", v->path, strerror(errno));

@@ -48,7 +48,7 @@ st_status st_outfile_open(st_outfile *o, const char *path, st_err *e)
     if (mode) fchmod(fd, mode); /* best effort: else it has the mode of new files */
     o->f = fdopen(fd, "wb");
     if (!o->f) {
-        s = ST_ERR(e, ST_ENOMEM, "%s: out of memory", path);
+        s = ST_NOMEM(e, path);
         unlink(o->temp);
         close(fd);
         goto fail;
@@ -130,7 +130,7 @@ st_status st_make_dirs(const char *path, st_err *e)
 {
     if (!*path) ST_FAIL(e, ST_EARG, "an empty path was given where a folder is expected");
     char *p = strdup(path);
-    if (!p) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", path);
+    if (!p) return ST_NOMEM(e, path);
     int why = 0;
     for (char *slash = p; !why && slash;) {
         slash = strchr(slash + 1, '/');
@@ -163,7 +163,7 @@ st_status st_read_file(const char *path, size_t max, char **out, size_t *n, st_e
             cap = cap ? cap * 2 : 65536;
             char *more = realloc(text, cap);
             if (!more) {
-                s = ST_ERR(e, ST_ENOMEM, "%s: out of memory", path);
+                s = ST_NOMEM(e, path);
                 break;
             }
             text = more;
@@ -231,8 +231,7 @@ st_status st_copy_file(const char *from, const char *to, st_err *e)
     if (!f) ST_FAIL(e, ST_EIO, "%s: %s", from, strerror(errno));
     char *buffer = malloc(FILE_BUFFER);
     st_outfile o = {0};
-    st_status s =
-        buffer ? st_outfile_open(&o, to, e) : ST_ERR(e, ST_ENOMEM, "%s: out of memory", to);
+    st_status s = buffer ? st_outfile_open(&o, to, e) : ST_NOMEM(e, to);
     for (size_t got; !s && (got = fread(buffer, 1, FILE_BUFFER, f)) > 0;) {
         s = st_outfile_write(&o, buffer, got, e);
     }

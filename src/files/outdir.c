@@ -81,7 +81,7 @@ st_status st_outdir_open(st_outdir *o, const char *path, bool replace, st_err *e
     st_temp_sweep(o->path); /* may put an old folder back, which is then in the way */
     st_status s = outdir_replaceable(o->path, replace, &empty, e);
     char *parent = s ? NULL : st_temp_parent(o->path);
-    if (!s && !parent) s = ST_ERR(e, ST_ENOMEM, "%s: out of memory", path);
+    if (!s && !parent) s = ST_NOMEM(e, path);
     if (!s) s = st_make_dirs(parent, e);
     if (!s) s = st_temp_make(&o->temp, &o->lock, o->path, true, e);
     free(parent);

@@ -25,7 +25,7 @@ st_status st_temp_target(char **out, const char *path, st_err *e)
         n--;
     if (n == 0) ST_FAIL(e, ST_EARG, "an empty path was given where a file or folder is expected");
     char *plain = strndup(path, n);
-    if (!plain) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", path);
+    if (!plain) return ST_NOMEM(e, path);
     struct stat st;
     if (lstat(plain, &st) || !S_ISLNK(st.st_mode)) {
         *out = plain;
@@ -165,7 +165,7 @@ st_status st_temp_make(char **temp, int *fd, const char *target, bool folder, st
     st_temp_sweep(target);
     for (int n = 0; n < TEMP_TRIES; n++) {
         *temp = temp_name(target, "strut", n);
-        if (!*temp) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", target);
+        if (!*temp) return ST_NOMEM(e, target);
         if (temp_create(*temp, fd, folder) == 0) return ST_OK;
         int why = errno;
         free(*temp);

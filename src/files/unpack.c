@@ -237,7 +237,7 @@ static st_status unpack_start_frames(unpack_level *l, st_err *e)
     l->buffer = malloc(UNPACK_BUFFER);
     bool ready = l->zstd && l->buffer &&
                  !ZSTD_isError(ZSTD_DCtx_setParameter(l->zstd, ZSTD_d_windowLogMax, UNPACK_WINDOW));
-    if (!ready) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", l->name);
+    if (!ready) return ST_NOMEM(e, l->name);
     return ST_OK;
 }
 
@@ -247,7 +247,7 @@ static st_status unpack_start(st_unpack *u, unpack_level *l, unpack_kind kind, s
 {
     struct archive *a = l->inner = archive_read_new();
     l->buffer = malloc(UNPACK_BUFFER);
-    if (!a || !l->buffer) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", l->name);
+    if (!a || !l->buffer) return ST_NOMEM(e, l->name);
     if (kind == COMPRESSED) {
         archive_read_support_filter_gzip(a);
         archive_read_support_filter_bzip2(a);
@@ -369,7 +369,7 @@ st_status st_unpack_open(st_unpack **out, const char *path, st_err *e)
     st_unpack *u = st_calloc(1, sizeof *u);
     if (!u) {
         close(fd);
-        ST_FAIL(e, ST_ENOMEM, "%s: out of memory", path);
+        return ST_NOMEM(e, path);
     }
     u->fd = fd;
     u->regular = !fstat(fd, &st) && S_ISREG(st.st_mode);

@@ -79,7 +79,7 @@ static st_status walk_enter(st_walk *w, const char *path, const struct stat *st,
     }
     walk_folder *f = &w->folder[w->depth++];
     *f = (walk_folder){.path = strdup(path), .dev = st->st_dev, .ino = st->st_ino};
-    if (!f->path) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", path);
+    if (!f->path) return ST_NOMEM(e, path);
     DIR *dir = opendir(path);
     if (!dir) ST_FAIL(e, ST_EIO, "%s: %s", path, strerror(errno));
     st_status s = walk_names(dir, f, e);
@@ -90,7 +90,7 @@ static st_status walk_enter(st_walk *w, const char *path, const struct stat *st,
 st_status st_walk_open(st_walk **out, const char *const *paths, int n, st_err *e)
 {
     *out = st_calloc(1, sizeof **out);
-    if (!*out) ST_FAIL(e, ST_ENOMEM, "out of memory");
+    if (!*out) return ST_NOMEM(e, NULL);
     (*out)->path = paths;
     (*out)->paths = n;
     return ST_OK;

@@ -335,7 +335,7 @@ st_status st_calibration_pass(st_calibration *c, int64_t layer, st_calibration_w
     }
     st_arena mem = {0};
     calibrate_sums sums = {.want = want, .sum = st_calloc(n + 1, sizeof *sums.sum), .n = n};
-    if (!sums.sum) ST_FAIL(e, ST_ENOMEM, "out of memory");
+    if (!sums.sum) return ST_NOMEM(e, NULL);
     st_status s = bytes ? st_device_arena(c->q, bytes, &mem, e) : ST_OK;
     for (int i = 0; i < n && !s; i++)
         calibrate_carve(c, &want[i], &mem, &sums.sum[i]);

@@ -28,7 +28,7 @@ static st_status calibrate_shard(const char *path, int64_t limit, int64_t run, s
         ids->n += take;
     }
     st_shard_close(&shard);
-    if (!ids->id) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", path);
+    if (!ids->id) return ST_NOMEM(e, path);
     return ST_OK;
 }
 
@@ -37,7 +37,7 @@ static st_status calibrate_end(st_ids *ids, int32_t eos, st_err *e)
     if (ids->n == ids->cap) {
         int64_t cap = ids->cap + 1024;
         int32_t *id = realloc(ids->id, (size_t)cap * sizeof *id);
-        if (!id) ST_FAIL(e, ST_ENOMEM, "out of memory");
+        if (!id) return ST_NOMEM(e, NULL);
         ids->id = id;
         ids->cap = cap;
     }
@@ -73,7 +73,7 @@ st_status st_calibrate_read(const char *path, const char *field, const st_bpe *t
     if (st_shard_is(path) || (strpbrk(path, "*?[") && !st_path_exists(path)))
         return calibrate_shard(path, limit, run, ids, e);
     char *train = st_shard_path(path, false);
-    if (!train) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", path);
+    if (!train) return ST_NOMEM(e, path);
     bool prepared = st_shard_there(train);
     st_status s = prepared ? calibrate_shard(train, limit, run, ids, e) : ST_OK;
     free(train);
@@ -140,7 +140,7 @@ static st_status calibrate_items(st_calibration *c, st_decompose_run *r, int64_t
 {
     int n = (int)(last - first);
     st_calibration_want *want = st_calloc(n + 1, sizeof *want);
-    if (!want) ST_FAIL(e, ST_ENOMEM, "out of memory");
+    if (!want) return ST_NOMEM(e, NULL);
     st_status s = ST_OK;
     for (int i = 0; i < n && !s; i++) {
         c->detail = r->item[first + i].name;
@@ -165,7 +165,7 @@ static st_status calibrate_replace(st_calibration *c, const st_decompose_run *r,
 {
     st_theta t = st_decompose_theta(r->to, r->to_flat, x->name);
     float *w = st_calloc(x->to.in * x->to.out, sizeof *w);
-    if (!w) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", x->name);
+    if (!w) return ST_NOMEM(e, x->name);
     st_status s = st_map_expand(&x->to, &t, st_view2(w, ST_F32, x->to.out, x->to.in), e);
     if (!s) {
         st_calibration_put(c, x->name, w, st_decompose_bias(r->to, r->to_flat, x->name).data);
@@ -191,7 +191,7 @@ static st_status calibrate_embeddings(st_calibration *c, st_decompose_run *r, in
 {
     if (count == 0) return ST_OK;
     float *weight = st_calibration_counts(c);
-    if (!weight) ST_FAIL(e, ST_ENOMEM, "out of memory");
+    if (!weight) return ST_NOMEM(e, NULL);
     for (int64_t i = 0; i < c->vocab; i++)
         weight[i] = sqrtf(weight[i] + 1.0f);
     for (int64_t i = 0; i < count; i++)
@@ -294,7 +294,7 @@ st_status st_calibrate_squares(const st_model *m, const float *flat, const int32
         s = st_calibration_pass(&c, u.layer, NULL, 0, true, e);
     }
     if (!s) *out = st_calloc(u.layers * u.in, sizeof **out);
-    if (!s && !*out) s = ST_ERR(e, ST_ENOMEM, "out of memory");
+    if (!s && !*out) s = ST_NOMEM(e, NULL);
     for (int64_t i = 0; i < u.layers * u.in && !s; i++)
         (*out)[i] = (float)(u.sum[i] / (double)(c.sequences * c.len));
     st_calibration_close(&c);

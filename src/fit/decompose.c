@@ -98,7 +98,7 @@ static st_status decompose_items(st_decompose_run *r, st_err *e)
     st_model_matrices(r->to, decompose_count, &most);
     decompose_list l = {.r = r, .e = e, .used = st_calloc(r->o->ninit + 1, sizeof *l.used)};
     r->item = st_calloc(most, sizeof *r->item);
-    if (!r->item || !l.used) l.status = ST_ERR(e, ST_ENOMEM, "out of memory");
+    if (!r->item || !l.used) l.status = ST_NOMEM(e, NULL);
     if (!l.status) st_model_matrices(r->to, decompose_matrix, &l);
     for (int i = 0; i < r->o->ninit && !l.status; i++) {
         if (l.used[i]) continue;
@@ -164,7 +164,7 @@ static st_status decompose_weights(const st_model *from, float *flat, const st_d
     if (!s) s = st_model_open(to, config, e);
     json_decref(config);
     if (!s) *to_flat = st_calloc(st_model_elements(*to), sizeof **to_flat);
-    if (!s && !*to_flat) s = ST_ERR(e, ST_ENOMEM, "out of memory");
+    if (!s && !*to_flat) s = ST_NOMEM(e, NULL);
     st_decompose_run r = {.from = from, .to = *to, .flat = flat, .to_flat = *to_flat, .o = o};
     if (!s) s = decompose_items(&r, e);
     if (!s) s = st_decompose_changes(from, *to, flat, o, changes, e);
@@ -224,7 +224,7 @@ static st_status decompose_result(const st_model *from, const st_model *to, cons
                   "parameters_before", (json_int_t)st_model_counts(from).parameters, "mean_energy",
                   i ? mean / (double)i : 1.0, "energy", some ? kept / total : 1.0, "error",
                   some ? sqrt(lost / total) : 0.0, "matrices", matrices);
-    if (!*result) ST_FAIL(e, ST_ENOMEM, "out of memory");
+    if (!*result) return ST_NOMEM(e, NULL);
     return ST_OK;
 }
 

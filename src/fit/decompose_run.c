@@ -85,7 +85,7 @@ static st_status decompose_error(st_decompose_item *x, const float *w, const flo
         lost = d ? decompose_inner(x, d, d, x->in_cov) : (double)NAN;
         free(d);
     }
-    if (isnan(all) || isnan(lost)) ST_FAIL(e, ST_ENOMEM, "out of memory");
+    if (isnan(all) || isnan(lost)) return ST_NOMEM(e, NULL);
     x->output_error = all > 0.0 ? sqrt(fmax(lost, 0.0) / all) : 0.0;
     return ST_OK;
 }
@@ -110,7 +110,7 @@ static st_status decompose_outputs(st_decompose_item *x, const float *w, const s
 {
     int64_t in = x->to.in, out = x->to.out;
     float *v = st_calloc(in * out, sizeof *v);
-    if (!v) ST_FAIL(e, ST_ENOMEM, "out of memory");
+    if (!v) return ST_NOMEM(e, NULL);
     st_status s = st_map_expand(&x->to, t, st_view2(v, ST_F32, out, in), e);
     if (!s) s = decompose_error(x, w, v, e);
     if (!s) decompose_mean(x, w, v, bias.data);
@@ -126,7 +126,7 @@ static st_status decompose_one(const st_decompose_run *r, st_decompose_item *x, 
     bool dense = x->from.type == &st_map_dense;
     float *w = dense ? NULL : st_calloc(x->to.in * x->to.out, sizeof *w);
     st_status s = ST_OK;
-    if (!dense && !w) s = ST_ERR(e, ST_ENOMEM, "out of memory");
+    if (!dense && !w) s = ST_NOMEM(e, NULL);
     st_tensor source = dense ? old.p[0] : st_view2(w, ST_F32, x->to.out, x->to.in);
     st_project_opts how = {.randomized = r->o->randomized,
                            .seed = r->o->seed,

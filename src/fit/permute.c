@@ -45,7 +45,7 @@ st_status st_units_group(const double *importance, int64_t n, int64_t group, int
                          st_err *e)
 {
     permute_rank *rank = st_calloc(n, sizeof *rank);
-    if (!rank) ST_FAIL(e, ST_ENOMEM, "grouping: out of memory");
+    if (!rank) return ST_NOMEM(e, "grouping");
     for (int64_t i = 0; i < n; i++)
         rank[i] = (permute_rank){importance[i], i};
     qsort(rank, (size_t)n, sizeof *rank, permute_compare);
@@ -79,7 +79,7 @@ static st_status permute_nearest(const st_spec *s, float *w, float *v, bool rand
     for (int i = 0; i < n && !status; i++) {
         t.p[i] = st_view(NULL, ST_F32, shape[i].ndim, shape[i].dim);
         t.p[i].data = st_calloc(st_numel(t.p[i]), sizeof(float));
-        if (!t.p[i].data) status = ST_ERR(e, ST_ENOMEM, "out of memory");
+        if (!t.p[i].data) status = ST_NOMEM(e, NULL);
     }
     st_project_opts how = {.randomized = randomized, .seed = seed};
     if (!status) status = s->type->project(s, st_view2(w, ST_F32, s->out, s->in), &t, &how, e);
@@ -119,7 +119,7 @@ static st_status permute_side(void *ctx, int64_t k, st_err *e)
     float *w = malloc((size_t)n * sizeof *w), *v = malloc((size_t)n * sizeof *v);
     double total = 0.0, lost = 0.0;
     st_status status = ST_OK;
-    if (!w || !v) status = ST_ERR(e, ST_ENOMEM, "out of memory");
+    if (!w || !v) status = ST_NOMEM(e, NULL);
     if (!status) {
         permute_copy(s, t->order, w);
         status = permute_nearest(&s->to, w, v, t->a->randomized, t->a->seed, e);
@@ -188,7 +188,7 @@ static st_status permute_partners(const st_units_args *a, int64_t *order, float 
         const st_units_side *s = &a->side[k];
         if (st_spec_tied(&s->to, s->of_out) == 1) continue;
         float *v = malloc((size_t)(s->to.in * s->to.out) * sizeof *v);
-        if (!v) ST_FAIL(e, ST_ENOMEM, "out of memory");
+        if (!v) return ST_NOMEM(e, NULL);
         permute_leaders(s, a->grouped, v);
         st_assign_gain(s->w, v, s->to.out, s->to.in, s->of_out, gain);
         free(v);
@@ -240,7 +240,7 @@ st_status st_units_search(const st_units_args *a, int64_t *order, st_units_found
     int64_t *next = st_calloc(a->n, sizeof *next);
     *out = (st_units_found){0};
     st_status s = ST_OK;
-    if (!gain || !next) s = ST_ERR(e, ST_ENOMEM, "out of memory");
+    if (!gain || !next) s = ST_NOMEM(e, NULL);
     for (int64_t i = 0; i < a->n; i++)
         order[i] = i;
     if (!s) s = permute_turns(a, order, next, gain, out, e);

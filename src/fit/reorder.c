@@ -54,7 +54,7 @@ static st_status changes_importance(const changes *c, int64_t layer, double *imp
     int64_t n = st_model_lm(c->from).inner, slots;
     const st_slot *slot = st_model_slots(c->from, &slots);
     double *norm = st_calloc(n, sizeof *norm);
-    if (!norm) ST_FAIL(e, ST_ENOMEM, "grouping: out of memory");
+    if (!norm) return ST_NOMEM(e, "grouping");
     for (int64_t k = 0; k < n; k++)
         importance[k] = c->squares ? (double)c->squares[layer * n + k] : 1.0;
     for (int64_t i = 0; i < slots; i++) {
@@ -101,7 +101,7 @@ static st_status changes_hidden(void *ctx, int64_t layer, st_err *e)
     double *importance = st_calloc(n, sizeof *importance);
     int64_t *grouped = st_calloc(2 * n, sizeof *grouped), *order = grouped ? grouped + n : NULL;
     st_status s = ST_OK;
-    if (!importance || !grouped) s = ST_ERR(e, ST_ENOMEM, "out of memory");
+    if (!importance || !grouped) s = ST_NOMEM(e, NULL);
     if (!s) s = changes_importance(c, layer, importance, e);
     if (!s) s = st_units_group(importance, n, group, grouped, e);
     bool search = c->o->permute == ST_PERMUTE_HIDDEN || c->o->permute == ST_PERMUTE_ALL;
@@ -127,7 +127,7 @@ static st_status changes_all_hidden(changes *c, json_t *about, st_err *e)
     int64_t layers = st_model_lm(c->from).layers;
     c->found = st_calloc(layers, sizeof *c->found);
     c->group = st_calloc(layers, sizeof *c->group);
-    if (!c->found || !c->group) ST_FAIL(e, ST_ENOMEM, "out of memory");
+    if (!c->found || !c->group) return ST_NOMEM(e, NULL);
     if (c->o->nids) {
         ST_TRY(st_calibrate_squares(c->from, c->flat, c->o->ids, c->o->nids, &c->squares, e));
     }
@@ -171,7 +171,7 @@ static st_status changes_residual_search(changes *c, const st_units_side *side, 
     int64_t *grouped = st_calloc(2 * n, sizeof *grouped), *order = grouped ? grouped + n : NULL;
     st_units_found found = {0};
     st_status s = ST_OK;
-    if (!importance || !grouped) s = ST_ERR(e, ST_ENOMEM, "out of memory");
+    if (!importance || !grouped) s = ST_NOMEM(e, NULL);
     for (int64_t i = 0; i < sides && !s; i++)
         st_units_norms(&side[i], importance);
     st_report(&(st_progress){.what = "permute", .unit = "residual stream", .total = 1});
@@ -203,7 +203,7 @@ static st_status changes_residual(changes *c, json_t *about, st_err *e)
     int64_t n, sides = 0;
     const st_slot *slot = st_model_slots(c->from, &n);
     st_units_side *side = st_calloc(n, sizeof *side);
-    if (!side) ST_FAIL(e, ST_ENOMEM, "out of memory");
+    if (!side) return ST_NOMEM(e, NULL);
     bool tied = st_model_lm(c->from).tied;
     for (int outside = 0; outside < 2;
          outside++) { /* blocks first: sums over sides have an order */
@@ -225,7 +225,7 @@ st_status st_decompose_changes(const st_model *from, const st_model *to, float *
     bool hidden = o->permute == ST_PERMUTE_HIDDEN || o->permute == ST_PERMUTE_ALL;
     st_status s = ST_OK;
     *about = json_object();
-    if (!*about) ST_FAIL(e, ST_ENOMEM, "out of memory");
+    if (!*about) return ST_NOMEM(e, NULL);
     if (o->fold_norms) {
         s = st_model_fold_norms(from, flat, e);
         json_object_set_new(*about, "folded", json_true());

@@ -76,7 +76,7 @@ st_status st_hub_open(st_hub_repo *out, const char *name, bool dataset, const ch
     out->id = id;
     out->revision = strdup(revision);
     if (!cache || !id || !out->revision) {
-        s = ST_ERR(e, ST_ENOMEM, "out of memory");
+        s = ST_NOMEM(e, NULL);
     } else if (!hub_is_id(id)) {
         s = ST_ERR(e, ST_EARG,
                    "%s: no name of a repository; expected ORG/NAME or NAME of letters, digits and "
@@ -90,7 +90,7 @@ st_status st_hub_open(st_hub_repo *out, const char *name, bool dataset, const ch
     if (!s && asprintf(&out->folder, "%s/%s--%.*s%s%s", cache, dataset ? "datasets" : "models", org,
                        id, slash ? "--" : "", slash ? slash + 1 : id) < 0) {
         out->folder = NULL;
-        s = ST_ERR(e, ST_ENOMEM, "out of memory");
+        s = ST_NOMEM(e, NULL);
     }
     free(cache);
     if (s) st_hub_close(out);
@@ -211,7 +211,7 @@ char *st_hub_find(const char *repo, bool dataset, const char *revision, const ch
 static st_status hub_parents(const char *path, st_err *e)
 {
     char *dir = strdup(path);
-    if (!dir) ST_FAIL(e, ST_ENOMEM, "out of memory");
+    if (!dir) return ST_NOMEM(e, NULL);
     *strrchr(dir, '/') = '\0';
     st_status s = st_make_dirs(dir, e);
     free(dir);
@@ -222,7 +222,7 @@ static st_status hub_parents(const char *path, st_err *e)
 static st_status hub_symlink(const char *target, const char *path, st_err *e)
 {
     char *temp = NULL;
-    if (asprintf(&temp, "%s.%ld", path, (long)getpid()) < 0) ST_FAIL(e, ST_ENOMEM, "out of memory");
+    if (asprintf(&temp, "%s.%ld", path, (long)getpid()) < 0) return ST_NOMEM(e, NULL);
     unlink(temp);
     int why = symlink(target, temp) || rename(temp, path) ? errno : 0;
     if (why) unlink(temp);
@@ -238,7 +238,7 @@ st_status st_hub_link(const st_hub_repo *r, const char *commit, const st_hub_fil
         strcat(up, "../");
     if (asprintf(&path, "%s/snapshots/%s/%s", r->folder, commit, f->name) < 0) path = NULL;
     if (asprintf(&target, "%s../blobs/%s", up, f->etag) < 0) target = NULL;
-    st_status s = path && target ? hub_parents(path, e) : ST_ERR(e, ST_ENOMEM, "out of memory");
+    st_status s = path && target ? hub_parents(path, e) : ST_NOMEM(e, NULL);
     if (!s) s = hub_symlink(target, path, e);
     free(path);
     free(target);
@@ -249,8 +249,7 @@ st_status st_hub_ref(const st_hub_repo *r, const char *commit, st_err *e)
 {
     char *path = NULL;
     if (strcmp(r->revision, commit) == 0) return ST_OK;
-    if (asprintf(&path, "%s/refs/%s", r->folder, r->revision) < 0)
-        ST_FAIL(e, ST_ENOMEM, "out of memory");
+    if (asprintf(&path, "%s/refs/%s", r->folder, r->revision) < 0) return ST_NOMEM(e, NULL);
     st_status s = hub_parents(path, e);
     if (!s) s = st_write_file(path, commit, strlen(commit), e);
     free(path);

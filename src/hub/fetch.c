@@ -32,7 +32,7 @@ static st_status fetch_take(void *ctx, const char *data, size_t n, st_err *e)
     if (n > FETCH_JSON_MAX - b->n) {
         ST_FAIL(e, ST_EFORMAT, "the list of files is longer than %d MiB", FETCH_JSON_MAX >> 20);
     }
-    if (!st_buffer_put(b, data, n)) ST_FAIL(e, ST_ENOMEM, "out of memory");
+    if (!st_buffer_put(b, data, n)) return ST_NOMEM(e, NULL);
     return ST_OK;
 }
 
@@ -53,7 +53,7 @@ static st_status fetch_api(fetch *f, st_err *e)
     if (!revision || asprintf(&url, "%s/api/%s/%s/revision/%s?blobs=true", f->endpoint,
                               f->repo.dataset ? "datasets" : "models", f->url_id, revision) < 0) {
         free(revision);
-        ST_FAIL(e, ST_ENOMEM, "out of memory");
+        return ST_NOMEM(e, NULL);
     }
     r.url = url;
     st_status s = st_hub_request(&f->t, &r, &a, f->repo.id, e);
@@ -101,7 +101,7 @@ static st_status fetch_list(fetch *f, st_err *e)
     }
     f->commit = strdup(sha);
     f->file = st_calloc((int64_t)json_array_size(all), sizeof *f->file);
-    if (!f->commit || !f->file) ST_FAIL(e, ST_ENOMEM, "out of memory");
+    if (!f->commit || !f->file) return ST_NOMEM(e, NULL);
     size_t i;
     const json_t *j;
     json_array_foreach(all, i, j)
@@ -157,7 +157,7 @@ static st_status fetch_choose(fetch *f, st_err *e)
     const st_fetch_opts *o = f->o;
     bool safetensors = false, *seen = st_calloc(o->nfiles + 1, sizeof *seen);
     int64_t kept = 0;
-    if (!seen) ST_FAIL(e, ST_ENOMEM, "out of memory");
+    if (!seen) return ST_NOMEM(e, NULL);
     for (int64_t i = 0; i < f->files; i++)
         safetensors =
             safetensors || fnmatch("model*.safetensors", f->file[i].name, FNM_PATHNAME) == 0;
@@ -189,7 +189,7 @@ static st_status fetch_url(const fetch *f, const char *name, char **url, st_err 
                                f->repo.dataset ? "datasets/" : "", f->url_id, f->commit, escaped)
                     : -1;
     free(escaped);
-    if (n < 0) ST_FAIL(e, ST_ENOMEM, "out of memory");
+    if (n < 0) return ST_NOMEM(e, NULL);
     return ST_OK;
 }
 
@@ -223,10 +223,10 @@ static st_status fetch_places(const fetch *f, const st_hub_file *file, char **pa
     if (!*path || asprintf(part, "%s%s%s.incomplete", *path, f->o->to ? "." : "",
                            f->o->to ? file->etag : "") < 0) {
         *part = NULL;
-        ST_FAIL(e, ST_ENOMEM, "out of memory");
+        return ST_NOMEM(e, NULL);
     }
     char *above = strdup(*path);
-    if (!above) ST_FAIL(e, ST_ENOMEM, "out of memory");
+    if (!above) return ST_NOMEM(e, NULL);
     *strrchr(above, '/') = '\0';
     st_status s = st_make_dirs(*above ? above : "/", e);
     free(above);
@@ -321,7 +321,7 @@ static st_status fetch_open(fetch *f, const char *repo, st_err *e)
     f->endpoint = strdup(at && *at ? at : "https://huggingface.co");
     f->url_id = st_url_escape(f->repo.id, true);
     f->list = json_array();
-    if (!f->endpoint || !f->url_id || !f->list) ST_FAIL(e, ST_ENOMEM, "out of memory");
+    if (!f->endpoint || !f->url_id || !f->list) return ST_NOMEM(e, NULL);
     for (size_t n = strlen(f->endpoint); n && f->endpoint[n - 1] == '/'; n--)
         f->endpoint[n - 1] = '\0';
     if (strncmp(f->endpoint, "http://", 7) && strncmp(f->endpoint, "https://", 8)) {
@@ -366,7 +366,7 @@ st_status st_fetch(const char *repo, const st_fetch_opts *o, json_t **result, st
                             (json_int_t)f.bytes, "fetched", (json_int_t)f.t.fetched, "seconds",
                             st_now() - start);
         free(folder);
-        if (!*result) s = ST_ERR(e, ST_ENOMEM, "out of memory");
+        if (!*result) s = ST_NOMEM(e, NULL);
     }
     st_hub_close(&f.repo);
     json_decref(f.answer);

@@ -147,7 +147,7 @@ st_status st_http(const st_http_request *r, st_http_answer *answer, st_err *e)
     *answer = (st_http_answer){.length = -1};
     if (curl_global_init(CURL_GLOBAL_DEFAULT)) ST_FAIL(e, ST_EUNSUPPORTED, "libcurl cannot start");
     h.curl = curl_easy_init();
-    if (!h.curl) ST_FAIL(e, ST_ENOMEM, "out of memory");
+    if (!h.curl) return ST_NOMEM(e, NULL);
     snprintf(range, sizeof range, "%lld-", (long long)r->from);
     http_options(&h, range);
     curl_easy_setopt(h.curl, CURLOPT_ERRORBUFFER, why);

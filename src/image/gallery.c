@@ -68,13 +68,13 @@ const char *st_picture_folder(const st_picture *p, size_t *n)
 st_status st_gallery_open(st_gallery **out, const char *const *paths, int n, st_err *e)
 {
     st_gallery *g = *out = st_calloc(1, sizeof *g);
-    if (!g) ST_FAIL(e, ST_ENOMEM, "out of memory");
+    if (!g) return ST_NOMEM(e, NULL);
     g->path = st_calloc(n + 1, sizeof *g->path);
     bool ok = g->path != NULL;
     for (g->paths = 0; ok && g->paths < n; g->paths++)
         ok = (g->path[g->paths] = strdup(paths[g->paths])) != NULL;
-    st_status s = ok ? st_walk_open(&g->walk, (const char *const *)g->path, n, e)
-                     : ST_ERR(e, ST_ENOMEM, "out of memory");
+    st_status s =
+        ok ? st_walk_open(&g->walk, (const char *const *)g->path, n, e) : ST_NOMEM(e, NULL);
     if (!s) return ST_OK;
     st_gallery_close(g);
     *out = NULL;
@@ -110,7 +110,7 @@ static st_status gallery_bytes(st_gallery *g, st_picture *p, st_err *e)
         if (!more) break;
         p->data = more;
     }
-    ST_FAIL(e, ST_ENOMEM, "%s: out of memory", p->name);
+    return ST_NOMEM(e, p->name);
 }
 
 /* The next picture inside g->file; p->name NULL: none. */
@@ -146,7 +146,7 @@ st_status st_gallery_next(st_gallery *g, st_picture *p, bool bytes, st_err *e)
         bool plain = stat(g->from, &st) || S_ISREG(st.st_mode);
         if (plain && gallery_is(g->from)) {
             p->name = strdup(g->from);
-            if (!p->name) s = ST_ERR(e, ST_ENOMEM, "out of memory");
+            if (!p->name) s = ST_NOMEM(e, NULL);
         } else if (g->named || gallery_packed(g->from)) {
             s = st_unpack_open(&g->file, g->from, e);
         }

@@ -126,7 +126,7 @@ static bool jpeg_decode(jpeg_job *j)
 st_status st_image_jpeg(st_image *out, st_image_source *in, st_err *e)
 {
     jpeg_job *j = st_calloc(1, sizeof *j);
-    if (!j) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", in->name);
+    if (!j) return ST_NOMEM(e, in->name);
     *out = (st_image){0};
     j->in = in;
     j->image = out;

@@ -130,7 +130,7 @@ st_status st_loader_open(st_loader **out, const char *const *paths, int n, const
         ST_FAIL(e, ST_EARG, "%d threads, expected 1 to %d", o->threads, LOADER_THREADS);
     }
     st_loader *l = st_calloc(1, sizeof *l);
-    if (!l) ST_FAIL(e, ST_ENOMEM, "out of memory");
+    if (!l) return ST_NOMEM(e, NULL);
     l->o = *o;
     if (!l->o.slots) l->o.slots = 2 * o->threads;
     pthread_mutex_init(&l->lock, NULL);

@@ -131,7 +131,7 @@ st_status st_image_png(st_image *out, st_image_source *in, st_err *e)
     if (j.p) j.info = png_create_info_struct(j.p);
     st_status s = ST_OK;
     if (!j.info) {
-        s = ST_ERR(e, ST_ENOMEM, "%s: out of memory", in->name);
+        s = ST_NOMEM(e, in->name);
     } else if (!png_decode(&j)) {
         s = j.status;
         if (!s && j.starved) {

@@ -196,7 +196,7 @@ st_status st_assign(const float *gain, int64_t n, int64_t *row_of, st_err *e)
     int64_t *places = st_calloc(4 * n, sizeof *places);
     st_status s = ST_OK;
     if (!numbers || !places) {
-        s = ST_ERR(e, ST_ENOMEM, "assignment: out of memory");
+        s = ST_NOMEM(e, "assignment");
         goto out;
     }
     a.v = numbers;

@@ -100,7 +100,7 @@ static st_status blockdiag_project_weighted(const st_spec *s, st_tensor w, const
     map_cov k = {0};
     int64_t *bucket = st_calloc(s->in, sizeof *bucket);
     st_status status = ST_OK;
-    if (!bucket) status = ST_ERR(e, ST_ENOMEM, "blockdiag: out of memory");
+    if (!bucket) status = ST_NOMEM(e, "blockdiag");
     if (!status) status = map_cov_open(&k, how, s->in, e);
     for (int64_t i = 0; i < b && i * n < s->out && i * p < s->in && !status; i++) {
         for (int64_t j = 0; j < s->in; j++)

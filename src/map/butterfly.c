@@ -396,7 +396,7 @@ static st_status butterfly_regress(const st_spec *s, const butterfly_size *z,
     a->rows = map_min(b->rows * block, s->out - a->first);
     a->width = b->wide * block;
     a->theta = st_calloc(a->rows * a->width, sizeof *a->theta);
-    if (!a->theta) ST_FAIL(e, ST_ENOMEM, "butterfly: out of memory");
+    if (!a->theta) return ST_NOMEM(e, "butterfly");
     st_status status = map_regress(a, e);
     for (int64_t i = 0; i < a->rows * b->wide && !status; i++) {
         int64_t c = i % b->wide, o = i / b->wide, tile = b->tile + o / block * b->wide + c;
@@ -420,7 +420,7 @@ static st_status butterfly_project(const st_spec *s, st_tensor w, const st_theta
     int64_t *bucket = st_calloc(s->in, sizeof *bucket);
     map_regress_args a = {.k = &k, .w = w.data, .bucket = bucket};
     st_status status = ST_OK;
-    if (!bucket) status = ST_ERR(e, ST_ENOMEM, "butterfly: out of memory");
+    if (!bucket) status = ST_NOMEM(e, "butterfly");
     if (!status) status = map_cov_open(&k, how, s->in, e);
     for (butterfly_band b = {0}; !status && map_butterfly_next(&z, &b);)
         status = butterfly_regress(s, &z, &b, &a, bucket, t->p[0].data, e);

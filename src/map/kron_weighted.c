@@ -17,7 +17,7 @@ static st_status kron_whitened(const st_spec *s, const map_cov *k, const float *
     double *wide = st_calloc(map_max(n, each), sizeof *wide);
     float *white = st_calloc(n, sizeof *white), *a = t->p[KRON_A].data;
     st_status status = ST_OK;
-    if (!wide || !white) status = ST_ERR(e, ST_ENOMEM, "kron: out of memory");
+    if (!wide || !white) status = ST_NOMEM(e, "kron");
     for (int64_t i = 0; i < n && !status; i++)
         wide[i] = (double)w[i];
     if (!status) st_lower_times(k->l, s->in, wide, s->out);

@@ -92,11 +92,11 @@ static st_status gpt2_open(st_model *m, const json_t *config, st_err *e)
     st_gpt2_config c;
     ST_TRY(st_gpt2_config_read(&c, config, e));
     gpt2 *g = m->net = st_calloc(1, sizeof *g);
-    if (!g) ST_FAIL(e, ST_ENOMEM, "model: out of memory");
+    if (!g) return ST_NOMEM(e, "model");
     g->c = c;
     g->lm = (st_lm){.shape = gpt2_shape(&c), .eps = (float)c.eps};
     g->block = st_calloc(c.layers, sizeof *g->block);
-    if (!g->block) ST_FAIL(e, ST_ENOMEM, "model: out of memory");
+    if (!g->block) return ST_NOMEM(e, "model");
     ST_TRY(st_lm_open(m, &g->lm, e));
     ST_TRY(st_builder_open(&b, m, config, e));
     /* Embeddings decay as in nanoGPT; a job that follows another recipe skips ST_P_EMBED. */

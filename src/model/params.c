@@ -62,7 +62,7 @@ static st_status builder_maps(st_builder *b, const json_t *strut, st_err *e)
     }
     b->maps = maps;
     b->used = st_calloc((int64_t)json_object_size(maps), sizeof *b->used);
-    if (!b->used) ST_FAIL(e, ST_ENOMEM, "config.json: out of memory");
+    if (!b->used) return ST_NOMEM(e, "config.json");
     return ST_OK;
 }
 
@@ -79,7 +79,7 @@ static st_status builder_unmatched(const st_builder *b, const char *glob)
 {
     const st_model *m = b->m;
     const char **names = st_calloc(m->matrices + 1, sizeof *names);
-    if (!names) ST_FAIL(b->e, ST_ENOMEM, "config.json: out of memory");
+    if (!names) return ST_NOMEM(b->e, "config.json");
     for (int64_t i = 0; i < m->matrices; i++)
         names[i] = m->matrix[i].name;
     const char *near = st_nearest(glob, names);
@@ -123,7 +123,7 @@ static bool builder_grow(st_builder *b, void **array, int64_t n, int64_t *cap, s
     int64_t more = *cap ? *cap * 2 : 64;
     void *p = realloc(*array, (size_t)more * size);
     if (!p) {
-        builder_fail(b, ST_ERR(b->e, ST_ENOMEM, "model: out of memory"));
+        builder_fail(b, ST_NOMEM(b->e, "model"));
         return false;
     }
     *array = p;
@@ -154,7 +154,7 @@ static void builder_add(st_builder *b, int64_t matrix, const char *name, int ndi
     }
     char *copy = strdup(name);
     if (!copy) {
-        builder_fail(b, ST_ERR(b->e, ST_ENOMEM, "model: out of memory"));
+        builder_fail(b, ST_NOMEM(b->e, "model"));
         return;
     }
     m->entry[m->entries++] = (st_model_entry){
@@ -230,7 +230,7 @@ void st_add_matrix(st_builder *b, st_role role, const char *name, int64_t in, in
     if (builder_fail(b, s)) return;
     char *copy = strdup(name);
     if (!copy) {
-        builder_fail(b, ST_ERR(b->e, ST_ENOMEM, "model: out of memory"));
+        builder_fail(b, ST_NOMEM(b->e, "model"));
         return;
     }
     m->matrix[m->matrices++] =
@@ -277,7 +277,7 @@ st_status st_lm_open(st_model *m, st_lm *lm, st_err *e)
 {
     m->lm = lm;
     lm->acts = st_calloc(lm->shape.layers, m->type->lm->acts);
-    if (!lm->acts) ST_FAIL(e, ST_ENOMEM, "model: out of memory");
+    if (!lm->acts) return ST_NOMEM(e, "model");
     return ST_OK;
 }
 

@@ -125,7 +125,7 @@ static void symmetry_move(st_tensor t, const int64_t *from, bool columns, float 
 static st_status symmetry_check(const int64_t *from, int64_t n, st_err *e)
 {
     bool *seen = st_calloc(n, sizeof *seen), wrong = false;
-    if (!seen) ST_FAIL(e, ST_ENOMEM, "permutation: out of memory");
+    if (!seen) return ST_NOMEM(e, "permutation");
     for (int64_t i = 0; i < n; i++) {
         if (from[i] < 0 || from[i] >= n || seen[from[i]])
             wrong = true;
@@ -146,7 +146,7 @@ static float *symmetry_room(const st_model *m, st_err *e)
         if (n > most) most = n;
     }
     float *old = malloc((size_t)most * sizeof *old);
-    if (!old) ST_ERR(e, ST_ENOMEM, "permutation: out of memory");
+    if (!old) ST_NOMEM(e, "permutation");
     return old;
 }
 

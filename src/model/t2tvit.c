@@ -134,10 +134,10 @@ static st_status t2t_open(st_model *m, const json_t *config, st_err *e)
     st_t2tvit_config c;
     ST_TRY(st_t2tvit_config_read(&c, config, e));
     t2t *g = m->net = st_calloc(1, sizeof *g);
-    if (!g) ST_FAIL(e, ST_ENOMEM, "model: out of memory");
+    if (!g) return ST_NOMEM(e, "model");
     g->c = c;
     g->block = st_calloc(c.layers, sizeof *g->block);
-    if (!g->block) ST_FAIL(e, ST_ENOMEM, "model: out of memory");
+    if (!g->block) return ST_NOMEM(e, "model");
     ST_TRY(st_builder_open(&b, m, config, e));
     st_add_tensor(&b, "cls_token", 3, (int64_t[]){1, 1, c.width}, (float)c.init, ST_P_EMBED,
                   &g->cls, &g->dcls);

@@ -42,7 +42,7 @@ st_status st_model_open(st_model **out, const json_t *config, st_err *e)
                 name);
     }
     st_model *m = st_calloc(1, sizeof *m);
-    if (!m) ST_FAIL(e, ST_ENOMEM, "model: out of memory");
+    if (!m) return ST_NOMEM(e, "model");
     m->type = type;
     m->labels = json_object();
     for (int i = 0; model_labels[i]; i++) {

@@ -144,7 +144,7 @@ static st_status info_state(const char *path, json_t *r, st_err *e)
     static const char *const keys[] = {"step",      "loss",      "val_loss",
                                        "best_loss", "best_step", "seconds"};
     char *file = st_path_join(path, "state.json");
-    if (!file) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", path);
+    if (!file) return ST_NOMEM(e, path);
     json_t *state = NULL;
     st_status s = st_json_load(&state, file, INFO_JSON, e);
     free(file);
@@ -204,7 +204,7 @@ static st_status info_run(const char *path, json_t *r, st_err *e)
     char *yaml = st_path_join(path, "config.yaml"), *ckpt = st_path_join(path, "ckpt");
     st_status s = ST_OK;
     if (!yaml || !ckpt) {
-        s = ST_ERR(e, ST_ENOMEM, "%s: out of memory", path);
+        s = ST_NOMEM(e, path);
     } else {
         json_t *list = json_array();
         info_list(ckpt, list);

@@ -190,7 +190,7 @@ st_status st_runs_find(const char *const *paths, int n, json_t **found, st_err *
     strftime(when, sizeof when, "%Y-%m-%d %H:%M UTC", gmtime_r(&now, &tm));
     *found = json_pack("{s:s, s:s, s:[], s:[], s:[], s:[], s:[]}", "strut", ST_VERSION, "when",
                        when, "runs", "layers", "models", "attention", "left_out");
-    if (!*found) ST_FAIL(e, ST_ENOMEM, "report: out of memory");
+    if (!*found) return ST_NOMEM(e, "report");
     find_walk w = {.found = *found, .e = e};
     st_status s = ST_OK;
     for (int i = 0; i < n && !s; i++) {

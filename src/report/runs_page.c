@@ -323,15 +323,15 @@ st_status st_report_runs(const char *const *paths, int n, const char *out, const
     *result = NULL;
     ST_TRY(page_name(out, e));
     dir = page_folder(out);
-    if (!dir) ST_FAIL(e, ST_ENOMEM, "report: out of memory");
+    if (!dir) return ST_NOMEM(e, "report");
     json_t *found = NULL;
     st_status s = st_runs_find(paths, n, &found, e);
     FILE *f = s ? NULL : open_memstream(&page, &bytes);
-    if (!s && !f) s = ST_ERR(e, ST_ENOMEM, "report: out of memory");
+    if (!s && !f) s = ST_NOMEM(e, "report");
     if (!s) s = st_make_dirs(dir, e); /* beside the page: makes its folder too */
     if (!s) s = st_outfile_open(&o, out, e);
     if (!s) s = st_runs_page(f, found, title ? title : "strut: runs and benchmarks", dir, e);
-    if (f && fclose(f) && !s) s = ST_ERR(e, ST_ENOMEM, "report: out of memory");
+    if (f && fclose(f) && !s) s = ST_NOMEM(e, "report");
     if (!s) s = st_outfile_write(&o, page, bytes, e);
     if (!s) s = st_outfile_commit(&o, e);
     st_outfile_discard(&o);

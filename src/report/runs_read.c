@@ -168,7 +168,7 @@ static st_status run_settings(const char *dir, json_t *row, st_err *e)
     char *path = st_path_join(dir, "config.yaml"), *text = NULL;
     st_node *root = NULL;
     size_t n;
-    if (!path) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", dir);
+    if (!path) return ST_NOMEM(e, dir);
     st_status s = ST_OK;
     if (st_path_is_file(path)) {
         s = st_read_file(path, RUN_YAML, &text, &n, e);
@@ -288,7 +288,7 @@ static st_status run_model(const char *dir, st_runs_cache *cache, json_t *row, s
     if (!config) return ST_OK;
     char *text = json_dumps(config, JSON_COMPACT | JSON_SORT_KEYS);
     if (!cache->facts) cache->facts = json_object();
-    st_status s = text && cache->facts ? ST_OK : ST_ERR(e, ST_ENOMEM, "%s: out of memory", dir);
+    st_status s = text && cache->facts ? ST_OK : ST_NOMEM(e, dir);
     if (!s && !json_object_get(cache->facts, text)) {
         s = run_model_facts(config, &facts, e);
         if (!s) json_object_set_new(cache->facts, text, facts);

@@ -127,7 +127,7 @@ st_status st_export_open(st_export *x, const st_model *m, const float *flat, st_
     x->names = st_calloc(n, ST_EXPORT_NAME);
     if (!x->item || !x->row || !x->same || !x->names) {
         st_export_close(x);
-        ST_FAIL(e, ST_ENOMEM, "out of memory");
+        return ST_NOMEM(e, NULL);
     }
     struct export_walk k = {
         .x = x, .flat = flat, .dtype = dtype, .style = style, .bare = st_model_is_vision(m)};
@@ -139,7 +139,7 @@ st_status st_export_open(st_export *x, const st_model *m, const float *flat, st_
     }
     if (k.failed) {
         st_export_close(x);
-        ST_FAIL(e, ST_ENOMEM, "out of memory");
+        return ST_NOMEM(e, NULL);
     }
     for (int64_t i = 0; i < x->n; i++)
         x->total += x->same[i] < 0 ? st_export_bytes(x, i, 1) : 0;

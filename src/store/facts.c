@@ -72,7 +72,7 @@ static json_t *facts_vision(st_model *m, const st_stream *q, st_err *e)
                           (json_int_t)v.inner, "image_size", (json_int_t)v.size, "tokens",
                           (json_int_t)v.tokens[2], "classes", (json_int_t)v.classes,
                           "token_modules", v.performer ? "performer" : "transformer", "maps", maps);
-    if (!r) ST_ERR(e, ST_ENOMEM, "model: out of memory");
+    if (!r) ST_NOMEM(e, "model");
     return r;
 }
 
@@ -103,6 +103,6 @@ st_status st_model_facts(st_model *m, const char *device, json_t **result, st_er
         (json_int_t)(w.macs + 0.5), "layers", (json_int_t)lm.layers, "heads", (json_int_t)lm.heads,
         "width", (json_int_t)lm.width, "inner", (json_int_t)lm.inner, "context",
         (json_int_t)lm.context, "vocab", (json_int_t)lm.vocab, "tied", lm.tied, "maps", w.maps);
-    if (!*result) ST_FAIL(e, ST_ENOMEM, "model: out of memory");
+    if (!*result) return ST_NOMEM(e, "model");
     return ST_OK;
 }

@@ -118,7 +118,7 @@ st_status st_folder_weights(st_folder *f, st_stream *stream, st_tensor flat)
     if (stream) l.stage = malloc(l.stage_bytes + 1);
     l.turn = malloc(l.turn_bytes + 1);
     if ((stream && !l.stage) || !l.turn) {
-        l.status = ST_ERR(f->e, ST_ENOMEM, "%s: out of memory", f->path);
+        l.status = ST_NOMEM(f->e, f->path);
     }
     st_model_params(f->model, folder_load_param, &l);
     free(l.stage);
@@ -174,7 +174,7 @@ static st_status folder_adjust(st_folder *f)
         ST_FAIL(f->e, ST_EARG, "%s: is a T2T-ViT, whose GELU is erf; leave --gelu out", f->path);
     }
     json_t *config = json_copy(f->config); /* it may be part of a file's extra */
-    if (!config) ST_FAIL(f->e, ST_ENOMEM, "%s: out of memory", f->path);
+    if (!config) return ST_NOMEM(f->e, f->path);
     json_decref(f->config);
     f->config = config;
     bool known = !gelu;
@@ -387,7 +387,7 @@ st_status st_loaded_open_as(st_loaded *out, const char *path, const st_read_how 
     if (!s) {
         st_model_bind(out->model, out->flat, (st_tensor){0});
         out->path = strdup(path);
-        if (!out->path) s = ST_ERR(e, ST_ENOMEM, "%s: out of memory", path);
+        if (!out->path) s = ST_NOMEM(e, path);
     }
     f.model = NULL;
     st_folder_close(&f);

@@ -263,6 +263,6 @@ st_status st_folder_guess(st_folder *f)
     if (json_object_size(maps) > 0)
         json_object_set_new(f->config, "strut", json_pack("{s:i, s:O}", "format", 1, "maps", maps));
     json_decref(maps);
-    if (!s && !f->config) s = ST_ERR(f->e, ST_ENOMEM, "out of memory");
+    if (!s && !f->config) s = ST_NOMEM(f->e, NULL);
     return s;
 }

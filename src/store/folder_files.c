@@ -42,7 +42,7 @@ static st_status files_add(st_folder *f, const char *name)
                 name);
     }
     char *path = st_path_join(f->dir, name), *copy = strdup(name);
-    st_status s = path && copy ? ST_OK : ST_ERR(f->e, ST_ENOMEM, "%s: out of memory", f->path);
+    st_status s = path && copy ? ST_OK : ST_NOMEM(f->e, f->path);
     if (!s) s = st_weights_open(&f->shard[f->shards], path, f->e);
     free(path);
     if (s) {
@@ -132,7 +132,7 @@ static st_status files_none(const st_folder *f, bool config)
 static st_status files_open(st_folder *f, int known)
 {
     f->file = st_path_join(f->dir, files_known[known].name);
-    if (!f->file) ST_FAIL(f->e, ST_ENOMEM, "%s: out of memory", f->path);
+    if (!f->file) return ST_NOMEM(f->e, f->path);
     return files_known[known].index ? files_index(f) : files_add(f, files_known[known].name);
 }
 
@@ -141,7 +141,7 @@ static st_status files_config(st_folder *f)
 {
     if (!files_has(f->dir, "config.json")) return ST_OK;
     char *path = st_path_join(f->dir, "config.json");
-    if (!path) ST_FAIL(f->e, ST_ENOMEM, "%s: out of memory", f->path);
+    if (!path) return ST_NOMEM(f->e, f->path);
     st_status s = st_json_load(&f->config, path, FOLDER_JSON, f->e);
     if (!s && !json_is_object(f->config)) {
         s = ST_ERR(f->e, ST_EFORMAT, "%s: expected a JSON object", path);
@@ -217,7 +217,7 @@ static st_status files_single(st_folder *f, const char *name)
     }
     f->file = strdup(f->path);
     f->shard_name[0] = strdup(name);
-    if (!f->file || !f->shard_name[0]) ST_FAIL(f->e, ST_ENOMEM, "%s: out of memory", f->path);
+    if (!f->file || !f->shard_name[0]) return ST_NOMEM(f->e, f->path);
     const char *dict = f->how ? f->how->dict : NULL;
     ST_TRY(st_weights_open_dict(&f->shard[0], f->path, dict, f->e));
     f->shards = 1;
@@ -229,11 +229,11 @@ st_status st_folder_files(st_folder *f)
     if (!st_path_exists(f->path)) return files_cached(f);
     if (st_path_is_dir(f->path)) {
         f->dir = strdup(f->path);
-        if (!f->dir) ST_FAIL(f->e, ST_ENOMEM, "%s: out of memory", f->path);
+        if (!f->dir) return ST_NOMEM(f->e, f->path);
         return files_folder(f, NULL);
     }
     const char *slash = strrchr(f->path, '/'), *name = slash ? slash + 1 : f->path;
     f->dir = slash ? strndup(f->path, (size_t)(slash - f->path) + 1) : strdup(".");
-    if (!f->dir) ST_FAIL(f->e, ST_ENOMEM, "%s: out of memory", f->path);
+    if (!f->dir) return ST_NOMEM(f->e, f->path);
     return files_is_known(name) ? files_folder(f, name) : files_single(f, name);
 }

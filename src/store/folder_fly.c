@@ -91,7 +91,7 @@ static st_status fly_tiles(fly_matrix *m, st_folder_row *w, st_folder_row *layou
     int32_t *on = st_calloc(l->dim[0] * l->dim[1], sizeof *on);
     st_spec s;
     st_status status = on ? st_stored_read(l, st_view2(on, ST_I32, l->dim[0], l->dim[1]), m->f->e)
-                          : ST_ERR(m->f->e, ST_ENOMEM, "out of memory");
+                          : ST_NOMEM(m->f->e, NULL);
     if (!status) status = st_butterfly_find(&s, m->in, m->out, block, on, m->f->e);
     free(on);
     if (status) st_err_prefix(m->f->e, "%s: tensor %.100s", m->f->file, l->name);
@@ -265,7 +265,7 @@ static st_status fly_blocks(st_folder *f, int64_t width)
         bytes += strlen(f->row[i].name) + FLY_LONGER;
     f->made = st_calloc((int64_t)bytes, 1);
     f->maps = json_object();
-    if (!f->made || !f->maps) ST_FAIL(f->e, ST_ENOMEM, "%s: out of memory", f->file);
+    if (!f->made || !f->maps) return ST_NOMEM(f->e, f->file);
     char *at = f->made;
     fly_matrix m = {.f = f, .at = &at};
     for (int64_t layer = 0; layer < ST_FOLDER_LAYERS; layer++) {
@@ -320,7 +320,7 @@ st_status st_folder_read_special(const st_folder *f, const st_param *p, const st
 {
     int64_t n = st_numel(w);
     float *from = st_calloc(2 * n, sizeof *from), *to = from + n;
-    if (!from) ST_FAIL(f->e, ST_ENOMEM, "%s: out of memory", f->path);
+    if (!from) return ST_NOMEM(f->e, f->path);
     st_status s = st_stored_read(row->stored, st_view1(from, ST_F32, n), f->e);
     if (row->form == ST_ROW_TURNED)
         fly_turn(to, from, n, p->w.dim[p->w.ndim - 1]);

@@ -229,7 +229,7 @@ st_status st_folder_head(const st_folder *f, bool *tied)
     ST_TRY(match_dtype(f, head->stored));
     ST_TRY(match_dtype(f, wte->stored));
     float *a = st_calloc(n, sizeof *a), *b = st_calloc(n, sizeof *b);
-    st_status s = a && b ? ST_OK : ST_ERR(f->e, ST_ENOMEM, "%s: out of memory", f->file);
+    st_status s = a && b ? ST_OK : ST_NOMEM(f->e, f->file);
     if (!s) s = st_stored_read(head->stored, st_view1(a, ST_F32, n), f->e);
     if (!s) s = st_stored_read(wte->stored, st_view1(b, ST_F32, n), f->e);
     *tied = !s && memcmp(a, b, (size_t)n * sizeof *a) == 0;
@@ -332,7 +332,7 @@ st_status st_folder_match(st_folder *f)
     ST_TRY(match_orientation(f));
     st_model_params(f->model, match_count, &n);
     m.name = st_calloc(n + 1, sizeof *m.name);
-    if (!m.name) ST_FAIL(f->e, ST_ENOMEM, "%s: out of memory", f->path);
+    if (!m.name) return ST_NOMEM(f->e, f->path);
     st_model_params(f->model, match_param, &m);
     st_status s = m.status;
     if (!s && m.missing) s = match_missing(f, m.missing);

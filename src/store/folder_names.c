@@ -256,7 +256,7 @@ st_status st_folder_list(st_folder *f)
     }
     f->row = st_calloc(n, sizeof *f->row);
     f->names = st_calloc((int64_t)bytes, 1);
-    if (!f->row || !f->names) ST_FAIL(f->e, ST_ENOMEM, "%s: out of memory", f->file);
+    if (!f->row || !f->names) return ST_NOMEM(f->e, f->file);
     char *at = f->names;
     names_all(f, &at);
     ST_TRY(names_prefix(f));

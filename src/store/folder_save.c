@@ -11,8 +11,7 @@
 static st_status save_json(const char *dir, const char *name, json_t *j, st_err *e)
 {
     char *path = st_path_join(dir, name);
-    st_status s =
-        path && j ? st_write_json(path, j, e) : ST_ERR(e, ST_ENOMEM, "%s: out of memory", dir);
+    st_status s = path && j ? st_write_json(path, j, e) : ST_NOMEM(e, dir);
     free(path);
     json_decref(j);
     return s;
@@ -24,7 +23,7 @@ static st_status save_file(const char *dir, const char *name, st_export *x, int6
                            int64_t n, st_err *e)
 {
     char *path = st_path_join(dir, name);
-    if (!path) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", dir);
+    if (!path) return ST_NOMEM(e, dir);
     x->first = first;
     st_status s = st_safetensors_write(path, x->item + first, n, NULL, st_export_fill, x, e);
     free(path);
@@ -145,7 +144,7 @@ st_status st_modeling_fits(const st_model *m, st_err *e)
 static st_status save_code(const char *dir, st_err *e)
 {
     char *path = st_path_join(dir, "modeling_strut.py");
-    if (!path) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", dir);
+    if (!path) return ST_NOMEM(e, dir);
     st_status s = st_write_file(path, st_modeling_strut, strlen(st_modeling_strut), e);
     free(path);
     return s;

@@ -35,7 +35,7 @@ static st_status ss1_options(const char *text, int64_t value[SS1_KEYS], st_err *
     for (int k = 0; k < SS1_KEYS; k++)
         value[k] = -1;
     char *copy = strdup(text ? text : "");
-    if (!copy) ST_FAIL(e, ST_ENOMEM, "out of memory");
+    if (!copy) return ST_NOMEM(e, NULL);
     st_status s = ST_OK;
     for (char *save = NULL, *item = strtok_r(copy, ",", &save); item && !s;
          item = strtok_r(NULL, ",", &save))

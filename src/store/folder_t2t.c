@@ -108,6 +108,6 @@ st_status st_folder_guess_t2t(st_folder *f)
         (json_int_t)fc->dim[0], "qkv_bias", st_folder_find(f, "blocks.0.attn.qkv.bias") != NULL);
     if (f->config && performer)
         json_object_set_new(f->config, "performer_features", json_integer(w->stored->dim[0]));
-    if (!f->config) ST_FAIL(f->e, ST_ENOMEM, "out of memory");
+    if (!f->config) return ST_NOMEM(f->e, NULL);
     return ST_OK;
 }

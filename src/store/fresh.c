@@ -74,7 +74,7 @@ st_status st_fresh_config(json_t **out, const char *name, st_err *e)
     int i = st_fresh_find(name);
     if (i >= 0) {
         *out = strncmp(st_fresh_names[i], "gpt2", 4) == 0 ? fresh_gpt2(i) : fresh_t2t(i);
-        if (!*out) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", name);
+        if (!*out) return ST_NOMEM(e, name);
         return ST_OK;
     }
     size_t n = strlen(name);

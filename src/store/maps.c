@@ -62,6 +62,6 @@ st_status st_maps(const char *name, json_t **result, st_err *e)
     }
     *result = json_pack("{s:o}", "maps", list);
     if (*result && !name) json_object_set_new(*result, "presets", st_presets_json());
-    if (!*result) ST_FAIL(e, ST_ENOMEM, "maps: out of memory");
+    if (!*result) return ST_NOMEM(e, "maps");
     return ST_OK;
 }

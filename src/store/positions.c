@@ -101,7 +101,7 @@ st_status st_positions_resize(st_model **m, float **flat, int64_t size, st_err *
     if (st_model_vision_shape(*m).size == size) return ST_OK;
     st_model *next = NULL;
     json_t *config = st_model_config(*m);
-    if (!config) ST_FAIL(e, ST_ENOMEM, "out of memory");
+    if (!config) return ST_NOMEM(e, NULL);
     json_object_set_new(config, "img_size", json_integer(size));
     st_status s = st_model_open(&next, config, e);
     json_decref(config);
@@ -109,7 +109,7 @@ st_status st_positions_resize(st_model **m, float **flat, int64_t size, st_err *
     float *to = st_calloc(st_model_elements(next), sizeof *to);
     if (!to) {
         st_model_close(next);
-        ST_FAIL(e, ST_ENOMEM, "out of memory");
+        return ST_NOMEM(e, NULL);
     }
     struct positions_move move = {.from = *m, .flat = *flat, .to = to};
     st_model_params(next, positions_param, &move);

@@ -108,7 +108,7 @@ st_status st_preset_join(const char *name, const char *const *maps, int n, const
     *count = 0;
     if (name) ST_TRY(st_preset_find(&p, name, e));
     *out = st_calloc(n + ST_PRESET_MAPS + 1, sizeof **out);
-    if (!*out) ST_FAIL(e, ST_ENOMEM, "out of memory");
+    if (!*out) return ST_NOMEM(e, NULL);
     for (int i = 0; p && i < ST_PRESET_MAPS && p->maps[i]; i++)
         (*out)[(*count)++] = p->maps[i];
     for (int i = 0; i < n; i++)

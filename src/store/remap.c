@@ -179,7 +179,7 @@ static st_status choose_config(const st_model *m, const json_t *table, json_t **
     if (!maps) json_object_set_new(ours, "maps", maps = json_object());
     json_object_foreach((json_t *)(uintptr_t)table, name, text)
     {
-        if (json_object_set(maps, name, text)) ST_FAIL(e, ST_ENOMEM, "model: out of memory");
+        if (json_object_set(maps, name, text)) return ST_NOMEM(e, "model");
     }
     return ST_OK;
 }
@@ -203,7 +203,7 @@ st_status st_model_remap(const st_model *m, const char *const *maps, int nmaps,
                      .e = e};
     st_status s = ST_OK;
     if (!w.used || !w.names || !w.table || !w.left) {
-        s = ST_ERR(e, ST_ENOMEM, "model: out of memory");
+        s = ST_NOMEM(e, "model");
     }
     if (!s) st_model_matrices(m, choose_matrix, &w);
     if (!s) s = w.status;

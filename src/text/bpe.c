@@ -230,7 +230,7 @@ st_status st_ids_push(st_ids *ids, int32_t id, st_err *e)
     if (ids->n == ids->cap) {
         int64_t cap = ids->cap ? ids->cap * 2 : 1024;
         int32_t *more = realloc(ids->id, (size_t)cap * sizeof *more);
-        if (!more) ST_FAIL(e, ST_ENOMEM, "out of memory");
+        if (!more) return ST_NOMEM(e, NULL);
         ids->id = more;
         ids->cap = cap;
     }

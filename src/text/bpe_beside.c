@@ -14,7 +14,7 @@ static st_status beside_load(const char *dir, const char *name, json_t **out, st
 {
     *out = NULL;
     char *path = st_path_join(dir, name);
-    if (!path) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", dir);
+    if (!path) return ST_NOMEM(e, dir);
     st_status s = st_path_exists(path) ? st_json_load(out, path, BESIDE_MOST, e) : ST_OK;
     if (!s && *out && !json_is_object(*out)) {
         s = ST_ERR(e, ST_EFORMAT, "%s: expected a JSON object", path);

@@ -42,7 +42,7 @@ st_status st_bpe_link_chars(st_bpe *b, const char *what, st_err *e)
 {
     b->chars = true;
     b->letter = st_calloc(b->n, sizeof *b->letter);
-    if (!b->letter) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", what);
+    if (!b->letter) return ST_NOMEM(e, what);
     for (int i = 0; i < 256; i++)
         b->byte_id[i] = -1;
     for (int32_t id = 0; id < b->n; id++) {

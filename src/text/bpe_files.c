@@ -120,7 +120,7 @@ static st_status files_vocab(files_draft *d, st_err *e)
         if (!twin) d->n++;
     }
     d->name = st_calloc(d->n, sizeof *d->name);
-    if (!d->name || d->n > INT32_MAX) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", d->what);
+    if (!d->name || d->n > INT32_MAX) return ST_NOMEM(e, d->what);
     for (void *it = json_object_iter((json_t *)(uintptr_t)d->vocab); it;
          it = json_object_iter_next((json_t *)(uintptr_t)d->vocab, it)) {
         ST_TRY(files_place(d, json_object_iter_key(it), json_object_iter_key_len(it),
@@ -162,7 +162,7 @@ static st_status files_merge(files_draft *d, const char *a, size_t an, const cha
     if (d->n_merges == d->cap_merges) {
         int64_t cap = d->cap_merges ? d->cap_merges * 2 : 65536;
         st_bpe_merge *more = realloc(d->merge, (size_t)cap * sizeof *more);
-        if (!more) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", where);
+        if (!more) return ST_NOMEM(e, where);
         d->merge = more;
         d->cap_merges = cap;
     }
@@ -171,7 +171,7 @@ static st_status files_merge(files_draft *d, const char *a, size_t an, const cha
     size_t unused;
     st_status s = ST_OK;
     if (!both || !bytes) {
-        s = ST_ERR(e, ST_ENOMEM, "%s: out of memory", where);
+        s = ST_NOMEM(e, where);
     } else {
         memcpy(both, a, an);
         memcpy(both + an, b, bn);
@@ -340,7 +340,7 @@ static st_status files_open_pair(st_bpe **out, const char *dir, int k, bool *tri
     char *merges = second ? st_path_join(dir, second) : NULL;
     st_status s = ST_OK;
     if (!vocab || (second && !merges)) {
-        s = ST_ERR(e, ST_ENOMEM, "%s: out of memory", dir);
+        s = ST_NOMEM(e, dir);
         *tried = true;
     } else if ((*tried = st_path_exists(vocab))) {
         bool pickle = st_name_ends(vocab, ".pkl");
@@ -360,7 +360,7 @@ st_status st_bpe_open(st_bpe **out, const char *path, st_err *e)
                    : slash ? strndup(path, (size_t)(slash - path) + 1)
                            : strdup(".");
     st_status s = ST_OK;
-    if (!parent) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", path);
+    if (!parent) return ST_NOMEM(e, path);
     if (!dir && !st_path_exists(path)) {
         tried = true;
         s = ST_ERR(e, ST_EIO, "%s: no such file or folder, expected a tokenizer", path);

@@ -181,7 +181,7 @@ static st_status hf_put(const char *dir, const char *name, const json_t *j, size
     char *path = st_path_join(dir, name), *text = j ? json_dumps(j, flags) : NULL;
     st_status s;
     if (!path || !text)
-        s = ST_ERR(e, ST_ENOMEM, "%s: out of memory", dir);
+        s = ST_NOMEM(e, dir);
     else
         s = st_write_file(path, text, strlen(text), e);
     free(path);
@@ -250,7 +250,7 @@ st_status st_bpe_save(const st_bpe *b, const char *dir, st_err *e)
     json_t *vocab = hf_vocab(b), *merges = f ? hf_merges(b, f) : NULL, *added = hf_added(b);
     bool ok = f && !fclose(f) && vocab && merges && added && path;
     st_status s = ST_OK;
-    if (!ok) s = ST_ERR(e, ST_ENOMEM, "%s: out of memory", dir);
+    if (!ok) s = ST_NOMEM(e, dir);
     if (!s) s = st_write_file(path, text, n, e);
     if (!s) s = hf_put(dir, "vocab.json", vocab, JSON_COMPACT, e);
     if (!s) {

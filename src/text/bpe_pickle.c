@@ -57,8 +57,7 @@ st_status st_bpe_open_pickle(st_bpe **out, const char *path, st_err *e)
         s = ST_ERR(e, ST_EFORMAT,
                    "%s: no dict \"stoi\" of characters, as nanoGPT's meta.pkl has it", path);
     }
-    if (!s && !(at = st_calloc(stoi->i, sizeof *at)))
-        s = ST_ERR(e, ST_ENOMEM, "%s: out of memory", path);
+    if (!s && !(at = st_calloc(stoi->i, sizeof *at))) s = ST_NOMEM(e, path);
     if (!s) s = pickle_make(&p, stoi, at, path, out, e);
     free(at);
     st_pickle_free(&p);

@@ -33,17 +33,17 @@ st_status st_docs_open(st_docs **out, const char *const *paths, int n, const st_
 {
     *out = NULL;
     st_docs *d = st_calloc(1, sizeof *d);
-    if (!d) ST_FAIL(e, ST_ENOMEM, "out of memory");
+    if (!d) return ST_NOMEM(e, NULL);
     d->most = o && o->max_doc_bytes > 0 ? (size_t)o->max_doc_bytes : (size_t)256 << 20;
     d->piece = o && o->piece_bytes > 0 ? (size_t)o->piece_bytes : 0;
     if (o) d->o = *o;
     d->field = strdup(o && o->field ? o->field : "text");
     d->path = st_calloc(n + 1, sizeof *d->path);
     st_status s = ST_OK;
-    if (!d->field || !d->path) s = ST_ERR(e, ST_ENOMEM, "out of memory");
+    if (!d->field || !d->path) s = ST_NOMEM(e, NULL);
     for (; !s && d->paths < n; d->paths++) {
         d->path[d->paths] = strdup(paths[d->paths]);
-        if (!d->path[d->paths]) s = ST_ERR(e, ST_ENOMEM, "out of memory");
+        if (!d->path[d->paths]) s = ST_NOMEM(e, NULL);
     }
     if (!s) s = docs_measure(d, e);
     if (!s) s = st_walk_open(&d->walk, d->path, d->paths, e);
@@ -106,7 +106,7 @@ static st_status docs_parquet(st_docs *d, const char *path, st_err *e)
     ST_TRY(st_parquet_open(&d->parquet, path, d->field, e));
     d->line = 0;
     d->name = d->parquet_name = strdup(path);
-    if (!d->name) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", path);
+    if (!d->name) return ST_NOMEM(e, path);
     return ST_OK;
 }
 
@@ -166,7 +166,7 @@ static st_status docs_begin(st_docs *d, st_err *e)
     }
     if (!d->wide) return docs_guess(d, e);
     char *raw = malloc(d->n);
-    if (!raw) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", d->name);
+    if (!raw) return ST_NOMEM(e, d->name);
     size_t n = d->n - 2;
     memcpy(raw, head + 2, n);
     d->n = 0;

@@ -59,12 +59,12 @@ st_status st_parquet_open(st_parquet **out, const char *path, const char *column
         ST_FAIL(e, ST_EUNSUPPORTED, "%s: parquet can only be read from a plain file", path);
     }
     st_parquet *p = st_calloc(1, sizeof *p);
-    if (!p) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", path);
+    if (!p) return ST_NOMEM(e, path);
     p->path = strdup(path);
     p->fd = open(path, O_RDONLY | O_CLOEXEC);
     st_status s = ST_OK;
     if (p->fd < 0) s = ST_ERR(e, ST_EIO, "%s: %s", path, strerror(errno));
-    if (!s && !p->path) s = ST_ERR(e, ST_ENOMEM, "%s: out of memory", path);
+    if (!s && !p->path) s = ST_NOMEM(e, path);
     if (!s) s = st_parquet_meta_read(&p->meta, p->fd, path, column, e);
     p->chunk = -1;
     if (s)

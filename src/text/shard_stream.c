@@ -116,7 +116,7 @@ static st_status shard_add(st_shard *s, const char *path, st_err *e)
     if ((s->parts & (s->parts - 1)) == 0) {
         size_t room = s->parts ? 2 * (size_t)s->parts : 1;
         st_shard_part *more = realloc(s->part, room * sizeof *more);
-        if (!more) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", path);
+        if (!more) return ST_NOMEM(e, path);
         s->part = more;
     }
     st_shard_part *p = &s->part[s->parts];
@@ -127,7 +127,7 @@ static st_status shard_add(st_shard *s, const char *path, st_err *e)
     s->n += p->n;
     s->bytes += p->bytes;
     s->format = s->part[0].format;
-    return p->path ? ST_OK : ST_ERR(e, ST_ENOMEM, "%s: out of memory", path);
+    return p->path ? ST_OK : ST_NOMEM(e, path);
 }
 
 /* The paths of a list. */

@@ -14,7 +14,7 @@ st_status st_board_open(st_watch *w, const st_settings *set, int64_t purge, st_e
     st_status s = ST_OK;
     st_events_step(w->board, purge);
     if (!yaml || asprintf(&text, "```yaml\n%s```\n", yaml) < 0)
-        s = ST_ERR(e, ST_ENOMEM, "config: out of memory");
+        s = ST_NOMEM(e, "config");
     else
         s = st_events_text(w->board, "config", text, e);
     free(yaml);

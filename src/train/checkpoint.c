@@ -16,7 +16,7 @@ enum { CKPT_FORMAT = 1, CKPT_JSON = 1 << 22 };
 st_status st_ckpt_json(const char *dir, json_t **out, st_err *e)
 {
     char *path = st_path_join(dir, "state.json");
-    if (!path) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", dir);
+    if (!path) return ST_NOMEM(e, dir);
     st_status s = st_json_load(out, path, CKPT_JSON, e);
     free(path);
     return s;
@@ -84,7 +84,7 @@ static st_status ckpt_list_open(struct ckpt_list *l, st_net *n, bool weights, st
     l->names = st_calloc(3 * (int64_t)l->bytes, 1);
     if (!l->item || !l->offset || !l->names) {
         ckpt_list_close(l);
-        ST_FAIL(e, ST_ENOMEM, "checkpoint: out of memory");
+        return ST_NOMEM(e, "checkpoint");
     }
     l->n = 0;
     st_model_params(n->model, ckpt_items_m, l);
@@ -293,7 +293,7 @@ st_status st_ckpt_load(st_trainer *t, st_err *e)
     char *state = st_path_join(t->disk.resume, "state.json");
     char *tensors = st_path_join(t->disk.resume, "state.safetensors");
     st_status s = ST_OK;
-    if (!state || !tensors) s = ST_ERR(e, ST_ENOMEM, "%s: out of memory", t->disk.resume);
+    if (!state || !tensors) s = ST_NOMEM(e, t->disk.resume);
     if (!s) s = st_ckpt_json(t->disk.resume, &j, e);
     if (!s) s = ckpt_read_state(t, j, state, e);
     if (!s) s = ckpt_tensors(&t->net, &t->state.averaged, tensors, e);
@@ -320,7 +320,7 @@ st_status st_ckpt_write(st_trainer *t, const char *dir, st_err *e)
     char *moments = st_path_join(dir, "state.safetensors"), *path = st_path_join(dir, "state.json");
     json_t *state = ckpt_state(t);
     st_status s = moments && path && state ? ckpt_list_open(&l, &t->net, t->net.ema.data != NULL, e)
-                                           : ST_ERR(e, ST_ENOMEM, "%s: out of memory", dir);
+                                           : ST_NOMEM(e, dir);
     if (!s) {
         s = st_folder_write(dir, t->net.model, t->net.flat, ST_F32, t->disk.tokenizer, e);
         if (!s) s = st_safetensors_write(moments, l.item, l.n, NULL, ckpt_fill, &l, e);

@@ -46,7 +46,7 @@ static st_status ckpt_link(const char *from, const char *to, st_err *e)
         if (item->d_name[0] == '.') continue;
         char *a = st_path_join(from, item->d_name), *b = st_path_join(to, item->d_name);
         if (!a || !b)
-            s = ST_ERR(e, ST_ENOMEM, "%s: out of memory", to);
+            s = ST_NOMEM(e, to);
         else if (link(a, b) != 0)
             s = st_copy_file(a, b, e);
         free(a);
@@ -61,8 +61,7 @@ static st_status ckpt_make(st_trainer *t, const char *name, bool write, st_err *
 {
     st_outdir o = {0};
     char *path = st_ckpt_path(t->disk.out, name), *last = st_ckpt_path(t->disk.out, "last");
-    st_status s = path && last ? st_outdir_open(&o, path, true, e)
-                               : ST_ERR(e, ST_ENOMEM, "%s: out of memory", name);
+    st_status s = path && last ? st_outdir_open(&o, path, true, e) : ST_NOMEM(e, name);
     if (!s) s = write ? st_ckpt_write(t, o.temp, e) : ckpt_link(last, o.temp, e);
     if (!s) s = st_outdir_commit(&o, e);
     st_outdir_discard(&o);

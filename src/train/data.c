@@ -52,7 +52,7 @@ static st_status data_path(const st_data *d, const st_batch *b, const char *key,
     *path = given           ? strdup(given)
             : b == &d->test ? data_test_path(d->set->data.dir)
                             : st_shard_path(d->set->data.dir, b == &d->val);
-    if (!*path) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", key);
+    if (!*path) return ST_NOMEM(e, key);
     return ST_OK;
 }
 

@@ -61,7 +61,7 @@ static st_status distill_memory(st_lesson *l, const st_net *net, int64_t tokens,
         st_upload(net->q, w, flat);
     } else {
         void *half = st_calloc(n, 2);
-        if (!half) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", l->set->distill.teacher);
+        if (!half) return ST_NOMEM(e, l->set->distill.teacher);
         st_convert(half, net->dtype, flat, ST_F32, n);
         st_upload(net->q, w, half);
         free(half);

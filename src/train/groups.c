@@ -193,7 +193,7 @@ st_status st_groups_open(st_net *n, const st_pace *p, st_err *e)
     struct groups_walk w = {.n = n, .pace = p, .names = st_calloc(count + 1, sizeof *w.names)};
     n->range = st_calloc(count, sizeof *n->range);
     st_status s = ST_OK;
-    if (!n->range || !w.names) s = ST_ERR(e, ST_ENOMEM, "trainer: out of memory");
+    if (!n->range || !w.names) s = ST_NOMEM(e, "trainer");
     if (!s) st_model_params(n->model, groups_param, &w);
     if (!s) s = groups_check(&w, e);
     free(w.names);

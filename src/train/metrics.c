@@ -172,7 +172,7 @@ static st_status metrics_file(st_metrics *m, FILE **f, const char *out, const ch
 {
     bool csv = f == &m->csv;
     char *path = st_path_join(out, name);
-    if (!path) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", out);
+    if (!path) return ST_NOMEM(e, out);
     st_status s = ST_OK;
     *f = fopen(path, "a+e");
     if (!*f) {

@@ -32,7 +32,7 @@ st_status st_norms_open(st_watch *w, const st_settings *set, int64_t step, st_er
     if (!set->out) return ST_OK;
     char *path = st_path_join(set->out, "norms.jsonl");
     st_status s = ST_OK;
-    if (!path) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", set->out);
+    if (!path) return ST_NOMEM(e, set->out);
     /* One that a run has left is cut even if no more is written. */
     if (set->log.norms > 0 || st_path_exists(path)) {
         w->norms = fopen(path, "a+e");

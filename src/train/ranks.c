@@ -102,8 +102,7 @@ st_status st_rank_write(const st_settings *set, const st_train_state *s, st_err 
                       : json_pack("{s:i, s:I, s:o, s:o, s:o, s:o}", "format", 1, "last",
                                   (json_int_t)s->step, "best", best, "top", st_rank_json(s), "step",
                                   rank_steps(dir, "step"), "progress", rank_steps(dir, "progress"));
-    st_status status =
-        all ? st_write_json(path, all, e) : ST_ERR(e, ST_ENOMEM, "%s: out of memory", set->out);
+    st_status status = all ? st_write_json(path, all, e) : ST_NOMEM(e, set->out);
     json_decref(all);
     free(dir);
     free(path);

@@ -46,8 +46,7 @@ static st_status record_hydra(const st_disk *disk, st_err *e)
         json_decref(word);
     }
     bool told = f && fclose(f) == 0;
-    st_status s = config && overrides && told ? st_make_dirs(dir, e)
-                                              : ST_ERR(e, ST_ENOMEM, ".hydra: out of memory");
+    st_status s = config && overrides && told ? st_make_dirs(dir, e) : ST_NOMEM(e, ".hydra");
     if (!s && !(text = st_config_text(disk->how, false, e))) s = ST_EFORMAT;
     if (!s) s = st_write_file(config, text, strlen(text), e);
     if (!s) s = st_write_file(overrides, words, strlen(words), e);
@@ -66,8 +65,7 @@ st_status st_record_open(st_trainer *t, st_err *e)
     if (t->disk.out) {
         ST_TRY(st_make_dirs(t->disk.out, e));
         char *yaml = record_yaml(t), *path = st_path_join(t->disk.out, "config.yaml");
-        s = yaml && path ? st_write_file(path, yaml, strlen(yaml), e)
-                         : ST_ERR(e, ST_ENOMEM, "config.yaml: out of memory");
+        s = yaml && path ? st_write_file(path, yaml, strlen(yaml), e) : ST_NOMEM(e, "config.yaml");
         free(yaml);
         free(path);
         if (!s) s = record_hydra(&t->disk, e);

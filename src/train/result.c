@@ -192,7 +192,7 @@ st_status st_result_write(const char *out, const json_t *result, st_err *e)
     if (!path || !few) {
         free(path);
         json_decref(few);
-        ST_FAIL(e, ST_ENOMEM, "%s: out of memory", out);
+        return ST_NOMEM(e, out);
     }
     json_object_del(few, "curve");
     json_object_del(few, "validation");

@@ -79,7 +79,7 @@ st_status st_ckpt_choose(const st_settings *set, char **dir, st_err *e)
                        "expected auto, yes, no or a checkpoint folder",
                        how);
         else if (!(*dir = strdup(how)))
-            s = ST_ERR(e, ST_ENOMEM, "%s: out of memory", how);
+            s = ST_NOMEM(e, how);
     } else if (no && (there || resume_any(set->out, other))) {
         s = ST_ERR(
             e, ST_EARG,

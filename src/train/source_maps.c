@@ -126,7 +126,7 @@ st_status st_source_remap(const st_settings *set, const char *resume, const json
     if (json_object_size(maps) == 0) return ST_OK;
     char **text = source_texts(maps, &n);
     st_status s = ST_OK;
-    if (!text || (size_t)n < json_object_size(maps)) s = ST_ERR(e, ST_ENOMEM, "out of memory");
+    if (!text || (size_t)n < json_object_size(maps)) s = ST_NOMEM(e, NULL);
     if (!s) s = st_model_remap(*m, (const char *const *)text, n, NULL, 0, &config, e);
     if (!s) s = source_equal(config, *m, &same, e);
     if (!s && !same && resume) {

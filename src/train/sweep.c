@@ -92,7 +92,7 @@ static st_status sweep_folders(sweep *w, const char *dir)
         char label[2 * SWEEP_LABEL];
         sweep_label(w, i, label, sizeof label);
         char *path = dir ? st_path_join(dir, label) : strdup(w->set[i].out);
-        if (!path) ST_FAIL(w->e, ST_ENOMEM, "sweep: out of memory");
+        if (!path) return ST_NOMEM(w->e, "sweep");
         st_status s = st_settings_set(&w->set[i], "out", path, w->e);
         free(path);
         ST_TRY(s);
@@ -187,8 +187,7 @@ static st_status sweep_keep(const st_settings *s, json_t *row, st_err *e)
 {
     char *path = sweep_result_path(s);
     json_t *all = json_pack("{s:o, s:O}", "settings", st_settings_json(s), "row", row);
-    st_status status =
-        path && all ? st_write_json(path, all, e) : ST_ERR(e, ST_ENOMEM, "sweep: out of memory");
+    st_status status = path && all ? st_write_json(path, all, e) : ST_NOMEM(e, "sweep");
     json_decref(all);
     free(path);
     return status;
@@ -223,7 +222,7 @@ static st_status sweep_job(sweep *w, int64_t job, json_t **row, st_err *e)
         st_train_run(&(st_train_opts){.set = s, .how = &how, .dry = w->o->dry}, &result, e);
     if (!status) *row = sweep_row(result);
     json_decref(result);
-    if (!status && !*row) status = ST_ERR(e, ST_ENOMEM, "sweep: out of memory");
+    if (!status && !*row) status = ST_NOMEM(e, "sweep");
     if (!status && w->steps > w->first && w->work[job] > 0) {
         w->took += st_now() - w->began;
         w->worked += w->work[job] * (double)(w->steps - w->first) / (double)w->all;
@@ -267,7 +266,7 @@ static st_status sweep_compose(sweep *w)
     w->set = st_calloc(w->words.jobs, sizeof *w->set);
     w->row = st_calloc(w->words.jobs, sizeof *w->row);
     w->work = st_calloc(w->words.jobs, sizeof *w->work);
-    if (!w->set || !w->row || !w->work) ST_FAIL(w->e, ST_ENOMEM, "sweep: out of memory");
+    if (!w->set || !w->row || !w->work) return ST_NOMEM(w->e, "sweep");
     for (int64_t i = 0; i < w->words.jobs; i++) {
         st_config_how how = sweep_how(w, i);
         ST_TRY(sweep_wrong(w, i, st_settings_compose(&w->set[i], &how, NULL, w->e)));

@@ -175,7 +175,7 @@ static st_status train_whole(st_trainer *t, const st_train_opts *o, json_t **res
     if (!s || s == ST_EINTR) {
         *result = st_result(t, test, s == ST_EINTR);
         st_status written = *result ? st_result_write(t->disk.out, *result, s ? NULL : e)
-                                    : ST_ERR(s ? NULL : e, ST_ENOMEM, "train: out of memory");
+                                    : ST_NOMEM(s ? NULL : e, "train");
         if (!s) s = written;
     }
     if (s && s != ST_EINTR) {
@@ -202,7 +202,7 @@ st_status st_train_run(const st_train_opts *o, json_t **result, st_err *e)
     }
     if (!s && o->dry) {
         *result = st_result_plan(&t);
-        if (!*result) s = ST_ERR(e, ST_ENOMEM, "train: out of memory");
+        if (!*result) s = ST_NOMEM(e, "train");
     } else if (!s) {
         s = train_whole(&t, o, result, e);
     }

@@ -89,8 +89,7 @@ st_status st_train_test(st_trainer *t, json_t **result, st_err *e)
     *result = NULL;
     if (best) {
         char *dir = st_ckpt_path(t->disk.out, "best");
-        st_status s =
-            dir ? test_best(&t->net, dir, e) : ST_ERR(e, ST_ENOMEM, "test: out of memory");
+        st_status s = dir ? test_best(&t->net, dir, e) : ST_NOMEM(e, "test");
         free(dir);
         if (s) return s;
         step = t->state.best_step;
@@ -102,6 +101,6 @@ st_status st_train_test(st_trainer *t, json_t **result, st_err *e)
     *result = json_pack("{s:f, s:f, s:I, s:I, s:s}", "loss", loss, "perplexity",
                         fmin(exp(loss), 1e300), "tokens", (json_int_t)(total * t->data.context),
                         "step", (json_int_t)step, "weights", best ? "best" : "last");
-    if (!*result) ST_FAIL(e, ST_ENOMEM, "test: out of memory");
+    if (!*result) return ST_NOMEM(e, "test");
     return ST_OK;
 }

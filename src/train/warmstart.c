@@ -125,7 +125,7 @@ static st_status warm_report(struct warm *k, st_err *e)
     *k->report = json_pack("{s:s, s:I, s:I, s:O, s:O, s:o}", "path", k->set->train.warmstart_path,
                            "taken", (json_int_t)k->taken, "parameters", (json_int_t)k->numbers,
                            "missing", k->missing, "skipped", k->skipped, "unused", unused);
-    if (!*k->report) ST_FAIL(e, ST_ENOMEM, "warm start: out of memory");
+    if (!*k->report) return ST_NOMEM(e, "warm start");
     ST_TRY(warm_check(k->set, *k->report, e));
     st_log(ST_LOG_INFO, "warm start from %s: %lld tensors, %lld parameters",
            k->set->train.warmstart_path, (long long)k->taken, (long long)k->numbers);
@@ -146,7 +146,7 @@ st_status st_warm_start(const st_settings *set, st_net *net, json_t **report, st
         st_model_params(m, warm_count, &n);
         k.flat = flat;
         k.has = st_calloc(n, sizeof *k.has);
-        if (!k.has) s = ST_ERR(e, ST_ENOMEM, "warm start: out of memory");
+        if (!k.has) s = ST_NOMEM(e, "warm start");
     }
     if (!s) {
         st_model_params(m, warm_list, &k);

@@ -34,7 +34,7 @@ static st_status eval_fingerprint(const st_loaded *l, char out[17], st_err *e)
     size_t item = st_dtype_size(l->flat.dtype);
     char hex[65], *piece = malloc(EVAL_PIECE * item);
     st_digest *d = NULL;
-    st_status s = piece ? st_digest_open(&d, "sha256", e) : ST_ERR(e, ST_ENOMEM, "out of memory");
+    st_status s = piece ? st_digest_open(&d, "sha256", e) : ST_NOMEM(e, NULL);
     for (int64_t i = 0; !s && i < n; i += EVAL_PIECE) {
         int64_t k = n - i < EVAL_PIECE ? n - i : EVAL_PIECE;
         char *from = (char *)l->flat.data + (size_t)i * item;
@@ -66,7 +66,7 @@ static st_status eval_settings(const eval_job *j, const char *data, json_t **out
                            (json_int_t)j->o->max_pixels, "format", "strut classify 1");
     free(folder);
     if (s || *out) return s;
-    ST_FAIL(e, ST_ENOMEM, "out of memory");
+    return ST_NOMEM(e, NULL);
 }
 
 static st_status eval_seeds(eval_job *j, st_err *e)
@@ -97,8 +97,7 @@ static st_status eval_open(eval_job *j, const char *model, const char *data, st_
     j->bad = st_calloc(j->c.batch, sizeof *j->bad);
     j->at = st_calloc(j->c.batch, sizeof *j->at);
     j->image = st_calloc(j->c.batch, sizeof *j->image);
-    if (!j->tally || !j->row || !j->bad || !j->at || !j->image)
-        ST_FAIL(e, ST_ENOMEM, "out of memory");
+    if (!j->tally || !j->row || !j->bad || !j->at || !j->image) return ST_NOMEM(e, NULL);
     ST_TRY(st_truth_open(&j->truth, data, j->o->labels, &j->c.classes, e));
     j->total = j->limit = j->o->limit && j->o->limit < j->truth.n ? j->o->limit : j->truth.n;
     if (!j->o->csv) return ST_OK;
@@ -289,7 +288,7 @@ static st_status eval_result(const eval_job *j, const char *model, const char *d
     double n = (double)(j->done - j->resumed) * (double)j->seeds;
     *result = json_pack("{s:o, s:o, s:s}", "model", st_json_text(model), "data", st_json_text(data),
                         "attention", j->c.attention);
-    if (!*result) ST_FAIL(e, ST_ENOMEM, "out of memory");
+    if (!*result) return ST_NOMEM(e, NULL);
     eval_numbers(j, *result);
     double p = json_number_value(json_object_get(*result, "top1"));
     json_t *rest =
@@ -306,7 +305,7 @@ static st_status eval_result(const eval_job *j, const char *model, const char *d
     if (!bad) return ST_OK;
     json_decref(*result);
     *result = NULL;
-    ST_FAIL(e, ST_ENOMEM, "out of memory");
+    return ST_NOMEM(e, NULL);
 }
 
 st_status st_classify_eval(const char *model, const char *data, const st_classify_opts *o,

@@ -27,7 +27,7 @@ int64_t st_classes_find(const st_classes *c, const char *text, size_t n)
 static st_status classes_imagenet(st_classes *c, st_err *e)
 {
     c->text = strdup(st_imagenet_text);
-    if (!c->text) ST_FAIL(e, ST_ENOMEM, "out of memory");
+    if (!c->text) return ST_NOMEM(e, NULL);
     c->from = "imagenet";
     char *line = c->text, *rest;
     for (int64_t i = 0; i < c->n; line = rest) {
@@ -62,7 +62,7 @@ static st_status classes_list(st_classes *c, const json_t *labels, const char *w
             used += pass ? n : 0;
             size += n;
         }
-        if (!pass && !(c->text = malloc(size))) ST_FAIL(e, ST_ENOMEM, "out of memory");
+        if (!pass && !(c->text = malloc(size))) return ST_NOMEM(e, NULL);
     }
     return ST_OK;
 }
@@ -81,7 +81,7 @@ st_status st_classes_open(st_classes *c, const char *model, int64_t n, st_err *e
     c->name = st_calloc(n, sizeof *c->name);
     char *path = st_path_join(model, "config.json");
     json_t *config = NULL;
-    st_status s = c->id && c->name && path ? ST_OK : ST_ERR(e, ST_ENOMEM, "out of memory");
+    st_status s = c->id && c->name && path ? ST_OK : ST_NOMEM(e, NULL);
     if (!s && st_path_is_dir(model) && st_path_exists(path))
         s = st_json_load(&config, path, CLASSES_CONFIG, e);
     const json_t *labels = json_object_get(config, "id2label");

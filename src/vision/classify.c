@@ -215,7 +215,7 @@ static st_status classify_one(classify_job *j, json_t *row, const float *z, st_e
         json_array_append_new(logits, json_real((double)z[k]));
     bool bad = json_object_set_new(row, "top", top) ||
                (logits && json_object_set_new(row, "logits", logits));
-    if (bad) ST_FAIL(e, ST_ENOMEM, "out of memory");
+    if (bad) return ST_NOMEM(e, NULL);
     return ST_OK;
 }
 
@@ -242,7 +242,7 @@ static st_status classify_batch(classify_job *j, st_loader *l, bool *more, st_er
         if (!p.name) break;
         json_t *row = json_pack("{s:o}", "path", st_json_text(p.name));
         st_picture_free(&p);
-        if (json_array_append_new(j->images, row)) ST_FAIL(e, ST_ENOMEM, "out of memory");
+        if (json_array_append_new(j->images, row)) return ST_NOMEM(e, NULL);
         if (bad.code)
             classify_broken(j, row, &bad);
         else
@@ -297,8 +297,7 @@ st_status st_classify(const char *model, const char *const *images, int n,
 {
     classify_job j = {.o = o, .images = json_array()};
     st_status s = st_classifier_open(&j.c, model, o, e);
-    if (!s && !(j.best = st_calloc(j.c.top, sizeof *j.best)))
-        s = ST_ERR(e, ST_ENOMEM, "out of memory");
+    if (!s && !(j.best = st_calloc(j.c.top, sizeof *j.best))) s = ST_NOMEM(e, NULL);
     double start = st_now();
     if (!s) s = classify_all(&j, images, n, e);
     double seconds = st_now() - start;
@@ -309,7 +308,7 @@ st_status st_classify(const char *model, const char *const *images, int n,
             j.c.attention, "images", j.images, "classified", (json_int_t)j.done, "broken",
             (json_int_t)j.broken, "transform", st_classifier_transform(&j.c, o), "seconds", seconds,
             "images_per_second", (double)j.done / (seconds > 1e-9 ? seconds : 1e-9));
-        if (!*result) failed = ST_ERR(e, ST_ENOMEM, "out of memory");
+        if (!*result) failed = ST_NOMEM(e, NULL);
     }
     st_classifier_close(&j.c);
     json_decref(j.images);

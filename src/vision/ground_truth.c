@@ -149,8 +149,7 @@ static st_status truth_by_folder(const truth_list *l, const st_classes *c, st_er
     int64_t n = 0;
     char **folder = truth_unique(l, &n);
     int32_t *class = folder ? st_calloc(n, sizeof *class) : NULL;
-    st_status s =
-        class ? truth_classes(t, folder, n, c, class, e) : ST_ERR(e, ST_ENOMEM, "out of memory");
+    st_status s = class ? truth_classes(t, folder, n, c, class, e) : ST_NOMEM(e, NULL);
     for (int64_t i = 0; !s && i < t->n; i++) {
         char **at = bsearch(&l->folder[i], folder, (size_t)n, sizeof *folder, truth_compare);
         t->label[i] = class[at - folder];
@@ -245,7 +244,7 @@ static st_status truth_by_rank(st_truth *t, const truth_line *line, int64_t line
                 file, (long long)lines, (long long)t->n);
     }
     truth_line *order = st_calloc(t->n, sizeof *order);
-    if (!order) ST_FAIL(e, ST_ENOMEM, "out of memory");
+    if (!order) return ST_NOMEM(e, NULL);
     for (int64_t i = 0; i < t->n; i++)
         order[i] = (truth_line){.key = truth_base(t->name[i]), .at = i};
     qsort(order, (size_t)t->n, sizeof *order, truth_compare_line);
@@ -283,7 +282,7 @@ static st_status truth_by_file(st_truth *t, const char *file, const st_classes *
     for (size_t i = 0; i < size; i++)
         lines += text[i] == '\n';
     truth_line *line = st_calloc(lines, sizeof *line);
-    st_status s = line ? ST_OK : ST_ERR(e, ST_ENOMEM, "out of memory");
+    st_status s = line ? ST_OK : ST_NOMEM(e, NULL);
     char *first = text + (strncmp(text, "\xef\xbb\xbf", 3) ? 0 : 3); /* after a byte order mark */
     for (char *p = first, *next; !s && p; p = next) {
         bool alone, skip;
@@ -308,9 +307,8 @@ st_status st_truth_open(st_truth *t, const char *path, const char *labels, const
 {
     *t = (st_truth){.path = truth_folder(path)};
     truth_list l = {.t = t};
-    st_status s = t->path ? truth_walk(&l, e) : ST_ERR(e, ST_ENOMEM, "out of memory");
-    if (!s && !(t->label = st_calloc(t->n, sizeof *t->label)))
-        s = ST_ERR(e, ST_ENOMEM, "out of memory");
+    st_status s = t->path ? truth_walk(&l, e) : ST_NOMEM(e, NULL);
+    if (!s && !(t->label = st_calloc(t->n, sizeof *t->label))) s = ST_NOMEM(e, NULL);
     if (!s) s = labels ? truth_by_file(t, labels, c, e) : truth_by_folder(&l, c, e);
     for (int64_t i = 0; i < t->n; i++)
         free(l.folder[i]);

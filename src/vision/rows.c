@@ -195,7 +195,7 @@ static st_status rows_place(rows_reading *d, char *const *field, rows_span at, i
         return ST_OK;
     }
     int64_t image = rows_image(d, field[0], *guess), seed = row.seed - r->seed;
-    if (image == -2) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", r->path);
+    if (image == -2) return ST_NOMEM(e, r->path);
     if (image < 0 || row.label != r->truth->label[image] || seed < 0 || seed >= r->seeds) {
         ST_FAIL(e, ST_EFORMAT,
                 "%s: row %lld is of %.100s with label %lld and seed %lld, which is none of these; "
@@ -252,7 +252,7 @@ static st_status rows_keep(rows_reading *d, int64_t *holes, st_err *e)
     char *out = malloc(d->size + 1), *field[ROWS_FIELDS];
     size_t n = sizeof rows_head - 1;
     int64_t last = 0;
-    if (!out) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", r->path);
+    if (!out) return ST_NOMEM(e, r->path);
     memcpy(out, d->text, n);
     memset(r->tally, 0, (size_t)r->seeds * sizeof *r->tally);
     r->images = 0;
@@ -382,8 +382,7 @@ static st_status rows_fresh(st_class_rows *r, const char *settings_path, const j
     /* first: rows never stand under settings that are not theirs */
     if (st_path_exists(r->path) && truncate(r->path, 0)) return rows_failed(r, e);
     json_t *about = json_pack("{s:O}", "settings", settings);
-    st_status s =
-        about ? st_write_json(settings_path, about, e) : ST_ERR(e, ST_ENOMEM, "out of memory");
+    st_status s = about ? st_write_json(settings_path, about, e) : ST_NOMEM(e, NULL);
     json_decref(about);
     ST_TRY(s);
     r->f = fopen(r->path, "we");
@@ -416,7 +415,7 @@ st_status st_class_rows_open(st_class_rows *r, const char *path, bool replace,
     st_status s = r->path && r->have && asprintf(&about, "%s.json", path) >= 0 ? ST_OK : ST_ENOMEM;
     if (s) {
         st_class_rows_close(r);
-        ST_FAIL(e, ST_ENOMEM, "%s: out of memory", path);
+        return ST_NOMEM(e, path);
     }
     bool there = !replace && st_path_exists(path);
     if (there) s = rows_same(r, about, settings, e);

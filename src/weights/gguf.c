@@ -268,14 +268,14 @@ static st_status gguf_all(gguf_scan *s, st_weights *w, st_err *e)
     if (tensors > GGUF_TENSORS || values > GGUF_KEYS) return gguf_bad(s, "too many entries");
     json_t *keys = json_object();
     w->extra = json_pack("{s:o}", "gguf", keys);
-    if (!w->extra) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", w->path);
+    if (!w->extra) return ST_NOMEM(e, w->path);
     ST_TRY(gguf_values(s, values, keys));
     const char *what = json_string_value(json_object_get(keys, "general.architecture"));
     bool gpt2 = what && strcmp(what, "gpt2") == 0;
     if (gpt2) json_object_set_new(w->extra, "model_args", gguf_args(keys));
     w->row = st_calloc((int64_t)tensors, sizeof *w->row);
     w->own = st_calloc((int64_t)tensors, ST_GGUF_NAME);
-    if (!w->row || !w->own) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", w->path);
+    if (!w->row || !w->own) return ST_NOMEM(e, w->path);
     for (uint64_t i = 0; i < tensors; i++) {
         ST_TRY(gguf_tensor(s, &w->row[i], (char *)w->own + i * ST_GGUF_NAME, gpt2));
         w->n++;
@@ -286,7 +286,7 @@ static st_status gguf_all(gguf_scan *s, st_weights *w, st_err *e)
 static st_status gguf_open(st_weights *w, st_err *e)
 {
     gguf_scan *s = st_calloc(1, sizeof *s);
-    if (!s) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", w->path);
+    if (!s) return ST_NOMEM(e, w->path);
     s->w = w;
     s->e = e;
     st_status status = gguf_all(s, w, e);

@@ -221,14 +221,14 @@ st_status st_gguf_write(const char *path, const st_gguf_about *about, const st_s
     char *text = NULL;
     size_t size = 0;
     FILE *f = open_memstream(&text, &size);
-    if (!f) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", path);
+    if (!f) return ST_NOMEM(e, path);
     st_status s = gguf_header(f, path, about, items, n, e);
     fflush(f);
     for (size_t pad = gguf_padding(size); pad; pad--)
         fputc(0, f);
     bool bad = ferror(f);
     bad |= fclose(f) != 0;
-    if (!s && bad) s = ST_ERR(e, ST_ENOMEM, "%s: out of memory", path);
+    if (!s && bad) s = ST_NOMEM(e, path);
     if (!s) s = st_outfile_open(&o, path, e);
     if (!s) s = st_outfile_write(&o, text, size, e);
     if (!s) s = gguf_data(&o, items, n, fill, ctx, e);

@@ -143,7 +143,7 @@ static st_status llmc_open(st_weights *w, st_err *e)
                          (json_int_t)m.layers, "n_head", (json_int_t)m.heads, "n_embd",
                          (json_int_t)m.width, "block_size", (json_int_t)m.context, "vocab_size",
                          (json_int_t)m.vocab, "bias", 1);
-    if (!w->row || !w->own || !w->extra) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", w->path);
+    if (!w->row || !w->own || !w->extra) return ST_NOMEM(e, w->path);
     for (int k = 0; k < LLMC_KINDS; k++) {
         for (int64_t l = 0; l < (llmc_kinds[k].layered ? m.layers : 1); l++) {
             st_stored *t = &w->row[w->n];
@@ -248,8 +248,7 @@ st_status st_llmc_write(const char *path, const st_llmc_shape *m, const st_store
         most = most > llmc_elements(m, padded, k) ? most : llmc_elements(m, padded, k);
     char *data = st_calloc(most, size); /* the embedding comes first: its padding is zeros */
     st_outfile o = {0};
-    st_status s =
-        data ? st_outfile_open(&o, path, e) : ST_ERR(e, ST_ENOMEM, "%s: out of memory", path);
+    st_status s = data ? st_outfile_open(&o, path, e) : ST_NOMEM(e, path);
     if (!s) s = st_outfile_write(&o, h, sizeof h, e);
     for (int k = 0; !s && k < LLMC_KINDS; k++) {
         size_t all = (size_t)llmc_elements(m, padded, k) * size, own = all;

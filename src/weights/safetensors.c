@@ -102,7 +102,7 @@ static st_status safetensors_open(st_weights *w, st_err *e)
     safetensors_own *own = st_calloc(1, sizeof *own);
     size_t n = 0;
     w->own = own;
-    if (!own) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", w->path);
+    if (!own) return ST_NOMEM(e, w->path);
     ST_TRY(safetensors_header(w, own, &n, e));
     ST_TRY(st_header_parse(&own->header, own->text, n, w->path, e));
     w->row = own->header.tensor;

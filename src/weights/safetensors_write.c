@@ -80,7 +80,7 @@ static st_status store_header(const store_row *row, int64_t rows, const json_t *
         json_object_set(all, key, value);
     }
     if (json_object_set_new(header, "__metadata__", all) && !s) {
-        s = ST_ERR(e, ST_ENOMEM, "%s: out of memory", path);
+        s = ST_NOMEM(e, path);
     }
     size_t at = 0;
     for (int64_t i = 0; !s && i < rows; i++) {
@@ -125,7 +125,7 @@ st_status st_safetensors_write(const char *path, const st_store_item *items, int
     char *text = NULL;
     size_t length = 0;
     store_row *row = st_calloc(n, sizeof *row);
-    if (!row) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", path);
+    if (!row) return ST_NOMEM(e, path);
     st_status s = ST_OK;
     for (int64_t i = 0; !s && i < n; i++) {
         row[i] = (store_row){.item = &items[i], .index = i};

@@ -255,7 +255,7 @@ static st_status torch_legacy_keys(struct torch_legacy *l, st_err *e)
                 TORCH_STORAGES);
     }
     l->place = st_calloc(list->i, sizeof *l->place);
-    if (!l->place) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", l->w->path);
+    if (!l->place) return ST_NOMEM(e, l->w->path);
     uint32_t c = list->a;
     for (int64_t i = 0; i < list->i; i++, c = p->cell[c].next) {
         const st_py *key = st_py_at(p, p->cell[c].value);
@@ -332,8 +332,7 @@ static st_status torch_legacy_open(st_weights *w, st_err *e)
     char *names = NULL;
     l.size = w->size < TORCH_PICKLE ? (size_t)w->size : TORCH_PICKLE;
     l.text = malloc(l.size);
-    st_status s = l.text ? st_weights_pread(w, l.text, l.size, 0, e)
-                         : ST_ERR(e, ST_ENOMEM, "%s: out of memory", w->path);
+    st_status s = l.text ? st_weights_pread(w, l.text, l.size, 0, e) : ST_NOMEM(e, w->path);
     if (!s) s = torch_legacy_head(&l, e);
     if (!s) s = torch_next(&l, &l.object, "its pickle", e);
     if (!s) s = torch_next(&l, &l.keys, "the list of its storages", e);

@@ -25,7 +25,7 @@ static st_status json_of(json_walk *j, const st_py *o, json_t **out);
 
 static st_status json_nomem(const json_walk *j)
 {
-    ST_FAIL(j->e, ST_ENOMEM, "%s: out of memory", j->f->w->path);
+    return ST_NOMEM(j->e, j->f->w->path);
 }
 
 /* Is there room for as much more? */

@@ -141,7 +141,7 @@ static st_status torch_chosen(const st_torch_file *f, const st_py **dict, const 
 {
     const char *path = f->w->dict;
     char *copy = strdup(path), *save = NULL;
-    if (!copy) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", f->w->path);
+    if (!copy) return ST_NOMEM(e, f->w->path);
     const st_py *at = *dict;
     for (char *part = strtok_r(copy, ".", &save); at && part; part = strtok_r(NULL, ".", &save))
         at = st_py_get(f->p, at, part);
@@ -237,7 +237,7 @@ static st_status torch_room(const st_torch_file *f, const st_py *dict, char **na
     }
     f->w->row = st_calloc(torch_tensors(p, dict), sizeof *f->w->row);
     *names = malloc(bytes);
-    if (!f->w->row || !*names) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", f->w->path);
+    if (!f->w->row || !*names) return ST_NOMEM(e, f->w->path);
     return ST_OK;
 }
 
@@ -247,7 +247,7 @@ static st_status torch_unread(const st_torch_file *f, const st_py *dict, st_err 
     const st_pickle *p = f->p;
     char maker[ST_PY_MAKER];
     f->w->unread = json_object();
-    if (!f->w->unread) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", f->w->path);
+    if (!f->w->unread) return ST_NOMEM(e, f->w->path);
     for (uint32_t c = dict->a; c; c = p->cell[c].next) {
         const st_py *key = st_py_at(p, p->cell[c].key);
         if (key->kind != ST_PY_STR || !st_py_maker(p, st_py_at(p, p->cell[c].value), maker))
@@ -279,7 +279,7 @@ st_status st_torch_rows(const st_torch_file *f, char **names, st_err *e)
         name += k->b + 1;
     }
     w->extra = json_object();
-    if (!w->extra) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", w->path);
+    if (!w->extra) return ST_NOMEM(e, w->path);
     ST_TRY(torch_unread(f, dict, e));
     const st_py *root = st_py_at(p, p->root);
     return st_torch_json(f, root, key, dict == root, w->extra, e);

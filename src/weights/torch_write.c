@@ -143,7 +143,7 @@ static st_status torch_pickle(const char *path, const st_store_item *items, int6
 {
     bool good = true;
     FILE *f = open_memstream(text, size);
-    if (!f) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", path);
+    if (!f) return ST_NOMEM(e, path);
     fputs("\x80\x02", f);
     if (how->key) {
         fputs("}(", f);
@@ -165,7 +165,7 @@ static st_status torch_pickle(const char *path, const st_store_item *items, int6
     fputs(how->key ? "u." : ".", f);
     good = !ferror(f) && good;
     good = !fclose(f) && good;
-    if (!good) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", path);
+    if (!good) return ST_NOMEM(e, path);
     if (deep) {
         ST_FAIL(e, ST_EARG, "%s: values more than %d levels deep beside the tensors", path,
                 TORCH_DEPTH);

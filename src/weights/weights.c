@@ -137,11 +137,11 @@ st_status st_weights_open_dict(st_weights **out, const char *path, const char *d
     *out = NULL;
     st_weights_look look = {0};
     st_weights *w = st_calloc(1, sizeof *w);
-    if (!w) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", path);
+    if (!w) return ST_NOMEM(e, path);
     w->fd = -1;
     w->dict = dict;
     w->path = strdup(path);
-    st_status s = w->path ? ST_OK : ST_ERR(e, ST_ENOMEM, "%s: out of memory", path);
+    st_status s = w->path ? ST_OK : ST_NOMEM(e, path);
     if (!s) s = weights_file(w, &look, e);
     if (!s) s = weights_choose(w, &look, e);
     if (!s) s = w->form->open(w, e);

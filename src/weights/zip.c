@@ -77,7 +77,7 @@ static st_status zip_end(const st_weights *w, struct zip_where *out, st_err *e)
     int64_t tail = w->size < ZIP_END + ZIP_COMMENT ? w->size : ZIP_END + ZIP_COMMENT;
     int64_t first = w->size - tail, i;
     unsigned char *b = malloc((size_t)tail + 1);
-    if (!b) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", w->path);
+    if (!b) return ST_NOMEM(e, w->path);
     st_status s = st_weights_pread(w, b, (size_t)tail, first, e);
     for (i = tail - ZIP_END; !s && i >= 0; i--) {
         if (memcmp(b + i, "PK\5\6", 4) == 0 && zip_u16(b + i + 20) == tail - ZIP_END - i) break;
@@ -160,7 +160,7 @@ st_status st_zip_open(st_zip *z, const st_weights *w, st_err *e)
     }
     z->text = malloc((size_t)end.bytes + 1);
     z->entry = st_calloc(end.entries, sizeof *z->entry);
-    if (!z->text || !z->entry) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", w->path);
+    if (!z->text || !z->entry) return ST_NOMEM(e, w->path);
     ST_TRY(st_weights_pread(w, z->text, (size_t)end.bytes, end.at, e));
     unsigned char *at = (unsigned char *)z->text;
     size_t left = (size_t)end.bytes, used = 0;
@@ -236,7 +236,7 @@ st_status st_zip_begin(st_zip_out *z, st_outfile *out, st_err *e)
 {
     *z = (st_zip_out){.out = out};
     z->directory = open_memstream(&z->text, &z->bytes);
-    if (!z->directory) ST_FAIL(e, ST_ENOMEM, "%s: out of memory", out->path);
+    if (!z->directory) return ST_NOMEM(e, out->path);
     return ST_OK;
 }
 

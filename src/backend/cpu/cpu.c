@@ -18,7 +18,7 @@ static st_status cpu_open(st_stream *q, int threads, st_err *e)
 {
     unsigned found = st_cpu_features();
     st_cpu *cpu = q->device_state = st_calloc(1, sizeof *cpu);
-    if (!cpu) ST_FAIL(e, ST_ENOMEM, "device cpu: out of memory");
+    if (!cpu) return ST_NOMEM(e, "device cpu");
     q->threads = threads ? threads : omp_get_max_threads();
     ST_TRY(st_arena_open(&cpu->scratch, (size_t)q->threads * ST_CPU_SCRATCH, e));
     st_ref_fill_table(&q->table);

@@ -280,7 +280,7 @@ static st_status cuda_open(st_stream *q, int threads, st_err *e)
     (void)threads;
     ST_TRY(cuda_choose(q, &prop, e));
     st_cuda *c = q->device_state = st_calloc(1, sizeof *c);
-    if (!c) ST_FAIL(e, ST_ENOMEM, "device cuda: out of memory");
+    if (!c) return ST_NOMEM(e, "device cuda");
     c->device = q->index;
     c->sms = prop.multiProcessorCount;
     c->arch = prop.major * 10 + prop.minor;

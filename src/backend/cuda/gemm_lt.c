@@ -86,7 +86,7 @@ st_status st_cuda_lt_open(st_stream *q, st_err *e)
 {
     char name[64];
     struct st_cuda_lt *lt = st_cuda_of(q)->lt = st_calloc(1, sizeof *lt);
-    if (!lt) ST_FAIL(e, ST_ENOMEM, "device cuda: out of memory");
+    if (!lt) return ST_NOMEM(e, "device cuda");
     lt->library = lt_library(name, sizeof name);
     if (!lt->library) {
         ST_FAIL(e, ST_EDEVICE,
