@@ -4,7 +4,8 @@
  *   attention time [TEXT]    milliseconds as tab-separated rows
  * --arch N before these takes what a GPU of compute capability N would.
  * Built by nvcc alone: nvcc -O3 -std=c++17 -Isrc -gencode=arch=compute_90a,code=sm_90a
- *   bench/gpu/attention.cu src/backend/cuda/attention.cu -o attention */
+ *   bench/gpu/attention.cu src/backend/cuda/attention.cu -o attention
+ * Long: the oracle, the cases and what is timed share their problems and their checks. */
 /* SPDX-License-Identifier: MIT */
 #include "backend/cuda/attention.h"
 #include <cuda_runtime.h>

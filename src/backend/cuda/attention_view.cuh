@@ -9,6 +9,7 @@
 #define ST_ATTENTION_VIEW_CUH
 
 #include "attention_ptx.cuh"
+#include "backend/cuda/philox.cuh"
 
 #define ST_LOG2E 1.4426950408889634f
 
@@ -57,28 +58,9 @@ __device__ __forceinline__ int first_query(const attend_view &a, int j)
 
 /* ---- dropout -------------------------------------------------------------------------------- */
 
-/* st_philox of base.h, on the device. */
-__device__ __forceinline__ uint4 attend_philox(uint64_t seed, uint64_t n)
-{
-    uint32_t c0 = (uint32_t)n, c1 = (uint32_t)(n >> 32), c2 = 0, c3 = 0;
-    uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
-#pragma unroll
-    for (int round = 0; round < 10; round++) {
-        uint32_t h0 = __umulhi(0xD2511F53u, c0), l0 = 0xD2511F53u * c0;
-        uint32_t h1 = __umulhi(0xCD9E8D57u, c2), l1 = 0xCD9E8D57u * c2;
-        c0 = h1 ^ c1 ^ k0;
-        c2 = h0 ^ c3 ^ k1;
-        c1 = l1;
-        c3 = l0;
-        k0 += 0x9E3779B9u;
-        k1 += 0xBB67AE85u;
-    }
-    return make_uint4(c0, c1, c2, c3);
-}
-
 __device__ __forceinline__ uint32_t attend_kept4(const attend_view &a, int64_t block)
 {
-    uint4 x = attend_philox(a.seed, (uint64_t)block);
+    uint4 x = philox(a.seed, 0, (uint64_t)block);
     return (uint32_t)(x.x >= a.below) | (uint32_t)(x.y >= a.below) << 1 |
            (uint32_t)(x.z >= a.below) << 2 | (uint32_t)(x.w >= a.below) << 3;
 }
