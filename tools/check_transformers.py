@@ -47,6 +47,8 @@ CASES = {
     "ss1, padded": (["h.*=ss1:factor=5,bk=8"], {}),
     "ss1, folds": (["h.*=ss1:factor=2,folds=5,signs=1"], {}),
     "btt": (["h.*=btt:rank=2"], {}),
+    "btt, group": (["h.*=btt:rank=2,m1=4,n1=8,group=2"], {}),
+    "sum, mean": (["h.*=lowrank:rank=3+blockdiag:blocks=4+mean"], {}),
     "btt, sum": (["h.*=lowrank:rank=3+btt:rank=1,m1=3,n1=16"], {}),
     "butterfly": (["h.*=butterfly:size=8,factors=2,block=4"], {}),
     "butterfly, dilated": (["h.*=butterfly:size=8,factors=1,block=16"], {}),

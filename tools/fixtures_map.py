@@ -88,23 +88,26 @@ def ss1(t, x, out, c=2, bk=4, vec=1, r0=45007):
     return x @ torch.stack(rows)
 
 
-def btt(m1, n1):
-    """W[(a, b), (i, j)] = sum_k L[a, b, i, k] R[i, a, k, j] (Qiu et al. 2024), written out whole."""
+def btt(m1, n1, group=0):
+    """W[(a, b), (i, j)] = sum_k L[a, b, i, k] R[i, a, k, j] (Qiu et al. 2024), written out whole; with
+    a group its rows stand as (b div group, a, b mod group), which is fly's BlockdiagButterflyLinear."""
     def run(t, x, out):
         r = t["r"].reshape(m1, n1, -1, x.shape[1] // m1)
         l = t["l"].reshape(n1, out // n1, m1, -1)
         w = torch.einsum("abik,iakj->abij", l, r)
+        if group:
+            w = w.reshape(n1, -1, group, m1, r.shape[3]).transpose(0, 1)
         return x @ w.reshape(out, x.shape[1]).T
     return run
 
 
-def gated(sparse):
+def gated(sparse, mean=False):
     def run(t, x, out):
         part = {k.split(".", 1)[1]: v for k, v in t.items() if not k.startswith(("lowrank", "gate"))}
         low = {k[len("lowrank."):]: v for k, v in t.items() if k.startswith("lowrank.")}
         s, l = sparse(part, x, out), lowrank(low, x, out)
         if "gate.weight" not in t:
-            return s + l
+            return (s + l) / 2 if mean else s + l
         g = torch.sigmoid(torch.nn.functional.linear(x, t["gate.weight"], t["gate.bias"]))
         return (1 - g) * s + g * l
     return run
@@ -147,6 +150,11 @@ CASES = [
     ("btt:rank=2,m1=2,n1=3", 8, 12, btt(2, 3), {"r": (2, 6, 4), "l": (3, 4, 4)}),
     ("btt:rank=3,m1=5,n1=2", 15, 14, btt(5, 2), {"r": (5, 6, 3), "l": (2, 7, 15)}),
     ("btt:rank=2,m1=1,n1=3", 6, 9, btt(1, 3), {"r": (1, 6, 6), "l": (3, 3, 2)}),
+    ("btt:rank=2,m1=2,n1=3,group=1", 8, 12, btt(2, 3, 1), {"r": (2, 6, 4), "l": (3, 4, 4)}),
+    ("btt:rank=1,m1=3,n1=2,group=2", 9, 12, btt(3, 2, 2), {"r": (3, 2, 3), "l": (2, 6, 3)}),
+    ("lowrank:rank=2+blockdiag:blocks=2+mean", 6, 8, gated(blockdiag, mean=True),
+     {"lowrank.u": (8, 2), "lowrank.v": (2, 6), "blockdiag.blocks": (2, 4, 3)}),
+    ("ss1:factor=4,bk=4,vec=1", 6, 3, lambda t, x, out: ss1(t, x, out, c=4), {"weight": (3, 4)}),
 ]
 ROWS = 3
 

@@ -2,6 +2,9 @@
  * L (n1, n2, m1 r), their middle sides in the order (a, k) and (i, k), k < r:
  *   z[i, a, k] = sum_j R[i, (a, k), j] x[i m2 + j]
  *   y[a n2 + b] = sum_(i, k) L[a, b, (i, k)] z[i, a, k]
+ * With group = g the classes a take turns, g outputs each: output b = u g + v of class a stands at
+ * (u n1 + a) g + v. That is the BlockdiagButterflyLinear of HazyResearch fly, m1, n1, r and g being
+ * its nblocks1, nblocks2, b1 and b2, R and L its w1_bfly and w2_bfly.
  * So block (a, i) of W, (n2, m2), is L[a, :, (i, :)] R[i, (a, :), :] of rank r, and no two blocks
  * share a number: the nearest W are the nearest blocks, n1 m1 small SVDs. Weighted by inputs, the
  * blocks of one a take turns, as monarch's do (monarch_weighted.c). */
@@ -9,15 +12,15 @@
 #include "map/monarch.h"
 #include <math.h>
 
-enum { RANK, M1, N1 };
+enum { RANK, M1, N1, GROUP };
 
 typedef struct {
-    int64_t r, m1, m2, n1, n2;
+    int64_t r, m1, m2, n1, n2, g; /* g: 0: the classes follow each other */
 } btt_size;
 
 static btt_size btt_sizes(const st_spec *s)
 {
-    btt_size z = {.r = s->knob[RANK], .m1 = s->knob[M1], .n1 = s->knob[N1]};
+    btt_size z = {.r = s->knob[RANK], .m1 = s->knob[M1], .n1 = s->knob[N1], .g = s->knob[GROUP]};
     z.m2 = s->in / z.m1;
     z.n2 = s->out / z.n1;
     return z;
@@ -48,6 +51,11 @@ static st_status btt_check(st_spec *s, st_err *e)
     ST_TRY(btt_divides(s, M1, s->in, "in", e));
     ST_TRY(btt_divides(s, N1, s->out, "out", e));
     btt_size z = btt_sizes(s);
+    if (z.g < 0 || (z.g && z.n2 % z.g)) {
+        ST_FAIL(e, ST_ESHAPE, "btt: group=%lld must divide out/n1=%lld, or be 0", (long long)z.g,
+                (long long)z.n2);
+    }
+    if (z.n1 == 1 || z.g == z.n2) s->knob[GROUP] = 0;
     return map_range(s, RANK, 1, map_min(z.m2, z.n2), "min(in/m1, out/n1) gives any matrix", e);
 }
 
@@ -67,14 +75,28 @@ static int64_t btt_kept(const st_spec *s)
 }
 
 /* (rows, p, n, r) to (rows, n, p, r); the input itself where that changes nothing. */
+static st_tensor btt_turn(const st_map_call *c, st_tensor x, int64_t rows, const int64_t side[3],
+                          st_tensor into)
+{
+    if (!into.data && (side[0] == 1 || side[1] == 1)) return x;
+    st_tensor y = into.data ? into : st_take2(c->tmp, x.dtype, rows, side[0] * side[1] * side[2]);
+    st_stream_ops(c->q)->permute(
+        c->q, &(st_permute_args){
+                  .rows = rows, .p = side[0], .q = side[1], .inner = side[2], .x = x, .y = y});
+    return y;
+}
+
 static st_tensor btt_swap(const st_map_call *c, st_tensor x, int64_t p, int64_t n, st_tensor into)
 {
-    if (!into.data && (p == 1 || n == 1)) return x;
-    int64_t r = c->spec->knob[RANK];
-    st_tensor y = into.data ? into : st_take2(c->tmp, x.dtype, c->x.dim[0], p * n * r);
-    st_stream_ops(c->q)->permute(
-        c->q, &(st_permute_args){.rows = c->x.dim[0], .p = p, .q = n, .inner = r, .x = x, .y = y});
-    return y;
+    return btt_turn(c, x, c->x.dim[0], (int64_t[]){p, n, c->spec->knob[RANK]}, into);
+}
+
+/* Outputs as they stand in y (groups of classes that take turns) to class after class. */
+static st_tensor btt_classes(const st_map_call *c, st_tensor y, int64_t rows)
+{
+    btt_size z = btt_sizes(c->spec);
+    if (!y.data || !z.g) return y;
+    return btt_turn(c, y, rows, (int64_t[]){z.n2 / z.g, z.n1, z.g}, (st_tensor){0});
 }
 
 /* z in the order of the second core, (rows, a, i, k). */
@@ -102,6 +124,8 @@ static void btt_forward(const st_map_call *c)
 {
     btt_size z = btt_sizes(c->spec);
     int64_t each = z.m1 * z.r;
+    st_tensor inner = btt_inner(c), y = c->y, bias = btt_classes(c, c->bias, 1);
+    if (z.g) y = st_take2(c->tmp, c->y.dtype, c->x.dim[0], c->spec->out);
     st_stream_ops(c->q)->gemm(c->q, &(st_gemm_args){.m = c->x.dim[0],
                                                     .n = z.n2,
                                                     .k = each,
@@ -112,10 +136,11 @@ static void btt_forward(const st_map_call *c)
                                                     .ldc = c->spec->out,
                                                     .step_c = z.n2,
                                                     .step_bias = z.n2,
-                                                    .a = btt_inner(c),
+                                                    .a = inner,
                                                     .b = c->theta->p[1],
-                                                    .c = c->y,
-                                                    .bias = c->bias});
+                                                    .c = y,
+                                                    .bias = bias});
+    if (z.g) btt_turn(c, y, c->x.dim[0], (int64_t[]){z.n1, z.n2 / z.g, z.g}, c->y);
 }
 
 /* Gradients of the first core and the input from dz (rows, i, a, k). */
@@ -145,7 +170,7 @@ static void btt_backward(const st_map_call *c)
     const st_ops *op = st_stream_ops(c->q);
     btt_size z = btt_sizes(c->spec);
     int64_t n = c->x.dim[0], out = c->spec->out, each = z.m1 * z.r;
-    st_gemm_args g = {.batch = z.n1, .lda = out, .step_a = z.n2, .a = c->dy};
+    st_gemm_args g = {.batch = z.n1, .lda = out, .step_a = z.n2, .a = btt_classes(c, c->dy, n)};
     if (c->dtheta && c->dtheta->p[1].data) {
         st_gemm_args w = g;
         w.m = z.n2, w.n = each, w.k = n;
@@ -166,15 +191,36 @@ static st_status btt_project(const st_spec *s, st_tensor w, const st_theta *t,
                              const st_project_opts *how, st_err *e)
 {
     btt_size z = btt_sizes(s);
-    monarch_size blocks = {
-        .b = z.m1, .p = z.m2, .s = z.n2, .q = z.m1 * z.r, .classes = z.n1, .rank = z.r};
+    monarch_size blocks = {.b = z.m1,
+                           .p = z.m2,
+                           .s = z.n2,
+                           .q = z.m1 * z.r,
+                           .classes = z.n1,
+                           .rank = z.r,
+                           .group = z.g ? z.g : z.n2};
     return map_monarch_project(s, &blocks, w, t, how, e);
+}
+
+/* fly's layer: torch's Kaiming-uniform of three sides, which takes all but the first for inputs,
+ * and the bias by the first factor's. */
+static void btt_fresh_fly(const st_spec *s, const st_fresh_opts *how, const st_theta *t,
+                          st_tensor bias)
+{
+    btt_size z = btt_sizes(s);
+    double first = 1.0 / sqrt((double)(z.n1 * z.r * z.m2));
+    map_fresh_uniform(how, "r", t->p[0], first);
+    map_fresh_uniform(how, "l", t->p[1], 1.0 / sqrt((double)(z.n2 * z.m1 * z.r)));
+    map_fresh_uniform(how, "bias", bias, first);
 }
 
 /* The authors' own: each core as muP has a dense matrix of its sides, N(0, min(1, out/in) / in). */
 static void btt_fresh(const st_spec *s, const st_fresh_opts *how, const st_theta *t, st_tensor bias)
 {
     btt_size z = btt_sizes(s);
+    if (z.g) {
+        btt_fresh_fly(s, how, t, bias);
+        return;
+    }
     double in[2] = {(double)z.m2, (double)(z.m1 * z.r)};
     double out[2] = {(double)(z.n1 * z.r), (double)z.n2};
     for (int i = 0; i < 2; i++) {
@@ -213,12 +259,15 @@ const st_map_type st_map_btt = {
     .summary = "block tensor train of two cores: blocks of one rank",
     .equation = "z[i, a, k] = sum_j R[i, (a, k), j] x[i m2 + j]; "
                 "y[a n2 + b] = sum_(i, k) L[a, b, (i, k)] z[i, a, k]",
-    .source = "Qiu et al. 2024 (arXiv 2406.06248)",
-    .knob = {{"rank", "r of every block, 1..min(in/m1, out/n1)", ST_REQUIRED, ST_KNOB_SHOWN},
-             {"m1", "blocks of inputs, a divisor of in; 0: near its square root", 0,
-              ST_KNOB_STORED},
-             {"n1", "blocks of outputs, a divisor of out; 0: near its square root", 0,
-              ST_KNOB_STORED}},
+    .source = "Qiu et al. 2024 (arXiv 2406.06248); group: HazyResearch fly",
+    .knob =
+        {{"rank", "r of every block, 1..min(in/m1, out/n1)", ST_REQUIRED, ST_KNOB_SHOWN},
+         {"m1", "blocks of inputs, a divisor of in; 0: near its square root", 0, ST_KNOB_STORED},
+         {"n1", "blocks of outputs, a divisor of out; 0: near its square root", 0, ST_KNOB_STORED},
+         {"group",
+          "outputs of a block that stand together, a divisor of out/n1, the blocks taking turns "
+          "as in fly's BlockdiagButterflyLinear; 0: all of them",
+          0, ST_KNOB_HIDDEN}},
     .check = btt_check,
     .params = btt_params,
     .kept = btt_kept,

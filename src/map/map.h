@@ -14,7 +14,8 @@ enum { ST_KNOBS = 16, ST_PARAMS = 8, ST_PARTS = 2, ST_SPEC_TEXT = 512 };
 struct st_map_type;
 
 /* One structured matrix: type, shape and knobs. A value: copied freely. `part` is used by the type
- * "sum" only ("lowrank:rank=8+blockdiag:blocks=4", with "+gate" for the per-token gate). */
+ * "sum" only ("lowrank:rank=8+blockdiag:blocks=4", with "+gate" for the per-token gate, "+mean" for
+ * the mean of the two). */
 typedef struct st_spec {
     const struct st_map_type *type;
     int64_t in, out;
@@ -234,7 +235,7 @@ void st_spec_label(const st_spec *s, char text[ST_SPEC_TEXT]);
 bool st_spec_equal(const st_spec *a, const st_spec *b);
 /* ST_EUNSUPPORTED or ST_ESHAPE unless W's rows can be looked up, so that it can be an embedding. */
 st_status st_spec_rows(const st_spec *s, st_err *e);
-/* A spec of type `name` (or "a+b", "a+b+gate") with about `params` weights. */
+/* A spec of type `name` (or "a+b", "a+b+gate", "a+b+mean") with about `params` weights. */
 st_status st_spec_fit(st_spec *out, const char *name, int64_t in, int64_t out_dim, int64_t params,
                       st_err *e);
 

@@ -7,9 +7,10 @@
 #include "map/weighted.h"
 
 /* b blocks of p inputs, `classes` of s outputs; q columns in a block of the second factor. rank 0:
- * monarch's classes (output o b + l is in class l) and ranks, else btt's (l s + o; `rank` each). */
+ * monarch's classes (output o b + l is in class l) and ranks, else btt's (`rank` each; the classes
+ * take turns, `group` outputs each). */
 typedef struct {
-    int64_t b, p, s, q, classes, rank;
+    int64_t b, p, s, q, classes, rank, group;
 } monarch_size;
 
 /* What block (l, i) is a product of: rows first, first + step, .. of the first factor, `count` of
@@ -29,7 +30,8 @@ static inline monarch_met map_monarch_met(const monarch_size *z, int64_t l, int6
 /* Output o of class l. */
 static inline int64_t map_monarch_row(const monarch_size *z, int64_t l, int64_t o)
 {
-    return z->rank ? l * z->s + o : o * z->b + l;
+    if (z->rank) return (o / z->group * z->classes + l) * z->group + o % z->group;
+    return o * z->b + l;
 }
 
 /* st_map_type.project for these sizes. */

@@ -1,4 +1,5 @@
-/* Spec text: "type:knob=value,..." or two such joined by '+', "+gate" for a gated sum. */
+/* Spec text: "type:knob=value,..." or two such joined by '+', "+gate" for a gated sum,
+ * "+mean" for half the sum. */
 /* SPDX-License-Identifier: MIT */
 #include "map/inner.h"
 #include <stdio.h>
@@ -49,12 +50,14 @@ static st_status spec_read(st_spec *out, const char *text, int64_t in, int64_t o
     for (; part; part = next) {
         next = strchr(part, '+');
         if (next) *next++ = '\0';
-        if (strcmp(part, "gate") == 0 && parts == ST_PARTS && !next) {
-            gate = 1;
+        int way = strcmp(part, "gate") == 0 ? 1 : strcmp(part, "mean") == 0 ? 2 : 0;
+        if (way && parts == ST_PARTS && !next) {
+            gate = way;
         } else if (parts == ST_PARTS) {
-            ST_FAIL(e, ST_EARG,
-                    "\"%.80s\": a sum has %d parts and an optional \"+gate\" at its end", text,
-                    ST_PARTS);
+            ST_FAIL(
+                e, ST_EARG,
+                "\"%.80s\": a sum has %d parts and an optional \"+gate\" or \"+mean\" at its end",
+                text, ST_PARTS);
         } else {
             ST_TRY(spec_part(part, text, &out->part[parts].type, out->part[parts].knob, e));
             parts++;
@@ -130,7 +133,7 @@ static void spec_text(const st_spec *s, char text[ST_SPEC_TEXT], bool label)
         memcpy(part.knob, s->part[i].knob, sizeof part.knob);
         n = spec_write(text, n, &part, label);
     }
-    if (s->knob[0]) snprintf(text + n, ST_SPEC_TEXT - n, "+gate");
+    if (s->knob[0]) snprintf(text + n, ST_SPEC_TEXT - n, s->knob[0] == 1 ? "+gate" : "+mean");
 }
 
 void st_spec_print(const st_spec *s, char text[ST_SPEC_TEXT])

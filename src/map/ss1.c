@@ -19,6 +19,7 @@
 #include <string.h>
 
 enum { FACTOR, FOLDS, SIGNS, BK, BN, VEC, R0, R1, R2, R3, SEED, VERSION };
+enum { SS1_TILE = 256 }; /* more than any release's; a whole one is kept of fewer inputs too */
 
 typedef struct {
     int64_t supers, width, group; /* T, T*bk, outputs per fold */
@@ -50,7 +51,8 @@ static st_status ss1_check(st_spec *s, st_err *e)
     int64_t *k = s->knob;
     ST_TRY(map_range(s, FACTOR, 1, s->in, "the inputs", e));
     if (k[BK] == 0) k[BK] = ss1_block(s->in, k[FACTOR]);
-    ST_TRY(map_range(s, BK, 1, s->in / k[FACTOR], "in/factor", e));
+    ST_TRY(map_range(s, BK, 1, map_max(s->in / k[FACTOR], SS1_TILE),
+                     "in/factor, or the largest tile", e));
     if (k[VEC] == 0) k[VEC] = k[BK] % 8 == 0 ? 8 : 1;
     if (k[VEC] < 1 || k[BK] % k[VEC]) {
         ST_FAIL(e, ST_ESHAPE, "ss1: vec=%lld must divide bk=%lld", (long long)k[VEC],
@@ -351,8 +353,8 @@ const st_map_type st_map_ss1 = {
             {"factor", "inputs per weight c, 1..in", 4, ST_KNOB_SHOWN},
             {"folds", "output groups with a fold of their own, 1..out", 1, ST_KNOB_HIDDEN},
             {"signs", "1: random signs in the folds", 0, ST_KNOB_HIDDEN},
-            {"bk", "inputs per block, 1..in/factor; 0: 32, 16 or 8, whichever divides best", 0,
-             ST_KNOB_STORED},
+            {"bk", "inputs per block, 1..in/factor or 256; 0: 32, 16 or 8, whichever divides best",
+             0, ST_KNOB_STORED},
             {"bn", "outputs per block of the release's storage order", 32, ST_KNOB_STORED},
             {"vec", "granularity of shifts, a divisor of bk; 0: 8, or 1 where 8 does not divide", 0,
              ST_KNOB_STORED},

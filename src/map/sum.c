@@ -1,12 +1,13 @@
-/* A low-rank part beside any other: W = S + L, with an optional gate per token (the "sparse +
- * low-rank" layer of HazyResearch fly):
- *   y = (1 - g) S x + g L x,   g = sigmoid(w_g x + b_g)
- * L is part 0 (lowrank, wherever it was written), S part 1.
+/* A low-rank part beside any other: W = S + L; or mixed, as in the "sparse + low-rank" layer of
+ * HazyResearch fly, by a gate per token, or evenly, as that is without its gate:
+ *   y = (1 - g) S x + g L x,   g = sigmoid(w_g x + b_g), or ("mean") 1/2
+ * The mean is computed from x/2, which is exact. L is part 0 (lowrank, wherever it was written), S
+ * part 1.
  *
  * Projection alternates the nearest S to W - L and the nearest L to W - S, with momentum; it ends
  * near a point where neither part alone can do better, not necessarily at the best pair; weighted
- * by inputs, each part is. With a gate, w_g = b_g = 0 makes g = 1/2 everywhere and both parts are
- * doubled. */
+ * by inputs, each part is. With a gate, w_g = b_g = 0 makes g = 1/2 everywhere; with it and in a
+ * mean both parts are doubled. */
 /* Long: a matrix type is one file. */
 /* SPDX-License-Identifier: MIT */
 #include "map/weighted.h"
@@ -16,12 +17,18 @@
 #include <string.h>
 
 enum { GATE };
+enum { SUM_PLAIN, SUM_GATED, SUM_MEAN }; /* its values */
 /* Sweeps of a projection: as many as keep in*out*min(in, out), an SVD's work, under SUM_WORK in
  * all, but some. Randomised SVDs (and exact ones for the last sweep) where the work is over
  * SUM_EXACT: they are several times faster at the ranks in use, and sweeps mend what they miss. */
 #define SUM_WORK  6e8
 #define SUM_EXACT 4e6
 enum { SUM_SWEEPS = 400, SUM_SWEEPS_LEAST = 8 };
+
+static bool sum_gated(const st_spec *s)
+{
+    return s->knob[GATE] == SUM_GATED;
+}
 
 static st_spec sum_part(const st_spec *s, int i)
 {
@@ -41,7 +48,7 @@ static st_status sum_check(st_spec *s, st_err *e)
         ST_FAIL(e, ST_EARG, "sum of %s and %s: exactly one part must be lowrank",
                 s->part[0].type->name, s->part[1].type->name);
     }
-    ST_TRY(map_range(s, GATE, 0, 1, "off or on", e));
+    ST_TRY(map_range(s, GATE, SUM_PLAIN, SUM_MEAN, "neither, a gate or the mean", e));
     for (int i = 0; i < ST_PARTS; i++) {
         st_spec p = sum_part(s, i);
         ST_TRY(st_spec_check(&p, e));
@@ -52,7 +59,7 @@ static st_status sum_check(st_spec *s, st_err *e)
 
 static int sum_params(const st_spec *s, float std, st_param_shape out[ST_PARAMS])
 {
-    /* g starts at 1/2: Var W = (Var S + Var L) / 4 with the gate, Var S + Var L without */
+    /* Var W = (Var S + Var L) / 4 where g is, or starts at, 1/2, else Var S + Var L */
     float each = s->knob[GATE] ? std * sqrtf(2.0f) : std / sqrtf(2.0f);
     int n = 0;
     for (int i = 0; i < ST_PARTS; i++) {
@@ -65,7 +72,7 @@ static int sum_params(const st_spec *s, float std, st_param_shape out[ST_PARAMS]
         }
         n += count;
     }
-    if (s->knob[GATE]) {
+    if (sum_gated(s)) {
         out[n++] = map_param("gate.weight", 1, s->in, 0, 0.0f);
         out[n] = map_param("gate.bias", 1, 0, 0, 0.0f);
         out[n++].flags = 0;
@@ -109,14 +116,14 @@ static int64_t sum_kept(const st_spec *s)
         st_spec p = sum_part(s, i);
         n += p.type->kept(&p);
     }
-    return n + (s->knob[GATE] ? 2 * s->out + 1 : 0);
+    return n + (sum_gated(s) ? 2 * s->out + 1 : 0);
 }
 
 static sum_work sum_open(const st_map_call *c)
 {
     sum_work w = {0};
     int64_t n = c->x.dim[0], at = 0;
-    bool outs = c->spec->knob[GATE] != 0;
+    bool outs = sum_gated(c->spec);
     for (int i = 0; i < ST_PARTS; i++) {
         w.spec[i] = sum_part(c->spec, i);
         w.theta[i] = sum_theta(c->spec, c->theta, i);
@@ -167,10 +174,31 @@ static void sum_branches(const st_map_call *c, const sum_work *w)
                                                     .bias = c->theta->p[first[ST_PARTS] + 1]});
 }
 
-static void sum_forward(const st_map_call *c)
+/* to = x / 2, which may be x. */
+static void sum_halve(const st_map_call *c, st_tensor x, st_tensor to)
 {
+    size_t mark = st_arena_mark(c->tmp);
+    st_tensor half = st_take1(c->tmp, ST_F32, 1);
+    st_stream_ops(c->q)->fill(c->q, &(st_fill_args){.x = half, .value = 0.5f});
+    st_stream_ops(c->q)->scale(c->q, &(st_scale_args){.x = x, .y = to, .s = half});
+    st_arena_rewind(c->tmp, mark);
+}
+
+/* The call, of a mean with half its input. */
+static st_map_call sum_begin(const st_map_call *c)
+{
+    st_map_call own = *c;
+    if (c->spec->knob[GATE] != SUM_MEAN) return own;
+    own.x = st_take2(c->tmp, c->x.dtype, c->x.dim[0], c->spec->in);
+    sum_halve(c, c->x, own.x);
+    return own;
+}
+
+static void sum_forward(const st_map_call *call)
+{
+    st_map_call begun = sum_begin(call), *c = &begun;
     sum_work w = sum_open(c);
-    if (!c->spec->knob[GATE]) {
+    if (!sum_gated(c->spec)) {
         st_map_call l = sum_call(c, &w, 0), s = sum_call(c, &w, 1);
         size_t mark = st_arena_mark(c->tmp);
         s.spec->type->forward(&s);
@@ -218,12 +246,13 @@ static void sum_gate_backward(const st_map_call *c, st_tensor dz)
                             .rows = n, .width = 1, .dy = dz, .dbias = c->dtheta->p[gate + 1]});
 }
 
-static void sum_backward(const st_map_call *c)
+static void sum_backward(const st_map_call *call)
 {
+    st_map_call begun = sum_begin(call), *c = &begun;
     sum_work w = sum_open(c);
     st_tensor d[ST_PARTS] = {c->dy, c->dy}, dz = {0};
     int64_t n = c->x.dim[0];
-    if (c->spec->knob[GATE]) {
+    if (sum_gated(c->spec)) {
         st_map_call again = *c;
         again.bias = (st_tensor){0};
         if (!c->kept.data) sum_branches(&again, &w);
@@ -253,7 +282,8 @@ static void sum_backward(const st_map_call *c)
     w.spec[1].type->backward(&part[1]);
     st_arena_rewind(c->tmp, mark);
     map_lowrank_backward(&part[0], 1.0f);
-    if (c->spec->knob[GATE]) sum_gate_backward(c, dz);
+    if (sum_gated(c->spec)) sum_gate_backward(c, dz);
+    if (c->spec->knob[GATE] == SUM_MEAN && c->dx.data) sum_halve(c, c->dx, c->dx);
 }
 
 /* w = scale_l L + scale_s S. */
@@ -276,7 +306,8 @@ static st_status sum_mix(const st_spec *s, const st_theta *t, st_tensor w, float
 
 static st_status sum_expand(const st_spec *s, const st_theta *t, st_tensor w, st_err *e)
 {
-    if (!s->knob[GATE]) return sum_mix(s, t, w, 1.0f, 1.0f, e);
+    if (s->knob[GATE] == SUM_PLAIN) return sum_mix(s, t, w, 1.0f, 1.0f, e);
+    if (s->knob[GATE] == SUM_MEAN) return sum_mix(s, t, w, 0.5f, 0.5f, e);
     int first[ST_PARTS + 1];
     sum_first(s, first);
     float b = ((const float *)t->p[first[ST_PARTS] + 1].data)[0], g = 1.0f / (1.0f + expf(-b));
@@ -379,8 +410,9 @@ static st_status sum_project(const st_spec *s, st_tensor w, const st_theta *t,
     if (!status) status = sum_sweeps(s, t, &k, &own, e);
     map_cov_close(&cov);
     free(all);
-    if (status || !s->knob[GATE]) return status;
+    if (status || s->knob[GATE] == SUM_PLAIN) return status;
     sum_scale(s, t, 2.0f);
+    if (!sum_gated(s)) return ST_OK;
     int first[ST_PARTS + 1];
     sum_first(s, first);
     for (int i = 0; i < ST_PARTS; i++) {
@@ -406,7 +438,7 @@ static void sum_fresh(const st_spec *s, const st_fresh_opts *how, const st_theta
         part.law = ST_FRESH_FLY;
         st_map_fresh(&own, &part, &theta, (st_tensor){0});
     }
-    if (s->knob[GATE]) {
+    if (sum_gated(s)) {
         st_tensor b = t->p[first[ST_PARTS] + 1];
         map_fresh_linear(how, "gate.weight", t->p[first[ST_PARTS]]);
         memset(b.data, 0, st_bytes(b));
@@ -421,7 +453,7 @@ static st_status sum_fit(st_spec *s, int64_t params, st_err *e)
     static const double share[] = {0.5, 0.6, 0.4, 0.7, 0.3, 0.8, 0.2, 0.9};
     int other = s->part[0].type == &st_map_lowrank ? 1 : 0;
     if (s->part[1 - other].type != &st_map_lowrank) return sum_check(s, e);
-    int64_t gate = s->knob[GATE] ? s->in + 1 : 0;
+    int64_t gate = sum_gated(s) ? s->in + 1 : 0;
     for (size_t i = 0; i < sizeof share / sizeof *share; i++) {
         st_spec x = sum_part(s, other), l = sum_part(s, 1 - other);
         int64_t want = (int64_t)(share[i] * (double)params);
@@ -440,10 +472,11 @@ static st_status sum_fit(st_spec *s, int64_t params, st_err *e)
 
 const st_map_type st_map_sum = {
     .name = "sum",
-    .summary = "lowrank + any other map, with an optional gate per token",
-    .equation = "y = S x + L x; gated: y = (1 - g) S x + g L x, g = sigmoid(w_g x + b_g)",
+    .summary = "lowrank + any other map, with an optional gate per token, or their mean",
+    .equation =
+        "y = S x + L x; gated: y = (1 - g) S x + g L x, g = sigmoid(w_g x + b_g); mean: g = 1/2",
     .source = "Chen et al. 2021 (Scatterbrain); HazyResearch fly",
-    .knob = {{"gate", "0 or 1, written as \"+gate\" at the end", 0, ST_KNOB_HIDDEN}},
+    .knob = {{"gate", "written as \"+gate\" or \"+mean\" at the end", 0, ST_KNOB_HIDDEN}},
     .check = sum_check,
     .params = sum_params,
     .kept = sum_kept,

@@ -115,7 +115,8 @@ class Monarch(StrutMap, type="monarch"):
 
 
 class BTT(StrutMap, type="btt"):
-    """z[i, a, k] = sum_j r[i, (a, k), j] x[i m2 + j];  y[a n2 + b] = sum l[a, b, (i, k)] z[i, a, k]"""
+    """z[i, a, k] = sum_j r[i, (a, k), j] x[i m2 + j];  y[a n2 + b] = sum l[a, b, (i, k)] z[i, a, k];
+    with a group the a take turns, `group` outputs each"""
 
     def shapes(self):
         rank, m1, n1 = (self.knob[name] for name in ("rank", "m1", "n1"))
@@ -125,7 +126,11 @@ class BTT(StrutMap, type="btt"):
         (m1, _, m2), n1 = self.r.shape, self.l.shape[0]
         z = torch.einsum("nij,icj->nic", x.reshape(-1, m1, m2), self.r)
         z = z.reshape(-1, m1, n1, self.knob["rank"]).transpose(1, 2).reshape(z.shape[0], n1, -1)
-        return torch.einsum("nac,abc->nab", z, self.l).reshape(-1, self.n_out)
+        y = torch.einsum("nac,abc->nab", z, self.l)
+        group = self.knob.get("group", 0)
+        if group:
+            y = y.reshape(y.shape[0], n1, -1, group).transpose(1, 2)
+        return y.reshape(-1, self.n_out)
 
 
 class Butterfly(StrutMap, type="butterfly"):
@@ -245,34 +250,36 @@ class SS1(StrutMap, type="ss1"):
 
 
 class Sum(StrutMap):
-    """y = S x + L x, L the low-rank part; gated: (1 - g) S x + g L x, g = sigmoid(w_g x + b_g)"""
+    """y = S x + L x, L the low-rank part; gated: (1 - g) S x + g L x, g = sigmoid(w_g x + b_g), or
+    ("mean") 1/2"""
 
-    def __init__(self, parts, gate, n_in, n_out):
+    def __init__(self, parts, way, n_in, n_out):
         super().__init__({}, n_in, n_out)
         for name, knob in parts:
             self.add_module(name, TYPES[name](knob, n_in, n_out))
         self.other = next(name for name, _ in parts if name != "lowrank")
-        if gate:
+        if way == "gate":
             self.gate = nn.Linear(n_in, 1)
-        self.gated = gate
+        self.way = way
 
     def shapes(self):
         return {}
 
     def product(self, x):
         low, other = self.lowrank.product(x), getattr(self, self.other).product(x)
-        if not self.gated:
-            return other + low
+        if self.way != "gate":
+            return (other + low) * 0.5 if self.way else other + low
         g = torch.sigmoid(self.gate(x))
         return (1 - g) * other + g * low
 
 
 def make_map(spec, n_in, n_out, bias):
-    """The module of a spec text: "type:knob=value,..." or two joined by '+', with "+gate"."""
+    """The module of a spec text: "type:knob=value,..." or two joined by '+', with "+gate" or
+    "+mean"."""
     words = spec.split("+")
-    gate = words[-1] == "gate"
+    way = words.pop() if words[-1] in ("gate", "mean") else ""
     parts = []
-    for word in words[:-1] if gate else words:
+    for word in words:
         name, _, knobs = word.partition(":")
         if name not in TYPES:
             raise ValueError(f'strut: unknown matrix type in "{spec}"')
@@ -281,7 +288,7 @@ def make_map(spec, n_in, n_out, bias):
     if len(parts) == 1:
         m = TYPES[parts[0][0]](parts[0][1], n_in, n_out)
     else:
-        m = Sum(parts, gate, n_in, n_out)
+        m = Sum(parts, way, n_in, n_out)
     if bias:
         m.bias = nn.Parameter(torch.zeros(n_out))
     return m

@@ -41,6 +41,9 @@ static const struct {
     {"btt:rank=4", ST_FRESH_FLY, 0.0f, 0, 0, 0.25},                       /* 1/sqrt(16), 16 to 32 */
     {"btt:rank=4", ST_FRESH_FORK, 0.005f, 1, 0, 0.08333}, /* sqrt(16/48/48), 48 to 16 */
     {"btt:rank=4", ST_FRESH_FLY, 0.0f, BIAS, 0, 0},
+    {"btt:rank=4,m1=4,n1=4,group=1", ST_FRESH_FLY, 0.0f, 0, 0.03608, 0},    /* 1/sqrt(16 48) */
+    {"btt:rank=4,m1=4,n1=4,group=1", ST_FRESH_FLY, 0.0f, 1, 0.04419, 0},    /* 1/sqrt(32 16) */
+    {"btt:rank=4,m1=4,n1=4,group=1", ST_FRESH_FLY, 0.0f, BIAS, 0.03608, 0}, /* as the first */
     {"dense", ST_FRESH_FLY, 0.0f, 0, 0, 0.02},
     {"dense", ST_FRESH_FLY, 0.0f, BIAS, 0, 0},
 };

@@ -144,7 +144,7 @@ static inline void lab_near(st_tensor a, st_tensor b, double tolerance, const ch
 
 static inline bool lab_gated(const st_spec *s)
 {
-    return strcmp(s->type->name, "sum") == 0 && s->knob[0];
+    return strcmp(s->type->name, "sum") == 0 && s->knob[0] == 1;
 }
 
 #endif
