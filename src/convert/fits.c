@@ -77,8 +77,22 @@ st_status st_fits_code(st_conversion *c)
     return st_modeling_fits(c->model, c->e);
 }
 
+/* The head of Hugging Face's GPT-2 has no bias, nor has llama.cpp's. */
+static st_status fits_head(const st_conversion *c, const char *format)
+{
+    if (!st_model_lm(c->model).head_bias) return ST_OK;
+    ST_FAIL(c->e, ST_EUNSUPPORTED,
+            "%s cannot hold this model: its head has a bias (lm_head_bias in config.json)", format);
+}
+
+st_status st_fits_hf(st_conversion *c)
+{
+    return st_model_is_vision(c->model) ? ST_OK : fits_head(c, "hf");
+}
+
 st_status st_fits_gguf(st_conversion *c)
 {
+    ST_TRY(fits_head(c, "gguf"));
     ST_TRY(fits_scores(c, "gguf"));
     fits_gelu(c, "llama.cpp", ST_GELU_TANH);
     return ST_OK;

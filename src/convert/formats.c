@@ -160,7 +160,12 @@ static st_status formats_gguf(st_conversion *c, const char *path)
 
 const st_convert_format st_convert_table[] = {
     {.name = "strut", .folder = true, .words = true, .images = true, .write = formats_strut},
-    {.name = "hf", .folder = true, .dense = true, .words = true, .write = formats_hf},
+    {.name = "hf",
+     .folder = true,
+     .dense = true,
+     .words = true,
+     .fits = st_fits_hf,
+     .write = formats_hf},
     {.name = "dense",
      .folder = true,
      .dense = true,

@@ -39,6 +39,7 @@ st_status st_fits_nanogpt(st_conversion *c);
 st_status st_fits_krony(st_conversion *c);
 st_status st_fits_llmc(st_conversion *c);
 st_status st_fits_gguf(st_conversion *c);
+st_status st_fits_hf(st_conversion *c);
 st_status st_fits_code(st_conversion *c);
 
 /* fly.c; the second turns c->flat into what the names of st_export_fly mean */

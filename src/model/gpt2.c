@@ -80,6 +80,7 @@ static st_lm_shape gpt2_shape(const st_gpt2_config *c)
                          .bos = c->bos,
                          .eos = c->eos,
                          .tied = c->tied,
+                         .head_bias = c->head_bias,
                          .drop_embed = (float)c->drop_embed,
                          .drop_attn = (float)c->drop_attn,
                          .drop_resid = (float)c->drop_resid,

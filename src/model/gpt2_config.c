@@ -108,6 +108,7 @@ st_status st_gpt2_config_read(st_gpt2_config *c, const json_t *config, st_err *e
     ST_TRY(st_json_flag(config, "scale_attn_weights", &c->scale, file, e));
     ST_TRY(st_json_flag(config, "scale_attn_by_inverse_layer_idx", &c->scale_by_layer, file, e));
     ST_TRY(st_json_flag(config, "tie_word_embeddings", &c->tied, file, e));
+    ST_TRY(st_json_flag(config, "lm_head_bias", &c->head_bias, file, e)); /* ours */
     ST_TRY(st_json_int(config, "bos_token_id", -1, INT32_MAX, &c->bos, file, e));
     ST_TRY(st_json_int(config, "eos_token_id", -1, INT32_MAX, &c->eos, file, e));
     /* GPT2Config writes its default, 50256, for small vocabularies too: then there is none. */
@@ -121,9 +122,10 @@ json_t *st_gpt2_config_json(const st_gpt2_config *c)
     json_t *eos = c->eos >= 0 ? json_integer(c->eos) : json_null();
     json_t *bos = c->bos >= 0 ? json_integer(c->bos) : json_null();
     json_t *inner = c->inner == 4 * c->width ? json_null() : json_integer(c->inner);
+    json_t *bias = c->head_bias ? json_true() : NULL; /* nobody else knows the key */
     return json_pack(
         "{s:[s], s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:s, s:f, s:f, s:f, s:f, s:f, s:b, s:b,"
-        " s:b, s:b, s:b, s:o, s:o}",
+        " s:b, s:b, s:b, s:o, s:o, s:o*}",
         "architectures", "GPT2LMHeadModel", "model_type", "gpt2", "vocab_size",
         (json_int_t)c->vocab, "n_positions", (json_int_t)c->context, "n_ctx",
         (json_int_t)c->context, "n_embd", (json_int_t)c->width, "n_layer", (json_int_t)c->layers,
@@ -132,5 +134,6 @@ json_t *st_gpt2_config_json(const st_gpt2_config *c)
         c->drop_embed, "attn_pdrop", c->drop_attn, "layer_norm_epsilon", c->eps,
         "initializer_range", c->init, "scale_attn_weights", c->scale,
         "scale_attn_by_inverse_layer_idx", c->scale_by_layer, "reorder_and_upcast_attn", 0,
-        "tie_word_embeddings", c->tied, "use_cache", 1, "bos_token_id", bos, "eos_token_id", eos);
+        "tie_word_embeddings", c->tied, "use_cache", 1, "bos_token_id", bos, "eos_token_id", eos,
+        "lm_head_bias", bias);
 }

@@ -213,7 +213,7 @@ typedef struct {
     st_gelu_kind gelu;
     double eps, init, drop_resid, drop_embed, drop_attn;
     bool scale, scale_by_layer; /* scores by 1/sqrt(head width); by 1/(layer + 1) */
-    bool tied;
+    bool tied, head_bias;
 } st_gpt2_config;
 
 st_status st_gpt2_config_read(st_gpt2_config *c, const json_t *config, st_err *e);

@@ -57,13 +57,17 @@ static bool lm_wide(const st_lm *lm)
     return lm->top.l.spec.type->rows != NULL;
 }
 
-/* Numbers between rows of logits of `lm` and of another model (NULL: none). A dense head leaves a
- * gap behind 50257 of them: rows that begin aligned are multiplied several times faster on a GPU.
- */
+/* A dense head leaves a gap behind 50257 logits: rows that begin aligned are multiplied several
+ * times faster on a GPU. Not with a bias, whose gradient sums rows without gaps. */
+static bool lm_gaps(const st_lm *lm)
+{
+    return lm->top.l.spec.type == &st_map_dense && !lm->shape.head_bias;
+}
+
+/* Numbers between rows of logits of `lm` and of another model (NULL: none). */
 static int64_t lm_stride(const st_lm *lm, const st_lm *other)
 {
-    bool dense = lm->top.l.spec.type == &st_map_dense;
-    if (other) dense = dense && other->top.l.spec.type == &st_map_dense;
+    bool dense = lm_gaps(lm) && (!other || lm_gaps(other));
     return dense ? (lm->shape.vocab + 63) / 64 * 64 : lm->shape.vocab;
 }
 

@@ -126,8 +126,8 @@ st_model_count st_model_counts(const st_model *m);
 /* Facts a job needs about a language model. */
 typedef struct {
     int64_t vocab, context, width, layers, heads, inner;
-    int64_t bos, eos; /* ids that begin and end a text, -1: none */
-    bool tied;
+    int64_t bos, eos;     /* ids that begin and end a text, -1: none */
+    bool tied, head_bias; /* the head is the embedding; it has a bias, which a tied one has not */
     float drop_embed, drop_attn, drop_resid;
     st_gelu_kind gelu;
 } st_lm_shape;

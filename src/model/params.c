@@ -311,5 +311,9 @@ void st_lm_add_head(st_builder *b, st_lm *lm, const char *norm, const char *name
     st_add_matrix(b, ST_ROLE_HEAD, name, s->width, s->vocab, &lm->head);
     b->exact = false;
     s->tied = s->tied && lm->head.l.spec.type == &st_map_dense;
-    if (!s->tied) st_add_weights(b, &lm->head, std, 0, false);
+    if (!s->tied) st_add_weights(b, &lm->head, std, 0, s->head_bias);
+    if (!s->tied || !s->head_bias || b->status) return;
+    builder_fail(b, ST_ERR(b->e, ST_EUNSUPPORTED,
+                           "config.json: lm_head_bias is true, but the head is tied to the "
+                           "embedding, which has none"));
 }

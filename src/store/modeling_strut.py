@@ -315,10 +315,13 @@ class StrutForCausalLM(GPT2LMHeadModel):
     def __init__(self, config):
         super().__init__(config)
         maps = (getattr(config, "strut", None) or {}).get("maps", {})
+        bias = bool(getattr(config, "lm_head_bias", False))
+        if bias:
+            self.lm_head = nn.Linear(config.n_embd, config.vocab_size)
         for name, spec in maps.items():
             path, _, leaf = name.rpartition(".")
             if name == "lm_head":
-                self.lm_head = make_map(spec, config.n_embd, config.vocab_size, False)
+                self.lm_head = make_map(spec, config.n_embd, config.vocab_size, bias)
             elif name == "wte":
                 self._embed(make_map(spec, config.n_embd, config.vocab_size, False))
             else:

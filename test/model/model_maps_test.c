@@ -47,7 +47,8 @@ static const char *kind_at(int i)
     return strcmp(type, "sum") == 0 ? "lowrank+blockdiag+gate" : type;
 }
 
-/* The tiny model with every matrix of `type`, or dense with that embedding. */
+/* The tiny model with every matrix of `type`, or dense with that embedding; heads of their own have
+ * a bias. */
 static json_t *config_of(const char *type)
 {
     st_model *m;
@@ -58,12 +59,14 @@ static json_t *config_of(const char *type)
     if (wte) {
         json_object_set_new(f.maps, "wte", json_string(wte + 4));
         json_object_set_new(config, "tie_word_embeddings", json_boolean(wte == type));
+        json_object_set_new(config, "lm_head_bias", json_boolean(wte != type));
         json_object_set_new(config, "strut", json_pack("{s:i, s:o}", "format", 1, "maps", f.maps));
         return config;
     }
     assert_ok(st_model_open(&m, config, &e), &e);
     st_model_matrices(m, fill_matrix, &f);
     st_model_close(m);
+    json_object_set_new(config, "lm_head_bias", json_boolean(strcmp(type, "dense") != 0));
     json_object_set_new(config, "strut", json_pack("{s:i, s:o}", "format", 1, "maps", f.maps));
     return config;
 }
