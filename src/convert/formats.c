@@ -1,9 +1,11 @@
 /* The formats that convert writes: what each can hold, and how it is written. */
 /* SPDX-License-Identifier: MIT */
 #include "convert/inner.h"
+#include "files/files.h"
 #include "weights/weights.h"
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* ---- folders --------------------------------------------------------------------------------- */
 
@@ -136,12 +138,33 @@ static st_status formats_llmc(st_conversion *c, const char *path)
     return s;
 }
 
+/* What a model is called: the last part of its path, without the ending of a file. NULL: nothing
+ * that GGUF's UTF-8 can say. The caller frees it. */
+static char *formats_called(const char *path)
+{
+    size_t n = strlen(path);
+    while (n > 1 && path[n - 1] == '/')
+        n--;
+    const char *begin = path + n;
+    while (begin > path && begin[-1] != '/')
+        begin--;
+    n -= (size_t)(begin - path);
+    const char *dot = memrchr(begin, '.', n);
+    if (dot && dot > begin && st_path_is_file(path)) n = (size_t)(dot - begin);
+    json_t *valid = json_stringn(begin, n);
+    char *name = valid && n ? strndup(begin, n) : NULL;
+    json_decref(valid);
+    return name;
+}
+
 static st_status formats_gguf(st_conversion *c, const char *path)
 {
     st_export x;
     st_lm_shape lm = st_model_lm(c->model);
     double eps = json_number_value(json_object_get(c->config, "layer_norm_epsilon"));
-    st_gguf_about about = {.context = lm.context,
+    char *name = formats_called(c->in);
+    st_gguf_about about = {.name = name,
+                           .context = lm.context,
                            .width = lm.width,
                            .inner = lm.inner,
                            .layers = lm.layers,
@@ -152,9 +175,12 @@ static st_status formats_gguf(st_conversion *c, const char *path)
         st_convert_note(c, "the model has no tokenizer, without which llama.cpp does not run it; "
                            "--tokenizer adds one");
     }
-    ST_TRY(formats_open(c, &x, &st_export_gguf));
-    st_status s = st_gguf_write(path, &about, x.item, x.n, st_export_fill, &x, c->e);
-    st_export_close(&x);
+    st_status s = formats_open(c, &x, &st_export_gguf);
+    if (!s) {
+        s = st_gguf_write(path, &about, x.item, x.n, st_export_fill, &x, c->e);
+        st_export_close(&x);
+    }
+    free(name);
     return s;
 }
 

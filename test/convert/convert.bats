@@ -79,6 +79,7 @@ greedy() {
     [ "$code" = 0 ]
     [ -z "$err" ]
     [ "$(head -c 4 "$DIR/k.gguf")" = GGUF ]
+    [[ $(tr -d '\0' <"$DIR/k.gguf" | grep -ao 'general.name.*general.file') == *k?*general.file ]]
 }
 
 @test "there and back: the same bytes" {
