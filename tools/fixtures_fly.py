@@ -149,8 +149,9 @@ def gelu(x, tanh):
     return 0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x ** 3)))
 
 
-def network(d, inner, heads, vocab, context, blocks, names, tanh, inverse):
-    """blocks: (c_attn, attn c_proj, fc, proj) makers; names: of the two MLP matrices."""
+def network(d, inner, heads, vocab, context, blocks, names, tanh, inverse, head=None):
+    """blocks: (c_attn, attn c_proj, fc, proj) makers; names: of the two MLP matrices; head: a maker, or
+    None: the embedding."""
     t = {"wte.weight": rand(vocab, d), "wpe.weight": rand(context, d)}
     runs = []
     for i, makers in enumerate(blocks):
@@ -166,6 +167,9 @@ def network(d, inner, heads, vocab, context, blocks, names, tanh, inverse):
         t["h.%d.attn.bias" % i] = torch.tril(torch.ones(context, context)).bool()[None, None]
         t["h.%d.attn.masked_bias" % i] = torch.tensor(-1e4)
         runs.append(own)
+    if head:
+        part, own_head = head(d, vocab)
+        t.update({"lm_head." + k: v for k, v in part.items()})
     t["ln_f.weight"], t["ln_f.bias"] = (1 + rand(d)).half().double(), rand(d)
 
     def norm(x, name):
@@ -180,13 +184,15 @@ def network(d, inner, heads, vocab, context, blocks, names, tanh, inverse):
             s = s.masked_fill(torch.triu(torch.ones(n, n), 1).bool(), -math.inf).softmax(-1)
             x = x + out((s @ v).transpose(0, 1).reshape(n, d))
             x = x + proj(gelu(fc(norm(x, "h.%d.ln_2" % i)), tanh))
-        return norm(x, "ln_f") @ t["wte.weight"].T
+        x = norm(x, "ln_f")
+        return own_head(x) if head else x @ t["wte.weight"].T
     return t, forward
 
 
 def stored(t, prefix):
-    out = {prefix + "transformer." + k: v.half() if v.dtype == torch.float64 else v
-           for k, v in t.items()}
+    """As a state_dict has it, where lm_head.weight is tied to the embedding."""
+    out = {prefix + ("" if k.startswith("lm_head.") else "transformer.") + k:
+           v.half() if v.dtype == torch.float64 else v for k, v in t.items()}
     out[prefix + "lm_head.weight"] = out[prefix + "transformer.wte.weight"]
     return out
 
@@ -221,6 +227,12 @@ def main():
     with open(os.path.join(out, "expect.json"), "w") as f:
         json.dump(expect, f)
         f.write("\n")
+
+
+def write(out, name, prefix, t, run, ids, expect, **how):
+    torch.save({"epoch": 1, "global_step": 3, "state_dict": stored(t, prefix)},
+               os.path.join(out, name), **how)
+    expect[name] = {"ids": ids, "logits": [float("%.8g" % v) for v in run(ids).reshape(-1).tolist()]}
 
 
 if __name__ == "__main__":

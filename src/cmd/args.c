@@ -298,5 +298,6 @@ st_read_how cmd_read_how(const cmd_args *a)
                          .gelu = cmd_text(a, "gelu"),
                          .dict = cmd_text(a, "dict"),
                          .tokenizer = cmd_text(a, "tokenizer"),
-                         .ss1 = cmd_text(a, "ss1")};
+                         .ss1 = cmd_text(a, "ss1"),
+                         .b2 = cmd_int(a, "b2")};
 }

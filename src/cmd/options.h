@@ -75,6 +75,12 @@
          .value = "KEY=N,...",                                                                     \
          .help = "of SS1 layers in a state_dict: version, seed, block_k, block_n, vec, factor, "   \
                  "r0 to r3; not given: 3,1024,32,32,8"},                                           \
+        {.name = "b2",                                                                             \
+         .kind = CMD_INT,                                                                          \
+         .value = "N",                                                                             \
+         .lo = 1,                                                                                  \
+         .hi = 1 << 24,                                                                            \
+         .help = "of fly's BlockdiagButterflyLinear in a state_dict: its b2; not given: 1"},       \
     {                                                                                              \
         .name = "tokenizer", .kind = CMD_TEXT, .value = "PATH",                                    \
         .help = "folder or file of the MODEL's tokenizer; not given: the one beside its weights"   \

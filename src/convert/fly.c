@@ -13,20 +13,25 @@ static const char *const fly_factor[][2] = {
     {"monarch.l2", "sparse.blkdiag2"},
     {"blockdiag.blocks", "sparse.weight"},
     {"butterfly.tiles", "sparse.weight"},
+    {"btt.r", "sparse.w1_bfly"},
+    {"btt.l", "sparse.w2_bfly"},
     {"u", "lr_weight2"},
     {"v", "lr_weight1"},
     {"l1", "blkdiag1"},
     {"l2", "blkdiag2"},
     {"blocks", "weight"},
     {"tiles", "weight"},
+    {"r", "w1_bfly"},
+    {"l", "w2_bfly"},
 };
 
 static void fly_name(const st_param *p, char *name)
 {
-    if (strncmp(p->name, "lm_head.", 8) == 0 || !p->matrix) {
-        snprintf(name, ST_EXPORT_NAME, "%s%.100s", p->matrix ? "" : "transformer.", p->name);
+    if (!p->matrix) {
+        snprintf(name, ST_EXPORT_NAME, "transformer.%.100s", p->name);
         return;
     }
+    const char *under = p->role == ST_ROLE_HEAD ? "" : "transformer.";
     const char *factor = p->name + strlen(p->matrix) + 1, *mlp = strstr(p->matrix, ".mlp.");
     for (size_t i = 0; i < sizeof fly_factor / sizeof *fly_factor; i++) {
         if (strcmp(factor, fly_factor[i][0]) == 0) {
@@ -38,7 +43,7 @@ static void fly_name(const st_param *p, char *name)
         snprintf(name, ST_EXPORT_NAME, "transformer.%.*s.mlp.%s.%.40s", (int)(mlp - p->matrix),
                  p->matrix, strcmp(mlp, ".mlp.c_fc") == 0 ? "fc1" : "fc2", factor);
     } else {
-        snprintf(name, ST_EXPORT_NAME, "transformer.%.60s.%.40s", p->matrix, factor);
+        snprintf(name, ST_EXPORT_NAME, "%s%.60s.%.40s", under, p->matrix, factor);
     }
 }
 
@@ -50,16 +55,16 @@ const st_export_style st_export_fly = {
 struct fly_walk {
     st_conversion *c;
     st_status status;
-    bool ss1, attention;
+    bool ss1, attention, btt, head;
 };
 
 /* Does the text of a spec name only layers that fly has, alone and beside a low-rank part? */
 static bool fly_has(const char *text)
 {
     static const char *const plain[] = {
-        "blockdiag:", "monarch:", "butterfly:", "dense", "lowrank:", "ss1:"};
+        "blockdiag:", "monarch:", "butterfly:", "btt:", "dense", "lowrank:", "ss1:"};
     const char *sum = strchr(text, '+');
-    size_t all = sizeof plain / sizeof *plain, n = sum ? 3 : all; /* of sums, the first three */
+    size_t all = sizeof plain / sizeof *plain, n = sum ? 4 : all; /* of sums, the first four */
     if (strstr(text, ",inner=") || strstr(text, ",folds=") || strstr(text, ",signs=")) return false;
     for (size_t i = 0; i < n; i++) {
         if (strncmp(sum ? sum + 1 : text, plain[i], strlen(plain[i])) == 0) return true;
@@ -72,11 +77,13 @@ static void fly_fits(void *ctx, const char *name, const st_spec *spec)
     struct fly_walk *w = ctx;
     char text[ST_SPEC_TEXT];
     st_spec_print(spec, text);
-    bool table = strcmp(name, "wte") == 0 || strcmp(name, "lm_head") == 0;
-    if (w->status || (table && strcmp(text, "dense") == 0)) return;
+    bool table = strcmp(name, "wte") == 0, dense = strcmp(text, "dense") == 0;
+    if (w->status || (table && dense)) return;
     if (!table && fly_has(text)) {
         w->ss1 = w->ss1 || strncmp(text, "ss1", 3) == 0;
-        w->attention = w->attention || (strstr(name, ".attn.") && strcmp(text, "dense") != 0);
+        w->btt = w->btt || strstr(text, "btt:");
+        w->head = w->head || (strcmp(name, "lm_head") == 0 && !dense);
+        w->attention = w->attention || (strstr(name, ".attn.") && !dense);
         return;
     }
     w->status = ST_ERR(w->c->e, ST_EUNSUPPORTED,
@@ -86,17 +93,30 @@ static void fly_fits(void *ctx, const char *name, const st_spec *spec)
 st_status st_fits_fly(st_conversion *c)
 {
     struct fly_walk w = {.c = c};
-    if (!st_model_lm(c->model).tied) {
-        ST_FAIL(c->e, ST_EUNSUPPORTED,
-                "fly cannot hold this model: its head is not tied to the embedding");
-    }
+    st_lm_shape lm = st_model_lm(c->model);
     st_model_matrices(c->model, fly_fits, &w);
     ST_TRY(w.status);
+    if (!lm.tied && !w.head && lm.head_bias) {
+        ST_FAIL(c->e, ST_EUNSUPPORTED,
+                "fly cannot hold this model: its dense head has a bias (lm_head_bias)");
+    }
     const char *key = "scale_attn_by_inverse_layer_idx";
     if (!json_is_true(json_object_get(c->config, key)))
         st_convert_note(c, "fly's configurations set %s; this model has it false", key);
     if (st_model_lm(c->model).gelu != ST_GELU_ERF)
         st_convert_note(c, "fly's MLP computes GELU by erf, this model has tanh");
+    if (!lm.tied) {
+        st_convert_note(c,
+                        "the head is no part of the embedding: set tie_word_embeddings: false%s%s",
+                        w.head ? " and model.lm_head, which the SS1 authors' copy of fly has" : "",
+                        w.head && !lm.head_bias ? ", with bias: false" : "");
+    }
+    if (w.btt) {
+        st_convert_note(c,
+                        "a state_dict has no place for the arguments nblocks1, nblocks2, b1 and b2 "
+                        "of BlockdiagButterflyLinear: they are m1, n1, rank and group of "
+                        "config.json's specs (group not given: out/n1)");
+    }
     if (w.attention)
         st_convert_note(c, "structured attention is in the SS1 authors' copy of fly only");
     if (w.ss1) {
@@ -113,13 +133,13 @@ struct fly_change {
     st_status status;
 };
 
-/* SS1 goes into the release's order; an ungated sum is the mean of its parts there, so that one
- * factor of each is doubled. */
+/* SS1 goes into the release's order; a sum that is neither gated nor a mean becomes the mean that
+ * fly has, by doubling one factor of each part. */
 static void fly_param(void *ctx, const st_param *p)
 {
     struct fly_change *k = ctx;
     static const char *const first[] = {".lowrank.u", ".monarch.l1", ".blockdiag.blocks",
-                                        ".butterfly.tiles"};
+                                        ".butterfly.tiles", ".btt.r"};
     char text[ST_SPEC_TEXT] = "";
     int64_t n = st_numel(p->w);
     float *w = k->c->flat + p->offset;
@@ -135,8 +155,9 @@ static void fly_param(void *ctx, const st_param *p)
         memcpy(w, turned, (size_t)n * sizeof *w);
         free(turned);
     }
-    bool mean = strchr(text, '+') && !strstr(text, "+gate"), doubled = false;
-    for (int i = 0; i < 4 && mean; i++) {
+    bool plain = strchr(text, '+') && !strstr(text, "+gate") && !strstr(text, "+mean");
+    bool doubled = false;
+    for (int i = 0; i < 5 && plain; i++) {
         size_t len = strlen(first[i]), all = strlen(p->name);
         doubled = doubled || (all > len && strcmp(p->name + all - len, first[i]) == 0);
     }

@@ -56,7 +56,8 @@ static st_status btt_check(st_spec *s, st_err *e)
                 (long long)z.n2);
     }
     if (z.n1 == 1 || z.g == z.n2) s->knob[GROUP] = 0;
-    return map_range(s, RANK, 1, map_min(z.m2, z.n2), "min(in/m1, out/n1) gives any matrix", e);
+    /* fly's preset rank is beyond what small blocks can have */
+    return map_range(s, RANK, 1, map_max(s->in, s->out), "the larger side", e);
 }
 
 static int btt_params(const st_spec *s, float std, st_param_shape out[ST_PARAMS])
@@ -261,7 +262,8 @@ const st_map_type st_map_btt = {
                 "y[a n2 + b] = sum_(i, k) L[a, b, (i, k)] z[i, a, k]",
     .source = "Qiu et al. 2024 (arXiv 2406.06248); group: HazyResearch fly",
     .knob =
-        {{"rank", "r of every block, 1..min(in/m1, out/n1)", ST_REQUIRED, ST_KNOB_SHOWN},
+        {{"rank", "r of every block; min(in/m1, out/n1) gives any matrix", ST_REQUIRED,
+          ST_KNOB_SHOWN},
          {"m1", "blocks of inputs, a divisor of in; 0: near its square root", 0, ST_KNOB_STORED},
          {"n1", "blocks of outputs, a divisor of out; 0: near its square root", 0, ST_KNOB_STORED},
          {"group",

@@ -60,7 +60,7 @@ struct folder_load {
 static bool folder_turned(const st_folder *f, const st_param *p)
 {
     const st_folder_row *row = st_folder_find(f, p->name);
-    if (row && row->piece >= 0) return true;
+    if (row && (row->piece >= 0 || row->form == ST_ROW_FLIP)) return true;
     return (p->flags & ST_P_FLIP) && !f->linear && !(row && row->form == ST_ROW_LINEAR);
 }
 

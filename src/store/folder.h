@@ -16,6 +16,7 @@ enum { ST_FOLDER_SHARDS = 512, ST_FOLDER_NOTES = 8, ST_FOLDER_LAYERS = 1 << 16 }
 typedef enum {
     ST_ROW_PLAIN,
     ST_ROW_LINEAR, /* a dense matrix as (out, in), whatever the others are */
+    ST_ROW_FLIP,   /* the transpose */
     ST_ROW_TILES,  /* a butterfly's, the same numbers in another shape */
     ST_ROW_TURNED, /* (tiles block, block), each tile transposed */
     ST_ROW_SS1     /* SS1's in the order of the release */
@@ -28,7 +29,6 @@ typedef struct {
     int64_t piece; /* it is entry `piece` of the parameter's first dimension, transposed; -1: all */
     bool used;
     st_row_form form;
-    bool half; /* its numbers are halved */
 } st_folder_row;
 
 typedef struct {
@@ -41,6 +41,8 @@ typedef struct {
     bool krony;       /* Krony-PT's names */
     bool fly;         /* fly's names */
     bool ss1, ragged; /* has matrices of SS1's release; said what padding means */
+    bool bfly;        /* has fly's BlockdiagButterflyLinear, and said what is taken for its b2 */
+    bool head_bias;   /* the head, a structured layer, has a bias */
     bool linear;      /* dense block matrices are stored as (out, in), as nn.Linear does */
     bool no_bias;     /* biases that are not there are zeros (nanoGPT's bias=False) */
     json_t *config;

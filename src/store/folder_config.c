@@ -246,14 +246,14 @@ st_status st_folder_guess(st_folder *f)
     st_status s = config_maps(f, c.layers, maps);
     json_object_update(maps, f->maps);
     f->config = json_pack(
-        "{s:s, s:I, s:I, s:I, s:I, s:I, s:o, s:s, s:b, s:f, s:f, s:f, s:f, s:b, s:I, s:I}",
+        "{s:s, s:I, s:I, s:I, s:I, s:I, s:o, s:s, s:b, s:b, s:f, s:f, s:f, s:f, s:b, s:I, s:I}",
         "model_type", "gpt2", "vocab_size", (json_int_t)c.vocab, "n_positions",
         (json_int_t)c.context, "n_embd", (json_int_t)c.width, "n_layer", (json_int_t)c.layers,
         "n_head", (json_int_t)c.heads, "n_inner", c.inner ? json_integer(c.inner) : json_null(),
-        "activation_function", c.gelu, "scale_attn_by_inverse_layer_idx", f->fly, "resid_pdrop",
-        c.dropout, "embd_pdrop", c.dropout, "attn_pdrop", c.dropout, "layer_norm_epsilon",
-        c.epsilon, "tie_word_embeddings", c.tied, "bos_token_id", (json_int_t)50256, "eos_token_id",
-        (json_int_t)50256);
+        "activation_function", c.gelu, "lm_head_bias", f->head_bias,
+        "scale_attn_by_inverse_layer_idx", f->fly, "resid_pdrop", c.dropout, "embd_pdrop",
+        c.dropout, "attn_pdrop", c.dropout, "layer_norm_epsilon", c.epsilon, "tie_word_embeddings",
+        c.tied, "bos_token_id", (json_int_t)50256, "eos_token_id", (json_int_t)50256);
     if (f->fly) {
         st_folder_note(f,
                        "fly's names: its erf GELU and attention scores divided by the block's "

@@ -6,10 +6,14 @@
  *   M.weight and M.layout (tile rows, columns)      butterfly: (tiles, k, k); (tiles k, k), each
  *                                                   tile transposed (huggingface); (1, tiles, k, k)
  *                                                   (triton)
+ *   M.w1_bfly (K, J r, in/K), M.w2_bfly (J, out/J, K r)   btt r, l with rank r, m1 = K, n1 = J
  *   M.lr_weight1 (r, in), M.lr_weight2 (out, r)     lowrank v, u
+ *   M.low_rank1 (in, r), M.low_rank2 (r, out)       their transposes
  *   M.module.0.weight, M.module.1.weight, .bias     lowrank of the fork, whose M.bias is dead
- *   M.sparse.*, M.low_rank.*, M.gate.*              their sum; without a gate the mean of the two
- *   M.weight (out, K') with K' below in             ss1 (folder_ss1.c) */
+ *   M.sparse.*, M.low_rank.*, M.gate.*              their sum with a gate, or (none) their mean
+ *   M.weight (out, K') with K' below in             ss1 (folder_ss1.c); above, if --ss1 is given
+ * lm_head is such an M in the fork, where transformers ties M.weight to the embedding though most
+ * of its layers do not read one. */
 /* SPDX-License-Identifier: MIT */
 #include "store/folder.h"
 #include <stdio.h>
@@ -114,6 +118,43 @@ static st_status fly_lowrank(fly_matrix *m, st_folder_row *v, st_folder_row *u, 
     return ST_OK;
 }
 
+/* The older FastLinear, both factors transposed. */
+static st_status fly_fast(fly_matrix *m, st_folder_row *v, st_folder_row *u,
+                          char spec[ST_SPEC_TEXT])
+{
+    ST_TRY(fly_lowrank(m, v, u, "", spec));
+    snprintf(spec, ST_SPEC_TEXT, "lowrank:rank=%lld", (long long)v->stored->dim[1]);
+    v->form = u->form = ST_ROW_FLIP;
+    return ST_OK;
+}
+
+/* Blocks of classes that take turns, b2 outputs each, which only the layer's arguments say. */
+static st_status fly_btt(fly_matrix *m, st_folder_row *one, st_folder_row *two, const char *type,
+                         char spec[ST_SPEC_TEXT])
+{
+    ST_TRY(fly_dims(m, one, 3));
+    ST_TRY(fly_dims(m, two, 3));
+    const int64_t *w1 = one->stored->dim, *w2 = two->stored->dim;
+    int64_t k = w1[0], j = w2[0], b1 = k > 0 ? w2[2] / k : 0, b2 = m->f->how ? m->f->how->b2 : 0;
+    if (b1 < 1 || j < 1 || w2[2] % k || w1[1] % j || w1[1] / j != b1) {
+        ST_FAIL(m->f->e, ST_ESHAPE,
+                "%s: tensors %.100s [%lld, %lld, %lld] and %.60s [%lld, %lld, %lld] are no pair: "
+                "expected [K, J b1, inputs / K] and [J, outputs / J, K b1]",
+                m->f->file, one->stored->name, (long long)w1[0], (long long)w1[1], (long long)w1[2],
+                two->stored->name, (long long)w2[0], (long long)w2[1], (long long)w2[2]);
+    }
+    snprintf(spec, ST_SPEC_TEXT, "btt:rank=%lld,m1=%lld,n1=%lld,group=%lld", (long long)b1,
+             (long long)k, (long long)j, (long long)(b2 ? b2 : 1));
+    fly_rename(m, one, type, "r");
+    fly_rename(m, two, type, "l");
+    if (!b2 && j > 1 && !m->f->bfly) {
+        st_folder_note(m->f, "a state_dict does not say b2 of its BlockdiagButterflyLinear layers: "
+                             "1 is taken, which is their preset; --b2 sets another");
+        m->f->bfly = true;
+    }
+    return ST_OK;
+}
+
 /* Some revisions have no bias: it is zeros. */
 static st_status fly_ss1(fly_matrix *m, st_folder_row *w, char spec[ST_SPEC_TEXT])
 {
@@ -132,15 +173,19 @@ static st_status fly_part(fly_matrix *m, const char *prefix, char spec[ST_SPEC_T
     bool part = *prefix != '\0';
     st_folder_row *one = fly_find(m, prefix, "blkdiag1"), *two = fly_find(m, prefix, "blkdiag2");
     st_folder_row *w = fly_find(m, prefix, "weight"), *layout = fly_find(m, prefix, "layout");
+    st_folder_row *w1 = fly_find(m, prefix, "w1_bfly"), *w2 = fly_find(m, prefix, "w2_bfly");
     if (one && two) return fly_monarch(m, one, two, part ? "monarch" : "", spec);
+    if (w1 && w2) return fly_btt(m, w1, w2, part ? "btt" : "", spec);
     if (w && layout) return fly_tiles(m, w, layout, part ? "butterfly" : "", spec);
     if (w && w->stored->ndim == 3) {
         snprintf(spec, ST_SPEC_TEXT, "blockdiag:blocks=%lld", (long long)w->stored->dim[0]);
         fly_rename(m, w, part ? "blockdiag" : "", "blocks");
         return ST_OK;
     }
+    bool asked = m->f->how && m->f->how->ss1; /* a whole tile is kept of fewer inputs, too */
     bool small = w && w->stored->ndim == 2 && w->stored->dim[0] == m->out &&
-                 w->stored->dim[1] < m->in && w->stored->dim[1] > 0;
+                 w->stored->dim[1] > 0 &&
+                 (asked ? w->stored->dim[1] != m->in : w->stored->dim[1] < m->in);
     return small && !part ? fly_ss1(m, w, spec) : ST_OK;
 }
 
@@ -150,22 +195,13 @@ static st_status fly_sum(fly_matrix *m, st_folder_row *v, st_folder_row *u, char
     bool gate = fly_find(m, "gate.", "weight") != NULL;
     ST_TRY(fly_part(m, "sparse.", sparse));
     if (!*sparse) {
-        ST_FAIL(
-            m->f->e, ST_EUNSUPPORTED,
-            "%s: %s has a low-rank part, but its other part is none of blkdiag1 and blkdiag2, a "
-            "weight of blocks, and tiles with a layout",
-            m->f->file, m->name);
+        ST_FAIL(m->f->e, ST_EUNSUPPORTED,
+                "%s: %s has a low-rank part, but its other part is none of blkdiag1 and blkdiag2, "
+                "w1_bfly and w2_bfly, a weight of blocks, and tiles with a layout",
+                m->f->file, m->name);
     }
     ST_TRY(fly_lowrank(m, v, u, "lowrank", low));
-    snprintf(spec, ST_SPEC_TEXT, "%.120s+%.200s%s", low, sparse, gate ? "+gate" : "");
-    if (gate) return ST_OK;
-    u->half = true; /* the mean of the parts: one factor of each is halved */
-    for (int64_t i = 0; i < m->rows; i++) {
-        const char *name = m->row[i].name + strlen(m->name) + 1;
-        static const char *const first[] = {"monarch.l1", "blockdiag.blocks", "butterfly.tiles"};
-        for (int k = 0; k < 3; k++)
-            m->row[i].half = m->row[i].half || (m->row[i].stored && !strcmp(name, first[k]));
-    }
+    snprintf(spec, ST_SPEC_TEXT, "%.120s+%.200s%s", low, sparse, gate ? "+gate" : "+mean");
     return ST_OK;
 }
 
@@ -177,11 +213,14 @@ static st_status fly_one(fly_matrix *m, json_t *maps)
                   *left = fly_find(m, "module.1.", "weight");
     st_folder_row *lv = fly_find(m, "low_rank.", "lr_weight1"),
                   *lu = fly_find(m, "low_rank.", "lr_weight2");
+    st_folder_row *vt = fly_find(m, "", "low_rank1"), *ut = fly_find(m, "", "low_rank2");
     st_status s = ST_OK;
     if (lv && lu) {
         s = fly_sum(m, lv, lu, spec);
     } else if (v && u) {
         s = fly_lowrank(m, v, u, "", spec);
+    } else if (vt && ut) {
+        s = fly_fast(m, vt, ut, spec);
     } else if (right && left) {
         st_folder_row *bias = fly_find(m, "module.1.", "bias");
         s = fly_lowrank(m, right, left, "", spec);
@@ -258,7 +297,30 @@ static st_status fly_block(st_folder *f, int64_t layer, int64_t width, fly_matri
     return ST_OK;
 }
 
-static st_status fly_blocks(st_folder *f, int64_t width)
+/* A structured head: with its bias, without the copy of the embedding that transformers ties to it.
+ */
+static st_status fly_head(st_folder *f, int64_t width, int64_t vocab, fly_matrix *m)
+{
+    strcpy(m->name, "lm_head");
+    m->in = width;
+    m->out = vocab;
+    fly_rows(m);
+    ST_TRY(fly_one(m, f->maps));
+    if (!json_object_get(f->maps, m->name)) return ST_OK;
+    f->head_bias = fly_find(m, "", "bias") != NULL;
+    st_folder_row *w = fly_find(m, "", "weight");
+    bool tied = w && w->form == ST_ROW_PLAIN && w->stored->ndim == 2 &&
+                w->stored->dim[0] == vocab && w->stored->dim[1] == width;
+    if (!tied) return ST_OK;
+    st_folder_note(f,
+                   "%.100s is left out: its layer does not read it, transformers has tied it to "
+                   "the embedding",
+                   w->stored->name);
+    w->stored = NULL;
+    return ST_OK;
+}
+
+static st_status fly_blocks(st_folder *f, int64_t width, int64_t vocab)
 {
     size_t bytes = 1;
     for (int64_t i = 0; i < f->rows; i++)
@@ -274,6 +336,7 @@ static st_status fly_blocks(st_folder *f, int64_t width)
         if (!st_folder_find(f, name)) break;
         ST_TRY(fly_block(f, layer, width, &m, f->maps));
     }
+    ST_TRY(fly_head(f, width, vocab, &m));
     int64_t n = 0;
     for (int64_t i = 0; i < f->rows; i++) {
         if (f->row[i].stored) f->row[n++] = f->row[i];
@@ -289,12 +352,13 @@ st_status st_folder_fly(st_folder *f)
     if (json_object_get(f->config, "strut")) return ST_OK; /* our own names */
     if (!wte || wte->stored->ndim != 2) return ST_OK;
     if (wte->stored->dim[1] < 1 || wte->stored->dim[1] > FLY_SIDE) return ST_OK;
-    ST_TRY(fly_blocks(f, wte->stored->dim[1]));
+    ST_TRY(fly_blocks(f, wte->stored->dim[1], wte->stored->dim[0]));
     if (json_object_size(f->maps) == 0 || !f->config) return ST_OK;
     json_t *config = json_copy(f->config);
     json_decref(f->config);
     f->config = config;
     json_object_set_new(config, "strut", json_pack("{s:i, s:O}", "format", 1, "maps", f->maps));
+    if (f->head_bias) json_object_set_new(config, "lm_head_bias", json_true());
     return ST_OK;
 }
 
@@ -302,7 +366,7 @@ st_status st_folder_fly(st_folder *f)
 
 bool st_folder_special(const st_folder_row *row)
 {
-    return row->half || row->form == ST_ROW_TURNED || row->form == ST_ROW_SS1;
+    return row->form == ST_ROW_TURNED || row->form == ST_ROW_SS1;
 }
 
 /* Tiles (block, block), each transposed. */
@@ -328,8 +392,6 @@ st_status st_folder_read_special(const st_folder *f, const st_param *p, const st
         st_ss1_import(p->spec, from, to);
     else
         memcpy(to, from, (size_t)n * sizeof *to);
-    for (int64_t i = 0; i < n && row->half; i++)
-        to[i] *= 0.5f;
     if (!s) st_convert(w.data, w.dtype, to, ST_F32, n);
     free(from);
     return s;

@@ -88,6 +88,7 @@ static bool match_tiles(const st_folder_row *row, const st_param *p)
 static st_status match_shape(const st_folder *f, const st_param *p, st_folder_row *row)
 {
     bool flip = (p->flags & ST_P_FLIP) && !f->linear && row->form != ST_ROW_LINEAR;
+    flip = flip || row->form == ST_ROW_FLIP;
     row->used = true;
     if (row->piece >= 0) return match_pieces(f, p, row);
     ST_TRY(match_dtype(f, row->stored));

@@ -1,5 +1,6 @@
-/* Checkpoints of fly and of the released SS1 (tools/fixtures_fly.py): the imported model computes
- * what the layers' formulas do; what cannot be known is asked for, what is not ours is refused. */
+/* Checkpoints of fly and of the released SS1 (tools/fixtures_fly.py; tools/fixtures_originals.py
+ * with the original classes): the imported model computes what the layers do; what cannot be known
+ * is asked for, what is not ours is refused. */
 /* SPDX-License-Identifier: MIT */
 #include "convert/convert.h"
 #include "fit/fit.h"
@@ -9,6 +10,7 @@
 
 #define DIR_FLY "test/fixtures/fly/"
 static const char fly_ss1[] = "version=3,seed=1111,block_k=8,block_n=16,vec=4";
+static const char own_ss1[] = "seed=1111,factor=4";
 static const char old_ss1[] = "version=1,seed=42,block_k=16,block_n=32,vec=4";
 enum { TOKENS = 8, VOCAB = 12 };
 
@@ -96,6 +98,47 @@ static void test_ss1_computes_the_same(void **state)
     assert_true(fly_error("ss1.pt", &numbers, "ref") < 1e-5);
 }
 
+/* Spec of a matrix of the file. */
+static void spec_is(const char *file, const st_read_how *how, const char *matrix, const char *want)
+{
+    st_err e = {0};
+    st_model *m;
+    char path[128], text[ST_SPEC_TEXT];
+    snprintf(path, sizeof path, DIR_FLY "%s", file);
+    assert_ok(st_folder_look(path, how, &m, NULL, &e), &e);
+    st_spec_print(st_model_slot(m, matrix)->spec, text);
+    assert_string_equal(text, want);
+    st_model_close(m);
+}
+
+/* The original classes: what fly calls BlockdiagButterflyLinear, its older low rank, its mean
+ * without a gate, SS1 with factor x block above the inputs, a structured head with a bias. */
+static void test_originals_compute_the_same(void **state)
+{
+    (void)state;
+    st_read_how how = {.heads = 4, .ss1 = own_ss1};
+    assert_true(fly_error("originals.ckpt", &how, "ref") < 1e-5);
+    assert_true(strstr(said, "1 is taken, which is their preset") != NULL);
+    assert_true(strstr(said, "model.lm_head.weight is left out") != NULL);
+    assert_true(fly_error("originals.ckpt", &how, "cpu") < 1e-5);
+    spec_is("originals.ckpt", &how, "h.0.mlp.c_fc", "btt:rank=3,m1=4,n1=2,group=1");
+    spec_is("originals.ckpt", &how, "h.1.mlp.c_proj", "btt:rank=6,m1=8,n1=4,group=1");
+    spec_is("originals.ckpt", &how, "h.2.mlp.c_fc", "lowrank:rank=3");
+    spec_is("originals.ckpt", &how, "h.3.mlp.c_fc", "lowrank:rank=3+blockdiag:blocks=4+mean");
+    spec_is("originals.ckpt", &how, "h.5.mlp.c_proj",
+            "lowrank:rank=3+btt:rank=2,m1=2,n1=4,group=1+mean");
+    spec_is("originals.ckpt", &how, "lm_head", "monarch:blocks=4");
+    said[0] = '\0';
+    how.b2 = 2;
+    assert_true(fly_error("b2.ckpt", &how, "ref") < 1e-5);
+    assert_null(strstr(said, "preset"));
+    how.b2 = 1;
+    assert_true(fly_error("b2.ckpt", &how, "ref") > 1e-3);
+    how.b2 = 0;
+    assert_true(fly_error("b2.ckpt", &how, "ref") > 1e-3);
+    spec_is("b2.ckpt", &how, "lm_head", "lowrank:rank=4");
+}
+
 static void refused(const char *file, const st_read_how *how, st_status code, const char *says)
 {
     st_err e = {0};
@@ -123,6 +166,7 @@ static void test_what_does_not_fit_is_refused(void **state)
         {"fly.ckpt", "block_k=8,vec=3", ST_EARG, "must divide"},
         {"fly.ckpt", "block_k=0", ST_EARG, "from 1 on"},
         {"fly.ckpt", "block_k=16,vec=4,factor=4", ST_EUNSUPPORTED, "leaves inputs out"},
+        {"originals.ckpt", NULL, ST_ESHAPE, "more than one factor"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         st_read_how how = {.heads = 4, .ss1 = rows[i].ss1};
@@ -151,35 +195,54 @@ static void test_saved_as_ours(void **state)
     st_test_remove(dir);
 }
 
-/* Under fly's names and back: the same numbers; what fly has no layer for is refused. */
-static void test_to_fly_and_back(void **state)
+/* `file` as ours in `ours`, from there under fly's names in `theirs`, and back: the same numbers.
+ */
+static void there_and_back(const char *file, const st_read_how *how, const char *ours,
+                           const char *theirs)
 {
-    (void)state;
     st_err e = {0};
     st_model *m, *again;
     float *flat, *same;
     json_t *result = NULL;
-    const char *dir = st_test_dir(), *ours = st_test_path(dir, "m"),
-               *theirs = st_test_path(dir, "f");
-    st_read_how how = {.heads = 4, .ss1 = fly_ss1};
-    st_convert_opts o = {.to = "strut", .how = how};
-    assert_ok(st_convert_model(DIR_FLY "fly.ckpt", ours, &o, &result, &e), &e);
+    st_convert_opts o = {.to = "strut", .how = *how, .replace = true};
+    assert_ok(st_convert_model(file, ours, &o, &result, &e), &e);
     json_decref(result);
-    o = (st_convert_opts){.to = "fly"};
+    o = (st_convert_opts){.to = "fly", .replace = true};
     assert_ok(st_convert_model(ours, theirs, &o, &result, &e), &e);
     json_decref(result);
     assert_ok(st_folder_read(ours, &m, &flat, NULL, &e), &e);
-    assert_ok(st_folder_read_as(theirs, &how, &again, &same, NULL, &e), &e);
+    assert_ok(st_folder_read_as(theirs, how, &again, &same, NULL, &e), &e);
     json_t *a = st_model_config(m), *b = st_model_config(again);
     assert_true(json_equal(json_object_get(a, "strut"), json_object_get(b, "strut")));
     assert_int_equal(st_model_elements(m), st_model_elements(again));
     assert_memory_equal(flat, same, (size_t)st_model_elements(m) * sizeof *flat);
+    assert_int_equal(st_model_lm(m).head_bias, st_model_lm(again).head_bias);
     json_decref(a);
     json_decref(b);
     free(flat);
     free(same);
     st_model_close(m);
     st_model_close(again);
+}
+
+/* What fly has no layer for is refused, and so is what has no place for the bias of a head. */
+static void test_to_fly_and_back(void **state)
+{
+    (void)state;
+    st_err e = {0};
+    json_t *result = NULL;
+    const char *dir = st_test_dir(), *ours = st_test_path(dir, "m"),
+               *theirs = st_test_path(dir, "f");
+    st_read_how how = {.heads = 4, .ss1 = own_ss1, .b2 = 1};
+    there_and_back(DIR_FLY "originals.ckpt", &how, ours, theirs);
+    st_convert_opts o = {.to = "hf"};
+    assert_st(st_convert_model(ours, st_test_path(dir, "x"), &o, &result, &e), ST_EUNSUPPORTED, &e);
+    assert_says(&e, "its head has a bias");
+    how.b2 = 2;
+    there_and_back(DIR_FLY "b2.ckpt", &how, ours, theirs);
+    how = (st_read_how){.heads = 4, .ss1 = fly_ss1};
+    there_and_back(DIR_FLY "fly.ckpt", &how, ours, theirs);
+    o = (st_convert_opts){.to = "fly"};
     static const char *const map = "h.0.mlp.c_fc=kron:m1=4,n1=4";
     st_decompose_opts d = {.maps = &map, .nmaps = 1, .dtype = ST_F32};
     assert_ok(st_decompose(ours, st_test_path(dir, "k"), &d, &result, &e), &e);
@@ -195,6 +258,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_fly_computes_the_same, set_up),
         cmocka_unit_test_setup(test_ss1_computes_the_same, set_up),
+        cmocka_unit_test_setup(test_originals_compute_the_same, set_up),
         cmocka_unit_test_setup(test_what_does_not_fit_is_refused, set_up),
         cmocka_unit_test_setup(test_saved_as_ours, set_up),
         cmocka_unit_test_setup(test_to_fly_and_back, set_up),
