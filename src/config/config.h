@@ -102,6 +102,7 @@ void st_sweep_close(st_sweep *s);
 /* ---- settings (settings.c, check.c): YAML + overrides -> checked settings -------------------- */
 
 typedef enum { ST_LR_COSINE, ST_LR_LINEAR, ST_LR_CONSTANT } st_lr_schedule;
+typedef enum { ST_WARMUP_ZERO, ST_WARMUP_STEP } st_warmup_start;
 typedef enum { ST_LAST_WRAP, ST_LAST_DROP, ST_LAST_SHORT, ST_LAST_MICRO } st_last;
 typedef enum { ST_ORDER_RANDOM, ST_ORDER_SHUFFLE, ST_ORDER_SEQUENTIAL } st_order;
 
@@ -129,6 +130,7 @@ typedef struct {
     } model;
     struct {
         int64_t steps, micro_batch, context, tokens_per_step, warmup, schedule, decay_steps;
+        int64_t warmup_start; /* st_warmup_start */
         int64_t decay_embeddings, ema_warmup, test, warmstart_strict;
         char *warmstart_path;
         double epochs, warmup_epochs, ema;

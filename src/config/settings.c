@@ -15,6 +15,7 @@ static const char *const set_dtypes[] = {"float32", "bfloat16", NULL};
 static const char *const set_orders[] = {"random", "shuffle", "sequential", NULL};
 static const char *const set_lasts[] = {"wrap", "drop", "short", "micro", NULL};
 static const char *const set_schedules[] = {"cosine", "linear", "constant", NULL};
+static const char *const set_starts[] = {"zero", "step", NULL}; /* st_warmup_start */
 static const char *const set_windows[] = {"spread", "random", NULL};
 static const char *const set_distances[] = {"relative", "mse", NULL};
 static const char *const set_states[] = {"block", "mlp", NULL};
@@ -113,7 +114,10 @@ const set_row st_set_rows[] = {
     {"train.min_lr", SET_NUM, AT(train.min_lr), NULL, 0, 1e3, NULL, SET_NULL,
      "last learning rate; null: lr / 10 for cosine, 0 for linear"},
     {"train.warmup", SET_INT, AT(train.warmup), "100", 0, 1e12, NULL, 0,
-     "steps over which the learning rate rises from 0"},
+     "steps over which the learning rate rises"},
+    {"train.warmup_start", SET_CHOICE, AT(train.warmup_start), "zero", 0, 0, set_starts, 0,
+     "zero: from 0, step s of W has s/W of it (fly; nanoGPT until December 2024); step: from the "
+     "first step on, (s + 1)/(W + 1) (nanoGPT since)"},
     {"train.warmup_epochs", SET_NUM, AT(train.warmup_epochs), NULL, 0, 1e9, NULL, SET_NULL,
      "the same in epochs, in place of train.warmup"},
     {"train.schedule", SET_CHOICE, AT(train.schedule), "cosine", 0, 0, set_schedules, 0,

@@ -105,17 +105,24 @@ static bool groups_same(const st_group *a, const st_group *b)
            a->schedule == b->schedule;
 }
 
+static st_lr_curve groups_curve(const st_pace *p)
+{
+    return (st_lr_curve){.kind = (st_lr_schedule)p->set->train.schedule,
+                         .start = (st_warmup_start)p->set->train.warmup_start,
+                         .warmup = p->warmup,
+                         .decay_steps = p->decay_steps};
+}
+
 double st_pace_lr(const st_pace *p, int64_t step)
 {
-    return st_lr((st_lr_schedule)p->set->train.schedule, step, p->set->train.lr, p->min_lr,
-                 p->warmup, p->decay_steps);
+    st_lr_curve c = groups_curve(p);
+    return st_lr(&c, step, p->set->train.lr, p->min_lr);
 }
 
 double st_group_lr(const st_pace *p, const st_group *g, int64_t step)
 {
-    if (!g->schedule) return g->lr;
-    return st_lr((st_lr_schedule)p->set->train.schedule, step, g->lr, g->min_lr, p->warmup,
-                 p->decay_steps);
+    st_lr_curve c = groups_curve(p);
+    return g->schedule ? st_lr(&c, step, g->lr, g->min_lr) : g->lr;
 }
 
 /* The range that holds p says it. */

@@ -7,10 +7,15 @@
 #include "model/model.h"
 #include "text/text.h"
 
-/* Learning rate of step `step` = 0, 1, ...: lr * step / warmup while step < warmup, then from lr to
- * min_lr at decay_steps along half a cosine or a line, min_lr after it (nanoGPT, fly). */
-double st_lr(st_lr_schedule kind, int64_t step, double lr, double min_lr, int64_t warmup,
-             int64_t decay_steps);
+/* How a learning rate moves: up over `warmup` steps, then from lr to min_lr at decay_steps along
+ * half a cosine or a line, min_lr after it (nanoGPT, fly). */
+typedef struct {
+    st_lr_schedule kind;
+    st_warmup_start start;
+    int64_t warmup, decay_steps;
+} st_lr_curve;
+/* Learning rate of step `step` = 0, 1, .. */
+double st_lr(const st_lr_curve *c, int64_t step, double lr, double min_lr);
 
 typedef struct {
     const st_settings *set;

@@ -37,6 +37,11 @@ static void test_rows(void **state)
     assert_int_equal(p.steps, 22500);
     assert_int_equal(p.decay_steps, 22500);
     assert_int_equal(p.warmup, 225);
+    assert_true(st_pace_lr(&p, 44) == set.train.lr * 44 / 225);
+    set.train.warmup_start = ST_WARMUP_STEP;
+    st_group g = {.lr = 3, .schedule = true};
+    assert_true(st_pace_lr(&p, 44) == set.train.lr * 45 / 226 &&
+                st_group_lr(&p, &g, 0) == 3.0 / 226);
     for (int step = 1; step <= 450; step++) {
         int64_t rows = st_epoch_rows(&d);
         assert_int_equal(rows, step % 225 ? 512 : 115156 - 224 * 512);

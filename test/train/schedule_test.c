@@ -15,11 +15,18 @@ typedef struct {
     double lr;
 } point;
 
+static double rate(st_lr_schedule kind, int64_t step, double lr, double min_lr, int64_t warmup,
+                   int64_t decay)
+{
+    return st_lr(&(st_lr_curve){.kind = kind, .warmup = warmup, .decay_steps = decay}, step, lr,
+                 min_lr);
+}
+
 static void table(st_lr_schedule kind, double lr, double min_lr, int64_t warmup, int64_t decay,
                   const point *p)
 {
     for (; p->step >= 0; p++)
-        near(st_lr(kind, p->step, lr, min_lr, warmup, decay), p->lr, p->step);
+        near(rate(kind, p->step, lr, min_lr, warmup, decay), p->lr, p->step);
 }
 
 /* nanoGPT's defaults: lr 6e-4 -> 6e-5, warm-up 2000, decay over 600000. */
@@ -66,25 +73,38 @@ static void test_constant(void **state)
     table(ST_LR_CONSTANT, 6e-5, 6e-6, 100, 200, p);
 }
 
+/* nanoGPT since December 2024: lr (it + 1) / (W + 1) before W, all else as before. */
+static void test_warmup_from_the_first_step(void **state)
+{
+    (void)state;
+    st_lr_curve c = {.start = ST_WARMUP_STEP, .warmup = 2000, .decay_steps = 600000};
+    near(st_lr(&c, 0, 6e-4, 6e-5), 6e-4 / 2001.0, 0);
+    near(st_lr(&c, 1, 6e-4, 6e-5), 12e-4 / 2001.0, 1);
+    near(st_lr(&c, 1999, 6e-4, 6e-5), 6e-4 * 2000.0 / 2001.0, 1999);
+    near(st_lr(&c, 2000, 6e-4, 6e-5), 6e-4, 2000);
+    near(st_lr(&c, 301000, 6e-4, 6e-5), 3.3e-4, 301000);
+    c.warmup = 0;
+    near(st_lr(&c, 0, 6e-4, 6e-5), 6e-4, 0);
+}
+
 /* No warm-up, nothing to decay over, all in one step. */
 static void test_edges(void **state)
 {
     (void)state;
-    near(st_lr(ST_LR_COSINE, 0, 1.0, 0.1, 0, 10), 1.0, 0);
-    near(st_lr(ST_LR_COSINE, 10, 1.0, 0.1, 0, 10), 0.1, 10);
-    near(st_lr(ST_LR_COSINE, 5, 1.0, 0.1, 5, 5), 1.0, 5);
-    near(st_lr(ST_LR_COSINE, 6, 1.0, 0.1, 5, 5), 0.1, 6);
-    near(st_lr(ST_LR_LINEAR, 0, 1.0, 0.0, 0, 0), 1.0, 0);
-    near(st_lr(ST_LR_LINEAR, 1, 1.0, 0.0, 0, 0), 0.0, 1);
-    near(st_lr(ST_LR_LINEAR, 7, 1.0, 0.2, 4, 10), 0.6, 7);
+    near(rate(ST_LR_COSINE, 0, 1.0, 0.1, 0, 10), 1.0, 0);
+    near(rate(ST_LR_COSINE, 10, 1.0, 0.1, 0, 10), 0.1, 10);
+    near(rate(ST_LR_COSINE, 5, 1.0, 0.1, 5, 5), 1.0, 5);
+    near(rate(ST_LR_COSINE, 6, 1.0, 0.1, 5, 5), 0.1, 6);
+    near(rate(ST_LR_LINEAR, 0, 1.0, 0.0, 0, 0), 1.0, 0);
+    near(rate(ST_LR_LINEAR, 1, 1.0, 0.0, 0, 0), 0.0, 1);
+    near(rate(ST_LR_LINEAR, 7, 1.0, 0.2, 4, 10), 0.6, 7);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_cosine),
-        cmocka_unit_test(test_linear),
-        cmocka_unit_test(test_constant),
+        cmocka_unit_test(test_cosine),   cmocka_unit_test(test_linear),
+        cmocka_unit_test(test_constant), cmocka_unit_test(test_warmup_from_the_first_step),
         cmocka_unit_test(test_edges),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
