@@ -57,6 +57,7 @@ static const cmd_option generate_options[] = {
      .value = "FILE",
      .help = "write the logits of the prompt's positions, as safetensors: ids (n), logits (n, "
              "vocab)"},
+    {CMD_FORCE("the file of --logits")},
     CMD_READ_OPTIONS,
     {CMD_ATTENTION("how the prompt is read", CMD_WAYS_CAUSAL)},
     {CMD_DTYPE_COMPUTED},
@@ -128,6 +129,7 @@ static st_status generate_run(const cmd_args *a, json_t **result, st_err *e)
                           .dtype = cmd_dtype(a, "dtype"),
                           .device = cmd_text(a, "device"),
                           .logits = cmd_text(a, "logits"),
+                          .replace = cmd_has(a, "force"),
                           .how = cmd_read_how(a),
                           .say = a->json ? NULL : generate_say};
     st_status s = generate_prompt(a, &o, &text, &ids, e);

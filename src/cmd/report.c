@@ -2,6 +2,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "report/report.h"
 #include "cmd/cmd.h"
+#include "cmd/options.h"
 #include <math.h>
 #include <stdio.h>
 
@@ -12,13 +13,15 @@ static const cmd_option report_options[] = {
      .value = "FILE",
      .help = "the page; its figures go beside it as FILE_files/*.png and *.svg",
      .preset = "report.html"},
+    {CMD_FORCE("an older page")},
     {.name = "title", .kind = CMD_TEXT, .value = "TEXT", .help = "of the page"},
     {0},
 };
 
 static st_status report_run(const cmd_args *a, json_t **result, st_err *e)
 {
-    return st_report_runs(a->word, a->words, cmd_text(a, "out"), cmd_text(a, "title"), result, e);
+    return st_report_runs(a->word, a->words, cmd_text(a, "out"), cmd_text(a, "title"),
+                          cmd_has(a, "force"), result, e);
 }
 
 static void report_show(const json_t *r)
@@ -56,7 +59,7 @@ static void report_show(const json_t *r)
 const cmd_command cmd_report = {
     .name = "report",
     .summary = "put runs and benchmarks on one page",
-    .usage = "RUNS|FILE.csv ... [-o FILE] [--title TEXT]",
+    .usage = "RUNS|FILE.csv ... [-o FILE] [--force] [--title TEXT]",
     .detail =
         "Folders are searched for training runs (metrics.jsonl beside config.yaml), CSV files are "
         "what strut bench --csv wrote. The page needs no network and no other file: loss curves, "

@@ -59,21 +59,17 @@ static const char *convert_by_name(const char *out)
 }
 
 /* Fails before minutes of work where OUT could not be written. */
-static st_status convert_room(const st_convert_format *f, const char *out, bool replace, st_err *e)
+static st_status convert_room(const st_convert_format *f, const char *in, const char *out,
+                              bool replace, st_err *e)
 {
+    ST_TRY(st_output_apart(out, &in, 1, e));
     if (f->folder) {
         st_outdir dir = {0};
-        ST_TRY(st_outdir_open(&dir, out, replace, e));
+        ST_TRY(st_outdir_open(&dir, out, replace ? st_folder_over : NULL, e));
         st_outdir_discard(&dir);
         return ST_OK;
     }
-    if (st_path_is_dir(out)) {
-        ST_FAIL(e, ST_EARG, "%s: is a folder, but %s is one file; name the file", out, f->name);
-    }
-    if (!replace && st_path_exists(out)) {
-        ST_FAIL(e, ST_EARG, "%s: exists; --force replaces it", out);
-    }
-    return ST_OK;
+    return st_output_file(out, replace, "a file of weights", st_weights_there, e);
 }
 
 /* ---- reading --------------------------------------------------------------------------------- */
@@ -187,7 +183,7 @@ static st_status convert_write(st_conversion *c, const st_convert_format *f, boo
 {
     if (!f->folder) return f->write(c, c->out);
     st_outdir o = {0};
-    ST_TRY(st_outdir_open(&o, c->out, replace, c->e));
+    ST_TRY(st_outdir_open(&o, c->out, replace ? st_folder_over : NULL, c->e));
     st_status s = f->write(c, o.temp);
     if (s && s != ST_EINTR) st_err_prefix(c->e, "%s", c->out);
     if (!s) s = st_outdir_commit(&o, c->e);
@@ -198,7 +194,7 @@ static st_status convert_write(st_conversion *c, const st_convert_format *f, boo
 static st_status convert_run(st_conversion *c, const st_convert_format *f, const st_convert_opts *o,
                              const char **form)
 {
-    ST_TRY(convert_room(f, c->out, o->replace, c->e));
+    ST_TRY(convert_room(f, c->in, c->out, o->replace, c->e));
     ST_TRY(convert_read(c, o, form));
     ST_TRY(convert_images(c, f, o));
     if (f->dense || f->table) ST_TRY(convert_expand(c, !f->dense));

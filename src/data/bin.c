@@ -99,6 +99,17 @@ json_t *st_prepare_meta(const st_bpe *b, const char *const *inputs, int n)
                      "inputs", list);
 }
 
+st_status st_prepare_open(st_outdir *dir, const char *out, const st_prepare_opts *o,
+                          const char *const *inputs, int n, st_err *e)
+{
+    static const char *const over[] = {"train.bin",  "val.bin",  "test.bin",  "train.npy",
+                                       "val.npy",    "test.npy", "meta.json", "meta.pkl",
+                                       ST_BPE_FILES, NULL};
+    ST_TRY(st_output_apart(out, inputs, n, e));
+    ST_TRY(st_output_apart(out, &o->tokenizer, 1, e));
+    return st_outdir_open(dir, out, o->replace ? over : NULL, e);
+}
+
 st_status st_prepare_finish(st_outdir *dir, const st_bpe *b, const json_t *meta, st_err *e)
 {
     ST_TRY(st_bpe_save(b, dir->temp, e));

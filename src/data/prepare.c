@@ -187,7 +187,7 @@ st_status st_prepare(const char *const *inputs, int n, const char *out, const st
     if (!s) s = st_bin_vocab(b, o->tokenizer, false, e);
     if (!s && !st_bpe_pieces(b)) docs.piece_bytes = 0; /* added tokens reach over their ends */
     if (!s) s = st_docs_open(&d, inputs, n, &docs, e);
-    if (!s) s = st_outdir_open(&dir, out, o->replace, e);
+    if (!s) s = st_prepare_open(&dir, out, o, inputs, n, e);
     if (!s) s = st_bin_open(&p.file[TRAIN], dir.temp, names[TRAIN], e);
     if (!s) s = st_bin_open(&p.file[VAL], dir.temp, names[VAL], e);
     if (!s && nanogpt) s = st_shuffle_open(&p.shuffle, dir.temp, e);

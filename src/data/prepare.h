@@ -4,6 +4,7 @@
 #ifndef ST_DATA_PREPARE_H
 #define ST_DATA_PREPARE_H
 
+#include "data/data.h"
 #include "files/files.h"
 #include "text/text.h"
 
@@ -27,6 +28,10 @@ st_status st_bin_failed(const st_bin *b, st_err *e);
 st_status st_bin_vocab(const st_bpe *b, const char *path, bool needed, st_err *e);
 /* Writes the tokenizer and meta.json (a borrowed reference, NULL: out of memory) and puts the
  * folder in place. */
+/* The folder `out` for shards made of the inputs with o->tokenizer. It is written over only where
+ * --force is said, it holds nothing but what prepare writes, and nothing of it is read. */
+st_status st_prepare_open(st_outdir *dir, const char *out, const st_prepare_opts *o,
+                          const char *const *inputs, int n, st_err *e);
 st_status st_prepare_finish(st_outdir *dir, const st_bpe *b, const json_t *meta, st_err *e);
 /* out, then what meta.json says, files ("OUT/NAME" of `names`, NULL-terminated) and seconds. */
 json_t *st_prepare_result(const json_t *meta, const char *out, const char *const *names,

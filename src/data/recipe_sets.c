@@ -285,7 +285,7 @@ st_status st_recipe_sets(const st_recipe *r, const char *const *inputs, int n, c
     if (!s) s = st_bpe_open(&b, o->prepare.tokenizer, e);
     if (!s) s = st_bin_vocab(b, o->prepare.tokenizer, p.form != KRONY && p.form != FLY, e);
     if (!s) s = st_docs_open(&d, inputs, n, &docs, e);
-    if (!s) s = st_outdir_open(&dir, out, o->prepare.replace, e);
+    if (!s) s = st_prepare_open(&dir, out, &o->prepare, inputs, n, e);
     if (!s) s = st_encoder_open(&p.c, b, false, st_threads(o->prepare.threads), sets_ids, &p, e);
     if (!s) {
         p.eos = st_bpe_eos(b);

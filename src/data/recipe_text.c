@@ -146,7 +146,7 @@ st_status st_recipe_shakespeare(const st_recipe *r, const char *const *inputs, i
     if (!s) text_split(&w);
     if (!s && (!w.cut || w.cut == w.n))
         s = ST_ERR(e, ST_EARG, "%s: too short to be split", inputs[0]);
-    if (!s) s = st_outdir_open(&dir, out, o->prepare.replace, e);
+    if (!s) s = st_prepare_open(&dir, out, &o->prepare, inputs, n, e);
     if (!s) s = text_write(r, &w, b, inputs, n, &dir, o, &meta, e);
     if (!s) *result = st_prepare_result(meta, out, r->chars ? chars : plain, st_now() - start);
     json_decref(meta);

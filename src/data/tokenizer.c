@@ -36,6 +36,7 @@ st_status st_tokenizer(const char *const *inputs, int n, const char *out,
                        const st_tokenizer_opts *o, json_t **result, st_err *e)
 {
     st_docs_opts docs = {.field = o->field, .piece_bytes = TOKENIZER_PIECE, .strict = o->strict};
+    static const char *const over[] = {ST_BPE_FILES, NULL};
     st_outdir dir = {0};
     st_docs *d = NULL;
     st_bpe_trainer *t = NULL;
@@ -43,7 +44,8 @@ st_status st_tokenizer(const char *const *inputs, int n, const char *out,
     int64_t documents = 0, bytes = 0;
     double start = st_now();
     *result = NULL;
-    st_status s = st_outdir_open(&dir, out, o->replace, e);
+    st_status s = st_output_apart(out, inputs, n, e);
+    if (!s) s = st_outdir_open(&dir, out, o->replace ? over : NULL, e);
     if (!s) s = st_docs_open(&d, inputs, n, &docs, e);
     if (!s) s = st_bpe_trainer_open(&t, e);
     if (!s) s = tokenizer_feed(t, d, &documents, &bytes, e);

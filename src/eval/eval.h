@@ -53,6 +53,7 @@ typedef struct {
     bool (*say)(void *ctx, const char *text, size_t n);
     void *ctx;
     const char *logits; /* write the logits of the prompt's positions to this file, or NULL */
+    bool replace;       /* the file may be there, as an earlier call wrote it */
     st_read_how how;    /* of st_generate */
 } st_generate_opts;
 /* Result: ids (new ones, without end-of-text), text, prompt_ids, finish ("eos", "length",

@@ -242,6 +242,7 @@ st_status st_generate_ids(st_model *m, st_stream *q, const st_bpe *tokenizer,
     r.legal = r.lm.vocab;
     if (tokenizer && st_bpe_size(tokenizer) < r.legal) r.legal = st_bpe_size(tokenizer);
     ST_TRY(generate_check(&r, e));
+    if (o->logits) ST_TRY(generate_logits_room(o->logits, o->replace, e));
     st_status s = generate_prompt(&r, e);
     if (!s && r.prompt > r.lm.context) {
         st_log(ST_LOG_WARN, "the prompt has %lld tokens, the model reads the last %lld",
@@ -265,6 +266,7 @@ st_status st_generate_ids(st_model *m, st_stream *q, const st_bpe *tokenizer,
 st_status st_generate(const char *model, const st_generate_opts *o, json_t **result, st_err *e)
 {
     st_loaded l = {0};
+    if (o->logits) ST_TRY(generate_logits_room(o->logits, o->replace, e)); /* before much is read */
     st_status s = st_loaded_open_as(&l, model, &o->how, o->device, o->dtype, e);
     if (!s) s = st_need_language(l.model, model, "generate", e);
     if (!s) s = st_generate_ids(l.model, l.stream, l.tokenizer, o, result, e);

@@ -35,5 +35,7 @@ bool generate_text_end(generate_text *t);
  * each position of a text. */
 st_status generate_logits(st_model *m, st_stream *q, st_dtype t, const int32_t *ids, int64_t n,
                           const char *path, st_err *e);
+/* ST_EARG where such a file must not be written: see st_output_file. */
+st_status generate_logits_room(const char *path, bool replace, st_err *e);
 
 #endif

@@ -1,6 +1,7 @@
 /* Logits of a text's every position in a file, for comparing a model with other programs'. */
 /* SPDX-License-Identifier: MIT */
 #include "eval/generate.h"
+#include "files/files.h"
 #include "weights/weights.h"
 #include <string.h>
 
@@ -42,6 +43,21 @@ static st_status logits_plan(st_model *m, st_stream *q, st_dtype t, int64_t n, s
     *bytes = nowhere.used + scratch + (size_t)4 * ST_ALIGN;
     st_arena_close(&nowhere);
     return s;
+}
+
+/* Has the file at `path` nothing but ids and logits in it? */
+static bool logits_there(const char *path)
+{
+    st_weights *w = NULL;
+    bool there = !st_weights_open(&w, path, NULL) && st_weights_count(w) == 2 &&
+                 st_weights_find(w, "ids") && st_weights_find(w, "logits");
+    st_weights_close(w);
+    return there;
+}
+
+st_status generate_logits_room(const char *path, bool replace, st_err *e)
+{
+    return st_output_file(path, replace, "logits of strut generate", logits_there, e);
 }
 
 st_status generate_logits(st_model *m, st_stream *q, st_dtype t, const int32_t *ids, int64_t n,

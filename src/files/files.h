@@ -22,17 +22,26 @@ st_status st_outfile_commit(st_outfile *o, st_err *e); /* write errors show here
 void st_outfile_discard(st_outfile *o); /* after commit or on a zeroed one: nothing */
 
 /* The same for a folder: files are written into `temp`; commit puts it in place of `path`, which,
- * if it existed, is exchanged atomically and then removed. Folders above `path` are made. Without
- * `replace`, an existing non-empty `path` is ST_EARG at open; with it, the working folder and
- * folders that hold folders are. */
+ * if it existed, is exchanged atomically and then removed. Folders above `path` are made. `over`:
+ * what the files of an older result may be called, patterns of fnmatch up to a NULL. Without it an
+ * existing non-empty `path` is ST_EARG at open; with it, the working folder, folders that hold
+ * folders and those that hold other files are. It must live until commit. */
 typedef struct {
     char *path, *temp;
     int lock; /* of `temp`, for as long as this process lives */
-    bool replace;
+    const char *const *over;
 } st_outdir;
-st_status st_outdir_open(st_outdir *o, const char *path, bool replace, st_err *e);
+st_status st_outdir_open(st_outdir *o, const char *path, const char *const *over, st_err *e);
 st_status st_outdir_commit(st_outdir *o, st_err *e);
 void st_outdir_discard(st_outdir *o);
+
+/* What a result is not written over (output.c). ST_EARG if `out` exists and is, holds or lies in
+ * one of the files and folders that are read (NULLs and names of nothing are passed over). */
+st_status st_output_apart(const char *out, const char *const *reads, int n, st_err *e);
+/* ST_EARG if the file `out` exists, unless `replace` is said and ours(out) finds that it is `kind`
+ * ("a page of strut report"). */
+st_status st_output_file(const char *out, bool replace, const char *kind,
+                         bool (*ours)(const char *path), st_err *e);
 
 /* "DIR/NAME" in new memory; NULL when out of memory. */
 char *st_path_join(const char *dir, const char *name);

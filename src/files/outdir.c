@@ -5,22 +5,25 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <fnmatch.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Whether `inner` is `outer` or lies in it (both absolute and resolved). */
-static bool outdir_within(const char *inner, const char *outer)
+static bool outdir_ours(const char *const *over, const char *name)
 {
-    size_t n = strlen(outer);
-    return strncmp(inner, outer, n) == 0 && (inner[n] == '\0' || inner[n] == '/' || n == 1);
+    for (; *over; over++)
+        if (fnmatch(*over, name, 0) == 0) return true;
+    return false;
 }
 
-/* What must not be replaced: the working folder and those above it, and folders with folders in
- * them, which are someone's collection and no result of one command. *empty: nothing is in it. */
-static st_status outdir_replaceable(const char *target, bool replace, bool *empty, st_err *e)
+/* What must not be replaced: the working folder and those above it, folders with folders in them,
+ * which are someone's collection and no result of one command, and folders with files that `over`
+ * does not name. *empty: nothing is in it. */
+static st_status outdir_replaceable(const char *target, const char *const *over, bool *empty,
+                                    st_err *e)
 {
     *empty = true;
     DIR *dir = opendir(target);
@@ -29,17 +32,19 @@ static st_status outdir_replaceable(const char *target, bool replace, bool *empt
         ST_FAIL(e, ST_EARG, "%s: is a file, expected a folder or a new name", target);
     }
     if (!dir) ST_FAIL(e, ST_EIO, "%s: %s", target, strerror(errno));
-    char inner[256] = "";
+    char inner[256] = "", alien[256] = "";
     for (struct dirent *d; (d = readdir(dir));) {
         if (strcmp(d->d_name, ".") == 0 || strcmp(d->d_name, "..") == 0) continue;
         *empty = false;
         struct stat st;
         if (fstatat(dirfd(dir), d->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode)) {
             snprintf(inner, sizeof inner, "%s", d->d_name);
+        } else if (over && !*alien && !outdir_ours(over, d->d_name)) {
+            snprintf(alien, sizeof alien, "%s", d->d_name);
         }
     }
     closedir(dir);
-    if (!*empty && !replace) {
+    if (!*empty && !over) {
         ST_FAIL(e, ST_EARG,
                 "%s: exists and is not empty; choose another name, or say --force to "
                 "replace it",
@@ -51,8 +56,14 @@ static st_status outdir_replaceable(const char *target, bool replace, bool *empt
                 "or remove it yourself",
                 target, inner);
     }
+    if (*alien) {
+        ST_FAIL(e, ST_EARG,
+                "%s: holds %s, which is no file of such a result, so it is not replaced; choose "
+                "another name, or remove it yourself",
+                target, alien);
+    }
     char *cwd = getcwd(NULL, 0), *real = realpath(target, NULL);
-    bool inside = cwd && real && outdir_within(cwd, real);
+    bool inside = cwd && real && st_temp_within(cwd, real);
     free(cwd);
     free(real);
     if (inside) {
@@ -72,14 +83,14 @@ static void outdir_free(st_outdir *o)
     *o = (st_outdir){0};
 }
 
-st_status st_outdir_open(st_outdir *o, const char *path, bool replace, st_err *e)
+st_status st_outdir_open(st_outdir *o, const char *path, const char *const *over, st_err *e)
 {
     *o = (st_outdir){0};
     bool empty;
     ST_TRY(st_temp_target(&o->path, path, e));
-    o->replace = replace;
+    o->over = over;
     st_temp_sweep(o->path); /* may put an old folder back, which is then in the way */
-    st_status s = outdir_replaceable(o->path, replace, &empty, e);
+    st_status s = outdir_replaceable(o->path, over, &empty, e);
     char *parent = s ? NULL : st_temp_parent(o->path);
     if (!s && !parent) s = ST_NOMEM(e, path);
     if (!s) s = st_make_dirs(parent, e);
@@ -117,7 +128,7 @@ st_status st_outdir_commit(st_outdir *o, st_err *e)
     bool empty;
     char *old = NULL;
     st_status s = st_temp_sync_tree(o->temp, e);
-    if (!s) s = outdir_replaceable(o->path, o->replace, &empty, e); /* hours may have passed */
+    if (!s) s = outdir_replaceable(o->path, o->over, &empty, e); /* hours may have passed */
     if (s) goto out;
     int why = 0;
     if (empty)

@@ -177,6 +177,12 @@ st_status st_temp_make(char **temp, int *fd, const char *target, bool folder, st
             TEMP_TRIES);
 }
 
+bool st_temp_within(const char *inner, const char *outer)
+{
+    size_t n = strlen(outer);
+    return strncmp(inner, outer, n) == 0 && (inner[n] == '\0' || inner[n] == '/' || n == 1);
+}
+
 char *st_temp_aside(const char *target)
 {
     for (int n = 0; n < TEMP_TRIES; n++) {

@@ -22,6 +22,8 @@ st_status st_temp_make(char **temp, int *fd, const char *target, bool folder, st
 char *st_temp_aside(const char *target);
 /* Removes a file or a folder with all that is in it; links are removed, not followed. */
 void st_temp_remove(const char *path);
+/* Whether `inner` is `outer` or lies in it (both absolute and resolved). */
+bool st_temp_within(const char *inner, const char *outer);
 /* fsync of a folder, so that a rename in it survives a power cut. */
 st_status st_temp_sync_folder(const char *folder, st_err *e);
 /* fsync of a folder and of every file below it. */

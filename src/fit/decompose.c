@@ -193,10 +193,13 @@ st_status st_decompose_weights(const st_model *from, float *flat, const st_decom
 }
 
 /* Fails early, before minutes of work, where OUT could not be written. */
-static st_status decompose_room(const char *out, bool replace, st_err *e)
+static st_status decompose_room(const char *in, const char *out, const st_decompose_opts *o,
+                                st_err *e)
 {
+    const char *const reads[] = {in, o->weights};
+    ST_TRY(st_output_apart(out, reads, 2, e));
     st_outdir dir = {0};
-    ST_TRY(st_outdir_open(&dir, out, replace, e));
+    ST_TRY(st_outdir_open(&dir, out, o->replace ? st_folder_over : NULL, e));
     st_outdir_discard(&dir);
     return ST_OK;
 }
@@ -268,7 +271,7 @@ st_status st_decompose(const char *in, const char *out, const st_decompose_opts 
     st_decompose_opts o;
     st_ids ids = {0};
     double start = st_now();
-    st_status s = decompose_room(out, given->replace, e);
+    st_status s = decompose_room(in, out, given, e);
     if (!s) s = st_folder_read_as(in, &given->how, &from, &flat, &tokenizer, e);
     if (!s) s = decompose_suits(given, from, in, e);
     if (!s) s = decompose_text(given, from, tokenizer, &o, &ids, e);

@@ -114,11 +114,21 @@ static const char html_script[] =
 
 void st_html_begin(FILE *f, const char *title)
 {
-    fputs("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
+    fputs("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n" ST_HTML_MARK
+          "\n"
           "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n<title>",
           f);
     st_html_text(f, title);
     fprintf(f, "</title>\n<style>\n%s</style>\n</head>\n<body>\n<main>\n", html_style);
+}
+
+bool st_html_ours(const char *path)
+{
+    char head[512] = "";
+    FILE *f = fopen(path, "re");
+    if (f) head[fread(head, 1, sizeof head - 1, f)] = '\0';
+    if (f) fclose(f);
+    return strstr(head, ST_HTML_MARK) != NULL;
 }
 
 void st_html_end(FILE *f)

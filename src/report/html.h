@@ -10,6 +10,8 @@
  * characters and bytes that are not UTF-8 become U+FFFD. NULL writes nothing. */
 void st_html_text(FILE *f, const char *text);
 /* Page up to and with <main>, with style (light and dark) and the script that sorts tables. */
+#define ST_HTML_MARK "<meta name=\"generator\" content=\"strut\">" /* in the head of every page */
+bool st_html_ours(const char *path);                               /* is there such a page? */
 void st_html_begin(FILE *f, const char *title);
 void st_html_end(FILE *f);
 /* A place of a figure that leads somewhere: x, y from 0 to 1, from the left and the top. */

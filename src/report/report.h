@@ -13,10 +13,10 @@ st_status st_report_write(const json_t *results, const char *dir, st_err *e);
 
 /* Writes `out` (one self-contained page) and its figures (report.html: report_files/NAME.{png,svg})
  * from training runs and benchmarks: folders, searched for runs, and CSV files of strut bench.
- * `title` may be NULL. What cannot be read is left out and named. Result: runs, layers, models
- * (runs.h), left_out, out, plots, bytes, seconds. */
+ * `title` may be NULL. `replace`: an older page may be there. What cannot be read is left out and
+ * named. Result: runs, layers, models (runs.h), left_out, out, plots, bytes, seconds. */
 st_status st_report_runs(const char *const *paths, int n, const char *out, const char *title,
-                         json_t **result, st_err *e);
+                         bool replace, json_t **result, st_err *e);
 
 /* What PATH is (model folder, checkpoint, training run, prepared data, shard, tokenizer, config)
  * and what is in it. */

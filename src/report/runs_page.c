@@ -314,7 +314,7 @@ static st_status page_name(const char *out, st_err *e)
 }
 
 st_status st_report_runs(const char *const *paths, int n, const char *out, const char *title,
-                         json_t **result, st_err *e)
+                         bool replace, json_t **result, st_err *e)
 {
     double began = st_now();
     st_outfile o = {0};
@@ -322,6 +322,7 @@ st_status st_report_runs(const char *const *paths, int n, const char *out, const
     size_t bytes = 0;
     *result = NULL;
     ST_TRY(page_name(out, e));
+    ST_TRY(st_output_file(out, replace, "a page of strut report", st_html_ours, e));
     dir = page_folder(out);
     if (!dir) return ST_NOMEM(e, "report");
     json_t *found = NULL;

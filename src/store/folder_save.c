@@ -166,12 +166,25 @@ st_status st_folder_write(const char *dir, const st_model *m, const float *flat,
     return st_folder_put(dir, m, flat, &(st_folder_how){.dtype = dtype, .tokenizer = tokenizer}, e);
 }
 
+/* What files of a model folder are called, other programs' included. */
+const char *const st_folder_over[] = {"config.json",
+                                      "generation_config.json",
+                                      "*.safetensors",
+                                      "*.safetensors.index.json",
+                                      "pytorch_model*.bin",
+                                      "pytorch_model.bin.index.json",
+                                      "modeling_*.py",
+                                      "configuration_*.py",
+                                      "README.md",
+                                      ST_BPE_FILES,
+                                      NULL};
+
 st_status st_folder_save(const char *dir, bool replace, const st_model *m, const float *flat,
                          st_dtype dtype, const st_bpe *tokenizer, st_err *e)
 {
     st_outdir o = {0};
     st_folder_how how = {.dtype = dtype, .tokenizer = tokenizer, .stop = true};
-    ST_TRY(st_outdir_open(&o, dir, replace, e));
+    ST_TRY(st_outdir_open(&o, dir, replace ? st_folder_over : NULL, e));
     st_status s = st_folder_put(o.temp, m, flat, &how, e);
     if (s && s != ST_EINTR)
         st_err_prefix(e, "%s", dir); /* the message names a file of the temporary folder */

@@ -1,5 +1,6 @@
 /* A model with fresh weights, by name or from a config.json. */
 /* SPDX-License-Identifier: MIT */
+#include "files/files.h"
 #include "store/store.h"
 #include <stdlib.h>
 #include <string.h>
@@ -65,7 +66,9 @@ st_status st_init_model(const char *source, const char *out, const st_init_opts 
     st_model *m = NULL;
     st_bpe *tokenizer = NULL;
     *result = NULL;
-    st_status s = init_open(&m, source, o, e);
+    const char *const reads[] = {source, o->tokenizer};
+    st_status s = st_output_apart(out, reads, 2, e);
+    if (!s) s = init_open(&m, source, o, e);
     if (!s && o->tokenizer) s = st_bpe_open(&tokenizer, o->tokenizer, e);
     if (!s) s = st_model_facts(m, "cpu", result, e);
     if (!s) s = init_write(m, tokenizer, out, o, e);

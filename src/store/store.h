@@ -46,6 +46,7 @@ st_status st_loaded_open(st_loaded *out, const char *path, const char *device, s
 void st_loaded_close(st_loaded *l);
 /* Writes a model folder: config.json, generation_config.json, model.safetensors (`dtype`) and, if
  * `tokenizer` is not NULL, its files. `flat` is a host F32 block in the model's layout. */
+extern const char *const st_folder_over[]; /* what a model folder may be written over: st_outdir */
 st_status st_folder_save(const char *dir, bool replace, const st_model *m, const float *flat,
                          st_dtype dtype, const st_bpe *tokenizer, st_err *e);
 /* The same files into `dir`, which is there and is itself written whole (st_outdir). Ctrl-C does

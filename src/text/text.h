@@ -59,6 +59,10 @@ const char *st_bpe_bytes(const st_bpe *b, int32_t id, size_t *n);
 uint64_t st_bpe_hash(const st_bpe *b);
 /* Writes vocab.json, merges.txt, tokenizer.json, tokenizer_config.json and special_tokens_map.json
  * as Hugging Face does into a folder; of characters without the first two. */
+/* What files of tokenizers are called, for lists of what a result may be written over. */
+#define ST_BPE_FILES                                                                               \
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",     \
+        "vocab.json", "merges.txt", "encoder.json", "vocab.bpe"
 st_status st_bpe_save(const st_bpe *b, const char *dir, st_err *e);
 
 /* Learns merges from counted words (Sennrich et al. 2016, as Hugging Face's BpeTrainer with

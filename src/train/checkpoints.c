@@ -59,9 +59,10 @@ static st_status ckpt_link(const char *from, const char *to, st_err *e)
 /* OUT/ckpt/NAME: written, or linked to `last`. */
 static st_status ckpt_make(st_trainer *t, const char *name, bool write, st_err *e)
 {
+    static const char *const over[] = {"*", NULL}; /* the place is the run's alone */
     st_outdir o = {0};
     char *path = st_ckpt_path(t->disk.out, name), *last = st_ckpt_path(t->disk.out, "last");
-    st_status s = path && last ? st_outdir_open(&o, path, true, e) : ST_NOMEM(e, name);
+    st_status s = path && last ? st_outdir_open(&o, path, over, e) : ST_NOMEM(e, name);
     if (!s) s = write ? st_ckpt_write(t, o.temp, e) : ckpt_link(last, o.temp, e);
     if (!s) s = st_outdir_commit(&o, e);
     st_outdir_discard(&o);

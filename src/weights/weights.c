@@ -173,6 +173,14 @@ void st_weights_close(st_weights *w)
     free(w);
 }
 
+bool st_weights_there(const char *path)
+{
+    st_weights *w = NULL;
+    bool there = !st_weights_open(&w, path, NULL);
+    st_weights_close(w);
+    return there;
+}
+
 const char *st_weights_form(const st_weights *w)
 {
     return w->form->name;

@@ -29,6 +29,7 @@ st_status st_weights_open(st_weights **out, const char *path, st_err *e);
  * a, then b). NULL: doc/FORMATS has the order in which they are looked for. */
 st_status st_weights_open_dict(st_weights **out, const char *path, const char *dict, st_err *e);
 void st_weights_close(st_weights *w);
+bool st_weights_there(const char *path); /* is this a file that st_weights_open opens? */
 /* "safetensors", "torch", "torch-legacy", "llm.c" or "gguf". */
 const char *st_weights_form(const st_weights *w);
 int64_t st_weights_count(const st_weights *w);

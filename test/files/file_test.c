@@ -16,6 +16,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+static const char *const any[] = {"*", NULL};
+
 static void file_holds(const char *path, const char *text)
 {
     char *got = st_test_read(path, NULL);
@@ -184,7 +186,7 @@ static void test_killed_writer(void **state)
     if (child == 0) {
         st_outfile o;
         st_outdir d;
-        bool ok = !st_outfile_open(&o, path, NULL) && !st_outdir_open(&d, sub, false, NULL) &&
+        bool ok = !st_outfile_open(&o, path, NULL) && !st_outdir_open(&d, sub, NULL, NULL) &&
                   !st_write_file(st_test_path(d.temp, "part"), "x", 1, NULL) &&
                   write(ready[1], "x", 1) == 1;
         for (;;)
@@ -201,7 +203,7 @@ static void test_killed_writer(void **state)
     waitpid(child, NULL, 0);
     assert_ok(st_write_file(path, "mine", 4, &e), &e);
     st_outdir d;
-    assert_ok(st_outdir_open(&d, sub, false, &e), &e);
+    assert_ok(st_outdir_open(&d, sub, NULL, &e), &e);
     assert_int_equal(st_test_entries(dir), 2); /* ours: the file and the new temporary folder */
     st_outdir_discard(&d);
     assert_int_equal(st_test_entries(dir), 1);
@@ -217,17 +219,17 @@ static void test_outdir(void **state)
     const char *a = st_test_path(dir, "above/model/a");
     st_err e;
     st_outdir o;
-    assert_ok(st_outdir_open(&o, st_test_path(dir, "above/model//"), false, &e), &e);
+    assert_ok(st_outdir_open(&o, st_test_path(dir, "above/model//"), NULL, &e), &e);
     assert_ok(st_write_file(st_test_path(o.temp, "a"), "1", 1, &e), &e);
     assert_false(st_path_exists(path));
     assert_ok(st_outdir_commit(&o, &e), &e);
     st_outdir_discard(&o);
     file_holds(a, "1");
 
-    assert_st(st_outdir_open(&o, path, false, &e), ST_EARG, &e);
+    assert_st(st_outdir_open(&o, path, NULL, &e), ST_EARG, &e);
     assert_says(&e, "not empty");
     st_outdir_discard(&o);
-    assert_ok(st_outdir_open(&o, path, true, &e), &e);
+    assert_ok(st_outdir_open(&o, path, any, &e), &e);
     assert_ok(st_write_file(st_test_path(o.temp, "b"), "2", 1, &e), &e);
     file_holds(a, "1");
     assert_ok(st_outdir_commit(&o, &e), &e);
@@ -244,21 +246,21 @@ static void test_outdir_refused(void **state)
     st_err e;
     st_outdir o;
     st_test_write(st_test_path(dir, "file"), "x", 1);
-    assert_st(st_outdir_open(&o, st_test_path(dir, "file"), true, &e), ST_EARG, &e);
+    assert_st(st_outdir_open(&o, st_test_path(dir, "file"), any, &e), ST_EARG, &e);
     assert_says(&e, "is a file");
-    assert_st(st_outdir_open(&o, st_test_path(dir, "file/below"), true, &e), ST_EARG, &e);
+    assert_st(st_outdir_open(&o, st_test_path(dir, "file/below"), any, &e), ST_EARG, &e);
     assert_ok(st_make_dirs(st_test_path(dir, "many/one"), &e), &e);
-    assert_st(st_outdir_open(&o, st_test_path(dir, "many"), true, &e), ST_EARG, &e);
+    assert_st(st_outdir_open(&o, st_test_path(dir, "many"), any, &e), ST_EARG, &e);
     assert_says(&e, "holds a folder (one)");
     char *cwd = getcwd(NULL, 0);
     assert_int_equal(chdir(st_test_path(dir, "many/one")), 0);
-    assert_st(st_outdir_open(&o, ".", true, &e), ST_EARG, &e);
+    assert_st(st_outdir_open(&o, ".", any, &e), ST_EARG, &e);
     assert_says(&e, "working folder");
     assert_int_equal(chdir(cwd), 0);
     free(cwd);
-    assert_st(st_outdir_open(&o, "/", true, &e), ST_EARG, &e);
+    assert_st(st_outdir_open(&o, "/", any, &e), ST_EARG, &e);
     /* What appears while we write is not lost either. */
-    assert_ok(st_outdir_open(&o, st_test_path(dir, "late"), false, &e), &e);
+    assert_ok(st_outdir_open(&o, st_test_path(dir, "late"), NULL, &e), &e);
     assert_ok(st_make_dirs(st_test_path(dir, "late"), &e), &e);
     st_test_write(st_test_path(dir, "late/his"), "x", 1);
     assert_st(st_outdir_commit(&o, &e), ST_EARG, &e);
@@ -292,7 +294,7 @@ static void test_outdir_fallback(void **state)
     if (child == 0) {
         file_forbid_exchange();
         st_outdir o;
-        bool ok = !st_outdir_open(&o, path, true, NULL) &&
+        bool ok = !st_outdir_open(&o, path, any, NULL) &&
                   !st_write_file(st_test_path(o.temp, "new"), "2", 1, NULL) &&
                   !st_outdir_commit(&o, NULL);
         _exit(ok ? 0 : 1);
@@ -310,7 +312,7 @@ static void test_outdir_fallback(void **state)
     assert_int_equal(rename(path, st_test_path(dir, ".m.strutold-4194305-0")), 0);
     assert_ok(st_make_dirs(st_test_path(dir, ".m.strut-4194305-0"), &e), &e);
     st_outdir o;
-    assert_st(st_outdir_open(&o, path, false, &e), ST_EARG, &e);
+    assert_st(st_outdir_open(&o, path, NULL, &e), ST_EARG, &e);
     st_outdir_discard(&o);
     file_holds(st_test_path(path, "new"), "2");
     assert_int_equal(st_test_entries(dir), 1);

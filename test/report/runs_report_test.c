@@ -124,7 +124,7 @@ static char *make_page(const char *dir, const char *const *paths, int n)
     size_t bytes;
     json_t *result = NULL;
     const char *out = st_test_path(dir, "page.html");
-    assert_ok(st_report_runs(paths, n, out, "a <title>", &result, &e), &e);
+    assert_ok(st_report_runs(paths, n, out, "a <title>", true, &result, &e), &e);
     char *html = st_test_read(out, &bytes);
     assert_non_null(html);
     json_decref(result);
