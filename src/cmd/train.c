@@ -62,13 +62,20 @@ static void train_config_free(train_config *c)
     free(c->dir);
 }
 
+/* A file of that name which is called as YAML files are, though there is a '=' in it. */
+static bool train_file(const char *w)
+{
+    const char *dot = strrchr(w, '.');
+    return dot && (strcmp(dot, ".yaml") == 0 || strcmp(dot, ".yml") == 0) && st_path_is_file(w);
+}
+
 /* The words that are overrides (they have a '=', or a '~' or '+' first); the one that is not is the
  * file. */
 static st_status train_words(const cmd_args *a, train_config *c, st_err *e)
 {
     for (int i = 0; i < a->words; i++) {
         const char *w = a->word[i];
-        if (strchr(w, '=') || *w == '~' || *w == '+') {
+        if ((strchr(w, '=') || *w == '~' || *w == '+') && !train_file(w)) {
             c->word[c->how.n++] = w;
         } else if (c->how.file) {
             ST_FAIL(e, ST_EARG,

@@ -231,13 +231,14 @@ static json_t *compose_info(const st_configs *c, const defaults_list *d)
 {
     json_t *path = json_array(), *list = json_array();
     for (int i = 0; i < c->dirs; i++)
-        if (c->dir[i]) json_array_append_new(path, json_string(c->dir[i]));
+        if (c->dir[i]) json_array_append_new(path, st_json_text(c->dir[i]));
     if (c->builtin) json_array_append_new(path, json_string("built-in:"));
     for (int64_t i = 0; i < d->n; i++) {
         const defaults_step *s = &d->step[i];
-        json_array_append_new(list,
-                              json_pack("{s:s, s:s, s:s, s:s?}", "config", s->file->name, "package",
-                                        s->package, "file", s->file->place, "parent", s->parent));
+        json_array_append_new(list, json_pack("{s:o, s:s, s:o, s:o}", "config",
+                                              st_json_text(s->file->name), "package", s->package,
+                                              "file", st_json_text(s->file->place), "parent",
+                                              s->parent ? st_json_text(s->parent) : json_null()));
     }
     return json_pack("{s:o, s:o}", "search_path", path, "defaults", list);
 }

@@ -181,8 +181,8 @@ json_t *st_node_json(const st_node *n)
     case ST_SCALAR_NULL: return json_null();
     case ST_SCALAR_FLAG: return json_boolean(s.flag);
     case ST_SCALAR_INT: return json_integer(s.i);
-    case ST_SCALAR_NUM: return isfinite(s.x) ? json_real(s.x) : json_string(n->text);
-    default: return json_string(n->text);
+    case ST_SCALAR_NUM: return isfinite(s.x) ? json_real(s.x) : st_json_text(n->text);
+    default: return st_json_text(n->text);
     }
 }
 
@@ -203,7 +203,7 @@ static void scalar_put(FILE *f, const char *text, bool string)
         snprintf(copy, sizeof copy, "%s", text);
         odd = st_node_scalar(&n).kind != ST_SCALAR_TEXT;
     }
-    json_t *j = odd ? json_string(text) : NULL;
+    json_t *j = odd ? st_json_text(text) : NULL;
     char *quoted = j ? json_dumps(j, JSON_ENCODE_ANY) : NULL; /* YAML reads JSON strings */
     fputs(quoted ? quoted : *text ? text : "null", f);
     free(quoted);

@@ -249,7 +249,7 @@ json_t *st_set_value(const st_settings *s, const set_row *r)
     const void *at = (const char *)s + r->at;
     const char *text;
     switch (r->kind) {
-    case SET_TEXT: return (text = *(char *const *)at) ? json_string(text) : json_null();
+    case SET_TEXT: return (text = *(char *const *)at) ? st_json_text(text) : json_null();
     case SET_NUM: return isnan(*(const double *)at) ? json_null() : json_real(*(const double *)at);
     case SET_MAPS:
     case SET_GROUPS: return *(json_t *const *)at ? json_incref(*(json_t *const *)at) : json_null();
@@ -316,7 +316,7 @@ static void settings_put_text(FILE *f, const char *text)
         fputs(text, f);
         return;
     }
-    json_t *j = json_string(text);
+    json_t *j = st_json_text(text);
     char *quoted = j ? json_dumps(j, JSON_ENCODE_ANY) : NULL; /* YAML reads JSON strings */
     fputs(quoted ? quoted : "\"\"", f);
     free(quoted);

@@ -111,7 +111,7 @@ static st_status config_maps(const set_row *r, const st_node *v, json_t **out, s
                     "commas stands in quotes",
                     item->where, r->key, v->key[i], config_found(item, found, sizeof found));
         }
-        json_object_set_new(maps, v->key[i], json_string(item->text));
+        json_object_set_new(maps, v->key[i], st_json_text(item->text));
     }
     json_decref(*out);
     *out = maps;

@@ -17,7 +17,7 @@ void st_convert_note(st_conversion *c, const char *fmt, ...)
     va_start(args, fmt);
     vsnprintf(text, sizeof text, fmt, args);
     va_end(args);
-    json_array_append_new(c->notes, json_string(text));
+    json_array_append_new(c->notes, st_json_text(text));
     st_log(ST_LOG_WARN, "%s", text);
 }
 

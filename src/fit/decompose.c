@@ -280,7 +280,7 @@ st_status st_decompose(const char *in, const char *out, const st_decompose_opts 
     if (!s) s = decompose_result(from, to, out, matrices, st_now() - start, result, e);
     if (!s && o.nids) {
         json_object_set_new(*result, "calibration",
-                            json_pack("{s:s, s:I, s:b}", "text", o.weights, "tokens",
+                            json_pack("{s:o, s:I, s:b}", "text", st_json_text(o.weights), "tokens",
                                       (json_int_t)o.nids, "sequential", o.sequential));
     }
     if (!s) json_object_set(*result, "changes", changes);

@@ -281,8 +281,8 @@ static st_status info_tensors(const char *path, json_t *r, st_err *e)
         }
         bytes += (int64_t)t->bytes;
         numbers += count;
-        json_array_append_new(
-            list, json_pack("{s:s, s:s, s:o}", "name", t->name, "dtype", t->dtype, "shape", shape));
+        json_array_append_new(list, json_pack("{s:o, s:s, s:o}", "name", st_json_text(t->name),
+                                              "dtype", t->dtype, "shape", shape));
     }
     json_object_set_new(r, "form", json_string(st_weights_form(f)));
     st_weights_close(f);
@@ -301,7 +301,7 @@ static st_status info_weights(const char *path, json_t *r, st_err *e)
         return ST_OK;
     }
     ST_TRY(info_tensors(path, r, e));
-    json_object_set_new(r, "no_model", json_string(why.msg));
+    json_object_set_new(r, "no_model", st_json_text(why.msg));
     return ST_OK;
 }
 

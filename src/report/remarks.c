@@ -20,7 +20,7 @@ __attribute__((format(printf, 2, 3))) static void remarks_say(remarks_list *r, c
     va_start(args, fmt);
     int n = vasprintf(&text, fmt, args);
     va_end(args);
-    if (n < 0 || json_array_append_new(r->out, json_string(text))) r->failed = true;
+    if (n < 0 || json_array_append_new(r->out, st_json_text(text))) r->failed = true;
     if (n >= 0) free(text);
 }
 

@@ -38,7 +38,7 @@ static json_t *find_numbers(const json_t *from, const char *path)
         else
             json_object_set(row, key, v);
     }
-    json_object_set_new(row, "file", json_string(path));
+    json_object_set_new(row, "file", st_json_text(path));
     return row;
 }
 
@@ -62,13 +62,13 @@ static void find_label(json_t *row)
     if (in >= 1 && out >= 1 && in < 1e9 && out < 1e9 &&
         st_spec_parse(&spec, text, (int64_t)in, (int64_t)out, NULL) == ST_OK) {
         st_spec_label(&spec, label);
-        json_object_set_new(row, "label", json_string(label));
+        json_object_set_new(row, "label", st_json_text(label));
     }
     if (!(ratio > 0 && ratio < 1e6)) return;
     if (*control && strcmp(control, "none") != 0) snprintf(type, sizeof type, "%.60s*", control);
     bool whole = fabs(ratio - round(ratio)) < 0.12 * ratio;
     snprintf(label, sizeof label, whole ? "%s %.0fx" : "%s %.1fx", type, ratio);
-    json_object_set_new(row, "heading", json_string(label));
+    json_object_set_new(row, "heading", st_json_text(label));
 }
 
 st_status st_runs_csv(const char *path, json_t *found, st_err *e)
@@ -176,7 +176,7 @@ static void find_names(json_t *runs)
         char *both = NULL;
         if (json_integer_value(json_object_get(count, name)) < 2) continue;
         if (asprintf(&both, "%s %s", name, slash && slash[1] ? slash + 1 : folder) < 0) continue;
-        json_object_set_new(row, "name", json_string(both));
+        json_object_set_new(row, "name", st_json_text(both));
         free(both);
     }
     json_decref(count);
@@ -262,6 +262,6 @@ void st_runs_join(json_t *found)
         snprintf(of, sizeof of, "%.60s, batch %.0f x %.0f, %.20s", st_row_str(row, "spec"),
                  st_row_num(row, "batch"), st_row_num(row, "context"), st_row_str(row, "dtype"));
         json_object_set_new(run, "forward_ms", json_real(1e6 / speed));
-        json_object_set_new(run, "forward_of", json_string(of));
+        json_object_set_new(run, "forward_of", st_json_text(of));
     }
 }

@@ -160,7 +160,7 @@ static const char *run_setting(const st_node *root, const char *section, const c
 
 static void run_text(json_t *row, const char *key, const char *text)
 {
-    if (text && *text) json_object_set_new(row, key, json_string(text));
+    if (text && *text) json_object_set_new(row, key, st_json_text(text));
 }
 
 static st_status run_settings(const char *dir, json_t *row, st_err *e)
@@ -234,7 +234,7 @@ static json_t *run_maps_text(const run_maps *m)
     }
     if (m->other) fprintf(f, ", %d more", m->other);
     fclose(f);
-    json_t *j = json_string(text);
+    json_t *j = st_json_text(text);
     free(text);
     return j;
 }
@@ -328,9 +328,9 @@ static const char *run_folder_name(const char *dir)
 st_status st_runs_read(const char *dir, st_runs_cache *cache, json_t **row, st_err *e)
 {
     run_metrics m = {0};
-    *row = json_pack("{s:s, s:s, s:s, s:s}", "name", run_folder_name(dir), "folder", dir, "label",
-                     "unknown", "kind", "structured");
-    if (!*row) ST_FAIL(e, ST_ENOMEM, "%s: its name is no UTF-8", dir);
+    *row = json_pack("{s:o, s:o, s:s, s:s}", "name", st_json_text(run_folder_name(dir)), "folder",
+                     st_json_text(dir), "label", "unknown", "kind", "structured");
+    if (!*row) return ST_NOMEM(e, dir);
     st_status s = run_metrics_read(&m, dir, e);
     if (!s) s = run_settings(dir, *row, e);
     if (!s) s = run_model(dir, cache, *row, e);

@@ -13,7 +13,7 @@ static st_status described_preset(const st_settings *set, json_t *maps, st_err *
     if (s) st_err_prefix(e, "%s", st_set_place(set, "model.map_preset", place, sizeof place));
     for (int i = 0; p && i < ST_PRESET_MAPS && p->maps[i]; i++) {
         size_t n = strcspn(p->maps[i], "=");
-        json_object_setn_new_nocheck(maps, p->maps[i], n, json_string(p->maps[i] + n + 1));
+        json_object_setn_new_nocheck(maps, p->maps[i], n, st_json_text(p->maps[i] + n + 1));
     }
     return s;
 }
@@ -23,9 +23,9 @@ st_status st_settings_maps(const st_settings *set, st_globs globs, json_t *maps,
     const char *glob;
     json_t *spec;
     ST_TRY(described_preset(set, maps, e));
-    if (set->model.mlp_map) json_object_set_new(maps, globs.mlp, json_string(set->model.mlp_map));
+    if (set->model.mlp_map) json_object_set_new(maps, globs.mlp, st_json_text(set->model.mlp_map));
     if (set->model.attn_map)
-        json_object_set_new(maps, globs.attention, json_string(set->model.attn_map));
+        json_object_set_new(maps, globs.attention, st_json_text(set->model.attn_map));
     json_object_foreach(set->model.map, glob, spec)
     {
         json_object_del(maps, glob); /* it goes to the end */

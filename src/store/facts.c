@@ -17,7 +17,7 @@ static void facts_spec(void *ctx, const char *name, const st_spec *spec)
 {
     char text[ST_SPEC_TEXT];
     st_spec_print(spec, text);
-    json_object_set_new(ctx, name, json_string(text));
+    json_object_set_new(ctx, name, st_json_text(text));
 }
 
 static void facts_matrix(void *ctx, const char *name, const st_spec *spec)

@@ -299,7 +299,7 @@ st_status st_whole_open(st_whole *out, const char *path, const st_read_how *how,
     if (!s) {
         out->notes = json_array();
         for (int i = 0; i < f.notes; i++)
-            json_array_append_new(out->notes, json_string(f.note[i]));
+            json_array_append_new(out->notes, st_json_text(f.note[i]));
         out->form = st_folder_form(&f);
         snprintf(out->dtype, sizeof out->dtype, "%s", st_folder_dtype(&f));
         out->model = f.model;

@@ -15,16 +15,23 @@ static int64_t record_rows(int64_t steps, int64_t every)
 static char *record_yaml(const st_trainer *t)
 {
     char *yaml = st_settings_yaml(t->set), *text = NULL;
-    int n = !yaml ? -1
-                  : asprintf(&text,
-                             "# `strut train %s/config.yaml` goes on with this run. The null below "
-                             "stand for:\n#   train.context %lld, train.tokens_per_step %lld, "
-                             "train.min_lr %g, train.decay_steps %lld, train.steps %lld (%lld an "
-                             "epoch);\n#   model.*: see ckpt/last/config.json\n%s",
-                             t->disk.out, (long long)t->data.context,
-                             (long long)(t->data.rows * t->data.context * t->data.accumulate),
-                             t->pace.min_lr, (long long)t->pace.decay_steps,
-                             (long long)t->pace.steps, (long long)t->data.per_epoch, yaml);
+    json_t *where = st_json_text(t->disk.out); /* a comment ends with its line */
+    char *out = where ? strdup(json_string_value(where)) : NULL;
+    for (char *p = out; p && *p; p++)
+        if ((unsigned char)*p < 0x20) *p = '?';
+    int n = !yaml || !out
+                ? -1
+                : asprintf(&text,
+                           "# `strut train %s/config.yaml` goes on with this run. The null below "
+                           "stand for:\n#   train.context %lld, train.tokens_per_step %lld, "
+                           "train.min_lr %g, train.decay_steps %lld, train.steps %lld (%lld an "
+                           "epoch);\n#   model.*: see ckpt/last/config.json\n%s",
+                           out, (long long)t->data.context,
+                           (long long)(t->data.rows * t->data.context * t->data.accumulate),
+                           t->pace.min_lr, (long long)t->pace.decay_steps, (long long)t->pace.steps,
+                           (long long)t->data.per_epoch, yaml);
+    json_decref(where);
+    free(out);
     free(yaml);
     return n < 0 ? NULL : text;
 }
@@ -39,7 +46,7 @@ static st_status record_hydra(const st_disk *disk, st_err *e)
     size_t size = 0;
     FILE *f = open_memstream(&words, &size);
     for (int i = 0; f && i < disk->how->n; i++) {
-        json_t *word = json_string(disk->how->override[i]);
+        json_t *word = st_json_text(disk->how->override[i]);
         fputs("- ", f);
         json_dumpf(word, f, JSON_ENCODE_ANY); /* YAML reads JSON strings */
         fputc('\n', f);

@@ -106,7 +106,7 @@ static void result_costs(const st_trainer *t, json_t *r)
 json_t *st_result_plan(const st_trainer *t)
 {
     struct result_layers l = {&t->net, json_array(), NULL};
-    json_t *r = json_pack("{s:s}", "init", t->set->init);
+    json_t *r = json_pack("{s:o}", "init", st_json_text(t->set->init));
     if (!r || !l.list) {
         json_decref(l.list);
         return r;
@@ -158,7 +158,7 @@ json_t *st_result(const st_trainer *t, const json_t *test, bool interrupted)
     double speed = s->seconds > 0 ? (double)tokens / s->seconds : (double)NAN;
     const char *status = interrupted ? "interrupted" : s->stopped ? "stopped" : "complete";
     json_t *r = json_pack("{s:s, s:o, s:o, s:I, s:f, s:I, s:o, s:o, s:o, s:f, s:o, s:o}", "status",
-                          status, "name", t->set->name ? json_string(t->set->name) : json_null(),
+                          status, "name", t->set->name ? st_json_text(t->set->name) : json_null(),
                           "out", t->disk.out ? st_json_text(t->disk.out) : json_null(), "step",
                           (json_int_t)s->step, "epochs", st_epoch_done(&t->data), "tokens",
                           (json_int_t)tokens, "loss", result_real(s->loss), "val_loss",

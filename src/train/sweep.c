@@ -141,7 +141,7 @@ static json_t *sweep_swept(const sweep *w, int64_t job)
 {
     json_t *list = json_array();
     for (int k = 0; list && k < w->words.words; k++)
-        if (w->words.swept[k]) json_array_append_new(list, json_string(w->words.job[job][k]));
+        if (w->words.swept[k]) json_array_append_new(list, st_json_text(w->words.job[job][k]));
     return list;
 }
 
@@ -307,11 +307,11 @@ static st_status sweep_jobs(sweep *w, int64_t *failed)
             st_log(ST_LOG_WARN, "job %lld of %lld failed: %s", (long long)i + 1,
                    (long long)w->words.jobs, e.msg);
             json_object_set_new(w->row[i], "state", json_string("failed"));
-            json_object_set_new(w->row[i], "error", json_string(e.msg));
+            json_object_set_new(w->row[i], "error", st_json_text(e.msg));
             if (!(*failed)++) first = e;
         }
         json_object_set_new(w->row[i], "overrides", sweep_swept(w, i));
-        json_object_set_new(w->row[i], "out", json_string(w->set[i].out));
+        json_object_set_new(w->row[i], "out", st_json_text(w->set[i].out));
     }
     if (*failed)
         ST_FAIL(w->e, first.code, "%lld of %lld jobs failed, first: %s", (long long)*failed,
@@ -337,8 +337,8 @@ st_status st_sweep_run(const st_sweep_opts *o, json_t **result, st_err *e)
         json_t *rows = json_array();
         for (int64_t i = 0; i < w.words.jobs; i++)
             if (w.row[i]) json_array_append(rows, w.row[i]);
-        *result =
-            json_pack("{s:s?, s:I, s:o}", "dir", dir, "failed", (json_int_t)failed, "jobs", rows);
+        *result = json_pack("{s:o, s:I, s:o}", "dir", dir ? st_json_text(dir) : json_null(),
+                            "failed", (json_int_t)failed, "jobs", rows);
     }
     for (int64_t i = 0; w.set && w.row && i < w.words.jobs; i++) {
         st_settings_close(&w.set[i]);

@@ -121,10 +121,11 @@ static st_status warm_report(struct warm *k, st_err *e)
 {
     json_t *unused = json_array();
     for (int64_t i = 0; i < k->count; i++)
-        if (!k->has[i].used) json_array_append_new(unused, json_string(k->has[i].name));
-    *k->report = json_pack("{s:s, s:I, s:I, s:O, s:O, s:o}", "path", k->set->train.warmstart_path,
-                           "taken", (json_int_t)k->taken, "parameters", (json_int_t)k->numbers,
-                           "missing", k->missing, "skipped", k->skipped, "unused", unused);
+        if (!k->has[i].used) json_array_append_new(unused, st_json_text(k->has[i].name));
+    *k->report = json_pack("{s:o, s:I, s:I, s:O, s:O, s:o}", "path",
+                           st_json_text(k->set->train.warmstart_path), "taken",
+                           (json_int_t)k->taken, "parameters", (json_int_t)k->numbers, "missing",
+                           k->missing, "skipped", k->skipped, "unused", unused);
     if (!*k->report) return ST_NOMEM(e, "warm start");
     ST_TRY(warm_check(k->set, *k->report, e));
     st_log(ST_LOG_INFO, "warm start from %s: %lld tensors, %lld parameters",

@@ -31,7 +31,9 @@ YAML
     [ -s page_files/perplexity-parameters.svg ]
     not grep -qE 'src="http|href="http' page.html
     grep -q 'id="run-1"' page.html
-    run --separate-stderr "$STRUT" report runs/ layers.csv -o page.html
+    run "$STRUT" report runs/ layers.csv -o page.html
+    [ "$status" -eq 1 ] && [[ "$output" == *"--force"* ]]
+    run --separate-stderr "$STRUT" report runs/ layers.csv -o page.html --force
     [[ "$output" == *"2 runs"* ]]
 }
 
@@ -59,7 +61,7 @@ YAML
     done >runs/wild/metrics.jsonl
     run timeout 200 "$STRUT" report runs/wild -o page.html
     [ "$status" -eq 0 ]
-    run timeout 200 "$STRUT" report runs -o page.html
+    run timeout 200 "$STRUT" report runs -o page.html -f
     [ "$status" -eq 0 ]
     [[ "$output" == *"2 runs"* ]]
 }

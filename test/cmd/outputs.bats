@@ -1,0 +1,80 @@
+#!/usr/bin/env bats
+# What commands write over, and names that are no UTF-8, in every place where a user can put one.
+# SPDX-License-Identifier: MIT
+
+bats_require_minimum_version 1.5.0
+
+setup() {
+    load ../helpers
+    cd "$BATS_TEST_TMPDIR" || exit 1
+    cat >c.json <<'JSON'
+{"model_type": "gpt2", "n_layer": 1, "n_head": 2, "n_embd": 16, "vocab_size": 300, "n_positions": 16}
+JSON
+    "$STRUT" init c.json m -q >/dev/null
+    mkdir books
+    for i in 1 2 3; do seq 1 900 >books/$i.txt; done
+    odd=$(printf 'a\377b')
+}
+
+refused() { # the files of FOLDER stay as they are while the command is refused
+    local folder=$1 was
+    shift
+    was=$(cat "$folder"/* | cksum)
+    run "$STRUT" "$@"
+    [ "$status" -eq 1 ] || { echo "$output" && return 1; }
+    [ "$(cat "$folder"/* | cksum)" = "$was" ]
+}
+
+@test "an input of the same run is never written over" {
+    refused m generate m --ids 1,2 -n 1 --logits m/model.safetensors
+    refused m generate m --ids 1,2 -n 1 --logits m/model.safetensors -f
+    refused m convert m m --to strut -f
+    refused m convert m m/model.safetensors -f
+    refused m decompose m m --map '*=lowrank:rank=2' -f
+    refused books tokenizer --vocab 300 -o books -f books
+    "$STRUT" tokenizer --vocab 300 -o tok books -q >/dev/null
+    refused books prepare --tokenizer tok -o books -f books
+    refused tok prepare --tokenizer tok -o tok -f books
+    ln -s books link
+    refused books tokenizer --vocab 300 -o link -f books
+}
+
+@test "a file or folder of another kind is not written over, an older result is with --force" {
+    "$STRUT" tokenizer --vocab 300 -o tok books -q >/dev/null
+    refused m prepare --tokenizer tok -o m -f books
+    refused books init c.json books -f
+    echo thesis >thesis.html
+    refused . report runs -o thesis.html -f
+    "$STRUT" generate m --ids 1,2 -n 1 --logits l -q >/dev/null
+    refused . generate m --ids 1,2 -n 1 --logits l
+    "$STRUT" generate m --ids 1,2 -n 1 --logits l -f -q >/dev/null
+    "$STRUT" prepare --tokenizer tok -o data books -q >/dev/null
+    refused data prepare --tokenizer tok -o data books
+    "$STRUT" prepare --tokenizer tok -o data -f books -q >/dev/null
+    "$STRUT" convert m m.gguf -q >/dev/null
+    refused . convert m m.gguf
+    "$STRUT" convert m m.gguf -f -q >/dev/null
+    refused . convert m thesis.html --to gguf -f
+}
+
+@test "names that are no UTF-8 train, and one such run does not cost the report" {
+    "$STRUT" tokenizer --vocab 300 -o tok books -q >/dev/null
+    "$STRUT" prepare --tokenizer tok -o "$odd" books -q >/dev/null
+    cp -r m "m$odd"
+    cat >t.yaml <<YAML
+model: {n_layer: 1, n_head: 2, n_embd: 16, n_positions: 16}
+train: {steps: 2, micro_batch: 2}
+eval: {batches: 1}
+YAML
+    cp t.yaml "$odd.yaml"
+    cp t.yaml x=y.yaml
+    "$STRUT" train "$odd.yaml" "data=$odd" "name=$odd" -q
+    "$STRUT" train t.yaml "data=$odd" "out=runs/${odd}2" -q
+    "$STRUT" train x=y.yaml "data=$odd" "init=m$odd" out=runs/plain -q
+    "$STRUT" train -m t.yaml "data=$odd" "name=$odd,b" -q
+    "$STRUT" train t.yaml --cfg job "name=$odd" >/dev/null
+    run "$STRUT" train t.yaml "data=$odd" out=runs/map "model.mlp.map=$odd"
+    [ "$status" -eq 1 ] && [[ "$output" == *"unknown matrix type"* ]]
+    run "$STRUT" report runs -o page.html
+    [ "$status" -eq 0 ] && [[ "$output" == *"3 runs"* ]]
+}
