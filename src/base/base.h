@@ -54,8 +54,8 @@ void st_err_prefix(st_err *e, const char *fmt, ...) __attribute__((format(printf
 
 /* ---- arena: one block, used in order --------------------------------------------------------- */
 
-/* A stack of 64-byte aligned pieces. Arenas own, tensors borrow. A counting arena sits on reserved,
- * inaccessible addresses: taking from it measures, touching it faults. */
+/* A stack of 64-byte aligned pieces. Arenas own, tensors borrow. A counting arena hands out
+ * addresses that no process has: taking from it measures, touching it faults. */
 typedef struct {
     char *base;
     size_t used, cap, peak;
@@ -66,8 +66,8 @@ enum { ST_ALIGN = 64 };
 
 /* `bytes` of zeroed host memory (huge pages where the system grants them). ST_ENOMEM. */
 st_status st_arena_open(st_arena *a, size_t bytes, st_err *e);
-st_status st_arena_open_counting(st_arena *a, st_err *e);
-void st_arena_close(st_arena *a); /* NULL and a zeroed arena are fine */
+st_status st_arena_open_counting(st_arena *a, st_err *e); /* nothing is reserved, nothing fails */
+void st_arena_close(st_arena *a);                         /* NULL and a zeroed arena are fine */
 /* Running past `cap` is a broken plan, not bad input: it aborts with a message. A counting arena
  * instead measures `peak` as SIZE_MAX, which its user must look for: that plan fits no machine. */
 void *st_arena_take(st_arena *a, size_t bytes);

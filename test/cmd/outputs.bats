@@ -78,3 +78,8 @@ YAML
     run "$STRUT" report runs -o page.html
     [ "$status" -eq 0 ] && [[ "$output" == *"3 runs"* ]]
 }
+
+@test "a limit on address space leaves room for small models" {
+    [ -z "${ASAN_OPTIONS:-}" ] || skip "a sanitizer reserves address space"
+    (ulimit -v 8000000 && "$STRUT" info m >/dev/null && "$STRUT" generate m --ids 1 -n 1 >/dev/null)
+}
