@@ -2,6 +2,7 @@
  * and the BLAS read when they are loaded. */
 /* SPDX-License-Identifier: MIT */
 #include "cmd/cmd.h"
+#include "files/files.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
@@ -37,8 +38,28 @@ static void start_handler(int sig)
     st_interrupt();
 }
 
+/* A file in memory that somebody cut, or a disk that went away, while it was read. Only calls that
+ * handlers may make. */
+static void start_cut(int sig, siginfo_t *info, void *context)
+{
+    (void)context;
+    const char *name = st_mapped_name(info->si_addr);
+    if (!name) { /* no business of ours: it happens again */
+        signal(sig, SIG_DFL);
+        return;
+    }
+    static const char head[] = "\nstrut: ",
+                      tail[] = ": could not be read on: it was cut or its disk went away; bring it "
+                               "back as it was, and a run goes on from its last checkpoint\n";
+    bool told = write(2, head, sizeof head - 1) >= 0 && write(2, name, strlen(name)) >= 0 &&
+                write(2, tail, sizeof tail - 1) >= 0;
+    _exit(told ? 1 : 2);
+}
+
 void cmd_start_signals(void)
 {
+    struct sigaction cut = {.sa_sigaction = start_cut, .sa_flags = SA_SIGINFO};
+    sigaction(SIGBUS, &cut, NULL);
     const int list[] = {SIGINT, SIGTERM, SIGHUP};
     for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
         struct sigaction old, new = {.sa_handler = start_handler, .sa_flags = SA_RESTART};

@@ -57,6 +57,16 @@ st_status st_copy_file(const char *from, const char *to, st_err *e);   /* atomic
 /* Are these the first bytes of a Git LFS pointer, which stands for a file that is elsewhere? */
 bool st_lfs_pointer(const void *head, size_t n);
 
+/* ---- mapped.c: files in memory --------------------------------------------------------------- */
+
+/* `bytes` (more than 0) of an open file, for reading. Close wants the same `bytes`; NULL is fine.
+ */
+st_status st_mapped_open(void **out, int fd, size_t bytes, const char *path, st_err *e);
+void st_mapped_close(void *at, size_t bytes);
+/* The end of the path of the file that an address lies in, or NULL. A signal handler may call it.
+ */
+const char *st_mapped_name(const void *address);
+
 /* ---- walk.c: files in order ------------------------------------------------------------------ */
 
 /* The files of the given paths; folders are entered, their entries sorted by name (bytes). Hidden

@@ -1,6 +1,7 @@
 /* Pieces of a self-contained page: escaping, style, figures as data URIs, sortable tables. */
 /* SPDX-License-Identifier: MIT */
 #include "report/html.h"
+#include "files/files.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -125,7 +126,7 @@ void st_html_begin(FILE *f, const char *title)
 bool st_html_ours(const char *path)
 {
     char head[512] = "";
-    FILE *f = fopen(path, "re");
+    FILE *f = st_path_is_file(path) ? fopen(path, "re") : NULL;
     if (f) head[fread(head, 1, sizeof head - 1, f)] = '\0';
     if (f) fclose(f);
     return strstr(head, ST_HTML_MARK) != NULL;

@@ -394,6 +394,9 @@ st_status st_info(const char *path, json_t **result, st_err *e)
         ST_FAIL(e, ST_EIO, "%s: there is no such file or folder", path);
     }
     if (!there) return info_tell("config", info_name, path, result, e);
+    if (!folder && !st_path_is_file(path)) {
+        ST_FAIL(e, ST_EARG, "%s: neither a plain file nor a folder, so it is not read", path);
+    }
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         if (kinds[i].folder != folder || !kinds[i].is(path)) continue;
         return info_tell(kinds[i].kind, kinds[i].tell, path, result, e);

@@ -45,7 +45,7 @@ bool st_parquet_is(const char *path)
     struct stat st;
     if (st_name_ends(path, ".parquet")) return true;
     if (stat(path, &st) || !S_ISREG(st.st_mode)) return false;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     bool is = fd >= 0 && parquet_is(fd);
     if (fd >= 0) close(fd);
     return is;
@@ -61,7 +61,7 @@ st_status st_parquet_open(st_parquet **out, const char *path, const char *column
     st_parquet *p = st_calloc(1, sizeof *p);
     if (!p) return ST_NOMEM(e, path);
     p->path = strdup(path);
-    p->fd = open(path, O_RDONLY | O_CLOEXEC);
+    p->fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     st_status s = ST_OK;
     if (p->fd < 0) s = ST_ERR(e, ST_EIO, "%s: %s", path, strerror(errno));
     if (!s && !p->path) s = ST_NOMEM(e, path);

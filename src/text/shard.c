@@ -7,7 +7,6 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -121,11 +120,7 @@ static st_status shard_map(st_shard_part *s, int fd, const char *path, st_err *e
         ST_FAIL(e, ST_EFORMAT,
                 "%s: 0 bytes, expected at least one token; write it anew with strut prepare", path);
     }
-    void *map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
-    if (map == MAP_FAILED) {
-        ST_FAIL(e, ST_EIO, "%s: cannot be mapped: %s", path, strerror(errno));
-    }
-    s->map = map;
+    ST_TRY(st_mapped_open(&s->map, fd, (size_t)st.st_size, path, e));
     s->bytes = (size_t)st.st_size;
     return ST_OK;
 }
@@ -176,7 +171,7 @@ static st_status shard_format(st_shard_part *s, const char *path, st_err *e)
 st_status st_part_open(st_shard_part *out, const char *path, st_err *e)
 {
     *out = (st_shard_part){0};
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0) ST_FAIL(e, ST_EIO, "%s: %s", path, strerror(errno));
     st_status s = shard_map(out, fd, path, e);
     close(fd);
@@ -187,7 +182,7 @@ st_status st_part_open(st_shard_part *out, const char *path, st_err *e)
 
 void st_part_close(st_shard_part *p)
 {
-    if (p->map) munmap(p->map, p->bytes);
+    st_mapped_close(p->map, p->bytes);
     *p = (st_shard_part){0};
 }
 

@@ -174,7 +174,9 @@ static st_status metrics_file(st_metrics *m, FILE **f, const char *out, const ch
     char *path = st_path_join(out, name);
     if (!path) return ST_NOMEM(e, out);
     st_status s = ST_OK;
-    *f = fopen(path, "a+e");
+    bool plain = !st_path_exists(path) || st_path_is_file(path); /* opening a pipe would wait */
+    if (!plain) errno = EINVAL;
+    *f = plain ? fopen(path, "a+e") : NULL;
     if (!*f) {
         s = ST_ERR(e, ST_EIO, "%s: %s", path, strerror(errno));
         goto out;

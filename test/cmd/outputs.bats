@@ -83,3 +83,27 @@ YAML
     [ -z "${ASAN_OPTIONS:-}" ] || skip "a sanitizer reserves address space"
     (ulimit -v 8000000 && "$STRUT" info m >/dev/null && "$STRUT" generate m --ids 1 -n 1 >/dev/null)
 }
+
+@test "pipes are not waited for, a shard that is cut meanwhile is named" {
+    mkfifo pipe.bin pipe
+    for word in pipe pipe.bin; do
+        run timeout 20 "$STRUT" info "$word"
+        [ "$status" -eq 1 ] && [[ "$output" == *"plain file"* ]]
+    done
+    cat >t.yaml <<YAML
+model: {n_layer: 1, n_head: 2, n_embd: 16, n_positions: 16, vocab_size: 300}
+train: {steps: 1000000, micro_batch: 2}
+eval: {batches: 1, every: 0}
+YAML
+    head -c 400000 /dev/zero >val.bin
+    run timeout 20 "$STRUT" train t.yaml data.train=pipe.bin data.val=val.bin out=r
+    [ "$status" -eq 1 ] && [[ "$output" == *"not a plain file"* ]]
+    cp val.bin cut.bin
+    "$STRUT" train t.yaml data.train=cut.bin data.val=val.bin out=r >log 2>&1 &
+    until [ -s r/metrics.jsonl ]; do sleep 0.1; done
+    : >cut.bin
+    local code=0
+    wait $! || code=$?
+    [ "$code" -eq 1 ]
+    grep -q "cut.bin: could not be read on" log
+}
