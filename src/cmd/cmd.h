@@ -107,6 +107,9 @@ void cmd_grid_print(cmd_grid *g, FILE *f); /* and frees */
 int64_t cmd_get_int(const json_t *o, const char *key);
 double cmd_get_num(const json_t *o, const char *key);
 const char *cmd_get_str(const json_t *o, const char *key);
+/* A copy whose texts and keys have '?' for control characters: names out of files must not speak to
+ * the terminal. */
+json_t *cmd_plain(const json_t *v);
 
 /* ---- progress.c: the sink of base on a terminal or in a log, always on standard error -------- */
 

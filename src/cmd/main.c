@@ -63,7 +63,9 @@ static void main_show(const cmd_args *a, const json_t *result)
         json_dumpf(result, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(15));
         putchar('\n');
     } else if (a->command->show) {
-        a->command->show(result);
+        json_t *plain = cmd_plain(result);
+        a->command->show(plain);
+        json_decref(plain);
     }
 }
 

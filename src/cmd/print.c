@@ -178,3 +178,40 @@ const char *cmd_get_str(const json_t *o, const char *key)
     const char *s = json_string_value(json_object_get(o, key));
     return s ? s : "";
 }
+
+/* Text without characters that speak to a terminal: '?' for C0, DEL and C1. New memory or NULL. */
+static char *print_plain(const char *text)
+{
+    char *copy = strdup(text);
+    for (unsigned char *p = (unsigned char *)copy; p && *p; p++) {
+        if (*p < 0x20 || *p == 0x7f) *p = '?';
+        if (*p == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0) p[0] = p[1] = '?';
+    }
+    return copy;
+}
+
+json_t *cmd_plain(const json_t *v)
+{
+    const char *key;
+    json_t *item, *to = NULL;
+    size_t i;
+    if (json_is_string(v)) {
+        char *text = print_plain(json_string_value(v));
+        to = text ? json_string(text) : NULL;
+        free(text);
+    } else if (json_is_array(v)) {
+        to = json_array();
+        json_array_foreach(v, i, item) json_array_append_new(to, cmd_plain(item));
+    } else if (json_is_object(v)) {
+        to = json_object();
+        json_object_foreach((json_t *)(uintptr_t)v, key, item)
+        {
+            char *name = print_plain(key);
+            json_object_set_new(to, name ? name : "", cmd_plain(item));
+            free(name);
+        }
+    } else {
+        to = json_copy((json_t *)(uintptr_t)v);
+    }
+    return to;
+}

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <zlib.h>
 
 enum { FILE_BUFFER = 1 << 16 };
 
@@ -222,6 +223,21 @@ st_status st_write_json(const char *path, const json_t *j, st_err *e)
     text[n] = '\n'; /* in place of the NUL, which is not written */
     st_status s = st_write_file(path, text, n + 1, e);
     free(text);
+    return s;
+}
+
+st_status st_file_crc32(const char *path, uint32_t *crc, st_err *e)
+{
+    FILE *f = st_path_is_file(path) ? fopen(path, "rbe") : NULL;
+    if (!f) ST_FAIL(e, ST_EIO, "%s: %s", path, errno ? strerror(errno) : "is no plain file");
+    unsigned char *buffer = malloc(FILE_BUFFER);
+    st_status s = buffer ? ST_OK : ST_NOMEM(e, path);
+    *crc = 0;
+    for (size_t got; !s && (got = fread(buffer, 1, FILE_BUFFER, f)) > 0;)
+        *crc = (uint32_t)crc32_z(*crc, buffer, got);
+    if (!s && ferror(f)) s = ST_ERR(e, ST_EIO, "%s: cannot be read: %s", path, strerror(errno));
+    free(buffer);
+    fclose(f);
     return s;
 }
 

@@ -107,3 +107,12 @@ YAML
     [ "$code" -eq 1 ]
     grep -q "cut.bin: could not be read on" log
 }
+
+@test "names in files do not speak to the terminal" {
+    python3 -c '
+import json, struct
+head = json.dumps({"a\x1b[31mb\nc": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode()
+open("esc.safetensors", "wb").write(struct.pack("<Q", len(head)) + head + bytes(8))'
+    run "$STRUT" info esc.safetensors
+    [ "$status" -eq 0 ] && [[ "$output" == *"a?[31mb?c"* ]] && [[ "$output" != *$'\033'* ]]
+}

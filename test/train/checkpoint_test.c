@@ -226,6 +226,19 @@ static void test_spoilt(void **state)
         free(text);
         restore("ckpt/last/state.safetensors");
     }
+    /* One bit of a weight or a moment. */
+    static const char *const tensors[] = {"ckpt/last/state.safetensors",
+                                          "ckpt/last/model.safetensors"};
+    for (int i = 0; i < 2; i++) {
+        size_t n;
+        char *text = st_test_read(runs_file("bad", tensors[i]), &n);
+        text[n - 4] ^= 1;
+        unlink(runs_file("bad", tensors[i]));
+        st_test_write(runs_file("bad", tensors[i]), text, n);
+        refused("bad", "", ST_EFORMAT, "safetensors: its CRC-32 is");
+        free(text);
+        restore(tensors[i]);
+    }
     /* The other checkpoint is as it was, and the message names it. */
     char more[600];
     spoil("ckpt/last/state.json", "\"step\"", "\"stap\"");
