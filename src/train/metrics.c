@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { METRIC_LINE = 4096, METRIC_CURVE = 1 << 16 };
@@ -195,7 +196,10 @@ static st_status metrics_file(st_metrics *m, FILE **f, const char *out, const ch
         (csv && good == 0 && !metrics_head(m)) || fflush(*f))
         s = ST_ERR(e, ST_EIO, "%s: %s", path, strerror(errno));
 out:
-    free(path);
+    if (csv)
+        free(path);
+    else
+        m->path = path;
     return s;
 }
 
@@ -213,11 +217,12 @@ st_status st_metrics_open(st_metrics *m, const char *out, bool parts, int64_t st
 
 /* ---- writing --------------------------------------------------------------------------------- */
 
-static st_status metrics_put(FILE *f, const char *line, st_err *e)
+static st_status metrics_put(const st_metrics *m, FILE *f, const char *line, st_err *e)
 {
     if (fputs(line, f) < 0 || fflush(f)) {
-        ST_FAIL(e, ST_EIO, "metrics: cannot be written: %s; make room and run again",
-                strerror(errno));
+        bool full = errno == ENOSPC || errno == EDQUOT || errno == EFBIG;
+        ST_FAIL(e, ST_EIO, "%s (or metrics.csv beside it): cannot be written: %s%s", m->path,
+                strerror(errno), full ? "; make room and run again" : "");
     }
     return ST_OK;
 }
@@ -234,7 +239,7 @@ static st_status metrics_put_json(st_metrics *m, const st_metric *row, st_err *e
                               metrics_name(m, c), number);
     }
     if (n < sizeof line) n += (size_t)snprintf(line + n, sizeof line - n, "}\n");
-    return metrics_put(m->json, line, e);
+    return metrics_put(m, m->json, line, e);
 }
 
 static st_status metrics_put_csv(st_metrics *m, const st_metric *row, st_err *e)
@@ -249,7 +254,14 @@ static st_status metrics_put_csv(st_metrics *m, const st_metric *row, st_err *e)
         n += (size_t)snprintf(line + n, sizeof line - n, "%s%s", i ? "," : "", number);
     }
     if (n < sizeof line) n += (size_t)snprintf(line + n, sizeof line - n, "\n");
-    return metrics_put(m->csv, line, e);
+    return metrics_put(m, m->csv, line, e);
+}
+
+bool st_metrics_lost(const st_metrics *m)
+{
+    struct stat at, open;
+    if (!m->json || fstat(fileno(m->json), &open)) return false;
+    return stat(m->path, &at) || at.st_dev != open.st_dev || at.st_ino != open.st_ino;
 }
 
 st_status st_metrics_add(st_metrics *m, const st_metric *row, st_err *e)
@@ -302,8 +314,10 @@ void st_metrics_close(st_metrics *m)
 {
     if (m->json) fclose(m->json);
     if (m->csv) fclose(m->csv);
+    free(m->path);
     free(m->train.row);
     free(m->val.row);
+    m->path = NULL;
     m->json = m->csv = NULL;
     m->train = m->val = (struct st_curve){0};
 }

@@ -48,6 +48,7 @@ typedef struct {
 enum { METRIC_BUFFER = 1 << 14, ST_METRIC_COLUMNS = 64 };
 typedef struct {
     FILE *json, *csv;        /* NULL: no run folder */
+    char *path;              /* of json */
     bool parts;              /* rows have the parts of the loss */
     const char *const *name; /* what rows have beside the fields of st_metric: set before opening */
     int names;
@@ -69,6 +70,7 @@ st_status st_metrics_open(st_metrics *m, const char *out, bool parts, int64_t st
 /* Allocates nothing. ST_EIO when the disk is full. */
 st_status st_metrics_add(st_metrics *m, const st_metric *row, st_err *e);
 /* {"curve": ..., "validation": ...} set in `result`. */
+bool st_metrics_lost(const st_metrics *m); /* is what is written to no longer at its path? */
 void st_metrics_result(const st_metrics *m, json_t *result);
 void st_metrics_close(st_metrics *m);
 

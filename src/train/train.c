@@ -28,6 +28,18 @@ static bool train_wants(const st_trainer *t, const char *kind, bool due)
     return due && (t->disk.saved != step || !st_ckpt_there(t->disk.out, kind, step));
 }
 
+/* The folder of the run was removed or renamed meanwhile: the weights are saved where it was, and
+ * the run ends, since metrics go nowhere. */
+static st_status train_lost(st_trainer *t, st_err *e)
+{
+    t->disk.saved = -1;
+    ST_TRY(st_ckpt_save(t, 0, e));
+    ST_FAIL(e, ST_EIO,
+            "%s: was removed or renamed while the run went on, and metrics and checkpoints with "
+            "it; %s/ckpt/last of step %lld has been written anew, the same command goes on from it",
+            t->disk.out, t->disk.out, (long long)t->state.step);
+}
+
 /* Validation and checkpoints that belong to the state after `step` steps. */
 static st_status train_between(st_trainer *t, st_err *e)
 {
@@ -48,6 +60,7 @@ static st_status train_between(st_trainer *t, st_err *e)
         st_stop_check(s, now);
     }
     if (!t->disk.out || now->step == 0) return ST_OK;
+    if (st_metrics_lost(&t->watch.metrics)) return train_lost(t, e);
     bool due = train_due(now->step, s->ckpt.every, t->pace.steps) || train_over(t);
     if (train_wants(t, "step", due && s->ckpt.keep > 0)) what |= ST_CKPT_STEP;
     int64_t every = s->ckpt.progress_every;
@@ -194,7 +207,7 @@ st_status st_train_run(const st_train_opts *o, json_t **result, st_err *e)
     if (!s && t.state.stopped) {
         char text[ST_STOP_TEXT];
         st_stop_text(o->set, &t.state, text);
-        st_log(ST_LOG_WARN, "%s is complete: step %lld, %s; ckpt.disk.resume=yes goes on with it",
+        st_log(ST_LOG_WARN, "%s is complete: step %lld, %s; ckpt.resume=yes goes on with it",
                t.disk.out, (long long)t.state.step, text);
     } else if (!s && t.state.step >= t.pace.steps && t.disk.resume) {
         st_log(ST_LOG_WARN, "%s is complete at step %lld; a larger train.steps goes on with it",

@@ -116,3 +116,27 @@ open("esc.safetensors", "wb").write(struct.pack("<Q", len(head)) + head + bytes(
     run "$STRUT" info esc.safetensors
     [ "$status" -eq 0 ] && [[ "$output" == *"a?[31mb?c"* ]] && [[ "$output" != *$'\033'* ]]
 }
+
+@test "a run whose folder is taken away saves its weights and ends" {
+    head -c 400000 /dev/zero >train.bin
+    cp train.bin val.bin
+    cat >t.yaml <<YAML
+data: .
+model: {n_layer: 1, n_head: 2, n_embd: 16, n_positions: 16, vocab_size: 300}
+train: {steps: 1000000, micro_batch: 2}
+eval: {batches: 1, every: 0}
+ckpt: {every: 0}
+YAML
+    for how in 'rm r/metrics.jsonl' 'mv r moved'; do
+        "$STRUT" train t.yaml out=r >log 2>&1 &
+        until [ -s r/metrics.jsonl ]; do sleep 0.1; done
+        sleep 0.2
+        $how
+        local code=0
+        wait $! || code=$?
+        [ "$code" -eq 1 ]
+        grep -q "r: was removed or renamed" log || { tail -3 log && return 1; }
+        [ -s r/ckpt/last/model.safetensors ]
+        rm -r r
+    done
+}
