@@ -2,6 +2,7 @@
  * A partial file bears its content's checksum in its name, so what it is part of cannot change
  * under it; Range needs no If-Range, and the checksum over all of it has the last word. */
 /* SPDX-License-Identifier: MIT */
+#include "files/files.h"
 #include "hub/inner.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -207,15 +208,41 @@ bool st_hub_same(const char *path, const st_hub_file *f)
     return same;
 }
 
+/* The part, for this process alone. Where another one is at it, its end is waited for: *done if it
+ * has put `path` in place then, and nothing is open. */
+static st_status download_lock(download *d, const char *path, bool *done, st_err *e)
+{
+    for (bool said = false;; said = true) {
+        struct stat open_one, named;
+        d->fd = open(d->part, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
+        if (d->fd < 0) return download_failed(d, "cannot be written", errno, e);
+        bool ours = flock(d->fd, LOCK_EX | LOCK_NB) == 0;
+        int why = errno;
+        bool same = ours && fstat(d->fd, &open_one) == 0 && stat(d->part, &named) == 0 &&
+                    open_one.st_ino == named.st_ino && open_one.st_dev == named.st_dev;
+        if (same) *done = said && st_path_exists(path);
+        if (same && !*done) return ST_OK;
+        if (*done) unlink(d->part); /* empty: made by us */
+        close(d->fd);
+        d->fd = -1;
+        if (*done) return ST_OK;
+        if (!ours && why != EWOULDBLOCK) return download_failed(d, "cannot be locked", why, e);
+        if (!said)
+            st_log(ST_LOG_INFO, "%s: another process is fetching it, waiting for that", d->f->name);
+        ST_TRY(download_wait(ours ? 0 : 0.25, e));
+    }
+}
+
 /* Opens the part and takes it for this process. */
-static st_status download_open(download *d, st_err *e)
+static st_status download_open(download *d, const char *path, st_err *e)
 {
     struct stat st;
-    d->fd = open(d->part, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
-    if (d->fd < 0) return download_failed(d, "cannot be written", errno, e);
-    if (flock(d->fd, LOCK_EX | LOCK_NB)) {
-        ST_FAIL(e, ST_EIO, "%s: another process is fetching it (%s is locked)", d->f->name,
-                d->part);
+    bool done = false;
+    ST_TRY(download_lock(d, path, &done, e));
+    if (done) {
+        d->have = d->f->size;
+        d->t->done += d->f->size > 0 ? d->f->size : 0;
+        return ST_OK;
     }
     if (fstat(d->fd, &st)) return download_failed(d, "cannot be read", errno, e);
     d->have = st.st_size;
@@ -271,7 +298,8 @@ st_status st_hub_download(st_hub_transfer *t, const char *url, const st_hub_file
                           const char *path, const char *part, st_err *e)
 {
     download d = {.t = t, .f = f, .part = part, .fd = -1};
-    st_status s = download_open(&d, e);
+    st_status s = download_open(&d, path, e);
+    if (!s && d.fd < 0) return ST_OK; /* another process has fetched it meanwhile */
     if (!s) s = download_fill(&d, url, e);
     if (!s) s = download_check(d.fd, f, e);
     if (s == ST_EFORMAT) { /* wrong bytes are no start for another try */

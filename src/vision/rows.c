@@ -8,9 +8,12 @@
 #include <assert.h>
 #include <csv.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static const char rows_head[] = "path,label,seed,prediction,top5,probability,loss,error\n";
@@ -375,26 +378,38 @@ static st_status rows_ours(const char *path, const char *settings_path, st_err *
             name);
 }
 
-static st_status rows_fresh(st_class_rows *r, const char *settings_path, const json_t *settings,
-                            st_err *e)
+static st_status rows_fresh(st_class_rows *r, int fd, const char *settings_path,
+                            const json_t *settings, st_err *e)
 {
-    ST_TRY(rows_ours(r->path, settings_path, e));
     /* first: rows never stand under settings that are not theirs */
-    if (st_path_exists(r->path) && truncate(r->path, 0)) return rows_failed(r, e);
+    if (ftruncate(fd, 0)) return rows_failed(r, e);
     json_t *about = json_pack("{s:O}", "settings", settings);
     st_status s = about ? st_write_json(settings_path, about, e) : ST_NOMEM(e, NULL);
     json_decref(about);
     ST_TRY(s);
-    r->f = fopen(r->path, "we");
+    r->f = fdopen(dup(fd), "a");
     if (!r->f || fputs(rows_head, r->f) < 0 || fflush(r->f)) return rows_failed(r, e);
     return ST_OK;
 }
 
-static st_status rows_resume(st_class_rows *r, st_err *e)
+/* The descriptor that the rows go through holds the lock: that of the file which is there now. */
+static st_status rows_lock(const st_class_rows *r, int fd, st_err *e)
 {
-    ST_TRY(rows_tidy(r, true, e));
-    r->f = fopen(r->path, "ae");
-    return r->f ? ST_OK : rows_failed(r, e);
+    if (flock(fd, LOCK_EX | LOCK_NB) == 0) return ST_OK;
+    if (errno != EWOULDBLOCK) return rows_failed(r, e);
+    ST_FAIL(e, ST_EARG,
+            "%s: another process is writing to it; wait for that one or give another name",
+            r->path);
+}
+
+static st_status rows_resume(st_class_rows *r, int fd, st_err *e)
+{
+    struct stat was, now;
+    ST_TRY(rows_tidy(r, true, e)); /* may put a new file in place */
+    bool same = fstat(fd, &was) == 0 && stat(r->path, &now) == 0 && was.st_ino == now.st_ino;
+    r->f = same ? fdopen(dup(fd), "a") : fopen(r->path, "ae");
+    if (!r->f) return rows_failed(r, e);
+    return same ? ST_OK : rows_lock(r, fileno(r->f), e);
 }
 
 st_status st_class_rows_end(st_class_rows *r, st_err *e)
@@ -417,9 +432,14 @@ st_status st_class_rows_open(st_class_rows *r, const char *path, bool replace,
         st_class_rows_close(r);
         return ST_NOMEM(e, path);
     }
-    bool there = !replace && st_path_exists(path);
+    struct stat st;
+    bool there = !replace && !stat(path, &st) && st.st_size > 0; /* none: a start that was killed */
     if (there) s = rows_same(r, about, settings, e);
-    if (!s) s = there ? rows_resume(r, e) : rows_fresh(r, about, settings, e);
+    if (!there) s = rows_ours(path, about, e);
+    int fd = s ? -1 : open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+    if (!s) s = fd < 0 ? rows_failed(r, e) : rows_lock(r, fd, e);
+    if (!s) s = there ? rows_resume(r, fd, e) : rows_fresh(r, fd, about, settings, e);
+    if (fd >= 0) close(fd);
     free(about);
     if (s) st_class_rows_close(r);
     return s;

@@ -193,6 +193,25 @@ assert $1, (v, rows)"
     done
 }
 
+@test "classify: one evaluation at a time writes to a file" {
+    photographs
+    csv=$BATS_TEST_TMPDIR/r.csv
+    "$STRUT" classify "$MODEL" --imagenet "$DATA" --csv "$csv" -n 3 -q
+    flock "$csv" sleep 30 &
+    holder=$!
+    sleep 0.3
+    for more in '' --replace; do
+        apart "$STRUT" classify "$MODEL" --imagenet "$DATA" --csv "$csv" $more
+        [ "$code" = 1 ]
+        [[ $err == *"another process is writing to it"* ]]
+        [ "$(wc -l <"$csv")" = 4 ]
+    done
+    pkill -P $holder
+    wait $holder || true
+    apart "$STRUT" classify "$MODEL" --imagenet "$DATA" --csv "$csv"
+    [ "$code" = 0 ]
+}
+
 @test "classify: labels from a file" {
     mkdir "$BATS_TEST_TMPDIR/flat"
     cp $fixtures/{grey,cmyk,ycck}.jpg "$BATS_TEST_TMPDIR/flat"

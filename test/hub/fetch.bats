@@ -172,6 +172,22 @@ sys.stdout.buffer.write(bytes((i * 7919 + i // 251) & 255 for i in range(250000)
     [ "$(stat -c %s "$(blobs slow)/$SHA.incomplete")" -ge 50000 ]
 }
 
+@test "fetch: a second one waits for the first and has its file" {
+    "$STRUT" fetch org/twice >"$BATS_TEST_TMPDIR/first" 2>&1 &
+    pid=$!
+    for _ in $(seq 1200); do
+        [ -s "$(blobs twice)/$SHA.incomplete" ] && break
+        sleep 0.05
+    done
+    apart "$STRUT" fetch org/twice --json
+    [ "$code" = 0 ]
+    [[ $err == *"another process is fetching it"* ]]
+    wait $pid
+    [ "$(sum "$(blobs twice)/$SHA")" = "$SHA" ]
+    [ ! -e "$(blobs twice)/$SHA.incomplete" ]
+    [ "$(get fetched)" -lt 300000 ]
+}
+
 @test "fetch: Ctrl-C ends it at once and the next run goes on" {
     "$STRUT" fetch org/drip >"$BATS_TEST_TMPDIR/out" 2>&1 &
     pid=$!

@@ -143,6 +143,12 @@ class Hub(BaseHTTPRequestHandler):
             self.wfile.flush()
             time.sleep(20)
             return
+        if repo == "twice":
+            self.wfile.write(body[:50000])
+            self.wfile.flush()
+            time.sleep(2)
+            body = body[50000:]
+            data = data[50000:]
         self.wfile.write(body)
         self.wfile.flush()
         if len(body) < len(data) - start:
