@@ -43,6 +43,9 @@ st_status st_output_apart(const char *out, const char *const *reads, int n, st_e
 st_status st_output_file(const char *out, bool replace, const char *kind,
                          bool (*ours)(const char *path), st_err *e);
 
+/* Removes (or puts back) what writers that were killed have left in a folder. */
+void st_sweep_folder(const char *folder);
+
 /* "DIR/NAME" in new memory; NULL when out of memory. */
 char *st_path_join(const char *dir, const char *name);
 bool st_path_exists(const char *path);

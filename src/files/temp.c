@@ -3,6 +3,7 @@
  * containers and hosts that share a disk, where process numbers say nothing. */
 /* SPDX-License-Identifier: MIT */
 #include "files/temp.h"
+#include "files/files.h"
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -136,6 +137,26 @@ void st_temp_sweep(const char *target)
     }
     if (dir) closedir(dir);
     free(parent);
+}
+
+void st_sweep_folder(const char *folder)
+{
+    DIR *dir = opendir(folder);
+    for (struct dirent *d; dir && (d = readdir(dir));) {
+        char *name = d->d_name[0] == '.' ? strdup(d->d_name + 1) : NULL, *tail = NULL;
+        for (char *p = name; p && (p = strstr(p, ".strut")); p++)
+            tail = p; /* the last: names may have it too */
+        if (tail && tail > name) {
+            *tail = '\0';
+            char *target;
+            if (asprintf(&target, "%s/%s", folder, name) >= 0) {
+                st_temp_sweep(target);
+                free(target);
+            }
+        }
+        free(name);
+    }
+    if (dir) closedir(dir);
 }
 
 /* Creates `name` and locks it. 0, or -1 with errno; EEXIST: the name is taken, try another. */

@@ -175,5 +175,12 @@ st_status st_ckpt_repair(st_trainer *t, st_err *e)
     if (t->set->ckpt.best && s->best_step == s->step && ckpt_best_step(t->disk.out) != s->step)
         what |= ST_CKPT_BEST;
     if (st_rank_has(s, s->step) && !st_ckpt_there(t->disk.out, "top", s->step)) what |= ST_CKPT_TOP;
-    return what ? st_ckpt_save(t, what, e) : ST_OK;
+    if (what) return st_ckpt_save(t, what, e);
+    /* What a kill between the last checkpoint and the end of its save has left. */
+    char *dir = st_ckpt_path(t->disk.out, ".");
+    if (dir) st_sweep_folder(dir);
+    free(dir);
+    st_sweep_folder(t->disk.out);
+    ckpt_prune(t->set, s);
+    return st_rank_write(t->set, s, e);
 }

@@ -140,3 +140,26 @@ YAML
         rm -r r
     done
 }
+
+@test "what a kill has left behind a finished run goes when it is looked at again" {
+    head -c 400000 /dev/zero >train.bin
+    cp train.bin val.bin
+    cat >t.yaml <<YAML
+data: .
+model: {n_layer: 1, n_head: 2, n_embd: 16, n_positions: 16, vocab_size: 300}
+train: {steps: 8, micro_batch: 2}
+eval: {batches: 1, every: 4}
+ckpt: {every: 2, keep: 2}
+YAML
+    "$STRUT" train t.yaml out=r -q >/dev/null
+    ls r/ckpt >before
+    cp r/checkpoints.json whole.json
+    cp -r r/ckpt/step-8 r/ckpt/step-4
+    cp -r r/ckpt/step-8 r/ckpt/.last.strut-999999-0
+    echo '{' >r/checkpoints.json
+    echo 1 >r/.config.yaml.strut-999999-0
+    "$STRUT" train t.yaml out=r -q >/dev/null
+    ls r/ckpt | diff before -
+    cmp r/checkpoints.json whole.json
+    [ -z "$(find r -name '.*strut-*')" ]
+}
