@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what building, testing and the demo need on Debian 12. Does nothing where all is there;
 # where it may not install, it says what to ask for. `tools/setup.sh lint` adds the tools of make lint.
-packages="build-essential cmake ninja-build pkg-config libjansson-dev libyaml-dev libutf8proc-dev
+packages="build-essential cmake ninja-build pkg-config libjansson-dev libyaml-dev libutf8proc-dev libpcre2-dev
 libopenblas-openmp-dev liblapacke-dev libarchive-dev zlib1g-dev libzstd-dev libsnappy-dev
 libssl-dev libcurl4-openssl-dev libcairo2-dev libcsv-dev libjpeg62-turbo-dev libpng-dev libcmocka-dev
 bats bible-kjv palapeli-data"

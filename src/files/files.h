@@ -56,7 +56,7 @@ st_status st_make_dirs(const char *path, st_err *e); /* mkdir -p */
 st_status st_read_file(const char *path, size_t max, char **out, size_t *n, st_err *e);
 st_status st_write_file(const char *path, const void *data, size_t n, st_err *e); /* atomic */
 st_status st_write_json(const char *path, const json_t *j, st_err *e); /* indented, atomic */
-st_status st_file_crc32(const char *path, uint32_t *crc, st_err *e); /* of a plain file, zlib's */
+st_status st_file_crc32(const char *path, uint32_t *crc, st_err *e);   /* of a plain file, zlib's */
 st_status st_copy_file(const char *from, const char *to, st_err *e);   /* atomic */
 /* Are these the first bytes of a Git LFS pointer, which stands for a file that is elsewhere? */
 bool st_lfs_pointer(const void *head, size_t n);
@@ -121,5 +121,44 @@ uint32_t st_events_mask(const void *data, size_t n); /* the masked CRC-32C of it
  * most `most` of them. Rows with other than as many fields as there are names, bytes that are not
  * UTF-8 and open quotes are ST_EFORMAT with the row's number. */
 st_status st_csv_load(json_t **rows, const char *path, size_t max_bytes, int64_t most, st_err *e);
+
+/* ---- the head of a GGUF file (gguf_head.c) --------------------------------------------------- */
+
+enum { ST_GGUF_VERSION = 3 };
+/* Types of values. */
+enum {
+    ST_GGUF_U8,
+    ST_GGUF_I8,
+    ST_GGUF_U16,
+    ST_GGUF_I16,
+    ST_GGUF_U32,
+    ST_GGUF_I32,
+    ST_GGUF_FLOAT,
+    ST_GGUF_BOOL,
+    ST_GGUF_STRING,
+    ST_GGUF_ARRAY,
+    ST_GGUF_U64,
+    ST_GGUF_I64,
+    ST_GGUF_DOUBLE,
+    ST_GGUF_TYPES
+};
+/* A GGUF file (ggml's docs/gguf.md, versions 2 and 3) read up to its entries of tensors, which the
+ * caller reads on from there. Its keys as a JSON object: numbers and texts; with `lists` also texts
+ * of any length and lists, those of the tokenizer. Keys and texts that are no UTF-8 are left out.
+ */
+typedef struct st_gguf st_gguf;
+bool st_gguf_is(const char *path); /* by its first bytes */
+st_status st_gguf_open(st_gguf **out, const char *path, bool lists, st_err *e);
+void st_gguf_close(st_gguf *g);
+const json_t *st_gguf_keys(const st_gguf *g);
+uint64_t st_gguf_tensors(const st_gguf *g); /* how many entries follow */
+int64_t st_gguf_at(const st_gguf *g);       /* the byte that is read next */
+const char *st_gguf_path(const st_gguf *g);
+/* The next number of `bytes` bytes, and the next text: up to room - 1 bytes of it into `out`; of a
+ * longer one nothing, *n is its length. */
+st_status st_gguf_number(st_gguf *g, int bytes, uint64_t *out, st_err *e);
+st_status st_gguf_text(st_gguf *g, char *out, size_t room, size_t *n, st_err *e);
+/* ST_EFORMAT: the head is damaged here, because `why`. */
+st_status st_gguf_bad(const st_gguf *g, const char *why, st_err *e);
 
 #endif

@@ -117,18 +117,19 @@ void st_bpe_beside_close(st_bpe_beside *x)
     *x = (st_bpe_beside){0};
 }
 
-/* The id of a token by its text; -1: there is none. */
-static int32_t beside_id(const st_bpe *b, const char *text)
+/* The chat template: a text, or the one named "default" (else the first) of a list. */
+static const char *beside_chat(const json_t *config)
 {
-    size_t n = strlen(text);
-    for (int32_t id = 0; id < b->n; id++) {
-        size_t size = 0;
-        char *name = st_bpe_name(b, id, &size);
-        bool same = name && size == n && memcmp(name, text, n) == 0;
-        free(name);
-        if (same) return id;
+    const json_t *chat = json_object_get(config, "chat_template"), *item;
+    const char *first = json_string_value(chat);
+    size_t i;
+    json_array_foreach(chat, i, item)
+    {
+        const char *name = json_string_value(json_object_get(item, "name")),
+                   *text = json_string_value(json_object_get(item, "template"));
+        if (text && (!first || (name && !strcmp(name, "default")))) first = text;
     }
-    return -1;
+    return first;
 }
 
 void st_bpe_beside_roles(const st_bpe_beside *x, st_bpe *b)
@@ -139,10 +140,12 @@ void st_bpe_beside_roles(const st_bpe_beside *x, st_bpe *b)
     for (int i = 0; i < ST_BPE_ROLES; i++) {
         const char *text = beside_text(json_object_get(x->config, role[i]));
         if (!text) text = beside_text(json_object_get(x->map, role[i]));
-        if (text) b->role[i] = beside_id(b, text);
+        if (text) b->role[i] = st_bpe_named(b, text, strlen(text));
         const json_t *id = model[i] ? json_object_get(x->model, model[i]) : NULL;
         if (!text && json_is_integer(id) && json_integer_value(id) >= 0 &&
             json_integer_value(id) < b->n)
             b->role[i] = (int32_t)json_integer_value(id);
     }
+    const char *chat = beside_chat(x->config);
+    if (chat && !b->chat) b->chat = strdup(chat);
 }

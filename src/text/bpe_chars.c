@@ -3,26 +3,11 @@
  * Split that isolates every character, which Hugging Face's tokenizers runs as it is. */
 /* SPDX-License-Identifier: MIT */
 #include "text/bpe.h"
+#include "text/chars.h"
 #include <stdlib.h>
 #include <string.h>
 
 static const char chars_pattern[] = "[\\s\\S]";
-
-/* The character at text[i]: its bytes, 0 if they are not UTF-8. */
-static size_t chars_at(const char *text, size_t n, size_t i, uint32_t *code)
-{
-    const uint8_t *s = (const uint8_t *)text + i;
-    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
-    size_t k = s[0] < 0x80 ? 1 : s[0] < 0xC2 ? 0 : s[0] < 0xE0 ? 2 : s[0] < 0xF0 ? 3 : 4;
-    if (s[0] > 0xF4 || k > n - i) return 0;
-    *code = k == 1 ? s[0] : k ? s[0] & (0xFFu >> (k + 1)) : 0;
-    for (size_t j = 1; j < k; j++) {
-        if ((s[j] & 0xC0) != 0x80) return 0;
-        *code = *code << 6 | (s[j] & 63u);
-    }
-    bool fine = k && *code >= least[k] && *code < 0x110000 && !(*code >= 0xD800 && *code < 0xE000);
-    return fine ? k : 0;
-}
 
 static int chars_compare(const void *a, const void *b)
 {
@@ -49,7 +34,7 @@ st_status st_bpe_link_chars(st_bpe *b, const char *what, st_err *e)
         const char *bytes = b->bytes + b->start[id];
         size_t n = b->start[id + 1] - b->start[id];
         uint32_t code = 0;
-        if (chars_at(bytes, n, 0, &code) != n) {
+        if (st_char_at(bytes, n, 0, &code) != n) {
             ST_FAIL(e, ST_EUNSUPPORTED,
                     "%s: token %d is no single character; of WordLevel models "
                     "only those of characters can be used",
@@ -68,7 +53,7 @@ st_status st_bpe_encode_chars(const st_bpe *b, const char *text, size_t n, int32
 {
     for (size_t i = 0, k; i < n; i += k) {
         uint32_t code = 0;
-        k = chars_at(text, n, i, &code);
+        k = st_char_at(text, n, i, &code);
         if (!k) {
             ST_FAIL(e, ST_EFORMAT,
                     "byte 0x%02X is not UTF-8, which a tokenizer of characters needs",
@@ -86,17 +71,6 @@ st_status st_bpe_encode_chars(const st_bpe *b, const char *text, size_t n, int32
     return ST_OK;
 }
 
-/* UTF-8 of a code point; its length. */
-static size_t chars_put(uint32_t code, char *out)
-{
-    size_t k = code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
-    static const uint8_t head[] = {0, 0, 0xC0, 0xE0, 0xF0};
-    for (size_t j = k; j-- > 1; code >>= 6)
-        out[j] = (char)(0x80 | (code & 63));
-    out[0] = (char)(head[k] | code);
-    return k;
-}
-
 /* Makes the tokenizer of the `count` characters that were seen, in the order of their codes. */
 static st_status chars_make(st_bpe **out, const uint8_t *seen, int64_t count, st_err *e)
 {
@@ -105,7 +79,7 @@ static st_status chars_make(st_bpe **out, const uint8_t *seen, int64_t count, st
     int64_t id = 0;
     for (uint32_t code = 0; id < count; code++) {
         if (!seen[code]) continue;
-        b->start[id + 1] = b->start[id] + chars_put(code, b->bytes + b->start[id]);
+        b->start[id + 1] = b->start[id] + st_char_put(code, b->bytes + b->start[id]);
         id++;
     }
     st_status s = st_bpe_link_chars(b, "the text's characters", e);
@@ -125,7 +99,7 @@ st_status st_bpe_from_text(st_bpe **out, const char *text, size_t n, st_err *e)
     int64_t count = 0;
     for (size_t i = 0, k; i < n && !s; i += k) {
         uint32_t code = 0;
-        k = chars_at(text, n, i, &code);
+        k = st_char_at(text, n, i, &code);
         if (!k) {
             s = ST_ERR(e, ST_EFORMAT, "byte %zu, 0x%02X, is not UTF-8", i, (uint8_t)text[i]);
         }

@@ -1,4 +1,4 @@
-/* Hugging Face's tokenizer.json: which settings mean GPT-2's byte-level BPE, and writing them. */
+/* Hugging Face's tokenizer.json: which models are a BPE, and writing it. */
 /* SPDX-License-Identifier: MIT */
 #include "files/files.h"
 #include "text/bpe.h"
@@ -12,73 +12,25 @@ static bool hf_absent(const json_t *v)
     return !v || json_is_null(v);
 }
 
-/* A part (normalizer, ...) that does nothing: absent or an empty sequence under `list`. */
-static bool hf_idle(const json_t *part, const char *list)
-{
-    const json_t *items = json_object_get(part, list);
-    return hf_absent(part) || (json_is_array(items) && json_array_size(items) == 0);
-}
-
-static const char *hf_type(const json_t *part)
-{
-    const char *type = json_string_value(json_object_get(part, "type"));
-    return type ? type : hf_absent(part) ? "none" : "unnamed";
-}
-
-static st_status hf_check_model(const json_t *model, const char *what, st_err *e)
+st_status st_bpe_check_model(const json_t *model, const char *what, st_err *e)
 {
     static const char *const affixes[] = {"continuing_subword_prefix", "end_of_word_suffix"};
     if (!json_is_object(model)) {
         ST_FAIL(e, ST_EFORMAT, "%s: no \"model\"; is this a tokenizer.json?", what);
     }
-    const json_t *type = json_object_get(model, "type");
-    if (type && strcmp(hf_type(model), "BPE")) {
-        ST_FAIL(e, ST_EUNSUPPORTED, "%s: model.type is %.40s, only byte-level BPE can be used",
-                what, hf_type(model));
+    const char *type = st_flow_type(model);
+    if (json_object_get(model, "type") && strcmp(type, "BPE")) {
+        ST_FAIL(e, ST_EUNSUPPORTED, "%s: model.type is %.40s, only BPE can be used", what, type);
     }
     for (int i = 0; i < 2; i++) {
         const json_t *v = json_object_get(model, affixes[i]);
-        if (!hf_absent(v) && (!json_is_string(v) || json_string_length(v))) {
-            ST_FAIL(e, ST_EUNSUPPORTED, "%s: model.%s is set, GPT-2's byte-level BPE has none",
-                    what, affixes[i]);
-        }
+        if (hf_absent(v) || (json_is_string(v) && !json_string_length(v))) continue;
+        ST_FAIL(e, ST_EUNSUPPORTED, "%s: model.%s is set, which cannot be used", what, affixes[i]);
     }
     const json_t *dropout = json_object_get(model, "dropout");
     if (!hf_absent(dropout) && json_number_value(dropout) != 0) {
         ST_FAIL(e, ST_EUNSUPPORTED, "%s: model.dropout is %g: random merges, expected none", what,
                 json_number_value(dropout));
-    }
-    if (json_is_true(json_object_get(model, "ignore_merges"))) {
-        ST_FAIL(e, ST_EUNSUPPORTED, "%s: model.ignore_merges is true, GPT-2's BPE follows them",
-                what);
-    }
-    return ST_OK;
-}
-
-st_status st_bpe_check_json(const json_t *root, const char *what, st_err *e)
-{
-    ST_TRY(hf_check_model(json_object_get(root, "model"), what, e));
-    const json_t *normalizer = json_object_get(root, "normalizer");
-    const json_t *pre = json_object_get(root, "pre_tokenizer");
-    const json_t *decoder = json_object_get(root, "decoder");
-    if (!hf_idle(normalizer, "normalizers")) {
-        ST_FAIL(e, ST_EUNSUPPORTED, "%s: normalizer is %.40s, GPT-2's tokenizer has none", what,
-                hf_type(normalizer));
-    }
-    if (strcmp(hf_type(pre), "ByteLevel")) {
-        ST_FAIL(e, ST_EUNSUPPORTED, "%s: pre_tokenizer is %.40s, GPT-2's is ByteLevel", what,
-                hf_type(pre));
-    }
-    if (json_is_true(json_object_get(pre, "add_prefix_space"))) {
-        ST_FAIL(e, ST_EUNSUPPORTED, "%s: pre_tokenizer.add_prefix_space is true, GPT-2's is false",
-                what);
-    }
-    if (json_is_false(json_object_get(pre, "use_regex"))) {
-        ST_FAIL(e, ST_EUNSUPPORTED, "%s: pre_tokenizer.use_regex is false, GPT-2's is true", what);
-    }
-    if (!hf_absent(decoder) && strcmp(hf_type(decoder), "ByteLevel")) {
-        ST_FAIL(e, ST_EUNSUPPORTED, "%s: decoder is %.40s, GPT-2's is ByteLevel", what,
-                hf_type(decoder));
     }
     return ST_OK;
 }
@@ -87,12 +39,14 @@ st_status st_bpe_check_json(const json_t *root, const char *what, st_err *e)
 
 char *st_bpe_name(const st_bpe *b, int32_t id, size_t *n)
 {
-    size_t len;
-    const char *bytes = st_bpe_bytes(b, id, &len);
-    char *name = malloc(2 * len + 1);
+    const char *bytes = b->bytes + b->start[id];
+    size_t len = b->start[id + 1] - b->start[id];
+    char *name = malloc(2 * len + 8);
     if (!name) return NULL;
     *n = len;
-    if (b->flags[id] & ST_BPE_RAW)
+    if (b->flags[id] & ST_BPE_BYTE)
+        *n = (size_t)snprintf(name, 8, "<0x%02X>", (uint8_t)bytes[0]);
+    else if (b->flags[id] & ST_BPE_RAW)
         memcpy(name, bytes, len);
     else
         *n = st_bpe_spell(bytes, len, name);
@@ -107,7 +61,8 @@ static json_t *hf_vocab(const st_bpe *b)
     for (int32_t id = 0; vocab && id < b->n; id++) {
         size_t n = 0;
         char *name = st_bpe_name(b, id, &n);
-        if (!name || json_object_setn_new(vocab, name, n, json_integer(id))) {
+        bool extra = b->flow && b->flags[id] & ST_BPE_EXTRA;
+        if (!name || (!extra && json_object_setn_new(vocab, name, n, json_integer(id)))) {
             json_decref(vocab);
             vocab = NULL;
         }
@@ -116,7 +71,14 @@ static json_t *hf_vocab(const st_bpe *b)
     return vocab;
 }
 
-/* "left right" of each merge: as a list of strings, and as the text of merges.txt. */
+/* A merge as "left right", or as a pair where a name has a space in it. */
+static json_t *hf_merge(const char *left, size_t ln, const char *right, size_t rn)
+{
+    bool spaced = memchr(left, ' ', ln) || memchr(right, ' ', rn);
+    return spaced ? json_pack("[s%, s%]", left, ln, right, rn) : json_sprintf("%s %s", left, right);
+}
+
+/* Each merge: as a list, and as the text of merges.txt. */
 static json_t *hf_merges(const st_bpe *b, FILE *text)
 {
     json_t *list = json_array();
@@ -125,7 +87,7 @@ static json_t *hf_merges(const st_bpe *b, FILE *text)
         size_t ln, rn;
         char *left = st_bpe_name(b, b->merge[r].left, &ln),
              *right = st_bpe_name(b, b->merge[r].right, &rn);
-        if (!left || !right || json_array_append_new(list, json_sprintf("%s %s", left, right))) {
+        if (!left || !right || json_array_append_new(list, hf_merge(left, ln, right, rn))) {
             json_decref(list);
             list = NULL;
         } else {
@@ -158,9 +120,31 @@ static json_t *hf_added(const st_bpe *b)
     return list;
 }
 
-/* tokenizer.json; takes over vocab, merges and added. */
-static json_t *hf_tokenizer(json_t *vocab, json_t *merges, json_t *added)
+/* The same with the parts that were read. */
+static json_t *hf_flow(const st_bpe *b, json_t *vocab, json_t *merges, json_t *added)
 {
+    const json_t *parts = b->flow->json;
+    size_t n = 0;
+    char *unk = b->unk >= 0 ? st_bpe_name(b, b->unk, &n) : NULL;
+    json_t *j = json_pack(
+        "{s:s, s:n, s:n, s:o, s:O, s:O, s:O, s:O, s:{s:s, s:n, s:o, s:n, s:n, "
+        "s:b, s:b, s:b, s:o, "
+        "s:o}}",
+        "version", "1.0", "truncation", "padding", "added_tokens", added, "normalizer",
+        json_object_get(parts, "normalizer"), "pre_tokenizer",
+        json_object_get(parts, "pre_tokenizer"), "post_processor",
+        json_object_get(parts, "post_processor"), "decoder", json_object_get(parts, "decoder"),
+        "model", "type", "BPE", "dropout", "unk_token", unk ? json_stringn(unk, n) : json_null(),
+        "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk", b->fuse_unk, "byte_fallback",
+        b->fallback, "ignore_merges", b->ignore_merges, "vocab", vocab, "merges", merges);
+    free(unk);
+    return j;
+}
+
+/* tokenizer.json; takes over vocab, merges and added. */
+static json_t *hf_tokenizer(const st_bpe *b, json_t *vocab, json_t *merges, json_t *added)
+{
+    if (b->flow) return hf_flow(b, vocab, merges, added);
     static const char level[] = "{s:s, s:b, s:b, s:b}";
     json_t *part[3] = {0};
     for (int i = 0; i < 3; i++) {
@@ -192,9 +176,10 @@ static st_status hf_put(const char *dir, const char *name, const json_t *j, size
 /* tokenizer_config.json and special_tokens_map.json. */
 static st_status hf_put_config(const st_bpe *b, const char *dir, st_err *e)
 {
-    json_t *map = json_object(), *config = json_pack("{s:b}", "add_prefix_space", 0);
+    json_t *map = json_object(), *config = json_object();
+    if (!b->flow) json_object_set_new(config, "add_prefix_space", json_false());
     static const char *const roles[] = {"bos_token", "eos_token", "unk_token", "pad_token"};
-    int32_t unk = b->role[ST_BPE_UNK] >= 0 ? b->role[ST_BPE_UNK] : b->eos;
+    int32_t unk = b->role[ST_BPE_UNK] >= 0 || b->flow ? b->role[ST_BPE_UNK] : b->eos;
     const int32_t id[] = {st_bpe_bos(b), st_bpe_eos(b), unk, st_bpe_pad(b)};
     for (int i = 0; i < 4; i++) {
         size_t n = 0;
@@ -203,7 +188,9 @@ static st_status hf_put_config(const st_bpe *b, const char *dir, st_err *e)
         if (name) json_object_set_new(config, roles[i], json_stringn(name, n));
         free(name);
     }
-    const char *class = b->chars ? "PreTrainedTokenizerFast" : "GPT2Tokenizer";
+    const char *class = b->chars || b->flow ? "PreTrainedTokenizerFast" : "GPT2Tokenizer";
+    if (b->flow) json_object_set_new(config, "clean_up_tokenization_spaces", json_false());
+    if (b->chat) json_object_set_new(config, "chat_template", json_string(b->chat));
     json_object_set_new(config, "tokenizer_class", json_string(class));
     st_status s = hf_put(dir, "special_tokens_map.json", map, JSON_INDENT(2), e);
     if (!s) s = hf_put(dir, "tokenizer_config.json", config, JSON_INDENT(2), e);
@@ -251,14 +238,14 @@ st_status st_bpe_save(const st_bpe *b, const char *dir, st_err *e)
     bool ok = f && !fclose(f) && vocab && merges && added && path;
     st_status s = ST_OK;
     if (!ok) s = ST_NOMEM(e, dir);
-    if (!s) s = st_write_file(path, text, n, e);
-    if (!s) s = hf_put(dir, "vocab.json", vocab, JSON_COMPACT, e);
+    if (!s && !b->flow) s = st_write_file(path, text, n, e);
+    if (!s && !b->flow) s = hf_put(dir, "vocab.json", vocab, JSON_COMPACT, e);
     if (!s) {
-        json_t *all = hf_tokenizer(json_incref(vocab), json_incref(merges), json_incref(added));
+        json_t *all = hf_tokenizer(b, json_incref(vocab), json_incref(merges), json_incref(added));
         s = hf_put(dir, "tokenizer.json", all, JSON_INDENT(2), e);
         json_decref(all);
     }
-    if (!s) s = hf_put_added(b, dir, added, e);
+    if (!s && !b->flow) s = hf_put_added(b, dir, added, e);
     if (!s) s = hf_put_config(b, dir, e);
     json_decref(vocab);
     json_decref(merges);

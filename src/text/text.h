@@ -6,7 +6,7 @@
 
 #include "base/base.h"
 
-/* ---- GPT-2's byte-level BPE (bpe.c, bpe_train.c) --------------------------------------------- */
+/* ---- byte pair encoding (bpe*.c, flow*.c) ---------------------------------------------------- */
 
 typedef struct st_bpe st_bpe;
 typedef struct {
@@ -52,9 +52,16 @@ st_status st_bpe_encode_with(const st_bpe *b, const char *text, size_t n, bool s
 st_status st_bpe_encode(const st_bpe *b, const char *text, size_t n, st_ids *out, st_err *e);
 /* How many special tokens a text holds, and the first of them. */
 int64_t st_bpe_specials(const st_bpe *b, const char *text, size_t n, int32_t *first);
-/* The bytes of one id (not NUL-terminated, may be part of a UTF-8 character); NULL if out of range.
- */
+/* The bytes of one id as a text has them (not NUL-terminated, may be part of a UTF-8 character);
+ * NULL if out of range. */
 const char *st_bpe_bytes(const st_bpe *b, int32_t id, size_t *n);
+/* How many spaces a text that begins with tokens loses (SentencePiece's way), one a token at most.
+ */
+int st_bpe_strip(const st_bpe *b);
+/* What its template puts before and after a text; owned by `b`. */
+const st_ids *st_bpe_before(const st_bpe *b);
+const st_ids *st_bpe_after(const st_bpe *b);
+const char *st_bpe_chat(const st_bpe *b); /* its chat template (Jinja), or NULL */
 /* 64 bits over tokens and merges: equal for tokenizers that work alike. */
 uint64_t st_bpe_hash(const st_bpe *b);
 /* Writes vocab.json, merges.txt, tokenizer.json, tokenizer_config.json and special_tokens_map.json

@@ -3,27 +3,10 @@
 #ifndef ST_WEIGHTS_GGUF_H
 #define ST_WEIGHTS_GGUF_H
 
+#include "files/files.h"
 #include "weights/container.h"
 
-enum { ST_GGUF_VERSION = 3, ST_GGUF_ALIGN = 32, ST_GGUF_NAME = 64 /* bytes, NUL included */ };
-
-/* Types of values. */
-enum {
-    ST_GGUF_U8,
-    ST_GGUF_I8,
-    ST_GGUF_U16,
-    ST_GGUF_I16,
-    ST_GGUF_U32,
-    ST_GGUF_I32,
-    ST_GGUF_FLOAT,
-    ST_GGUF_BOOL,
-    ST_GGUF_STRING,
-    ST_GGUF_ARRAY,
-    ST_GGUF_U64,
-    ST_GGUF_I64,
-    ST_GGUF_DOUBLE,
-    ST_GGUF_TYPES
-};
+enum { ST_GGUF_ALIGN = 32, ST_GGUF_NAME = 64 /* bytes, NUL included */ };
 
 /* Types of tensors (ggml's numbers). */
 enum { ST_GGML_F32 = 0, ST_GGML_F16 = 1, ST_GGML_BF16 = 30 };

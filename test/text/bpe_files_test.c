@@ -167,7 +167,7 @@ static void files_variants(void **state)
     st_test_remove(dir);
 }
 
-/* Settings of tokenizer.json under which text would be split otherwise: refused by name. */
+/* Settings of tokenizer.json that are not understood: refused by name. */
 static void files_other_tokenizers(void **state)
 {
     (void)state;
@@ -178,13 +178,18 @@ static void files_other_tokenizers(void **state)
         {"model", "continuing_subword_prefix", "\"##\"", "continuing_subword_prefix"},
         {"model", "end_of_word_suffix", "\"</w>\"", "end_of_word_suffix"},
         {"model", "dropout", "0.1", "dropout is 0.1"},
-        {"model", "ignore_merges", "true", "ignore_merges"},
-        {NULL, "normalizer", "{\"type\":\"NFC\"}", "normalizer is NFC"},
-        {NULL, "pre_tokenizer", "{\"type\":\"Whitespace\"}", "pre_tokenizer is Whitespace"},
-        {NULL, "pre_tokenizer", "null", "pre_tokenizer is none"},
-        {"pre_tokenizer", "add_prefix_space", "true", "add_prefix_space"},
-        {"pre_tokenizer", "use_regex", "false", "use_regex"},
-        {NULL, "decoder", "{\"type\":\"WordPiece\"}", "decoder is WordPiece"},
+        {NULL, "normalizer", "{\"type\":\"Precompiled\"}", "normalizer: Precompiled.type"},
+        {NULL, "normalizer", "{\"type\":\"Prepend\"}", "Prepend.prepend is not there"},
+        {NULL, "pre_tokenizer", "{\"type\":\"UnicodeScripts\"}", "UnicodeScripts.type"},
+        {NULL, "pre_tokenizer",
+         "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(a)\\\\1\"},\"behavior\":\"Isolated\"}",
+         "an escape without a translation in the regular expression: \"\\1\" at its byte 3"},
+        {NULL, "pre_tokenizer",
+         "{\"type\":\"Split\",\"pattern\":{\"String\":\"a\"},\"behavior\":\"Upwards\"}",
+         "Split.behavior is \"Upwards\""},
+        {NULL, "post_processor", "{\"type\":\"TemplateProcessing\",\"single\":7}",
+         "TemplateProcessing.single is 7"},
+        {NULL, "decoder", "{\"type\":\"WordPiece\"}", "decoder: WordPiece.type is \"WordPiece\""},
     };
     const char *dir = st_test_dir(), *path = st_test_path(dir, "tokenizer.json");
     st_err e = {0};
