@@ -299,5 +299,6 @@ st_read_how cmd_read_how(const cmd_args *a)
                          .dict = cmd_text(a, "dict"),
                          .tokenizer = cmd_text(a, "tokenizer"),
                          .ss1 = cmd_text(a, "ss1"),
+                         .unchecked = cmd_has(a, "no-checksums"),
                          .b2 = cmd_int(a, "b2")};
 }

@@ -119,18 +119,60 @@ static st_status bench_model(const cmd_args *a, json_t **result, st_err *e)
 
 typedef struct {
     const char *name;
-    bool words;  /* takes more of them */
-    bool writes; /* its own CSV, as it goes */
+    bool words;        /* takes more of them */
+    bool writes;       /* its own CSV, as it goes */
+    const char *takes; /* options, beside those that every kind takes */
     st_status (*run)(const cmd_args *a, json_t **result, st_err *e);
 } bench_what;
 static const bench_what bench_whats[] = {
-    {"map", false, false, bench_map},
-    {"mlp", false, false, bench_mlp},
-    {"layer", false, true, bench_layer},
-    {"model", true, true, bench_model},
-    {"attention", false, true, cmd_bench_attention},
+    {"map", false, false, "map fit in out rows backward", bench_map},
+    {"mlp", false, false, "map fit in out rows", bench_mlp},
+    {"layer", false, true, "map suite only factors no-controls rows scale backward resume",
+     bench_layer},
+    {"model", true, true, "map preset fit glob no-controls train batch context attention resume",
+     bench_model},
+    {"attention", false, true, "attention batch context heads head-dim causal seeds resume",
+     cmd_bench_attention},
 };
 enum { WHATS = sizeof bench_whats / sizeof *bench_whats };
+
+/* Is `word` one of those in `list`? */
+static bool bench_listed(const char *list, const char *word)
+{
+    size_t n = strlen(word);
+    for (const char *at = list; *at; at += strspn(at, " ")) {
+        size_t m = strcspn(at, " ");
+        if (m == n && strncmp(at, word, n) == 0) return true;
+        at += m;
+    }
+    return false;
+}
+
+static bool bench_takes(const bench_what *w, const char *option)
+{
+    return bench_listed(w->takes, option) || bench_listed("reps budget dtype device csv", option);
+}
+
+/* Refuses an option of another kind, which would do nothing, naming those that take it. */
+static st_status bench_options(const cmd_args *a, const bench_what *what, st_err *e)
+{
+    for (int i = 0; i < a->count; i++) {
+        const char *name = a->given[i].option->name;
+        char who[64] = "";
+        size_t n = 0;
+        for (int k = 0; k < WHATS; k++) {
+            if (bench_takes(&bench_whats[k], name))
+                n += (size_t)snprintf(who + n, sizeof who - n, "%s%s", n ? ", " : "",
+                                      bench_whats[k].name);
+        }
+        if (!n || bench_takes(what, name)) continue; /* n = 0: of every command */
+        ST_FAIL(e, ST_EARG, "bench %s does not take --%s, which is for bench %s", what->name, name,
+                who);
+    }
+    if (cmd_has(a, "glob") && !cmd_has(a, "fit"))
+        ST_FAIL(e, ST_EARG, "bench model: --glob says what --fit replaces, and there is no --fit");
+    return ST_OK;
+}
 
 static st_status bench_run(const cmd_args *a, json_t **result, st_err *e)
 {
@@ -145,6 +187,7 @@ static st_status bench_run(const cmd_args *a, json_t **result, st_err *e)
             ST_FAIL(e, ST_EARG, "bench %s takes options only: %s%s%s", what, a->word[1],
                     layer ? "; did you mean --suite " : "", layer ? a->word[1] : "");
         }
+        ST_TRY(bench_options(a, w, e));
         if (csv) ST_TRY(st_bench_csv_place(csv, e));
         st_status s = w->run(a, result, e);
         if (!csv || w->writes || !*result) return s;

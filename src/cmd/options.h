@@ -75,6 +75,9 @@
          .value = "KEY=N,...",                                                                     \
          .help = "of SS1 layers in a state_dict: version, seed, block_k, block_n, vec, factor, "   \
                  "r0 to r3; not given: 3,1024,32,32,8"},                                           \
+        {.name = "no-checksums",                                                                   \
+         .kind = CMD_FLAG,                                                                         \
+         .help = "read a PyTorch archive's tensors without comparing checksums"},                  \
         {.name = "b2",                                                                             \
          .kind = CMD_INT,                                                                          \
          .value = "N",                                                                             \

@@ -44,6 +44,7 @@ static st_status files_add(st_folder *f, const char *name)
     char *path = st_path_join(f->dir, name), *copy = strdup(name);
     st_status s = path && copy ? ST_OK : ST_NOMEM(f->e, f->path);
     if (!s) s = st_weights_open(&f->shard[f->shards], path, f->e);
+    if (!s && f->how && f->how->unchecked) st_weights_unchecked(f->shard[f->shards]);
     free(path);
     if (s) {
         free(copy);
@@ -221,7 +222,9 @@ static st_status files_single(st_folder *f, const char *name)
     const char *dict = f->how ? f->how->dict : NULL;
     ST_TRY(st_weights_open_dict(&f->shard[0], f->path, dict, f->e));
     f->shards = 1;
-    return dict ? ST_OK : files_average(f);
+    if (!dict) ST_TRY(files_average(f));
+    if (f->how && f->how->unchecked) st_weights_unchecked(f->shard[0]);
+    return ST_OK;
 }
 
 st_status st_folder_files(st_folder *f)

@@ -19,6 +19,7 @@ typedef struct {
                             * the first usual one; a T2T-ViT's moving average before others */
     const char *ss1; /* "version=3,seed=1024,block_k=32,block_n=32,vec=8,factor=,r0=,r1=,r2=,r3=":
                       * of SS1 matrices in a state_dict of their authors' layers; NULL: those */
+    bool unchecked;  /* a zip archive's tensors are not compared with its checksums */
     int64_t b2;      /* of fly's BlockdiagButterflyLinear, which no state_dict says; 0: 1 */
 } st_read_how;
 

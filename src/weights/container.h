@@ -25,6 +25,13 @@ typedef struct {
     void (*close)(st_weights *w);                              /* frees `own`; may be NULL */
 } st_container;
 
+/* A stretch of a file whose CRC-32 is known. */
+typedef struct {
+    int64_t at, bytes;
+    uint32_t crc;       /* 0: not known */
+    _Atomic bool right; /* it was compared */
+} st_weights_sum;
+
 struct st_weights {
     const st_container *form;
     int fd;
@@ -35,6 +42,8 @@ struct st_weights {
     int64_t n;
     st_stored **by_name;
     json_t *extra, *unread;
+    st_weights_sum *sum; /* by place, apart from each other (sums.c) */
+    int64_t sums;
     void *own;
 };
 
@@ -45,5 +54,12 @@ extern const st_container st_container_safetensors, st_container_torch, st_conta
 st_status st_weights_pread(const st_weights *w, void *to, size_t n, int64_t at, st_err *e);
 /* Sets the strides of a dense tensor in C order. */
 void st_stored_pack(st_stored *s);
+
+/* Puts w->sum in order, without those that say nothing. */
+void st_sums_sort(st_weights *w);
+/* Compares the stretch that `s` lies in, if its checksum is known and was not compared before;
+ * `whole`: the bytes of `s` as they are in the file, if they are there already, or NULL.
+ * ST_EFORMAT. */
+st_status st_sums_check(const st_stored *s, const void *whole, st_err *e);
 
 #endif

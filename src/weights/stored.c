@@ -178,7 +178,9 @@ st_status st_stored_read(const st_stored *s, st_tensor dst, st_err *e)
         ST_FAIL(e, ST_EFORMAT, "%s: tensor %.100s is stored as %s, which cannot be read as %s",
                 s->file->path, s->name, s->dtype, st_dtype_name(dst.dtype));
     }
+    bool at_once = same && stored_dense(s); /* its bytes are then in dst as they are in the file */
     stored_source src;
+    if (!at_once) ST_TRY(st_sums_check(s, NULL, e));
     st_status status = stored_begin(&src, s, (size_t)type->size, e);
     if (!status) {
         status = same    ? stored_next(&src, dst.data, n, e)
@@ -186,5 +188,5 @@ st_status st_stored_read(const st_stored *s, st_tensor dst, st_err *e)
                          : stored_floats(&src, type, dst, e);
     }
     free(src.span);
-    return status;
+    return !status && at_once ? st_sums_check(s, dst.data, e) : status;
 }

@@ -63,7 +63,12 @@ static st_status torch_zip_place(void *ctx, const char *key, size_t n, int64_t b
                 "%s: entry %.100s has %lld bytes, but its pickle says %lld; get the file again",
                 z->w->path, t->name, (long long)t->size, (long long)bytes);
     }
-    return st_zip_place(z->w, t, at, e);
+    ST_TRY(st_zip_place(z->w, t, at, e));
+    st_weights_sum *sum = &z->w->sum[t - z->zip.entry];
+    sum->at = *at;
+    sum->bytes = t->size;
+    sum->crc = t->crc;
+    return ST_OK;
 }
 
 /* Finds NAME/data.pkl, and what kind of archive it is. */
@@ -104,7 +109,7 @@ static st_status torch_zip_read(const struct torch_zip *z, const st_zip_entry *t
     *out = malloc((size_t)t->size + 1);
     if (!*out) ST_FAIL(e, ST_ENOMEM, "%s: out of memory for %.100s", z->w->path, t->name);
     ST_TRY(st_weights_pread(z->w, *out, (size_t)t->size, at, e));
-    if (crc32_z(0, (const unsigned char *)*out, (size_t)t->size) != t->crc) {
+    if (t->crc && crc32_z(0, (const unsigned char *)*out, (size_t)t->size) != t->crc) {
         ST_FAIL(e, ST_EFORMAT,
                 "%s: entry %.100s has another checksum than it should; get the file "
                 "again",
@@ -146,7 +151,10 @@ static st_status torch_zip_open(st_weights *w, st_err *e)
                    w->path);
     }
     st_torch_file f = {.w = w, .p = &p, .what = "data.pkl", .place = torch_zip_place, .ctx = &z};
+    w->sums = z.zip.n;
+    if (!s && !(w->sum = st_calloc(w->sums, sizeof *w->sum))) s = ST_NOMEM(e, w->path);
     if (!s) s = st_torch_rows(&f, &names, e);
+    if (!s) st_sums_sort(w);
     w->own = names;
     st_pickle_free(&p);
     free(text);

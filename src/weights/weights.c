@@ -169,6 +169,7 @@ void st_weights_close(st_weights *w)
     json_decref(w->unread);
     free(w->by_name);
     free(w->row);
+    free(w->sum);
     free(w->path);
     free(w);
 }

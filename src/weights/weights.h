@@ -43,8 +43,11 @@ const json_t *st_weights_extra(const st_weights *w);
 /* Entries among the tensors that are objects of programs, which are not read: {NAME: what made it},
  * or NULL. */
 const json_t *st_weights_unread(const st_weights *w);
+/* Tensors are read without comparing them with the checksums that some files have of them. */
+void st_weights_unchecked(st_weights *w);
 /* Reads a stored F64/F32/F16/BF16 tensor into `dst` (host F32/F16/BF16, same element count; else
- * ST_ESHAPE), or I32/U16/U8 into the same. Thread-safe. */
+ * ST_ESHAPE), or I32/U16/U8 into the same. A tensor that differs
+ * from the file's checksum of it is ST_EFORMAT. Thread-safe. */
 st_status st_stored_read(const st_stored *s, st_tensor dst, st_err *e);
 
 /* Writing: names and shapes first, then each tensor's bytes through `fill`, which may be called in

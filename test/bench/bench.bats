@@ -224,6 +224,17 @@ PY
     [[ $err == *"context 2048: expected a batch of 1 or more and 1 to 1024 tokens"* ]]
 }
 
+@test "an option of another kind is refused, with the kinds that take it" {
+    for row in "map --suite gpt2:layer" "map --attention local:model, attention" "mlp --backward:map, layer" \
+        "layer --in 64:map, mlp" "attention --map ss1:map, mlp, layer, model" "model --causal gpt2:attention"; do
+        read -ra words <<<"${row%%:*}"
+        apart "$STRUT" bench "${words[@]}"
+        [ "$code" = 1 ] && [[ $err == *"bench ${words[0]} does not take ${words[1]}, which is for bench ${row#*:}"* ]]
+    done
+    apart "$STRUT" bench model gpt2 --glob 'h.*'
+    [ "$code" = 1 ] && [[ $err == *"there is no --fit"* ]]
+}
+
 @test "bench layer: what is refused" {
     apart "$STRUT" bench layer --suite gtp2
     [ "$code" = 1 ]
