@@ -297,7 +297,7 @@ st_status st_ckpt_load(st_trainer *t, st_err *e)
     if (!s) s = st_ckpt_json(t->disk.resume, &j, e);
     if (!s) s = ckpt_read_state(t, j, state, e);
     if (!s) s = ckpt_tensors(&t->net, &t->state.averaged, tensors, e); /* says more, if it can */
-    if (!s) s = st_sums_check(t->disk.resume, json_object_get(j, "crc32"), e);
+    if (!s) s = st_ckpt_sums_check(t->disk.resume, json_object_get(j, "crc32"), e);
     if (!s) s = st_stream_sync(t->net.q, e);
     if (!s) {
         t->disk.saved = t->state.step;
@@ -326,7 +326,7 @@ st_status st_ckpt_write(st_trainer *t, const char *dir, st_err *e)
         s = st_folder_write(dir, t->net.model, t->net.flat, ST_F32, t->disk.tokenizer, e);
         if (!s) s = st_safetensors_write(moments, l.item, l.n, NULL, ckpt_fill, &l, e);
         json_t *sums = NULL;
-        if (!s) s = st_sums_make(dir, &sums, e);
+        if (!s) s = st_ckpt_sums(dir, &sums, e);
         if (!s) json_object_set_new(state, "crc32", sums);
         if (!s) s = st_write_json(path, state, e);
         ckpt_list_close(&l);

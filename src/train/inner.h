@@ -210,8 +210,8 @@ st_status st_ckpt_load(st_trainer *t, st_err *e);
 /* The trainer as it is, its weights in net.flat, into an empty folder. */
 /* sums.c: the CRC-32 of each safetensors file of a folder, {NAME: hex}; ST_EFORMAT where one is
  * another now. NULL has none to check. */
-st_status st_sums_make(const char *dir, json_t **out, st_err *e);
-st_status st_sums_check(const char *dir, const json_t *sums, st_err *e);
+st_status st_ckpt_sums(const char *dir, json_t **out, st_err *e);
+st_status st_ckpt_sums_check(const char *dir, const json_t *sums, st_err *e);
 st_status st_ckpt_write(st_trainer *t, const char *dir, st_err *e);
 
 /* ---- checkpoints.c: those of a run ----------------------------------------------------------- */

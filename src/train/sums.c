@@ -7,7 +7,7 @@
 #include <string.h>
 
 /* The safetensors files of DIR: {NAME: "crc32 in hex"}. */
-st_status st_sums_make(const char *dir, json_t **out, st_err *e)
+st_status st_ckpt_sums(const char *dir, json_t **out, st_err *e)
 {
     json_t *sums = json_object();
     DIR *d = opendir(dir);
@@ -30,7 +30,7 @@ st_status st_sums_make(const char *dir, json_t **out, st_err *e)
     return s;
 }
 
-st_status st_sums_check(const char *dir, const json_t *sums, st_err *e)
+st_status st_ckpt_sums_check(const char *dir, const json_t *sums, st_err *e)
 {
     const char *name;
     json_t *was;
