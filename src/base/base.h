@@ -160,6 +160,13 @@ const char *st_nearest(const char *word, const char *const *list);
 bool st_parse_int(const char *text, int64_t *out);
 bool st_parse_num(const char *text, double *out);
 
+/* A number and what it counts, by value: printf("%s", st_counted(n, "matrices").s) says "1 matrix"
+ * or "12 matrices". `many` is a plural, at most 20 letters. */
+typedef struct {
+    char s[48];
+} st_count;
+st_count st_counted(int64_t n, const char *many);
+
 /* A growing text. */
 typedef struct {
     char *s;

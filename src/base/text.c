@@ -99,3 +99,16 @@ bool st_buffer_put(st_buffer *b, const char *s, size_t n)
     b->n += n;
     return true;
 }
+
+st_count st_counted(int64_t n, const char *many)
+{
+    st_count out;
+    size_t len = strlen(many);
+    const char *one = "";
+    if (n == 1 && len > 4 && strcmp(many + len - 4, "ices") == 0)
+        len -= 4, one = "ix";
+    else if (n == 1 && len > 2 && many[len - 1] == 's') /* "s" alone are seconds */
+        len--;
+    snprintf(out.s, sizeof out.s, "%lld %.*s%s", (long long)n, (int)len, many, one);
+    return out;
+}

@@ -41,8 +41,8 @@ void bench_session_kept(const bench_session *s, int64_t left, int64_t all)
 {
     size_t kept = json_array_size(s->old.kept);
     if (!kept) return;
-    st_log(ST_LOG_INFO, "%s: %zu rows are there already, %lld of %lld %s are left", s->csv, kept,
-           (long long)left, (long long)all, s->unit);
+    st_log(ST_LOG_INFO, "%s: has %s already; left of %lld %s: %lld", s->csv,
+           st_counted((int64_t)kept, "rows").s, (long long)all, s->unit, (long long)left);
 }
 
 static void session_progress(void *ctx, double share)

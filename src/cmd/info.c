@@ -56,18 +56,22 @@ static void info_maps(const json_t *maps)
 static void info_shape(const json_t *r)
 {
     if (json_object_get(r, "classes")) {
-        printf("%-14s %lld layers, %lld heads, width %s, inner %s, %s token modules; %lld pixels, "
-               "%lld tokens, %s classes\n",
-               "shape", (long long)cmd_get_int(r, "layers"), (long long)cmd_get_int(r, "heads"),
+        printf("%-14s %s, %s, width %s, inner %s, %s token modules; %lld pixels, %s, %s\n", "shape",
+               cmd_counted(cmd_get_int(r, "layers"), "layers").s,
+               cmd_counted(cmd_get_int(r, "heads"), "heads").s,
                cmd_count(cmd_get_int(r, "width")).s, cmd_count(cmd_get_int(r, "inner")).s,
                cmd_get_str(r, "token_modules"), (long long)cmd_get_int(r, "image_size"),
-               (long long)cmd_get_int(r, "tokens"), cmd_count(cmd_get_int(r, "classes")).s);
+               cmd_counted(cmd_get_int(r, "tokens"), "tokens").s,
+               cmd_get_int(r, "classes") == 1
+                   ? "1 class"
+                   : cmd_counted(cmd_get_int(r, "classes"), "classes").s);
         return;
     }
-    printf("%-14s %lld layers, %lld heads, width %s, inner %s, context %s, %s tokens%s\n", "shape",
-           (long long)cmd_get_int(r, "layers"), (long long)cmd_get_int(r, "heads"),
-           cmd_count(cmd_get_int(r, "width")).s, cmd_count(cmd_get_int(r, "inner")).s,
-           cmd_count(cmd_get_int(r, "context")).s, cmd_count(cmd_get_int(r, "vocab")).s,
+    printf("%-14s %s, %s, width %s, inner %s, context %s, %s%s\n", "shape",
+           cmd_counted(cmd_get_int(r, "layers"), "layers").s,
+           cmd_counted(cmd_get_int(r, "heads"), "heads").s, cmd_count(cmd_get_int(r, "width")).s,
+           cmd_count(cmd_get_int(r, "inner")).s, cmd_count(cmd_get_int(r, "context")).s,
+           cmd_counted(cmd_get_int(r, "vocab"), "tokens").s,
            json_is_true(json_object_get(r, "tied")) ? ", tied head" : "");
 }
 

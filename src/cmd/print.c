@@ -26,13 +26,9 @@ cmd_str cmd_count(int64_t n)
 cmd_str cmd_counted(int64_t n, const char *many)
 {
     cmd_str out = cmd_count(n);
-    size_t at = strlen(out.s), len = strlen(many);
-    const char *one = "";
-    if (n == 1 && len > 4 && strcmp(many + len - 4, "ices") == 0)
-        len -= 4, one = "ix";
-    else if (n == 1 && len > 2 && many[len - 1] == 's') /* "s" alone are seconds */
-        len--;
-    snprintf(out.s + at, sizeof out.s - at, " %.*s%s", (int)len, many, one);
+    st_count plain = st_counted(n, many);
+    size_t at = strlen(out.s);
+    snprintf(out.s + at, sizeof out.s - at, "%s", strchr(plain.s, ' '));
     return out;
 }
 

@@ -130,9 +130,11 @@ void cmd_train_end(const json_t *r)
     if (json_is_number(json_object_get(r, "gflops"))) putchar('\n');
     if (cmd_get_str(r, "stopped")[0]) printf("%s\n", cmd_get_str(r, "stopped"));
     if (best) {
-        printf("best validation loss %.4f, perplexity %.2f at step %s: %s/ckpt/best\n",
+        bool kept = json_is_true(json_object_get(best, "kept"));
+        printf("best validation loss %.4f, perplexity %.2f at step %s%s%s%s\n",
                cmd_get_num(best, "val_loss"), cmd_get_num(best, "val_perplexity"),
-               cmd_count(cmd_get_int(best, "step")).s, cmd_get_str(r, "out"));
+               cmd_count(cmd_get_int(best, "step")).s, kept ? ": " : ", not kept",
+               kept ? cmd_get_str(r, "out") : "", kept ? "/ckpt/best" : "");
     }
     json_array_foreach(top, i, row)
     {

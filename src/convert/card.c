@@ -51,11 +51,14 @@ st_status st_convert_card(const st_conversion *c, const char *dir, bool code)
                "- strut\n---\n\n");
     card_name(f, c->out);
     fprintf(f,
-            "GPT-2 with %lld layers, %lld heads, width %lld and a context of %lld tokens: %lld "
-            "parameters in %s, written by strut %s.\n",
-            (long long)lm.layers, (long long)lm.heads, (long long)lm.width, (long long)lm.context,
-            (long long)st_model_counts(c->model).parameters, st_dtype_name(c->dtype), ST_VERSION);
-    if (dense) fprintf(f, "\n%zu of its matrices were structured and are dense here.\n", dense);
+            "GPT-2 with %s, %s, width %lld and a context of %s: %lld parameters in %s, written by "
+            "strut %s.\n",
+            st_counted(lm.layers, "layers").s, st_counted(lm.heads, "heads").s, (long long)lm.width,
+            st_counted(lm.context, "tokens").s, (long long)st_model_counts(c->model).parameters,
+            st_dtype_name(c->dtype), ST_VERSION);
+    if (dense)
+        fprintf(f, "\nDense here, but structured where it was made: %s.\n",
+                st_counted((int64_t)dense, "matrices").s);
     if (code) card_code(f, c);
     bool whole = !ferror(f);
     whole &= fclose(f) == 0;

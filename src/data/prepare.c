@@ -111,8 +111,8 @@ static st_status prepare_stream(prepare_state *p, st_docs *d, st_encoder *c, st_
         p->bytes += (int64_t)n;
         report.done = st_docs_done(d);
         report.last = !text;
-        snprintf(detail, sizeof detail, "%.1f M tokens, %lld documents", 1e-6 * (double)p->tokens,
-                 (long long)p->documents);
+        snprintf(detail, sizeof detail, "%.1f M tokens, %s", 1e-6 * (double)p->tokens,
+                 st_counted(p->documents, "documents").s);
         st_report(&report);
         if (st_interrupted()) ST_FAIL(e, ST_EINTR, "interrupted; nothing was written");
     } while (text);

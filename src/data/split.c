@@ -87,9 +87,9 @@ st_status prepare_split(prepare_state *p, st_err *e)
     ST_TRY(split_move(p, left, e));
     if (p->file[VAL].tokens <= SPLIT_CONTEXT) {
         st_log(ST_LOG_WARN,
-               "val.bin has only %lld tokens, less than a context of %d; for more, say "
+               "val.bin has only %s, less than a context of %d; for more, say "
                "--val-fraction",
-               (long long)p->file[VAL].tokens, SPLIT_CONTEXT);
+               st_counted(p->file[VAL].tokens, "tokens").s, SPLIT_CONTEXT);
     }
     return ST_OK;
 }

@@ -148,12 +148,12 @@ static void demo_describe(demo_run *r)
                                   (json_int_t)r->o.size.context, "decode_after_tokens",
                                   (json_int_t)r->o.size.context / 2, "reported", "median"));
     char summary[400];
-    snprintf(
-        summary, sizeof summary,
-        "A dense GPT-2 of %lld layers, width %lld, is trained on %s; its MLP matrices are replaced "
-        "by structured ones with 2x and 4x fewer weights, which are healed for %lld steps.",
-        (long long)r->o.size.layers, (long long)r->o.size.width,
-        st_row_str(json_object_get(r->results, "text"), "source"), (long long)r->heal_steps);
+    snprintf(summary, sizeof summary,
+             "A dense GPT-2 of %s, width %lld, is trained on %s; its MLP matrices are replaced "
+             "by structured ones with 2x and 4x fewer weights, which are healed for %s.",
+             st_counted(r->o.size.layers, "layers").s, (long long)r->o.size.width,
+             st_row_str(json_object_get(r->results, "text"), "source"),
+             st_counted(r->heal_steps, "steps").s);
     json_object_set_new(r->results, "summary", json_string(summary));
     json_object_set_new(r->results, "model",
                         json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:s}", "layers",
@@ -218,10 +218,9 @@ static st_status demo_all(demo_run *r, st_err *e)
     st_demo_stage(&r->clock, 3, r->o.budget - 9, "timing a few steps");
     ST_TRY(st_demo_plan(r, e));
     demo_describe(r);
-    st_demo_say(&r->clock,
-                "%lld steps of %lld tokens for the dense model (%.0f s), %lld for healing",
-                (long long)r->steps, (long long)r->step_tokens, (double)r->steps * r->step_seconds,
-                (long long)r->heal_steps);
+    st_demo_say(&r->clock, "%s of %lld tokens for the dense model (%.0f s), %lld for healing",
+                st_counted(r->steps, "steps").s, (long long)r->step_tokens,
+                (double)r->steps * r->step_seconds, (long long)r->heal_steps);
     ST_TRY(demo_models(r, e));
     ST_TRY(demo_sort(r, e));
     st_demo_stage(&r->clock, ST_DEMO_RACE * r->o.budget, 0, "measuring speed, models in turns");

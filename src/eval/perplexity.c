@@ -215,9 +215,9 @@ static st_status perplexity_all(perplexity_run *r, const st_eval_ids *text, st_e
     perplexity_say(r, r->n, true);
     if (r->scored) return ST_OK;
     ST_FAIL(e, ST_EARG,
-            "the text has %lld tokens and fills no window of %lld; protocol %s leaves "
+            "the text has %s and fills no window of %lld; protocol %s leaves "
             "part of a window out",
-            (long long)r->n, (long long)r->context, r->p->name);
+            st_counted(r->n, "tokens").s, (long long)r->context, r->p->name);
 }
 
 /* Fills context, stride and batch and refuses what is impossible. */

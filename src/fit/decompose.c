@@ -102,8 +102,8 @@ static st_status decompose_items(st_decompose_run *r, st_err *e)
     if (!l.status) st_model_matrices(r->to, decompose_matrix, &l);
     for (int i = 0; i < r->o->ninit && !l.status; i++) {
         if (l.used[i]) continue;
-        l.status = ST_ERR(e, ST_EARG, "init %s: matches none of the %lld matrices that change",
-                          r->o->init[i], (long long)r->n);
+        l.status = ST_ERR(e, ST_EARG, "init %s: matches none that change, of %s", r->o->init[i],
+                          st_counted(r->n, "matrices").s);
     }
     free(l.used);
     if (!l.status && r->n == 0)

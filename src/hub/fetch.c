@@ -146,9 +146,9 @@ static st_status fetch_nothing(const fetch *f, const char *pattern, st_err *e)
         names[i] = f->file[i].name;
     const char *near = names ? st_nearest(pattern, names) : NULL;
     free(names);
-    ST_FAIL(e, ST_EARG, "%s: no file matches \"%s\"%s%s%s (%lld files at %.12s)", f->repo.id,
-            pattern, near ? "; did you mean " : "", near ? near : "", near ? "?" : "",
-            (long long)f->files, f->commit);
+    ST_FAIL(e, ST_EARG, "%s: no file matches \"%s\"%s%s%s (%s at %.12s)", f->repo.id, pattern,
+            near ? "; did you mean " : "", near ? near : "", near ? "?" : "",
+            st_counted(f->files, "files").s, f->commit);
 }
 
 /* Keeps the files that are asked for. */

@@ -85,9 +85,9 @@ static st_status builder_unmatched(const st_builder *b, const char *glob)
     const char *near = st_nearest(glob, names);
     if (!near && m->matrices) near = names[0];
     st_status s = ST_ERR(b->e, ST_EARG,
-                         "config.json: strut.maps: '%.80s' matches none of the %lld matrices; "
-                         "the nearest name is '%s'",
-                         glob, (long long)m->matrices, near ? near : "");
+                         "config.json: strut.maps: '%.80s' matches none of %s; the nearest "
+                         "name is '%s'",
+                         glob, st_counted(m->matrices, "matrices").s, near ? near : "");
     free(names);
     return s;
 }

@@ -257,9 +257,9 @@ static st_status folder_tokenizer(const st_folder *f, const char *path, st_bpe *
     if (ids <= vocab) return ST_OK;
     if (st_bpe_cut(*out, vocab, NULL) == ST_OK) {
         st_log(ST_LOG_WARN,
-               "%s: the last %lld tokens of its tokenizer, which were added, have no row in the "
-               "model and are left out",
-               path, (long long)(ids - vocab));
+               "%s: without the last %s of its tokenizer, added there, for which the model has no "
+               "row",
+               path, st_counted(ids - vocab, "tokens").s);
         return ST_OK;
     }
     st_bpe_close(*out);

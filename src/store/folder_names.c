@@ -239,9 +239,9 @@ static void names_all(st_folder *f, char **at)
     }
     if (elsewhere) {
         st_folder_note(f,
-                       "%lld tensors, of %s and perhaps others, are in another file by the index: "
-                       "they are taken from there",
-                       (long long)elsewhere, file);
+                       "by the index %s of %s (and perhaps others) belong%s to another file, from "
+                       "which they are taken",
+                       st_counted(elsewhere, "tensors").s, file, elsewhere == 1 ? "s" : "");
     }
 }
 

@@ -253,7 +253,7 @@ static st_status rows_table(st_docs *d, bool *found, st_err *e)
         }
         d->line++;
         if (k < t->column)
-            ST_TRY(docs_bad(d, e, "%lld fields, expected %lld", (long long)k + 1,
+            ST_TRY(docs_bad(d, e, "%s, expected %lld", st_counted(k + 1, "fields").s,
                             (long long)t->columns));
         else
             *found = true;

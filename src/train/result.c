@@ -127,9 +127,10 @@ static void result_best(const st_trainer *t, json_t *r)
     char text[ST_STOP_TEXT];
     if (s->best_step >= 0) {
         json_object_set_new(r, "best",
-                            json_pack("{s:I, s:f, s:f}", "step", (json_int_t)s->best_step,
+                            json_pack("{s:I, s:f, s:f, s:b}", "step", (json_int_t)s->best_step,
                                       "val_loss", s->best_loss, "val_perplexity",
-                                      fmin(exp(s->best_loss), 1e300)));
+                                      fmin(exp(s->best_loss), 1e300), "kept",
+                                      t->disk.out && t->set->ckpt.best));
     }
     if (s->ranked > 0) json_object_set_new(r, "top", st_rank_json(s));
     st_stop_text(t->set, s, text);

@@ -69,8 +69,8 @@ static void source_say(const json_t *rows, const char *init)
     }
     for (int k = 0; k < kinds; k++) {
         double kept = kind[k].total > 0.0 ? 1.0 - kind[k].lost / kind[k].total : 1.0;
-        st_log(ST_LOG_INFO, "%s: %lld matrices %s keep %.2f %% of their energy", init,
-               (long long)kind[k].n, kind[k].kind, 100.0 * kept);
+        st_log(ST_LOG_INFO, "%s: %s, %s: %.2f %% of the energy is kept", init,
+               st_counted(kind[k].n, "matrices").s, kind[k].kind, 100.0 * kept);
     }
 }
 

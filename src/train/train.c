@@ -136,7 +136,8 @@ static st_status train_interrupted(st_trainer *t, st_err *e)
     long long step = t->state.step;
     if (t->disk.out && step > 0 && t->disk.saved != step) ST_TRY(st_ckpt_save(t, 0, e));
     if (!t->disk.out || step == 0)
-        ST_FAIL(e, ST_EINTR, "interrupted after %lld steps; nothing was saved", step);
+        ST_FAIL(e, ST_EINTR, "interrupted after %s; nothing was saved",
+                st_counted(step, "steps").s);
     ST_FAIL(
         e, ST_EINTR,
         "interrupted; %s/ckpt/last holds step %lld of %lld: run the same command again to go on",
@@ -165,14 +166,19 @@ static st_status train_loop(st_trainer *t, st_err *e)
 static void train_no_best(const st_trainer *t)
 {
     double below = t->set->ckpt.best_below;
-    if (!t->disk.out || !t->set->ckpt.best || !t->data.has_val || t->state.best_step > 0 ||
-        isnan(below))
-        return;
-    if (!isfinite(t->state.val_loss)) return;
-    st_log(ST_LOG_WARN,
-           "no ckpt/best: no validation loss was below ckpt.best_below = %.6g (the last is %.4f); "
-           "ckpt/last has the weights",
-           below, t->state.val_loss);
+    char why[160];
+    if (!t->disk.out || !t->set->ckpt.best || t->state.best_step > 0) return;
+    if (t->state.evaluated <= 0) {
+        snprintf(why, sizeof why, "nothing was validated%s",
+                 t->set->eval.every == 0 ? " (eval.every=0)" : "");
+    } else if (isnan(below)) {
+        snprintf(why, sizeof why, "no validation loss was a number");
+    } else {
+        snprintf(why, sizeof why,
+                 "no validation loss was below ckpt.best_below = %.6g (the last is %.4f)", below,
+                 t->state.val_loss);
+    }
+    st_log(ST_LOG_WARN, "no ckpt/best: %s; ckpt/last has the weights", why);
 }
 
 static st_status train_whole(st_trainer *t, const st_train_opts *o, json_t **result, st_err *e)

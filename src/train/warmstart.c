@@ -128,8 +128,8 @@ static st_status warm_report(struct warm *k, st_err *e)
                            k->missing, "skipped", k->skipped, "unused", unused);
     if (!*k->report) return ST_NOMEM(e, "warm start");
     ST_TRY(warm_check(k->set, *k->report, e));
-    st_log(ST_LOG_INFO, "warm start from %s: %lld tensors, %lld parameters",
-           k->set->train.warmstart_path, (long long)k->taken, (long long)k->numbers);
+    st_log(ST_LOG_INFO, "warm start from %s: %s, %s", k->set->train.warmstart_path,
+           st_counted(k->taken, "tensors").s, st_counted(k->numbers, "parameters").s);
     return ST_OK;
 }
 

@@ -234,7 +234,7 @@ static st_status eval_run(eval_job *j, st_err *e)
             j->rows.astray = j->rows.astray || eval_has(j, i);
     }
     if (s == ST_EINTR && e) {
-        st_err_prefix(e, "%lld of %lld images%s", (long long)j->done, (long long)j->total,
+        st_err_prefix(e, "%lld of %s%s", (long long)j->done, st_counted(j->total, "images").s,
                       j->rows.f ? "; the same command goes on from here" : "");
     }
     return s ? s : st_class_rows_end(&j->rows, e);
@@ -315,8 +315,8 @@ st_status st_classify_eval(const char *model, const char *data, const st_classif
     st_status s = eval_open(&j, model, data, e);
     if (!s) s = eval_run(&j, e);
     if (!s && j.tally[0].images == 0) {
-        s = ST_ERR(e, ST_EFORMAT, "%s: none of its %lld images can be read", data,
-                   (long long)j.total);
+        s = ST_ERR(e, ST_EFORMAT, "%s: of %s none can be read", data,
+                   st_counted(j.total, "images").s);
     }
     if (!s) s = eval_result(&j, model, data, result, e);
     st_class_rows_close(&j.rows);

@@ -197,6 +197,7 @@ typedef struct {
     int64_t done, broken;
     int64_t *best;
     st_err first; /* of broken pictures */
+    bool held;    /* it was not said yet: where it is the only picture, it is the error */
 } classify_job;
 
 static st_status classify_one(classify_job *j, json_t *row, const float *z, st_err *e)
@@ -219,11 +220,22 @@ static st_status classify_one(classify_job *j, json_t *row, const float *z, st_e
     return ST_OK;
 }
 
+static void classify_say_first(classify_job *j)
+{
+    if (j->held) st_log(ST_LOG_WARN, "%s", j->first.msg);
+    j->held = false;
+}
+
 /* A picture that cannot be read: a row with the reason, a line in the log. */
 static void classify_broken(classify_job *j, json_t *row, const st_err *bad)
 {
-    if (j->broken++ == 0) j->first = *bad;
     json_object_set_new(row, "error", st_json_text(bad->msg));
+    if (j->broken++ == 0) {
+        j->first = *bad;
+        j->held = true;
+        return;
+    }
+    classify_say_first(j);
     if (j->broken <= CLASSIFY_SAY) st_log(ST_LOG_WARN, "%s", bad->msg);
     if (j->broken == CLASSIFY_SAY + 1) st_log(ST_LOG_WARN, "more broken images are not named here");
 }
@@ -248,6 +260,7 @@ static st_status classify_batch(classify_job *j, st_loader *l, bool *more, st_er
         else
             n++;
     }
+    if (n) classify_say_first(j);
     if (n) ST_TRY(st_classifier_run(&j->c, n, e));
     int64_t at = 0;
     for (size_t i = first; i < json_array_size(j->images); i++) {
@@ -283,10 +296,14 @@ static st_status classify_all(classify_job *j, const char *const *images, int n,
                                  .last = !s && !more});
     }
     st_loader_close(l);
+    if (s || j->done) classify_say_first(j);
     if (s == ST_EINTR && json_array_size(j->images))
-        st_err_prefix(e, "after %zu images", json_array_size(j->images));
+        st_err_prefix(e, "after %s", st_counted((int64_t)json_array_size(j->images), "images").s);
     ST_TRY(s);
     if (j->done) return ST_OK;
+    if (j->broken > 1) {
+        ST_FAIL(e, j->first.code, "of %s none can be read", st_counted(j->broken, "pictures").s);
+    }
     if (e && j->first.code) *e = j->first;
     if (j->first.code) return j->first.code;
     ST_FAIL(e, ST_EARG, "%s: no pictures in it (.jpg, .jpeg, .png)", images[0]);

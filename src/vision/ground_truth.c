@@ -240,8 +240,8 @@ static st_status truth_by_rank(st_truth *t, const truth_line *line, int64_t line
                                st_err *e)
 {
     if (lines != t->n) {
-        ST_FAIL(e, ST_EARG, "%s: %lld labels for %lld pictures; labels alone must be one for each",
-                file, (long long)lines, (long long)t->n);
+        ST_FAIL(e, ST_EARG, "%s: %s for %s; labels alone must be one for each", file,
+                st_counted(lines, "labels").s, st_counted(t->n, "pictures").s);
     }
     truth_line *order = st_calloc(t->n, sizeof *order);
     if (!order) return ST_NOMEM(e, NULL);

@@ -110,7 +110,7 @@ rows = [(t["shape"], t["name"]) for t in csv.DictReader(text.splitlines())]
 assert len(rows) == len(set(rows)) == 8 * 4, rows
 assert len({shape for shape, _ in rows}) == 8
 again = subprocess.run(args + ["--reps", "1", "--resume"], check=True, capture_output=True, text=True)
-assert "32 rows are there already, 0 of 8 shapes are left" in again.stderr, again.stderr
+assert "has 32 rows already; left of 8 shapes: 0" in again.stderr, again.stderr
 assert open(sys.argv[2]).read() == text
 PY
     python3 - "$STRUT" "$CSV" <<'PY' # Ctrl-C before the first shape leaves an earlier file alone
@@ -170,7 +170,7 @@ for t in table:
 PY
     sum=$(md5sum "$CSV")
     apart "${model[@]}" --resume
-    [[ $err == *"72 rows are there already, 0 of 8 parts are left"* ]]
+    [[ $err == *"has 72 rows already; left of 8 parts: 0"* ]]
     [ "$(md5sum "$CSV")" = "$sum" ]
     # what is low rank itself needs neither
     apart "$STRUT" bench model "$BATS_TEST_TMPDIR/tiny.json" --map 'h.*.mlp.*=lowrank:rank=4' --context 8 \

@@ -41,7 +41,7 @@ assert float(lines[3]["error"]) > 0 and lines[3]["heads"] == "2"
 PY
     apart "$STRUT" bench attention --context 64,100,128 --attention local:window=8 --causal --heads 2 \
         --head-dim 8 --budget 0.1 --csv "$DIR/a.csv" --resume --json
-    [[ $err == *"a.csv: 10 rows are there already, 1 of 3 lengths are left"* ]]
+    [[ $err == *"a.csv: has 10 rows already; left of 3 lengths: 1"* ]]
     [ "$(get rows.0.shape)" = "1x128x2x8 causal" ]
     [ "$(wc -l <"$DIR/a.csv")" = 13 ]
     apart "$STRUT" bench attention --context 64,100 --attention smyrf --attention reformer:hashes=3 \

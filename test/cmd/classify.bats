@@ -65,7 +65,11 @@ assert $1, (v, rows)"
     [[ $err == *"empty.png: is empty"* ]]
     apart "$STRUT" classify "$MODEL" "$BATS_TEST_TMPDIR/empty.png"
     [ "$code" = 1 ]
-    [[ $err == *"empty.png: is empty"* ]]
+    [[ $err == *"empty.png: is empty"* ]] && [ "$(grep -c 'is empty' <<<"$err")" = 1 ]
+    : >"$BATS_TEST_TMPDIR/more.png"
+    apart "$STRUT" classify "$MODEL" "$BATS_TEST_TMPDIR/empty.png" "$BATS_TEST_TMPDIR/more.png"
+    [ "$code" = 1 ] && [ "$(grep -c 'is empty' <<<"$err")" = 2 ]
+    [[ $err == *"of 2 pictures none can be read"* ]]
     apart "$STRUT" classify "$MODEL" "$BATS_TEST_TMPDIR/nowhere.jpg"
     [ "$code" = 1 ]
     [[ $err == *nowhere.jpg* ]]

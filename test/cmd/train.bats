@@ -119,6 +119,10 @@ assert r["validation"]["step"] == [0, 4, 8] and r["best"]["val_loss"] > 0'
     [[ "$err" == *"no ckpt/best: no validation loss was below ckpt.best_below = 1e-09 (the last is "* ]]
     apart "$STRUT" train tiny.yaml ckpt.best=false ckpt.best_below=1e-9 train.steps=2 out=r2
     [[ "$err" != *"no ckpt/best"* ]]
+    apart "$STRUT" train tiny.yaml ckpt.best=false train.steps=2 eval.every=1 out=r4
+    [ "$code" -eq 0 ] && [[ "$out" == *"at step 2, not kept"* ]]
+    apart "$STRUT" train tiny.yaml eval.every=0 train.steps=2 out=r3
+    [ "$code" -eq 0 ] && [[ "$err" == *"no ckpt/best: nothing was validated (eval.every=0)"* ]]
 }
 
 @test "--keys lists every key; --cfg prints what would be used" {

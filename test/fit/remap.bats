@@ -48,7 +48,7 @@ PY
     apart "$STRUT" train tiny.yaml train.steps=1 train.lr=0 out=d2s init=dense/ckpt/last \
         model.mlp.map=monarch:blocks=4
     [ "$code" = 0 ]
-    [[ $err == *"4 matrices dense -> monarch:blocks=4 keep "*" % of their energy"* ]]
+    [[ $err == *"4 matrices, dense -> monarch:blocks=4: "*" % of the energy is kept"* ]]
     [[ $err == *"optimiser starts anew"* ]]
     "$STRUT" decompose dense/ckpt/last want --map 'h.*.mlp.*=monarch:blocks=4' -q -f
     tensors d2s/ckpt/last want

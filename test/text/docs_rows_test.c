@@ -208,7 +208,7 @@ static void rows_fields(void **state)
     said[0] = '\0';
     rows_expect(rows_file(dir, "d.csv", "id,text\n1,a\n2\n\n3,b"), NULL, "a|b|");
     assert_non_null(strstr(said, "1 row without a text (the first: "));
-    assert_non_null(strstr(said, "d.csv:3: 1 fields, expected 2"));
+    assert_non_null(strstr(said, "d.csv:3: 1 field, expected 2"));
     st_test_remove(dir);
 }
 
