@@ -82,6 +82,8 @@ extern const cmd_option cmd_common[]; /* options of every command */
 
 void cmd_help(FILE *f); /* the list of commands */
 void cmd_help_command(FILE *f, const cmd_command *c);
+void cmd_option_text(const cmd_option *o, char *text, size_t n); /* its help, choices, default */
+void cmd_man(FILE *f, const cmd_command *c); /* shell.c: a page in troff; NULL: of strut itself */
 
 /* ---- print.c: numbers and tables for people -------------------------------------------------- */
 

@@ -8,13 +8,14 @@ enum { HELP_WIDTH = 80, HELP_COLUMN = 26 };
 
 void cmd_help(FILE *f)
 {
-    fputs("strut: structured transformers, trained, decomposed and compared on a CPU\n\n"
+    fputs("strut: structured transformers, trained, decomposed and compared, on CPUs and GPUs\n\n"
           "usage: strut COMMAND [arguments] [options]\n\ncommands:\n",
           f);
     for (int i = 0; cmd_table[i]; i++) {
         fprintf(f, "  %-12s %s\n", cmd_table[i]->name, cmd_table[i]->summary);
     }
-    fputs("\n\"strut help COMMAND\" tells more about one of them, with examples.\n"
+    fputs("\n\"strut help COMMAND\" tells more about one of them, with examples;\n"
+          "\"strut help --man [COMMAND]\" is a page for man(1).\n"
           "Every command takes --json and then prints one JSON object.\n",
           f);
 }
@@ -44,9 +45,16 @@ static void help_wrap(FILE *f, const char *text, int at, int indent)
     fputc('\n', f);
 }
 
+void cmd_option_text(const cmd_option *o, char *text, size_t n)
+{
+    snprintf(text, n, "%s%s%s%s%s%s%s", o->help, o->choice ? ": " : "", o->choice ? o->choice : "",
+             o->many ? "; may be repeated" : "", o->preset ? " (default " : "",
+             o->preset ? o->preset : "", o->preset ? ")" : "");
+}
+
 static void help_option(FILE *f, const cmd_option *o)
 {
-    char left[64], text[512];
+    char left[64], text[600];
     char letter[8] = "    ";
     if (o->pair)
         snprintf(letter, sizeof letter, "-%s, ", o->pair);
@@ -54,9 +62,7 @@ static void help_option(FILE *f, const cmd_option *o)
         snprintf(letter, sizeof letter, "-%c, ", o->letter);
     snprintf(left, sizeof left, "  %s--%s%s%s", letter, o->name, o->value ? " " : "",
              o->value ? o->value : "");
-    snprintf(text, sizeof text, "%s%s%s%s%s%s%s", o->help, o->choice ? ": " : "",
-             o->choice ? o->choice : "", o->many ? "; may be repeated" : "",
-             o->preset ? " (default " : "", o->preset ? o->preset : "", o->preset ? ")" : "");
+    cmd_option_text(o, text, sizeof text);
     int at = fprintf(f, "%s", left);
     if (at > HELP_COLUMN - 2) {
         fputc('\n', f);

@@ -50,9 +50,18 @@ static int main_help(int argc, char **argv)
         cmd_help(stdout);
         return main_flush("help");
     }
-    const cmd_command *c = cmd_find(argv[0]);
-    if (!c) return main_unknown(argv[0]);
-    cmd_help_command(stdout, c);
+    bool man = strcmp(argv[0], "--man") == 0;
+    if (man && argc == 1) {
+        cmd_man(stdout, NULL);
+        return main_flush("help");
+    }
+    const char *name = argv[man];
+    const cmd_command *c = cmd_find(name);
+    if (!c) return main_unknown(name);
+    if (man)
+        cmd_man(stdout, c);
+    else
+        cmd_help_command(stdout, c);
     return main_flush("help");
 }
 
