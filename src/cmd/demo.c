@@ -60,6 +60,18 @@ static cmd_str demo_ppl(const json_t *row, const char *key)
     return out;
 }
 
+/* The share of the perplexity that healing took away. */
+static cmd_str demo_gain(const json_t *row)
+{
+    const json_t *v = json_object_get(row, "healing_gain");
+    cmd_str out = {"-"};
+    if (json_is_number(v) && json_number_value(v) > 0)
+        snprintf(out.s, sizeof out.s, "%.1f %%", json_number_value(v));
+    else if (json_is_number(v))
+        snprintf(out.s, sizeof out.s, "0");
+    return out;
+}
+
 static void demo_row(cmd_grid *g, const json_t *row)
 {
     static const char speed[] = "tokens_per_second";
@@ -70,6 +82,7 @@ static void demo_row(cmd_grid *g, const json_t *row)
     cmd_grid_add(g, "%s", cmd_si(cmd_get_num(row, "macs_per_token")).s);
     cmd_grid_add(g, "%s", demo_ppl(row, "perplexity_projected").s);
     cmd_grid_add(g, "%s", demo_ppl(row, "perplexity").s);
+    cmd_grid_add(g, "%s", demo_gain(row).s);
     cmd_grid_add(g, "%s", demo_cell(row, "train", speed).s);
     cmd_grid_add(g, "%s", demo_cell(row, "prefill", speed).s);
     cmd_grid_add(g, "%s", demo_cell(row, "decode", speed).s);
@@ -80,11 +93,13 @@ static void demo_show(const json_t *result)
     size_t i;
     const json_t *row, *text;
     cmd_grid g = {.head = "<model|parameters|no embed.|on disk|multiply-adds|ppl before|ppl|"
+                          "healed by|"
                           "train tok/s|prefill tok/s|decode tok/s"};
     json_array_foreach(json_object_get(result, "models"), i, row) demo_row(&g, row);
     cmd_grid_print(&g, stdout);
     printf("\nMultiply-adds are per token; ppl is validation perplexity, before and after healing; "
-           "speeds are\nmedians of rounds in which the models took turns.\n\n");
+           "healed\nby: the share of it that healing took away (0: the model was left as it was "
+           "projected); speeds\nare medians of rounds in which the models took turns.\n\n");
     json_array_foreach(json_object_get(result, "remarks"), i, text)
         printf("- %s\n", json_string_value(text));
     printf("\n%s/report.html has the plots, samples and definitions (%s).\n",
@@ -98,7 +113,9 @@ const cmd_command cmd_demo = {
     .detail =
         "Trains a byte-level BPE tokenizer and a small dense GPT-2 on real text, decomposes "
         "that model with every matrix type at 2x and 4x fewer MLP weights, heals each for the "
-        "same few steps, trains narrow dense controls, and measures size, work, perplexity "
+        "same few steps at the learning rate that a short probe finds best (one that healing does "
+        "not make better is left as it was), trains narrow dense controls, and measures size, "
+        "work, perplexity "
         "and speed of all of them.\n\nWrites OUT/report.html (one page, works without "
         "network), results.json, plots/ and models/. Ctrl-C keeps what is finished.",
     .example = "strut demo out/demo\nstrut demo out/mine --text books/ --budget 600",

@@ -75,9 +75,14 @@ static void demo_say_row(demo_run *r)
 {
     const json_t *row = json_array_get(r->models, json_array_size(r->models) - 1);
     double before = st_row_num(row, "perplexity_projected"), after = st_row_num(row, "perplexity");
-    if (before > 0)
-        st_demo_say(&r->clock, "%-18s perplexity %9.1f, healed %6.1f", st_row_str(row, "name"),
-                    before, after);
+    double healed = st_row_num(row, "perplexity_healed");
+    if (before > 0 && healed > before)
+        st_demo_say(&r->clock, "%-18s perplexity %9.1f, healed %6.1f: left as it was",
+                    st_row_str(row, "name"), before, healed);
+    else if (before > 0)
+        st_demo_say(&r->clock, "%-18s perplexity %9.1f, healed %6.1f (%.1f %% less, lr %g)",
+                    st_row_str(row, "name"), before, after, st_row_num(row, "healing_gain"),
+                    st_row_num(row, "healing_rate"));
     else
         st_demo_say(&r->clock, "%-18s perplexity %6.1f after %.0f steps", st_row_str(row, "name"),
                     after, st_row_num(row, "steps"));

@@ -60,6 +60,9 @@ typedef struct {
 enum { ST_DEMO_TOP_K = 40, ST_DEMO_SAMPLE = 80 };
 /* Validations within a run, and the micro-batches of each. */
 enum { ST_DEMO_VALIDATIONS = 10, ST_DEMO_VALIDATE = 4 };
+/* Rates that healing is probed with, the share of its steps that a probe has, and the micro-batches
+ * that tell them apart. */
+enum { ST_DEMO_RATES = 4, ST_DEMO_PROBE = 10, ST_DEMO_PROBED = 8 };
 /* Share of the budget for timing all models in turns. */
 #define ST_DEMO_RACE 0.075
 
@@ -69,6 +72,7 @@ st_status st_demo_prepare(demo_run *r, st_err *e);
 st_status st_demo_pace(demo_run *r, double *seconds, st_err *e);
 /* Chooses steps and heal_steps so that everything fits the budget at that pace. */
 st_status st_demo_plan(demo_run *r, st_err *e);
+int64_t st_demo_probe_steps(const demo_run *r); /* of each probe */
 /* Estimate of what so many structured and narrow models and all timings take. */
 double st_demo_seconds_left(const demo_run *r, int structured, int narrow);
 /* Describes training, healing and controls in the results. */

@@ -12,14 +12,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Learning rates: training from scratch, healing. Found by trial on this text at this size. */
-static const double models_lr = 3e-3, models_heal_lr = 1e-3;
+/* Learning rate of training from scratch, found by trial on this text at this size. */
+static const double models_lr = 3e-3;
+/* Those that healing may have: what suits a type that has lost much spoils one that lost nothing. A
+ * probe of each chooses. */
+static const double models_heal_lr[ST_DEMO_RATES] = {1e-3, 3e-4, 1e-4, 3e-5};
 
 typedef struct {
     const char *from, *to; /* model folders */
     int64_t steps;
     double lr;
     bool validate; /* a validation curve too */
+    bool probe;    /* the validation loss at the end, of as much text as there is time for */
 } models_job;
 
 /* ---- rows ------------------------------------------------------------------------------------ */
@@ -76,18 +80,19 @@ static st_status models_settings(const demo_run *r, const models_job *job, st_se
     const struct {
         const char *key;
         double value;
-    } number[] = {
-        {"seed", (double)r->o.seed},
-        {"train.steps", (double)job->steps},
-        {"train.micro_batch", (double)r->o.size.batch},
-        {"train.context", (double)r->o.size.context},
-        {"train.warmup", (double)(job->steps / 10 + 1)},
-        {"train.lr", job->lr},
-        {"train.min_lr", job->lr / 20},
-        {"train.weight_decay", 0.1},
-        {"eval.every", (double)(job->validate ? job->steps / ST_DEMO_VALIDATIONS + 1 : 0)},
-        {"eval.batches", ST_DEMO_VALIDATE},
-        {"log.every", 1}};
+    } number[] = {{"seed", (double)r->o.seed},
+                  {"train.steps", (double)job->steps},
+                  {"train.micro_batch", (double)r->o.size.batch},
+                  {"train.context", (double)r->o.size.context},
+                  {"train.warmup", (double)(job->steps / 10 + 1)},
+                  {"train.lr", job->lr},
+                  {"train.min_lr", job->lr / 20},
+                  {"train.weight_decay", 0.1},
+                  {"eval.every", (double)(job->validate ? job->steps / ST_DEMO_VALIDATIONS + 1
+                                          : job->probe  ? job->steps
+                                                        : 0)},
+                  {"eval.batches", job->probe ? ST_DEMO_PROBED : ST_DEMO_VALIDATE},
+                  {"log.every", 1}};
     ST_TRY(st_settings_open(s, e));
     ST_TRY(st_settings_set(s, "data.dir", r->data, e));
     for (size_t i = 0; i < sizeof number / sizeof *number; i++) {
@@ -150,7 +155,17 @@ static json_t *models_recipe_of(const demo_run *r, int64_t steps, double lr)
 void st_demo_recipe(demo_run *r)
 {
     json_object_set_new(r->results, "train", models_recipe_of(r, r->steps, models_lr));
-    json_object_set_new(r->results, "heal", models_recipe_of(r, r->heal_steps, models_heal_lr));
+    json_t *heal = models_recipe_of(r, r->heal_steps, models_heal_lr[0]);
+    char rate[200];
+    size_t n = 0;
+    for (int i = 0; i < ST_DEMO_RATES; i++)
+        n += (size_t)snprintf(rate + n, sizeof rate - n, "%s%g", i ? ", " : "", models_heal_lr[i]);
+    snprintf(rate + n, sizeof rate - n,
+             ": of these the one with the least validation loss after %lld steps",
+             (long long)st_demo_probe_steps(r));
+    json_object_set_new(heal, "learning_rate", json_string(rate));
+    json_object_set_new(heal, "falling_to", json_string("a twentieth of it"));
+    json_object_set_new(r->results, "heal", heal);
     json_object_set_new(r->results, "control",
                         models_recipe_of(r, r->steps + r->heal_steps, models_lr));
 }
@@ -209,7 +224,7 @@ st_status st_demo_dense(demo_run *r, st_err *e)
     snprintf(folder, sizeof folder, "%s/models/dense", r->out);
     json_t *row = models_row("dense", "dense", "dense", 1, "models/dense", e);
     if (!row) return ST_ENOMEM;
-    models_job job = {folder, folder, r->steps, models_lr, true};
+    models_job job = {folder, folder, r->steps, models_lr, true, false};
     st_status s = models_train_row(r, &job, row, e);
     double speed = st_row_num(row, "run_tokens_per_second"); /* truer than that of a few steps */
     if (!s && speed > 0) r->step_seconds = (double)r->step_tokens / speed;
@@ -217,6 +232,36 @@ st_status st_demo_dense(demo_run *r, st_err *e)
     if (!s) json_array_append(r->models, row);
     json_decref(row);
     return s;
+}
+
+/* ---- healing --------------------------------------------------------------------------------- */
+
+/* The rate with which the model of folder `from` is best after a few steps. */
+static st_status models_heal_rate(demo_run *r, const char *from, double *lr, st_err *e)
+{
+    double best = (double)INFINITY;
+    for (int i = 0; i < ST_DEMO_RATES; i++) {
+        json_t *result;
+        models_job job = {
+            .from = from, .steps = st_demo_probe_steps(r), .lr = models_heal_lr[i], .probe = true};
+        ST_TRY(models_train(r, &job, &result, e));
+        double loss = st_row_num(result, "val_loss");
+        json_decref(result);
+        if (!(loss < best) && i) continue;
+        best = loss;
+        *lr = models_heal_lr[i];
+    }
+    return ST_OK;
+}
+
+/* Heals the model of `from` into `to`, and judges it. */
+static st_status models_heal(demo_run *r, const char *from, const char *to, json_t *row, st_err *e)
+{
+    models_job job = {.from = from, .to = to, .steps = r->heal_steps};
+    ST_TRY(models_heal_rate(r, from, &job.lr, e));
+    json_object_set_new(row, "healing_rate", json_real(job.lr));
+    ST_TRY(models_train_row(r, &job, row, e));
+    return st_demo_judge(r, row, to, e);
 }
 
 /* The dense model after the steps that the structured ones get for healing: what is due to training
@@ -229,9 +274,7 @@ st_status st_demo_continued(demo_run *r, st_err *e)
     json_t *row =
         models_row("dense, continued", "dense, continued", "dense", 1, "models/dense-continued", e);
     if (!row) return ST_ENOMEM;
-    models_job job = {from, folder, r->heal_steps, models_heal_lr, false};
-    st_status s = models_train_row(r, &job, row, e);
-    if (!s) s = st_demo_judge(r, row, folder, e);
+    st_status s = models_heal(r, from, folder, row, e);
     if (!s) json_array_append(r->models, row);
     json_decref(row);
     return s;
@@ -247,7 +290,7 @@ st_status st_demo_narrow(demo_run *r, int reduction, st_err *e)
     if (!row) return ST_ENOMEM;
     st_status s = models_fresh(r, r->o.size.inner / reduction, folder, e);
     /* as many tokens as dense training and healing have together */
-    models_job job = {folder, folder, r->steps + r->heal_steps, models_lr, true};
+    models_job job = {folder, folder, r->steps + r->heal_steps, models_lr, true, false};
     if (!s) s = models_train_row(r, &job, row, e);
     if (!s) s = st_demo_judge(r, row, folder, e);
     if (!s) json_array_append(r->models, row);
@@ -322,9 +365,14 @@ st_status st_demo_structured(demo_run *r, int type, int reduction, st_err *e)
     st_status s = models_decompose(r, view, reduction, folder, e);
     if (!s) s = st_perplexity(folder, val, &how, &result, e);
     if (!s) models_real(row, "perplexity_projected", st_row_num(result, "perplexity"));
-    models_job job = {folder, folder, r->heal_steps, models_heal_lr, false};
-    if (!s) s = models_train_row(r, &job, row, e);
-    if (!s) s = st_demo_judge(r, row, folder, e);
+    if (!s) s = models_heal(r, folder, folder, row, e);
+    double before = st_row_num(row, "perplexity_projected"), after = st_row_num(row, "perplexity");
+    models_real(row, "perplexity_healed", after);
+    models_real(row, "healing_gain", 100 * (1 - after / before));
+    if (!s && after > before) { /* it ends no worse than it began */
+        s = models_decompose(r, view, reduction, folder, e);
+        if (!s) s = st_demo_judge(r, row, folder, e);
+    }
     if (!s) json_array_append(r->models, row);
     json_decref(result);
     json_decref(row);

@@ -17,9 +17,16 @@ static double plan_seconds(const demo_run *r, double steps, int dense, int struc
     double t = r->step_seconds, heal = steps / PLAN_HEAL;
     double judge = (double)r->val_tokens / (double)r->step_tokens * t * plan_forward;
     double curve = ST_DEMO_VALIDATIONS * ST_DEMO_VALIDATE * t * plan_forward;
+    double probes = ST_DEMO_RATES * ((heal / ST_DEMO_PROBE + 2) * t +
+                                     2 * ST_DEMO_PROBED * t * plan_forward + plan_folder / 2);
     return dense * (steps * t + curve + judge) +
-           structured * (plan_structured * (heal * t + 2 * judge) + plan_folder) +
+           structured * (plan_structured * (heal * t + probes + 2 * judge) + plan_folder) +
            narrow * plan_narrow * ((steps + heal) * t + curve + judge);
+}
+
+int64_t st_demo_probe_steps(const demo_run *r)
+{
+    return r->heal_steps / ST_DEMO_PROBE + 2;
 }
 
 double st_demo_seconds_left(const demo_run *r, int structured, int narrow)

@@ -23,6 +23,8 @@ static const report_column report_columns[] = {
     {"Multiply-adds per token", "macs_per_token", "of a forward pass over one full context", 4, 0},
     {"Perplexity before healing", "perplexity_projected", "validation text", 4, -1},
     {"Perplexity", "perplexity", "validation text, after healing or training", 4, -1},
+    {"Healed by (%)", "healing_gain",
+     "share of the perplexity that healing took away; below 0 the model was left as it was", 3, 0},
     {"Training tokens/s", "train.tokens_per_second", "forward and backward of one batch", 4, 1},
     {"Prefill tokens/s", "prefill.tokens_per_second", "one full context at once", 4, 1},
     {"Decode tokens/s", "decode.tokens_per_second", "batch 1, one token at a time", 4, 1},
@@ -203,7 +205,10 @@ static const char report_definitions[] =
     "compares the models of this page with each other and with nothing else.</li>\n"
     "<li><b>Before healing</b>: the dense model's MLP matrices replaced by the nearest structured "
     "matrices (Frobenius norm), nothing trained. <b>After</b>: all weights trained on for the same "
-    "number of steps on the same tokens. <b>Dense, continued</b>, where shown, is the dense model "
+    "number of steps on the same tokens, at the learning rate whose short probe ended best; where "
+    "that "
+    "does not lower the perplexity, the model is left as it was projected. <b>Dense, "
+    "continued</b>, where shown, is the dense model "
     "after the same extra steps.</li>\n"
     "<li><b>Narrow</b>: a dense model whose MLPs have fewer hidden units, so that it is as small "
     "as "

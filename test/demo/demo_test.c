@@ -157,7 +157,7 @@ static void test_whole_run(void **state)
         assert_non_null(find(result, name));
     }
     assert_int_equal(json_array_size(models), 4 + 2 * types);
-    size_t i;
+    size_t i, worse = 0;
     const json_t *row;
     json_array_foreach(models, i, row)
     {
@@ -165,9 +165,17 @@ static void test_whole_run(void **state)
         double share = st_row_num(row, "mlp_parameters") * st_row_num(row, "reduction") /
                        st_row_num(dense, "mlp_parameters");
         assert_true(share > 0.85 && share < 1.15);
-        if (strcmp(st_row_str(row, "kind"), "structured") == 0)
-            assert_true(st_row_num(row, "perplexity_projected") > 0);
+        if (strcmp(st_row_str(row, "kind"), "structured") != 0) continue;
+        double before = st_row_num(row, "perplexity_projected"),
+               now = st_row_num(row, "perplexity");
+        double healed = st_row_num(row, "perplexity_healed");
+        assert_true(before > 0 && now <= before); /* healing costs nobody anything */
+        assert_true(now == (healed > before ? before : healed));
+        assert_true(fabs(st_row_num(row, "healing_gain") - 100 * (1 - healed / before)) < 1e-9);
+        assert_true(st_row_num(row, "healing_rate") >= 3e-5);
+        worse += healed > before;
     }
+    print_message("         %zu were left as projected\n", worse);
     /* the whole MLP is narrow, so the control is exactly as small */
     assert_true(st_row_num(find(result, "narrow 2x"), "mlp_parameters") * 2 ==
                 st_row_num(dense, "mlp_parameters"));
