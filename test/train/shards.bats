@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
-# Training, evaluation and calibration on many shards are those on one file of the same tokens.
+# Training, distillation, evaluation and calibration on many shards are those on one file of the same
+# tokens.
 # SPDX-License-Identifier: MIT
 
 setup() {
@@ -40,6 +41,21 @@ YAML
     done
     [ "$(grep -c '"lr"' c/metrics.jsonl)" = 6 ]
     cmp a/ckpt/last/model.safetensors c/ckpt/last/model.safetensors
+}
+
+@test "a teacher teaches from shards as from one file, and goes on exactly" {
+    "$STRUT" train c.yaml data=one out=t train.steps=2
+    teach=("$STRUT" train c.yaml model.n_layer=1 distill=t/ckpt/last distill.hidden=0.5 seed=5)
+    "${teach[@]}" data=one out=a
+    "${teach[@]}" data=many out=b
+    cmp a/ckpt/last/model.safetensors b/ckpt/last/model.safetensors
+    for steps in 3 6; do
+        "${teach[@]}" "data.train=many/edu_train_*.bin" "data.val=many/edu_val_*.bin" out=c train.steps=$steps
+    done
+    cmp a/ckpt/last/model.safetensors c/ckpt/last/model.safetensors
+    grep -q '"kl"' b/metrics.jsonl
+    "$STRUT" train c.yaml data=many out=plain seed=5 # and the teacher is heeded
+    if cmp -s b/ckpt/last/model.safetensors plain/ckpt/last/model.safetensors; then return 1; fi
 }
 
 @test "perplexity takes the validation shards of a folder, a pattern, or all" {
