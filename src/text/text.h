@@ -88,6 +88,24 @@ st_status st_bpe_trainer_finish(st_bpe_trainer *t, int64_t vocab, int64_t min_co
                                 st_err *e);
 void st_bpe_trainer_close(st_bpe_trainer *t);
 
+/* ---- chats (chat.c) -------------------------------------------------------------------------- */
+
+/* How a question is put to a model tuned to answer: ChatML, Llama 2, Llama 3, Mistral, Gemma, Phi-3
+ * or Zephyr, by the tokenizer's chat template (which is recognised, not run), else by its tokens.
+ * ST_EUNSUPPORTED, saying so, where it is none of them. */
+typedef struct st_chat st_chat;
+st_status st_chat_open(st_chat **out, const st_bpe *b, st_err *e);
+void st_chat_close(st_chat *c);
+const char *st_chat_name(const st_chat *c);
+const char *st_chat_system(const st_chat *c);    /* the system's text if none is given, or NULL */
+bool st_chat_stop(const st_chat *c, int32_t id); /* does this token end an answer? */
+/* A question up to where its answer begins, as text, appended to `out`; `system` may be NULL. */
+st_status st_chat_text(const st_chat *c, const st_bpe *b, const char *system, const char *user,
+                       st_buffer *out, st_err *e);
+/* The same as ids. Special tokens in the texts are tokens, as transformers takes them. */
+st_status st_chat_ids(const st_chat *c, const st_bpe *b, const char *system, const char *user,
+                      st_ids *out, st_err *e);
+
 /* ---- parquet (parquet.c) --------------------------------------------------------------------- */
 
 /* The strings of one column, row by row. Read are columns of strings or bytes, optional ones and
