@@ -2,17 +2,19 @@
 """Makes test/fixtures/tokens: small tokenizers of every kind that is read, and what Hugging Face's
 tokenizers (PyPI, 0.23.3) makes of odd texts with them.
 
-    .../python tools/fixtures_tokens.py [NAME...]
+    .../python tools/fixtures_tokens.py [NAME...]     # with PyPI's gguf 0.19.0, too
 
 texts.json lists the texts, NAME.json is a tokenizer.json, NAME.want.json {"special": ids with special
 tokens found, "plain": where they are others: ids with special ones as ordinary text, "told": where they
-are others: texts that the ids are told back as (false: left out), "before", "after": what its template puts around a text}.
+are others: texts that the ids are told back as (false: left out), "before", "after": what its template
+puts around a text}. NAME.gguf is the same tokenizer as a GGUF file without tensors, where there is one.
 """
 # SPDX-License-Identifier: MIT
 import json
 import pathlib
 import sys
 
+import gguf
 import tokenizers
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
@@ -132,6 +134,10 @@ def train(name):
                   AddedToken("[R]", rstrip=True, normalized=False), AddedToken("word", single_word=True)])
     if name in ("llama3", "llama2", "mistral", "gemma"):
         bos(t)
+    if name in ("llama2", "gemma"):
+        root = json.loads(t.to_str())
+        every_way(root)
+        t = tokenizers.Tokenizer.from_str(json.dumps(root))
     if name in ("words", "unfused"):
         bos(t, ("<s>", "<s>"), ("</s>",))
     if name == "llama3":
@@ -140,6 +146,55 @@ def train(name):
         root["model"]["merges"] = root["model"]["merges"][:200]
         t = tokenizers.Tokenizer.from_str(json.dumps(root))
     return t
+
+
+def every_way(root):
+    """As merges: whatever two tokens make a third, as SentencePiece merges by scores (minus ranks)."""
+    model = root["model"]
+    vocab, score = model["vocab"], {}
+    for rank, pair in enumerate(model["merges"]):
+        score.setdefault("".join(pair), -float(rank + 1))
+    score = {x: score.get(x, 0.0) for x in vocab}
+    ways = []
+    for token in sorted(vocab, key=vocab.get):
+        halves = [(token[:i], token[i:]) for i in range(1, len(token))] if token not in SPECIAL else []
+        ways += sorted((p for p in halves if p[0] in vocab and p[1] in vocab), key=lambda p: (vocab[p[0]], vocab[p[1]]))
+    ways.sort(key=lambda p: (score["".join(p)], len(p[0]), len(p[1])), reverse=True)
+    model["merges"] = ways
+    return score
+
+
+SPECIAL = {"<unk>", "<s>", "</s>", *byte_tokens()}
+GGUF = {"llama3": "llama-bpe", "qwen2": "qwen2", "smollm": "smollm", "deepseek": "deepseek-v3", "llama2": None, "gemma": None}
+
+
+def write_gguf(name, root, scores):
+    added = {x["content"]: x for x in root["added_tokens"]}
+    vocab = {**root["model"]["vocab"], **{x: a["id"] for x, a in added.items()}}
+    tokens = sorted(vocab, key=vocab.get)
+    kind = {x: 3 if a["special"] else 4 for x, a in added.items()}
+    w = gguf.GGUFWriter(OUT / f"{name}.gguf", "llama")
+    w.add_tokenizer_model("llama" if scores else "gpt2")
+    w.add_tokenizer_pre(GGUF[name] or "default")
+    w.add_token_list(tokens)
+    if scores:
+        kind["<unk>"] = 2
+        kind.update({x: 6 for x in byte_tokens()})
+        w.add_token_scores([scores.get(x, 0.0) for x in tokens])
+        w.add_unk_token_id(vocab["<unk>"])
+        w.add_add_space_prefix(name == "llama2")
+        w.add_add_eos_token(False)
+    else:
+        w.add_token_merges([x if isinstance(x, str) else " ".join(x) for x in root["model"]["merges"]])
+        w.add_add_bos_token(name == "llama3")
+    w.add_token_types([kind.get(x, 1) for x in tokens])
+    w.add_bos_token_id(vocab["<s>"])
+    w.add_eos_token_id(vocab["</s>"])
+    w.add_chat_template("{{ '<|im_start|>' }}" * 400)
+    w.write_header_to_file()
+    w.write_kv_data_to_file()
+    w.write_tensors_to_file()
+    w.close()
 
 
 def want(t, texts):
@@ -167,6 +222,13 @@ def main():
     for name in sys.argv[1:] or KINDS:
         t = train(name)
         (OUT / f"{name}.json").write_text(t.to_str(), "utf-8")
+        if name in GGUF:
+            root = json.loads(t.to_str())
+            for x in root["added_tokens"]:  # GGUF does not say how added tokens are found
+                x.update(normalized=False, lstrip=False, rstrip=False, single_word=False)
+            t = tokenizers.Tokenizer.from_str(json.dumps(root))
+            (OUT / f"{name}.json").write_text(t.to_str(), "utf-8")
+            write_gguf(name, root, every_way(root) if GGUF[name] is None else None)
         rows = want(t, texts)
         (OUT / f"{name}.want.json").write_text(json.dumps(rows, ensure_ascii=True, separators=(",", ":")) + "\n", "utf-8")
         print(name, t.get_vocab_size(), sum(map(len, rows["special"])))

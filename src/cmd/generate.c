@@ -15,6 +15,14 @@ static const cmd_option generate_options[] = {
      .kind = CMD_TEXT,
      .value = "FILE",
      .help = "read the prompt from a file (- is standard input)"},
+    {.name = "chat",
+     .kind = CMD_TEXT,
+     .value = "TEXT",
+     .help = "a question, put in the form that the model was tuned on; it ends with the answer"},
+    {.name = "system",
+     .kind = CMD_TEXT,
+     .value = "TEXT",
+     .help = "with --chat: what the model is told about its task"},
     {.name = "ids",
      .kind = CMD_TEXT,
      .value = "1,2,3",
@@ -97,8 +105,14 @@ static st_status generate_parse(const char *text, int32_t **ids, int64_t *n, st_
 static st_status generate_prompt(const cmd_args *a, st_generate_opts *o, char **text, int32_t **ids,
                                  st_err *e)
 {
-    int given = cmd_has(a, "prompt") + cmd_has(a, "prompt-file") + cmd_has(a, "ids");
-    if (given > 1) ST_FAIL(e, ST_EARG, "give one of --prompt, --prompt-file and --ids");
+    int given =
+        cmd_has(a, "prompt") + cmd_has(a, "prompt-file") + cmd_has(a, "ids") + cmd_has(a, "chat");
+    if (given > 1) ST_FAIL(e, ST_EARG, "give one of --prompt, --prompt-file, --chat and --ids");
+    o->chat = cmd_text(a, "chat");
+    o->system = cmd_text(a, "system");
+    if (o->system && !o->chat) {
+        ST_FAIL(e, ST_EARG, "--system goes with --chat: a prompt is written as it stands");
+    }
     o->prompt = cmd_text(a, "prompt");
     if (o->prompt) o->prompt_bytes = strlen(o->prompt);
     const char *file = cmd_text(a, "prompt-file"), *list = cmd_text(a, "ids");
@@ -154,14 +168,17 @@ static st_status generate_run(const cmd_args *a, json_t **result, st_err *e)
 const cmd_command cmd_generate = {
     .name = "generate",
     .summary = "write text with a model",
-    .usage = "MODEL [--prompt TEXT | --prompt-file FILE | --ids 1,2,3] [options]",
+    .usage = "MODEL [--prompt TEXT | --prompt-file FILE | --chat TEXT | --ids 1,2,3] [options]",
     .detail =
         "Prints what follows the prompt, as it appears, in whole characters. It ends after "
         "--tokens tokens or at the end-of-text token. When the model's context is full, its "
         "second half is read again and the text goes on (sliding window). The same seed gives "
-        "the same text. Without a prompt it begins as a new text.",
+        "the same text. Without a prompt it begins as a new text. --chat knows the forms ChatML, "
+        "Llama 2, Llama 3, Mistral, Gemma, Phi-3 and Zephyr by the model's chat template or "
+        "tokens (strut info names it).",
     .example = "strut generate gpt2/ --prompt 'In the beginning' --tokens 64\n"
                "strut generate gpt2/ --prompt-file story.txt --temperature 0\n"
+               "strut generate smollm2/ --chat 'How do I boil an egg?'\n"
                "strut generate small/ --ids 15496,995 --json",
     .option = generate_options,
     .least = 1,

@@ -75,6 +75,13 @@ static void info_shape(const json_t *r)
            json_is_true(json_object_get(r, "tied")) ? ", tied head" : "");
 }
 
+/* The chat form of a model or tokenizer. */
+static void info_chat(const json_t *r)
+{
+    info_line("chat", cmd_get_str(r, "chat"));
+    info_line("chat's system", cmd_get_str(r, "chat_system"));
+}
+
 static void info_model(const json_t *r)
 {
     info_shape(r);
@@ -87,6 +94,7 @@ static void info_model(const json_t *r)
                cmd_get_str(r, "dtype"));
         if (!json_object_get(r, "classes"))
             info_line("tokenizer", json_is_true(json_object_get(r, "tokenizer")) ? "yes" : "none");
+        info_chat(r);
     }
     if (json_object_get(r, "classes")) {
         printf("%-14s %s per image\n", "multiply-adds",
@@ -176,6 +184,7 @@ static void info_show(const json_t *r)
     } else if (strcmp(cmd_get_str(r, "kind"), "tokenizer") == 0) {
         info_number("tokens", json_object_get(r, "tokens"));
         info_number("end of text", json_object_get(r, "eos"));
+        info_chat(r);
     } else if (json_object_get(r, "largest_id")) {
         info_shard("shard", r);
     }

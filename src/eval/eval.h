@@ -38,7 +38,9 @@ st_status st_perplexity_ids(st_model *m, st_stream *q, const int32_t *ids, int64
 typedef struct {
     const char *prompt; /* text of `prompt_bytes` bytes, or NULL: `ids` */
     size_t prompt_bytes;
-    const int32_t *ids; /* none of both: the bos token, else the eos token starts the text */
+    const char *chat;   /* a question, put in the model's chat form (st_chat), or NULL */
+    const char *system; /* beside it: the system's text, NULL: the form's own, if it has one */
+    const int32_t *ids; /* none of these: the bos token, else the eos token starts the text */
     int64_t nids, tokens;
     bool plain;         /* special tokens in the prompt are ordinary text */
     double temperature; /* 0: the likeliest token */

@@ -25,6 +25,8 @@ typedef struct {
     float *host; /* logits */
     generate_sampler sampler;
     generate_text text;
+    st_chat *chat; /* or NULL */
+    bool begun;    /* has any text been put out? */
     st_rng rng;
     double prefill, decode; /* seconds */
     int64_t prefilled, decoded;
@@ -115,6 +117,11 @@ static st_status generate_say(generate_run *r, int32_t id, bool *more, st_err *e
 {
     size_t before = r->text.n, n = 0;
     const char *bytes = r->tokenizer ? st_bpe_bytes(r->tokenizer, id, &n) : NULL;
+    /* an answer is a text of its own, and loses the space that begins one */
+    bool strip = r->chat && !r->begun && st_bpe_strip(r->tokenizer) && n && bytes[0] == ' ';
+    r->begun |= n > 0;
+    bytes += strip;
+    n -= strip;
     if (bytes && !generate_text_push(&r->text, bytes, n)) return ST_NOMEM(e, NULL);
     if (r->o->say && r->text.n > before) {
         *more = r->o->say(r->o->ctx, r->text.text + before, r->text.n - before);
@@ -136,7 +143,8 @@ static st_status generate_tokens(generate_run *r, st_err *e)
                     "%s",
                     st_dtype_name(r->o->dtype));
         }
-        if (id == r->lm.eos && !r->o->ignore_eos) {
+        bool ends = id == r->lm.eos || (r->chat && st_chat_stop(r->chat, id));
+        if (ends && !r->o->ignore_eos) {
             r->finish = "eos";
             break;
         }
@@ -177,7 +185,22 @@ static st_status generate_result(const generate_run *r, json_t **result, st_err 
                   (json_int_t)r->lm.context, "prefill", generate_speed(r->prefilled, r->prefill),
                   "decode", generate_speed(r->decoded, r->decode));
     if (!*result) return ST_NOMEM(e, NULL);
+    if (r->chat) json_object_set_new(*result, "chat", json_string(st_chat_name(r->chat)));
     return ST_OK;
+}
+
+/* The ids of what is asked, of a question in its form or of a text as the tokenizer begins one. */
+static st_status generate_encode(generate_run *r, st_ids *ids, st_err *e)
+{
+    const st_generate_opts *o = r->o;
+    if (o->chat) {
+        ST_TRY(st_chat_open(&r->chat, r->tokenizer, e));
+        return st_chat_ids(r->chat, r->tokenizer, o->system, o->chat, ids, e);
+    }
+    const st_ids *before = st_bpe_before(r->tokenizer);
+    for (int64_t i = 0; i < before->n; i++)
+        ST_TRY(st_ids_push(ids, before->id[i], e));
+    return st_bpe_encode_with(r->tokenizer, o->prompt, o->prompt_bytes, !o->plain, ids, e);
 }
 
 /* The prompt's ids into r->all, with room for the new ones. */
@@ -188,9 +211,8 @@ static st_status generate_prompt(generate_run *r, st_err *e)
     int32_t first = (int32_t)(r->lm.bos >= 0 ? r->lm.bos : r->lm.eos);
     r->prompt = r->o->nids;
     st_status s = ST_OK;
-    if (r->o->prompt && r->o->prompt_bytes) {
-        s = st_bpe_encode_with(r->tokenizer, r->o->prompt, r->o->prompt_bytes, !r->o->plain, &ids,
-                               e);
+    if (r->o->chat || (r->o->prompt && r->o->prompt_bytes)) {
+        s = generate_encode(r, &ids, e);
         from = ids.id;
         r->prompt = ids.n;
     } else if (r->prompt == 0) {
@@ -219,7 +241,7 @@ static st_status generate_prompt(generate_run *r, st_err *e)
 static st_status generate_check(const generate_run *r, st_err *e)
 {
     const st_generate_opts *o = r->o;
-    if (o->prompt && o->prompt_bytes && !r->tokenizer) {
+    if ((o->chat || (o->prompt && o->prompt_bytes)) && !r->tokenizer) {
         ST_FAIL(e, ST_EARG,
                 "the model has no tokenizer (vocab.json and merges.txt) beside it; --tokenizer "
                 "names one, or "
@@ -260,6 +282,7 @@ st_status st_generate_ids(st_model *m, st_stream *q, const st_bpe *tokenizer,
     free(r.host);
     free(r.sampler.choice);
     free(r.text.text);
+    st_chat_close(r.chat);
     return s;
 }
 

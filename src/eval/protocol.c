@@ -147,6 +147,14 @@ static st_status protocol_encode(protocol_job *j, const char *text, size_t n, st
     return s;
 }
 
+/* What the tokenizer's template puts round a text. */
+static st_status protocol_round(protocol_job *j, const st_ids *ids, st_err *e)
+{
+    for (int64_t i = 0; i < ids->n; i++)
+        ST_TRY(st_ids_push(&j->out->ids, ids->id[i], e));
+    return ST_OK;
+}
+
 static st_status protocol_joined(protocol_job *j, const st_eval_rows *r, st_err *e)
 {
     st_buffer all = {0};
@@ -155,7 +163,9 @@ static st_status protocol_joined(protocol_job *j, const st_eval_rows *r, st_err 
         ok = (i == 0 || st_buffer_put(&all, "\n\n", 2)) &&
              st_buffer_put(&all, r->text + r->row[i].begin, r->row[i].end - r->row[i].begin);
     }
-    st_status s = ok ? protocol_encode(j, all.s, all.n, e) : ST_NOMEM(e, NULL);
+    st_status s = ok ? protocol_round(j, st_bpe_before(j->bpe), e) : ST_NOMEM(e, NULL);
+    if (!s) s = protocol_encode(j, all.s, all.n, e);
+    if (!s) s = protocol_round(j, st_bpe_after(j->bpe), e);
     free(all.s);
     if (!s) s = st_eval_ids_end(j->out, e);
     return s;

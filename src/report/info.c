@@ -111,10 +111,23 @@ static bool info_is_json(const char *path)
 
 /* ---- telling about them ---------------------------------------------------------------------- */
 
+/* The form of its chats, by name or that it is unknown, and what the system says in them. */
+static void info_chat(const st_bpe *b, json_t *r)
+{
+    st_chat *c = NULL;
+    bool known = st_chat_open(&c, b, NULL) == ST_OK;
+    if (known) json_object_set_new(r, "chat", json_string(st_chat_name(c)));
+    if (!known && st_bpe_chat(b)) json_object_set_new(r, "chat", json_string("unknown template"));
+    if (known && st_chat_system(c))
+        json_object_set_new(r, "chat_system", json_string(st_chat_system(c)));
+    st_chat_close(c);
+}
+
 static st_status info_tokenizer(const char *path, json_t *r, st_err *e)
 {
     st_bpe *b = NULL;
     ST_TRY(st_bpe_open(&b, path, e));
+    info_chat(b, r);
     json_object_set_new(r, "tokens", json_integer(st_bpe_size(b)));
     json_object_set_new(r, "eos", json_integer(st_bpe_eos(b)));
     st_bpe_close(b);
@@ -129,8 +142,11 @@ static st_status info_model(const char *path, json_t *r, st_err *e)
     if (!s) s = st_model_facts(m, "cpu", &facts, e);
     if (!s) {
         json_object_update(r, about);
-        json_object_set_new(r, "tokenizer",
-                            json_boolean(st_path_is_dir(path) && info_is_tokenizer(path)));
+        bool tokenizer = st_path_is_dir(path) ? info_is_tokenizer(path) : st_bpe_inside(path);
+        st_bpe *b = NULL;
+        json_object_set_new(r, "tokenizer", json_boolean(tokenizer));
+        if (tokenizer && !st_model_is_vision(m) && !st_bpe_open(&b, path, NULL)) info_chat(b, r);
+        st_bpe_close(b);
         json_object_update(r, facts);
     }
     json_decref(about);

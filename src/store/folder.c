@@ -277,9 +277,11 @@ st_status st_folder_tokenizer(const st_folder *f, st_bpe **out)
     *out = NULL;
     if (asked) ST_TRY(st_need_language(f->model, f->path, "--tokenizer", f->e));
     if (asked) return folder_tokenizer(f, asked, out, f->e);
-    if (st_model_is_vision(f->model) || !st_bpe_there(f->dir)) return ST_OK;
+    if (st_model_is_vision(f->model)) return ST_OK;
+    bool inside = st_bpe_inside(f->path);
+    if (!inside && !st_bpe_there(f->dir)) return ST_OK;
     /* what lies beside a file need not belong to it, and not every command needs it */
-    if (folder_tokenizer(f, f->dir, out, &why))
+    if (folder_tokenizer(f, inside ? f->path : f->dir, out, &why))
         st_log(ST_LOG_WARN, "its tokenizer is left out: %s", why.msg);
     return ST_OK;
 }

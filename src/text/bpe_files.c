@@ -3,6 +3,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "files/files.h"
 #include "text/bpe_draft.h"
+#include "text/bpe_gguf.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -126,9 +127,30 @@ static st_status files_open_pair(st_bpe **out, const char *dir, int k, bool *tri
     return s;
 }
 
+/* The tokenizer among the keys of a GGUF file. */
+static st_status files_gguf(st_bpe **out, const char *path, st_err *e)
+{
+    st_gguf *g;
+    ST_TRY(st_gguf_open(&g, path, true, e));
+    st_status s = st_bpe_from_gguf(out, st_gguf_keys(g), path, e);
+    st_gguf_close(g);
+    return s;
+}
+
+bool st_bpe_inside(const char *path)
+{
+    st_gguf *g;
+    if (st_path_is_dir(path) || !st_gguf_is(path) || st_gguf_open(&g, path, false, NULL))
+        return false;
+    bool inside = json_object_get(st_gguf_keys(g), "tokenizer.ggml.model") != NULL;
+    st_gguf_close(g);
+    return inside;
+}
+
 st_status st_bpe_open(st_bpe **out, const char *path, st_err *e)
 {
     *out = NULL;
+    if (!st_path_is_dir(path) && st_gguf_is(path)) return files_gguf(out, path, e);
     const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path;
     bool dir = st_path_is_dir(path), tried = false;
     char *parent = dir     ? strdup(path)
@@ -158,7 +180,7 @@ st_status st_bpe_open(st_bpe **out, const char *path, st_err *e)
     if (tried) return s;
     ST_FAIL(e, dir ? ST_EIO : ST_EARG,
             "%s: %s, expected %stokenizer.json, vocab.json + merges.txt, "
-            "encoder.json + vocab.bpe, or meta.pkl",
+            "encoder.json + vocab.bpe, meta.pkl, or a GGUF file",
             path, dir ? "no tokenizer here" : "not a tokenizer file",
             dir ? "" : "a folder with these or one of ");
 }

@@ -17,14 +17,15 @@ void st_ids_free(st_ids *ids);
 st_status st_ids_push(st_ids *ids, int32_t id, st_err *e);
 
 /* From a folder holding tokenizer.json, vocab.json + merges.txt, encoder.json + vocab.bpe or
- * nanoGPT's meta.pkl of characters (looked for in this order), or from one of these files; with
- * what stands beside it about added tokens. */
+ * nanoGPT's meta.pkl of characters (looked for in this order), or from one of these files, with
+ * what stands beside it about added tokens; or from a GGUF file. */
 st_status st_bpe_open(st_bpe **out, const char *path, st_err *e);
 /* A tokenizer of the characters of a text, in the order of their codes (nanoGPT's
  * shakespeare_char). ST_EFORMAT where the text is not UTF-8. It has no <|endoftext|>, and encoding
  * is ST_EFORMAT where a text has other characters. */
 st_status st_bpe_from_text(st_bpe **out, const char *text, size_t n, st_err *e);
-bool st_bpe_there(const char *dir); /* has a folder one of these files? */
+bool st_bpe_there(const char *dir);   /* has a folder one of these files? */
+bool st_bpe_inside(const char *path); /* is it a GGUF file with a tokenizer? */
 void st_bpe_close(st_bpe *b);
 int64_t st_bpe_size(const st_bpe *b); /* ids are < this */
 int64_t st_bpe_merges(const st_bpe *b);
@@ -62,6 +63,10 @@ int st_bpe_strip(const st_bpe *b);
 const st_ids *st_bpe_before(const st_bpe *b);
 const st_ids *st_bpe_after(const st_bpe *b);
 const char *st_bpe_chat(const st_bpe *b); /* its chat template (Jinja), or NULL */
+/* The same as keys of a GGUF file ("tokenizer.ggml.tokens" ...), a new object: numbers, texts,
+ * lists of them; ids up to `vocab` that the tokenizer lacks are unused. ST_EUNSUPPORTED where GGUF
+ * has no form for it. *keys may be set then, too. */
+st_status st_bpe_gguf_keys(const st_bpe *b, int64_t vocab, json_t **keys, st_err *e);
 /* 64 bits over tokens and merges: equal for tokenizers that work alike. */
 uint64_t st_bpe_hash(const st_bpe *b);
 /* Writes vocab.json, merges.txt, tokenizer.json, tokenizer_config.json and special_tokens_map.json
@@ -82,6 +87,24 @@ st_status st_bpe_trainer_feed(st_bpe_trainer *t, const char *text, size_t n, st_
 st_status st_bpe_trainer_finish(st_bpe_trainer *t, int64_t vocab, int64_t min_count, st_bpe **out,
                                 st_err *e);
 void st_bpe_trainer_close(st_bpe_trainer *t);
+
+/* ---- chats (chat.c) -------------------------------------------------------------------------- */
+
+/* How a question is put to a model tuned to answer: ChatML, Llama 2, Llama 3, Mistral, Gemma, Phi-3
+ * or Zephyr, by the tokenizer's chat template (which is recognised, not run), else by its tokens.
+ * ST_EUNSUPPORTED, saying so, where it is none of them. */
+typedef struct st_chat st_chat;
+st_status st_chat_open(st_chat **out, const st_bpe *b, st_err *e);
+void st_chat_close(st_chat *c);
+const char *st_chat_name(const st_chat *c);
+const char *st_chat_system(const st_chat *c);    /* the system's text if none is given, or NULL */
+bool st_chat_stop(const st_chat *c, int32_t id); /* does this token end an answer? */
+/* A question up to where its answer begins, as text, appended to `out`; `system` may be NULL. */
+st_status st_chat_text(const st_chat *c, const st_bpe *b, const char *system, const char *user,
+                       st_buffer *out, st_err *e);
+/* The same as ids. Special tokens in the texts are tokens, as transformers takes them. */
+st_status st_chat_ids(const st_chat *c, const st_bpe *b, const char *system, const char *user,
+                      st_ids *out, st_err *e);
 
 /* ---- parquet (parquet.c) --------------------------------------------------------------------- */
 

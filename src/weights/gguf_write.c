@@ -56,50 +56,51 @@ static void gguf_put_list(gguf_keys *k, const char *key, int type, int64_t n)
     gguf_number(k->f, (uint64_t)n, 8);
 }
 
-/* Tokens, their types and the merges; ids from the tokenizer's to `vocab` are unused. */
-static bool gguf_put_tokenizer(gguf_keys *k, const st_bpe *b, int64_t vocab)
+/* A list: its type is that of its first entry. */
+static void gguf_put_json_list(gguf_keys *k, const char *key, const json_t *list)
 {
-    enum { NORMAL = 1, CONTROL = 3, DEFINED = 4, UNUSED = 5 };
-    bool good = true;
-    gguf_put_text(k, "tokenizer.ggml.model", "gpt2");
-    gguf_put_text(k, "tokenizer.ggml.pre", "gpt-2");
-    const int64_t tokens = st_bpe_size(b), merges = st_bpe_merges(b);
-    gguf_put_list(k, "tokenizer.ggml.tokens", ST_GGUF_STRING, vocab);
-    for (int64_t id = 0; good && id < vocab; id++) {
-        char pad[32];
-        size_t n = 0;
-        char *name = id < tokens ? st_bpe_name(b, (int32_t)id, &n) : NULL;
-        good = name || id >= tokens;
-        if (id >= tokens) n = (size_t)snprintf(pad, sizeof pad, "[PAD%lld]", (long long)id);
-        if (good) gguf_text(k->f, name ? name : pad, n);
-        free(name);
+    const json_t *first = json_array_get(list, 0), *entry;
+    int type = json_is_string(first) ? ST_GGUF_STRING
+               : json_is_real(first) ? ST_GGUF_FLOAT
+                                     : ST_GGUF_I32;
+    size_t i;
+    gguf_put_list(k, key, type, (int64_t)json_array_size(list));
+    json_array_foreach(list, i, entry)
+    {
+        float x = (float)json_number_value(entry);
+        uint32_t bits;
+        memcpy(&bits, &x, 4);
+        if (type == ST_GGUF_STRING)
+            gguf_text(k->f, json_string_value(entry), json_string_length(entry));
+        else
+            gguf_number(k->f, type == ST_GGUF_FLOAT ? bits : (uint64_t)json_integer_value(entry),
+                        4);
     }
-    gguf_put_list(k, "tokenizer.ggml.token_type", ST_GGUF_I32, vocab);
-    for (int64_t id = 0; id < vocab; id++) {
-        bool special = st_bpe_special(b, (int32_t)id), added = st_bpe_added(b, (int32_t)id);
-        gguf_number(k->f, id >= tokens ? UNUSED : special ? CONTROL : added ? DEFINED : NORMAL, 4);
-    }
-    gguf_put_list(k, "tokenizer.ggml.merges", ST_GGUF_STRING, merges);
-    for (int64_t i = 0; good && i < merges; i++) {
-        size_t ln, rn;
-        int32_t l, r;
-        st_bpe_merge_at(b, i, &l, &r);
-        char *left = st_bpe_name(b, l, &ln);
-        char *right = st_bpe_name(b, r, &rn), *both = NULL;
-        int n = left && right ? asprintf(&both, "%s %s", left, right) : -1;
-        good = n >= 0;
-        if (good) gguf_text(k->f, both, (size_t)n);
-        if (good) free(both);
-        free(left);
-        free(right);
-    }
-    if (st_bpe_bos(b) >= 0) gguf_put_u32(k, "tokenizer.ggml.bos_token_id", st_bpe_bos(b));
-    if (st_bpe_eos(b) >= 0) gguf_put_u32(k, "tokenizer.ggml.eos_token_id", st_bpe_eos(b));
-    if (st_bpe_pad(b) >= 0) gguf_put_u32(k, "tokenizer.ggml.padding_token_id", st_bpe_pad(b));
-    return good;
 }
 
-static bool gguf_put_all(gguf_keys *k, const st_gguf_about *a, int file_type, int64_t vocab)
+/* Keys that are given as JSON: texts, ids, flags and lists of them. */
+static void gguf_put_json(gguf_keys *k, json_t *keys)
+{
+    const char *key;
+    json_t *v;
+    json_object_foreach(keys, key, v)
+    {
+        if (json_is_array(v)) {
+            gguf_put_json_list(k, key, v);
+        } else if (json_is_string(v)) {
+            gguf_key(k, key, ST_GGUF_STRING);
+            gguf_text(k->f, json_string_value(v), json_string_length(v));
+        } else if (json_is_boolean(v)) {
+            gguf_key(k, key, ST_GGUF_BOOL);
+            gguf_number(k->f, json_is_true(v), 1);
+        } else {
+            gguf_put_u32(k, key, json_integer_value(v));
+        }
+    }
+}
+
+static void gguf_put_all(gguf_keys *k, const st_gguf_about *a, int file_type, int64_t vocab,
+                         json_t *tokenizer)
 {
     float epsilon = (float)a->epsilon;
     uint32_t bits;
@@ -117,7 +118,7 @@ static bool gguf_put_all(gguf_keys *k, const st_gguf_about *a, int file_type, in
     gguf_key(k, "gpt2.attention.layer_norm_epsilon", ST_GGUF_FLOAT);
     gguf_number(k->f, bits, 4);
     gguf_put_u32(k, "gpt2.vocab_size", vocab);
-    return !a->tokenizer || gguf_put_tokenizer(k, a->tokenizer, vocab);
+    gguf_put_json(k, tokenizer);
 }
 
 /* ---- tensors --------------------------------------------------------------------------------- */
@@ -167,9 +168,16 @@ static st_status gguf_header(FILE *f, const char *path, const st_gguf_about *abo
         ST_FAIL(e, ST_EARG, "%s: the tokenizer has %lld tokens, wte.weight only %lld rows", path,
                 (long long)st_bpe_size(about->tokenizer), (long long)vocab);
     }
-    gguf_keys k = {.f = open_memstream(&text, &size)};
-    bool good = k.f && gguf_put_all(&k, about, gguf_types[kind].file, vocab) && !ferror(k.f);
+    json_t *tokenizer = NULL;
+    st_status status =
+        about->tokenizer ? st_bpe_gguf_keys(about->tokenizer, vocab, &tokenizer, e) : ST_OK;
+    gguf_keys k = {.f = status ? NULL : open_memstream(&text, &size)};
+    if (k.f) gguf_put_all(&k, about, gguf_types[kind].file, vocab, tokenizer);
+    bool good = k.f && !ferror(k.f);
     good = k.f && !fclose(k.f) && good;
+    json_decref(tokenizer);
+    if (status) st_err_prefix(e, "%s", path);
+    ST_TRY(status);
     fwrite("GGUF", 1, 4, f);
     gguf_number(f, ST_GGUF_VERSION, 4);
     gguf_number(f, (uint64_t)n, 8);
