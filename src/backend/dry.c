@@ -50,8 +50,9 @@ static void dry_norm_bwd(st_stream *q, const st_norm_bwd_args *a)
 static int64_t dry_heads(const st_heads *h)
 {
     int64_t len = h->batch * h->heads * h->head_dim;
+    int64_t kv = h->batch * st_or(h->kv_heads, h->heads) * h->head_dim;
     return dry_size(h->q.x, len * h->q_len) + dry_size(h->o.x, len * h->q_len) +
-           dry_size(h->k.x, len * h->kv_len) + dry_size(h->v.x, len * h->kv_len);
+           dry_size(h->k.x, kv * h->kv_len) + dry_size(h->v.x, kv * h->kv_len);
 }
 
 /* Multiply-adds of one product over all visible (query, key) pairs of all heads. */
@@ -73,9 +74,10 @@ static void dry_attend_bwd(st_stream *q, const st_attend_bwd_args *a)
 {
     int64_t per = a->h.batch * a->h.heads, len = per * a->h.head_dim;
     int64_t rows = dry_size(a->h.q.x, len) + dry_size(a->h.o.x, len) + dry_size(a->go, len);
-    int64_t keys = dry_size(a->h.k.x, len) + dry_size(a->h.v.x, len) + dry_size(a->gk, len);
+    int64_t kv = a->h.batch * st_or(a->h.kv_heads, a->h.heads) * a->h.head_dim;
+    int64_t keys = dry_size(a->h.k.x, kv) + dry_size(a->h.v.x, kv) + dry_size(a->gk, kv);
     rows += dry_size(a->gq, len) + dry_size(a->lse, per);
-    keys += dry_size(a->gv, len);
+    keys += dry_size(a->gv, kv);
     dry_add(q, 5 * dry_attend_pairs(a), rows * a->h.q_len + keys * a->h.kv_len);
 }
 
@@ -123,6 +125,22 @@ static void dry_gelu_fwd(st_stream *q, const st_gelu_fwd_args *a)
 static void dry_gelu_bwd(st_stream *q, const st_gelu_bwd_args *a)
 {
     dry_add(q, 0, dry_all(a->x) + dry_all(a->dy) + dry_all(a->dx));
+}
+
+static void dry_glu_fwd(st_stream *q, const st_glu_fwd_args *a)
+{
+    dry_add(q, 0, dry_all(a->g) + dry_all(a->u) + dry_all(a->y));
+}
+
+static void dry_glu_bwd(st_stream *q, const st_glu_bwd_args *a)
+{
+    dry_add(q, 0, dry_all(a->g) + dry_all(a->u) + dry_all(a->dy) + dry_all(a->dg) + dry_all(a->du));
+}
+
+static void dry_rotary(st_stream *q, const st_rotary_args *a)
+{
+    int64_t n = a->rows * a->heads * a->head_dim;
+    dry_add(q, 0, dry_size(a->x, n) + dry_size(a->y, n));
 }
 
 static void dry_residual_fwd(st_stream *q, const st_residual_fwd_args *a)

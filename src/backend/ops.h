@@ -35,6 +35,8 @@ typedef struct {
 /* Layer normalisation over the last `width` numbers of each of `rows` rows (Ba et al. 2016; biased
  * variance). gain, bias (width), dtype of x.
  *   fwd: x -> y (same dtype), and mean, rstd (rows) F32 unless absent.
+ *   rms: rows keep their mean: y = x gain / sqrt(mean(x^2) + eps) (Zhang & Sennrich 2019); mean,
+ *        bias and dbias are absent.
  *   bwd: reads x, mean, rstd, gain, dy; dx (dtype of x) is set, or added to if `accumulate`;
  *        dgain, dbias (width) F32 are added to, each unless absent. dx may be dy's memory only
  *        when not accumulating. */
@@ -42,39 +44,38 @@ typedef struct {
     int64_t rows, width;
     st_tensor x, y, gain, bias, mean, rstd, dy, dx, dgain, dbias;
     float eps;
-    int accumulate;
+    int accumulate, rms;
 } st_norm_fwd_args;
 typedef st_norm_fwd_args st_norm_bwd_args;
 
 /* A tensor whose rows are tokens: row t of head h of batch item i begins at element
  *   i*step + t*stride + h*head_dim
  * of x, so that it may be a slice of a packed tensor, or a cache. 0 means natural: a stride of
- * heads*head_dim, a step of the rows' number times the stride. */
+ * (its heads)*head_dim, a step of the rows' number times the stride. */
 typedef struct {
     st_tensor x;
     int64_t stride, step;
 } st_strided;
 
 /* What all kinds of attention see: heads of queries q (q_len rows), keys k and values v (kv_len
- * rows), and outputs o (q_len rows), all of head_dim numbers and of the same float dtype. */
+ * rows), and outputs o (q_len rows), all of head_dim numbers and of the same float dtype.
+ * kv_heads (0: heads), a divisor of heads: k and v have so many; head h reads theirs numbered
+ * h / (heads / kv_heads) (Ainslie et al. 2023). Of the operations attend alone takes fewer. */
 typedef struct {
-    int64_t batch, heads, head_dim, q_len, kv_len;
+    int64_t batch, heads, head_dim, q_len, kv_len, kv_heads;
     st_strided q, k, v, o;
 } st_heads;
 
 /* Softmax attention: o = softmax(scale * q k^T) v over keys j < kv_len.
  *   causal      only keys j <= q_start + t
- *   window w    > 0 (fwd only): also, with p = q_start + t, only keys p - w/2 <= j < p + (w + 1)/2
- *               (an even w has one more before p), or, if causal, the w keys p - w < j <= p; o is 0
- *               where that leaves none
- *   lse         (batch, heads, q_len) F32: log-sum-exp of the scaled scores; needed by bwd, may be
- *               absent. fwd without it may round weights to the dtype before they meet v; a
- *               GPU always does, and rounds the gradients of scores likewise
- *   drop        probability of zeroing an attention weight after the softmax, survivors / (1 -
- *               drop); weight (i, h, t, j) uses number ((i*heads + h)*q_len + t)*kv_len + j of
- *               stream (seed, 0)
- *   bwd         reads q k v o lse go; sets gq, gk, gv. These lie like q, k, v, and go like o.
- * O(T) memory in T. */
+ *   window w    > 0 (bwd: causal only): also, with p = q_start + t, only keys p - w/2 <= j < p + (w
+ * + 1)/2 (an even w has one more before p), or, if causal, the w keys p - w < j <= p; o is 0 where
+ * that leaves none lse         (batch, heads, q_len) F32: log-sum-exp of the scaled scores; needed
+ * by bwd, may be absent. fwd without it may round weights to the dtype before they meet v; a GPU
+ * always does, and rounds the gradients of scores likewise drop        probability of zeroing an
+ * attention weight after the softmax, survivors / (1 - drop); weight (i, h, t, j) uses number
+ * ((i*heads + h)*q_len + t)*kv_len + j of stream (seed, 0) bwd         reads q k v o lse go; sets
+ * gq, gk, gv. These lie like q, k, v, and go like o. O(T) memory in T. */
 typedef struct {
     st_heads h;
     int64_t q_start, window;
@@ -192,6 +193,31 @@ typedef struct {
     st_gelu_kind kind;
 } st_gelu_fwd_args;
 typedef st_gelu_fwd_args st_gelu_bwd_args;
+
+/* A gated unit: y = act(g) u (Shazeer 2020); bwd: dg = dy u act'(g), du = dy act(g), each of which
+ * may be g's, u's or dy's memory, as may y be g's or u's. SILU is g sigmoid(g). Same float dtype.
+ */
+typedef enum { ST_GLU_SILU, ST_GLU_GELU_TANH, ST_GLU_GELU_ERF } st_glu_kind;
+typedef struct {
+    st_tensor g, u, y, dy, dg, du;
+    st_glu_kind kind;
+} st_glu_fwd_args;
+typedef st_glu_fwd_args st_glu_bwd_args;
+
+/* Rotary positions (Su et al. 2021). In each head of x (rows, heads*head_dim, rows `stride` apart;
+ * 0: natural) the pairs i < half of numbers a = x[i], b = x[half + i] become
+ *   (a c - b s, a s + b c),  c = scale cos(t), s = scale sin(t), t = position freq[i]
+ * in y, x's memory or another of the same layout; other numbers of a head are copied. Row r has
+ * position start + r % len; t is rounded to float32. back: s is negated, which is the gradient's
+ * way. half <= ST_ROTARY. freq: of the host, read during the call. */
+enum { ST_ROTARY = 256 };
+typedef struct {
+    int64_t rows, heads, head_dim, half, len, start, stride;
+    const float *freq;
+    st_tensor x, y;
+    float scale;
+    int back;
+} st_rotary_args;
 
 /* fwd: y = a + drop(b), a absent = 0; y may be a's or b's memory.
  * bwd: db = drop'(dy); db may be dy's memory. (da is dy: nothing to do.)

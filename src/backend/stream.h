@@ -95,9 +95,10 @@ static inline void st_natural(st_strided *t, int64_t width, int64_t len)
 static inline st_heads st_heads_resolve(st_heads h)
 {
     int64_t width = h.heads * h.head_dim;
+    h.kv_heads = st_or(h.kv_heads, h.heads);
     st_natural(&h.q, width, h.q_len);
-    st_natural(&h.k, width, h.kv_len);
-    st_natural(&h.v, width, h.kv_len);
+    st_natural(&h.k, h.kv_heads * h.head_dim, h.kv_len);
+    st_natural(&h.v, h.kv_heads * h.head_dim, h.kv_len);
     st_natural(&h.o, width, h.q_len);
     return h;
 }
@@ -116,6 +117,12 @@ static inline int64_t st_attend_keys(const st_attend_fwd_args *a, int64_t t)
     if (a->causal) limit = at + 1;
     if (a->window && !a->causal) limit = at + (a->window + 1) / 2;
     return limit < a->h.kv_len ? limit : a->h.kv_len;
+}
+/* Behind the last query that sees key j, in a causal window or without one. */
+static inline int64_t st_attend_queries(const st_attend_fwd_args *a, int64_t j)
+{
+    int64_t end = a->window ? j - a->q_start + a->window : a->h.q_len;
+    return end < 0 ? 0 : end < a->h.q_len ? end : a->h.q_len;
 }
 static inline int64_t st_attend_first(const st_attend_fwd_args *a, int64_t t)
 {

@@ -7,10 +7,10 @@
 
 /* ---- the arguments as kernels see them ------------------------------------------------------ */
 
-static attend_heads heads_of(st_tensor x, int64_t stride, int64_t step, int64_t width, int64_t len)
+static attend_heads heads_of(const st_heads *of, const st_strided &x, int64_t heads, int64_t len)
 {
-    attend_heads h = {(char *)x.data, stride, step};
-    if (!h.stride) h.stride = width;
+    attend_heads h = {(char *)x.x.data, x.stride, x.step, (int)(of->heads / heads)};
+    if (!h.stride) h.stride = heads * of->head_dim;
     if (!h.step) h.step = len * h.stride;
     return h;
 }
@@ -24,11 +24,11 @@ static attend_view view_of(const st_attend_fwd_args *g)
 {
     attend_view a = {};
     const st_heads *h = &g->h;
-    int64_t width = h->heads * h->head_dim;
-    a.q = heads_of(h->q.x, h->q.stride, h->q.step, width, h->q_len);
-    a.k = heads_of(h->k.x, h->k.stride, h->k.step, width, h->kv_len);
-    a.v = heads_of(h->v.x, h->v.stride, h->v.step, width, h->kv_len);
-    a.o = heads_of(h->o.x, h->o.stride, h->o.step, width, h->q_len);
+    int64_t few = h->kv_heads ? h->kv_heads : h->heads;
+    a.q = heads_of(h, h->q, h->heads, h->q_len);
+    a.k = heads_of(h, h->k, few, h->kv_len);
+    a.v = heads_of(h, h->v, few, h->kv_len);
+    a.o = heads_of(h, h->o, h->heads, h->q_len);
     a.gq = a.q, a.gk = a.k, a.gv = a.v, a.go = a.o;
     a.gq.data = (char *)g->gq.data, a.gk.data = (char *)g->gk.data;
     a.gv.data = (char *)g->gv.data, a.go.data = (char *)g->go.data;
@@ -60,6 +60,7 @@ static bool way_splits(const attend_view *a)
 static st_attention_way way_of(const attend_view *a, st_dtype dtype, int arch, bool back)
 {
     if (!back && way_splits(a)) return ST_ATTENTION_SPLIT;
+    if (back && a->window) return ST_ATTENTION_PLAIN;
     if (dtype != ST_BF16 || a->dim > 256) return ST_ATTENTION_PLAIN;
     bool groups = arch == 90 && a->wide && a->dim <= 128 && !a->window && a->kv_len > 0;
     return groups ? ST_ATTENTION_GROUPS : ST_ATTENTION_WARPS;
@@ -211,7 +212,7 @@ static cudaError_t map_of(const attend_view &a, const attend_heads &x, int lengt
         if (!found) return cudaErrorNotSupported;
         encode = (encode_fn *)found;
     }
-    cuuint64_t dims[4] = {(cuuint64_t)a.dim, (cuuint64_t)length, (cuuint64_t)a.heads,
+    cuuint64_t dims[4] = {(cuuint64_t)a.dim, (cuuint64_t)length, (cuuint64_t)(a.heads / x.each),
                           (cuuint64_t)a.batch};
     cuuint64_t strides[3] = {(cuuint64_t)x.stride * 2, (cuuint64_t)a.dim * 2,
                              (cuuint64_t)x.step * 2};
@@ -276,9 +277,13 @@ extern "C" size_t st_attention_fwd_work(const st_attend_fwd_args *g)
            split_floats((int)g->h.head_dim) * sizeof(float);
 }
 
-extern "C" size_t st_attention_bwd_work(const st_attend_bwd_args *g)
+static size_t rows_bytes(const st_attend_bwd_args *g)
 {
     return (size_t)(g->h.batch * g->h.heads * ((g->h.q_len + 63) / 64 * 64)) * 2 * sizeof(float);
+}
+extern "C" size_t st_attention_bwd_work(const st_attend_bwd_args *g)
+{
+    return rows_bytes(g) + st_attention_shared_work(g);
 }
 
 extern "C" cudaError_t st_attention_fwd(const st_attend_fwd_args *g, void *work, int arch,
@@ -300,18 +305,34 @@ extern "C" cudaError_t st_attention_fwd(const st_attend_fwd_args *g, void *work,
     return a.dim <= 128 ? warps_fwd<128, 64, 2>(a, s) : warps_fwd<256, 64, 1>(a, s);
 }
 
+/* All of the backward pass, gk and gv of every head of queries. */
+static cudaError_t bwd_of(const attend_view &a, st_dtype dtype, int arch, st_attention_way way,
+                          cudaStream_t s)
+{
+    if (way == ST_ATTENTION_AUTO) way = way_of(&a, dtype, arch, true);
+    if (!way_fits(&a, dtype, arch, way, true)) return cudaErrorNotSupported;
+    if (way == ST_ATTENTION_PLAIN)
+        return dtype == ST_F32 ? plain_bwd<float>(a, s) : plain_bwd<uint16_t>(a, s);
+    if (way == ST_ATTENTION_GROUPS)
+        return a.dim <= 64 ? groups_bwd<64>(a, s) : groups_bwd<128>(a, s);
+    if (a.dim <= 64) return warps_bwd<64, 64, 2, 64>(a, s);
+    return a.dim <= 128 ? warps_bwd<128, 32, 2, 128>(a, s) : warps_bwd<256, 32, 1, 64>(a, s);
+}
+
 extern "C" cudaError_t st_attention_bwd(const st_attend_bwd_args *g, void *work, int arch,
                                         st_attention_way way, cudaStream_t s)
 {
     attend_view a = view_of(g);
     a.rows = (float *)work;
     if (a.batch == 0 || a.heads == 0) return cudaSuccess;
-    if (way == ST_ATTENTION_AUTO) way = way_of(&a, g->h.q.x.dtype, arch, true);
-    if (!way_fits(&a, g->h.q.x.dtype, arch, way, true)) return cudaErrorNotSupported;
-    if (way == ST_ATTENTION_PLAIN)
-        return g->h.q.x.dtype == ST_F32 ? plain_bwd<float>(a, s) : plain_bwd<uint16_t>(a, s);
-    if (way == ST_ATTENTION_GROUPS)
-        return a.dim <= 64 ? groups_bwd<64>(a, s) : groups_bwd<128>(a, s);
-    if (a.dim <= 64) return warps_bwd<64, 64, 2, 64>(a, s);
-    return a.dim <= 128 ? warps_bwd<128, 32, 2, 128>(a, s) : warps_bwd<256, 32, 1, 64>(a, s);
+    if (a.k.each > 1) {
+        st_attend_bwd_args all;
+        st_attention_share(g, (char *)work + rows_bytes(g), &all);
+        attend_view own = view_of(&all);
+        a.gk = own.gk, a.gv = own.gv;
+        a.wide = a.wide && own.wide;
+        cudaError_t status = bwd_of(a, g->h.q.x.dtype, arch, way, s);
+        return status ? status : st_attention_gather(g, &all, s);
+    }
+    return bwd_of(a, g->h.q.x.dtype, arch, way, s);
 }

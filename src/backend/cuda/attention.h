@@ -31,6 +31,14 @@ cudaError_t st_attention_fwd(const st_attend_fwd_args *a, void *work, int arch,
 cudaError_t st_attention_bwd(const st_attend_bwd_args *a, void *work, int arch,
                              st_attention_way way, cudaStream_t stream);
 
+/* Where heads share keys and values: gk and gv of every head by itself in `work`, which has
+ * st_attention_shared_work bytes, as *all has it; then their sums over the heads that share, in
+ * order, to g's (attention_shared.cu). */
+size_t st_attention_shared_work(const st_attend_bwd_args *g);
+void st_attention_share(const st_attend_bwd_args *g, void *work, st_attend_bwd_args *all);
+cudaError_t st_attention_gather(const st_attend_bwd_args *g, const st_attend_bwd_args *all,
+                                cudaStream_t stream);
+
 #ifdef __cplusplus
 }
 #endif

@@ -156,7 +156,7 @@ template <typename T>
 __global__ void __launch_bounds__(PLAIN_THREADS) plain_gq_kernel(attend_view a)
 {
     int head = (int)(blockIdx.x / a.q_len), t = (int)(blockIdx.x % a.q_len), i = threadIdx.x;
-    int last = last_key(a, t);
+    int first = first_key(a, t), last = last_key(a, t);
     plain_shared s = plain_place(a.dim);
     plain_load<T>(a, a.q, head, t, s.x, s.cx);
     plain_load<T>(a, a.go, head, t, s.y, s.cy);
@@ -166,7 +166,7 @@ __global__ void __launch_bounds__(PLAIN_THREADS) plain_gq_kernel(attend_view a)
         part = fmaf(s.y[c], plain_get(plain_row<T>(a, a.o, head, t) + c), part);
     float d = plain_all<false>(part, s.part), lse = a.lse[(int64_t)head * a.q_len + t];
     if (i == 0) a.rows[(int64_t)head * a.padded + t] = d;
-    for (int j = 0; j < last; j += PLAIN_THREADS) {
+    for (int j = first; j < last; j += PLAIN_THREADS) {
         int n = plain_few(last - j);
         if (i < n) {
             float qk = plain_dot(s.x, plain_row<T>(a, a.k, head, j + i), a.dim);
@@ -188,8 +188,9 @@ __global__ void __launch_bounds__(PLAIN_THREADS) plain_gkv_kernel(attend_view a)
     plain_load<T>(a, a.k, head, j, s.x, s.cx);
     plain_load<T>(a, a.v, head, j, s.y, s.cy);
     __syncthreads();
-    for (int t = first_query(a, j); t < a.q_len; t += PLAIN_THREADS) {
-        int n = plain_few(a.q_len - t);
+    int end = end_query(a, j);
+    for (int t = first_query(a, j); t < end; t += PLAIN_THREADS) {
+        int n = plain_few(end - t);
         if (i < n) {
             float qk = plain_dot(s.x, plain_row<T>(a, a.q, head, t + i), a.dim);
             float gv = plain_dot(s.y, plain_row<T>(a, a.go, head, t + i), a.dim);

@@ -103,12 +103,12 @@ __device__ __forceinline__ uint32_t ring_at(int offset)
 }
 
 template <int D>
-__device__ __forceinline__ void unit_copy(const attend_view &a, const tile_map *x, int head, int t,
-                                          uint32_t to, uint32_t bar)
+__device__ __forceinline__ void unit_copy(const attend_view &a, const tile_map *x, int each,
+                                          int head, int t, uint32_t to, uint32_t bar)
 {
 #pragma unroll
     for (int p = 0; p < D / 64; p++)
-        tile_copy(to + p * PANEL, x, bar, 64 * p, t, head % a.heads, head / a.heads);
+        tile_copy(to + p * PANEL, x, bar, 64 * p, t, head % a.heads / each, head / a.heads);
 }
 
 template <int D, attend_pass PASS> __device__ __forceinline__ void ring_turn(group_ring &r)
@@ -125,14 +125,14 @@ __device__ __forceinline__ void ring_send_own(const attend_view &a, const attend
                                               const group_ring &r, const ring_task &t)
 {
     typedef ring_map<D, PASS> at;
-    int half = r.task % 2;
+    int half = r.task % 2, own = PASS == PASS_GKV ? a.k.each : 1;
     uint32_t kept = ring_at(at::KEPT) + 8 * half, to = ring_at(0) + half * at::OWN;
     if (r.task >= 2) barrier_wait(ring_at(at::LEFT) + 8 * half, (uint32_t)(r.task / 2 - 1) & 1);
     barrier_expect(kept, at::OWN);
     for (int g = 0; g < GROUPS; g++, to += at::UNIT) {
-        unit_copy<D>(a, PASS == PASS_GKV ? &m.k : &m.q, t.head, t.row + 64 * g, to, kept);
+        unit_copy<D>(a, PASS == PASS_GKV ? &m.k : &m.q, own, t.head, t.row + 64 * g, to, kept);
         if (PASS != PASS_FWD)
-            unit_copy<D>(a, PASS == PASS_GKV ? &m.v : &m.go, t.head, t.row + 64 * g,
+            unit_copy<D>(a, PASS == PASS_GKV ? &m.v : &m.go, own, t.head, t.row + 64 * g,
                          to + GROUPS * at::UNIT, kept);
     }
 }
@@ -144,10 +144,11 @@ __device__ __forceinline__ void ring_send(const attend_view &a, const attend_map
 {
     typedef ring_map<D, PASS> at;
     uint32_t full = ring_at(at::FULL) + 8 * place, to = ring_at(at::PAIRS) + place * at::PAIR;
+    int each = PASS == PASS_GKV ? 1 : a.k.each;
     barrier_wait(ring_at(at::EMPTY) + 8 * place, (uint32_t)turn ^ 1);
     barrier_expect(full, at::PAIR + (PASS == PASS_GKV ? 512 : 0));
-    unit_copy<D>(a, PASS == PASS_GKV ? &m.q : &m.k, head, t, to, full);
-    unit_copy<D>(a, PASS == PASS_GKV ? &m.go : &m.v, head, t, to + at::UNIT, full);
+    unit_copy<D>(a, PASS == PASS_GKV ? &m.q : &m.k, each, head, t, to, full);
+    unit_copy<D>(a, PASS == PASS_GKV ? &m.go : &m.v, each, head, t, to + at::UNIT, full);
     if (PASS == PASS_GKV) {
         const float *row = a.rows + (int64_t)head * a.padded + t;
         uint32_t rows = ring_at(at::ROWS) + place * 512;

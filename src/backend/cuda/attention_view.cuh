@@ -13,10 +13,12 @@
 
 #define ST_LOG2E 1.4426950408889634f
 
-/* One tensor of heads: item i, position t, head h starts at i*step + t*stride + h*dim. */
+/* One tensor of heads: item i, position t, head h starts at i*step + t*stride + h*dim. `each` (k
+ * and v): so many heads of queries read one. */
 typedef struct {
     char *data;
     int64_t stride, step;
+    int each;
 } attend_heads;
 
 typedef struct {
@@ -49,10 +51,15 @@ __device__ __forceinline__ int first_key(const attend_view &a, int t)
     if (!a.window) return 0;
     return clamp_key(a, a.q_start + t - (a.causal ? a.window - 1 : a.window / 2));
 }
-/* The first query that sees key j, where there is no window. */
+/* The queries that see key j: from first_query to below end_query. A window is causal. */
 __device__ __forceinline__ int first_query(const attend_view &a, int j)
 {
     int64_t t = a.causal ? j - a.q_start : 0;
+    return (int)(t < 0 ? 0 : t < a.q_len ? t : a.q_len);
+}
+__device__ __forceinline__ int end_query(const attend_view &a, int j)
+{
+    int64_t t = a.window ? j - a.q_start + a.window : a.q_len;
     return (int)(t < 0 ? 0 : t < a.q_len ? t : a.q_len);
 }
 
@@ -152,7 +159,8 @@ __device__ __forceinline__ void kept_by_key(const attend_view &a, int head, int 
 __device__ __forceinline__ int64_t heads_at(const attend_view &a, const attend_heads &x, int head,
                                             int t)
 {
-    return head / a.heads * x.step + (int64_t)t * x.stride + (int64_t)(head % a.heads) * a.dim;
+    return head / a.heads * x.step + (int64_t)t * x.stride +
+           (int64_t)(head % a.heads / x.each) * a.dim;
 }
 __device__ __forceinline__ uint16_t *heads_row(const attend_view &a, const attend_heads &x,
                                                int head, int t)

@@ -61,6 +61,10 @@ int st_cuda_fault_number(st_stream *q, const char *op, const char *what);
 #include "backend/ops.def"
 #undef ST_OP
 
+/* Norms whose rows keep their mean (rms.cu). */
+void st_cuda_rms_fwd(st_stream *q, const st_norm_fwd_args *a);
+void st_cuda_rms_bwd(st_stream *q, const st_norm_bwd_args *a);
+
 /* The library's products. False: it has none for this one. */
 bool st_cuda_lt_gemm(st_stream *q, const st_gemm_args *g);
 st_status st_cuda_lt_open(st_stream *q, st_err *e);

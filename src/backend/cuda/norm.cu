@@ -125,7 +125,10 @@ template <typename T> static void norm_fwd_of(st_stream *q, const st_norm_fwd_ar
 extern "C" void st_cuda_norm_fwd(st_stream *q, const st_norm_fwd_args *a)
 {
     if (a->rows == 0) return;
-    a->x.dtype == ST_F32 ? norm_fwd_of<float>(q, a) : norm_fwd_of<bf16>(q, a);
+    if (a->rms)
+        st_cuda_rms_fwd(q, a);
+    else
+        a->x.dtype == ST_F32 ? norm_fwd_of<float>(q, a) : norm_fwd_of<bf16>(q, a);
 }
 
 /* ---- backward ------------------------------------------------------------------------------- */
@@ -337,5 +340,8 @@ template <typename T> static void norm_bwd_of(st_stream *q, const st_norm_bwd_ar
 extern "C" void st_cuda_norm_bwd(st_stream *q, const st_norm_bwd_args *a)
 {
     if (a->rows == 0) return;
-    a->x.dtype == ST_F32 ? norm_bwd_of<float>(q, a) : norm_bwd_of<bf16>(q, a);
+    if (a->rms)
+        st_cuda_rms_bwd(q, a);
+    else
+        a->x.dtype == ST_F32 ? norm_bwd_of<float>(q, a) : norm_bwd_of<bf16>(q, a);
 }

@@ -15,11 +15,11 @@ typedef struct {
 
 static attention_at attention_locate(const st_attend_fwd_args *a, int64_t i, int64_t h, int64_t t)
 {
-    int64_t head = h * a->h.head_dim;
+    int64_t head = h * a->h.head_dim, kv = h / (a->h.heads / a->h.kv_heads) * a->h.head_dim;
     return (attention_at){.q = i * a->h.q.step + t * a->h.q.stride + head,
                           .o = i * a->h.o.step + t * a->h.o.stride + head,
-                          .k = i * a->h.k.step + head,
-                          .v = i * a->h.v.step + head,
+                          .k = i * a->h.k.step + kv,
+                          .v = i * a->h.v.step + kv,
                           .number = ((i * a->h.heads + h) * a->h.q_len + t) * a->h.kv_len};
 }
 
@@ -106,11 +106,11 @@ static attention_pair attention_pair_at(const st_attend_bwd_args *a, int64_t i, 
 static void attention_bwd_query(const st_attend_bwd_args *a, int64_t i, int64_t h, int64_t t)
 {
     attention_at at = attention_locate(a, i, h, t);
-    int64_t keys = st_attend_keys(a, t);
+    int64_t first = st_attend_first(a, t), keys = st_attend_keys(a, t);
     for (int64_t c0 = 0; c0 < a->h.head_dim; c0 += CHUNK) {
         double sum[CHUNK] = {0};
         int64_t n = a->h.head_dim - c0 < CHUNK ? a->h.head_dim - c0 : CHUNK;
-        for (int64_t j = 0; j < keys; j++) {
+        for (int64_t j = first; j < keys; j++) {
             double ds = attention_pair_at(a, i, h, t, j).ds * (double)a->scale;
             int64_t k0 = at.k + j * a->h.k.stride + c0;
             for (int64_t c = 0; c < n; c++)
@@ -121,15 +121,17 @@ static void attention_bwd_query(const st_attend_bwd_args *a, int64_t i, int64_t 
     }
 }
 
-/* gk and gv of key j. */
-static void attention_bwd_key(const st_attend_bwd_args *a, int64_t i, int64_t h, int64_t j)
+/* gk and gv of key j of key head `kv`, which a group of heads reads. */
+static void attention_bwd_key(const st_attend_bwd_args *a, int64_t i, int64_t kv, int64_t j)
 {
-    attention_at at = attention_locate(a, i, h, 0);
+    int64_t group = a->h.heads / a->h.kv_heads;
     for (int64_t c0 = 0; c0 < a->h.head_dim; c0 += CHUNK) {
         double gk[CHUNK] = {0}, gv[CHUNK] = {0};
         int64_t n = a->h.head_dim - c0 < CHUNK ? a->h.head_dim - c0 : CHUNK;
-        for (int64_t t = 0; t < a->h.q_len; t++) {
-            if (j >= st_attend_keys(a, t)) continue;
+        for (int64_t u = 0; u < group * a->h.q_len; u++) {
+            int64_t h = kv * group + u / a->h.q_len, t = u % a->h.q_len;
+            if (j < st_attend_first(a, t) || j >= st_attend_keys(a, t)) continue;
+            attention_at at = attention_locate(a, i, h, 0);
             attention_pair pair = attention_pair_at(a, i, h, t, j);
             int64_t q0 = at.q + t * a->h.q.stride + c0, o0 = at.o + t * a->h.o.stride + c0;
             for (int64_t c = 0; c < n; c++) {
@@ -137,6 +139,7 @@ static void attention_bwd_key(const st_attend_bwd_args *a, int64_t i, int64_t h,
                 gv[c] += pair.mp * (double)ref_load(&a->go, o0 + c);
             }
         }
+        attention_at at = attention_locate(a, i, kv * group, 0);
         for (int64_t c = 0; c < n; c++) {
             ref_store(&a->gk, at.k + j * a->h.k.stride + c0 + c, gk[c]);
             ref_store(&a->gv, at.v + j * a->h.v.stride + c0 + c, gv[c]);
@@ -147,14 +150,16 @@ static void attention_bwd_key(const st_attend_bwd_args *a, int64_t i, int64_t h,
 void st_ref_attend_bwd(st_stream *q, const st_attend_bwd_args *given)
 {
     (void)q;
-    assert(!given->window);
+    assert(!given->window || given->causal);
     st_attend_bwd_args a = st_attend_resolve(given);
     for (int64_t i = 0; i < a.h.batch; i++) {
         for (int64_t h = 0; h < a.h.heads; h++) {
             for (int64_t t = 0; t < a.h.q_len; t++)
                 attention_bwd_query(&a, i, h, t);
+        }
+        for (int64_t kv = 0; kv < a.h.kv_heads; kv++) {
             for (int64_t j = 0; j < a.h.kv_len; j++)
-                attention_bwd_key(&a, i, h, j);
+                attention_bwd_key(&a, i, kv, j);
         }
     }
 }

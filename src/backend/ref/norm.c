@@ -1,5 +1,6 @@
 /* Layer normalisation: y = (x - mean) rstd gain + bias, rstd = 1 / sqrt(var + eps) (Ba et al.
- * 2016). With n = (x - mean) rstd and d = dy gain: dx = rstd (d - mean(d) - n mean(d n)). */
+ * 2016). With n = (x - mean) rstd and d = dy gain: dx = rstd (d - mean(d) - n mean(d n)). Where
+ * rows keep their mean (rms), mean, bias and mean(d) are 0. */
 /* SPDX-License-Identifier: MIT */
 #include "backend/ref/ref.h"
 #include <math.h>
@@ -12,7 +13,7 @@ void st_ref_norm_fwd(st_stream *q, const st_norm_fwd_args *a)
         int64_t x0 = r * a->width;
         for (int64_t j = 0; j < a->width; j++)
             mean += (double)ref_load(&a->x, x0 + j);
-        mean /= (double)a->width;
+        mean = a->rms ? 0 : mean / (double)a->width;
         for (int64_t j = 0; j < a->width; j++) {
             double d = (double)ref_load(&a->x, x0 + j) - mean;
             var += d * d;
@@ -20,7 +21,8 @@ void st_ref_norm_fwd(st_stream *q, const st_norm_fwd_args *a)
         double rstd = 1.0 / sqrt(var / (double)a->width + (double)a->eps);
         for (int64_t j = 0; j < a->width; j++) {
             double n = ((double)ref_load(&a->x, x0 + j) - mean) * rstd;
-            double gain = (double)ref_load(&a->gain, j), bias = (double)ref_load(&a->bias, j);
+            double gain = (double)ref_load(&a->gain, j);
+            double bias = a->rms ? 0 : (double)ref_load(&a->bias, j);
             ref_store(&a->y, x0 + j, n * gain + bias);
         }
         if (a->mean.data) ref_store(&a->mean, r, mean);
@@ -28,10 +30,15 @@ void st_ref_norm_fwd(st_stream *q, const st_norm_fwd_args *a)
     }
 }
 
+static double norm_mean(const st_norm_bwd_args *a, int64_t r)
+{
+    return a->rms ? 0 : (double)ref_load(&a->mean, r);
+}
+
 /* dx of one row. */
 static void norm_bwd_row(const st_norm_bwd_args *a, int64_t r)
 {
-    double mean = (double)ref_load(&a->mean, r), rstd = (double)ref_load(&a->rstd, r);
+    double mean = norm_mean(a, r), rstd = (double)ref_load(&a->rstd, r);
     double sum_d = 0, sum_dn = 0;
     int64_t x0 = r * a->width;
     for (int64_t j = 0; j < a->width; j++) {
@@ -40,7 +47,7 @@ static void norm_bwd_row(const st_norm_bwd_args *a, int64_t r)
         sum_d += d;
         sum_dn += d * n;
     }
-    sum_d /= (double)a->width;
+    sum_d = a->rms ? 0 : sum_d / (double)a->width;
     sum_dn /= (double)a->width;
     for (int64_t j = 0; j < a->width; j++) {
         double n = ((double)ref_load(&a->x, x0 + j) - mean) * rstd;
@@ -62,7 +69,7 @@ void st_ref_norm_bwd(st_stream *q, const st_norm_bwd_args *a)
         for (int64_t r = 0; r < a->rows; r++) {
             double dy = (double)ref_load(&a->dy, r * a->width + j);
             double x = (double)ref_load(&a->x, r * a->width + j);
-            gain += dy * (x - (double)ref_load(&a->mean, r)) * (double)ref_load(&a->rstd, r);
+            gain += dy * (x - norm_mean(a, r)) * (double)ref_load(&a->rstd, r);
             bias += dy;
         }
         if (a->dgain.data) ref_add(&a->dgain, j, gain);

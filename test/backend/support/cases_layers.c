@@ -6,7 +6,8 @@
 static bool layers_norm(parity_case *c, st_norm_fwd_args *a)
 {
     static const int width[] = {1, 2, 7, 8, 31, 64, 65, 768, 769, 1024, 4099};
-    if (c->variant >= 33) return false;
+    if (c->variant >= 55) return false;
+    a->rms = c->variant >= 33;
     a->width = width[c->variant % 11];
     a->rows = parity_dim(c, 1, a->width > 1000 ? 17 : 129);
     a->eps = 1e-5f;
@@ -22,10 +23,10 @@ bool cases_norm_fwd(parity_case *c)
     /* width 1 and tiny rows of near-equal numbers: x - mean is a rounding error times 1/sqrt(eps)
      */
     double tol = 30 * PARITY_EPS * (a->width < 8 ? 40 : 1) * sqrt((double)a->width);
-    parity_in(c, &a->bias, c->dtype, a->width, 1);
+    if (!a->rms) parity_in(c, &a->bias, c->dtype, a->width, 1);
     parity_out(c, &a->y, c->dtype, a->rows * a->width, tol);
     if (parity_pick(c, 2, 2)) return true;
-    parity_out(c, &a->mean, ST_F32, a->rows, 8 * PARITY_EPS);
+    if (!a->rms) parity_out(c, &a->mean, ST_F32, a->rows, 8 * PARITY_EPS);
     parity_out(c, &a->rstd, ST_F32, a->rows, a->width < 8 ? 0.05 : 30 * PARITY_EPS);
     return true;
 }
@@ -39,7 +40,7 @@ bool cases_norm_bwd(parity_case *c)
         a->width < 8 ? 20 : 1; /* mean and rstd are not the row's own: terms are large */
     double tol = narrow * 60 * PARITY_EPS * sqrt((double)a->width);
     double sums = 30 * PARITY_EPS * (double)a->rows;
-    parity_in(c, &a->mean, ST_F32, a->rows, 0.1);
+    if (!a->rms) parity_in(c, &a->mean, ST_F32, a->rows, 0.1);
     parity_in_range(c, &a->rstd, ST_F32, a->rows, 0.5, 2);
     parity_in(c, &a->dy, c->dtype, n, 1);
     a->accumulate = (int)parity_pick(c, 2, 2);
@@ -50,7 +51,7 @@ bool cases_norm_bwd(parity_case *c)
     else
         parity_out(c, &a->dx, c->dtype, n, tol);
     if (parity_pick(c, 4, 4)) parity_update(c, &a->dgain, ST_F32, a->width, 1, 4 * sums);
-    if (parity_pick(c, 5, 4)) parity_update(c, &a->dbias, ST_F32, a->width, 1, sums);
+    if (parity_pick(c, 5, 4) && !a->rms) parity_update(c, &a->dbias, ST_F32, a->width, 1, sums);
     return true;
 }
 
@@ -62,11 +63,14 @@ static bool layers_attend(parity_case *c, st_attend_fwd_args *a)
     if (c->variant >= 40) return false;
     a->h.batch = 1 + parity_pick(c, 1, 2);
     a->h.heads = 1 + parity_pick(c, 2, 3);
+    a->h.kv_heads = parity_pick(c, 13, 3) ? 0 : a->h.heads;
+    if (a->h.kv_heads) a->h.heads *= 2 + parity_pick(c, 14, 3);
     a->h.head_dim = dim[parity_pick(c, 3, 9)];
     a->h.q_len = len[c->variant % 10];
     if (a->h.q_len > 130) { /* more than one block of keys: small otherwise, ref is slow */
         a->h.batch = 1;
         a->h.heads = c->variant > 20 ? 2 : 1;
+        a->h.kv_heads = c->variant % 3 ? 0 : 1;
         a->h.head_dim = dim[parity_pick(c, 3, 4)];
     }
     a->h.kv_len = a->h.q_len;
@@ -85,7 +89,8 @@ static bool layers_attend(parity_case *c, st_attend_fwd_args *a)
 static int64_t layers_rows(parity_case *c, const st_attend_fwd_args *a, int which, int64_t len,
                            st_strided *t)
 {
-    int64_t width = a->h.heads * a->h.head_dim;
+    int64_t heads = which && a->h.kv_heads ? a->h.kv_heads : a->h.heads;
+    int64_t width = heads * a->h.head_dim;
     if (parity_pick(c, 9, 2) == 0) return a->h.batch * len * width;
     c->gaps = true; /* rows of three packed tensors, and a cache longer than what is used */
     t->stride = 3 * width;
@@ -142,11 +147,13 @@ bool cases_attend_bwd(parity_case *c)
 {
     st_attend_bwd_args *a = (void *)c->args;
     if (!layers_attend(c, a)) return false;
-    int64_t n[4];
+    int64_t n[4], group = a->h.kv_heads ? a->h.heads / a->h.kv_heads : 1;
+    if (a->causal && parity_pick(c, 11, 3) == 0) a->window = parity_dim(c, 12, 300);
     layers_attend_in(c, a, n);
     double top = log((double)a->h.kv_len) + 0.5, size = sqrt((double)a->h.head_dim);
     double tol = 60 * PARITY_EPS * size * sqrt((double)a->h.q_len) * exp(3);
     if (c->gpu && c->dtype == ST_BF16) tol *= 8; /* weights and their gradients are rounded */
+    tol *= (double)group;                        /* so many heads are summed up */
     parity_in(c, &a->h.o.x, c->dtype, n[3], 0.3);
     parity_in_range(c, &a->lse, ST_F32, a->h.batch * a->h.heads * a->h.q_len, top, top + 1);
     parity_in(c, &a->go, c->dtype, n[3], 1);

@@ -70,10 +70,11 @@ static gemm_view attend_view(st_tensor t, int64_t at, int64_t stride)
 static attend_head attend_head_of(const st_attend_fwd_args *a, int64_t index)
 {
     int64_t i = index / a->h.heads, x = index % a->h.heads * a->h.head_dim;
+    int64_t kv = index % a->h.heads / (a->h.heads / a->h.kv_heads) * a->h.head_dim;
     attend_head h = {.a = a, .lse = index * a->h.q_len, .number = index * a->h.q_len * a->h.kv_len};
     h.q_at = i * a->h.q.step + x;
-    h.k_at = i * a->h.k.step + x;
-    h.v_at = i * a->h.v.step + x;
+    h.k_at = i * a->h.k.step + kv;
+    h.v_at = i * a->h.v.step + kv;
     h.o_at = i * a->h.o.step + x;
     h.q = attend_view(a->h.q.x, h.q_at, a->h.q.stride);
     h.k = attend_view(a->h.k.x, h.k_at, a->h.k.stride);

@@ -6,7 +6,7 @@
 void half_norm_fwd(st_stream *q, const st_norm_fwd_args *a)
 {
     bool whole = a->x.dtype == ST_BF16 && a->gain.dtype == ST_BF16 && a->bias.dtype == ST_BF16;
-    if (!whole || !a->gain.data || !a->bias.data || a->width > HALF_WIDTH) {
+    if (!whole || a->rms || !a->gain.data || !a->bias.data || a->width > HALF_WIDTH) {
         st_cpu_wide(q)->norm_fwd(q, a);
         return;
     }

@@ -3,12 +3,12 @@
 /* SPDX-License-Identifier: MIT */
 #include "backend/cpu/kernels/sums.h"
 
-/* One row's mean and 1 / sqrt(variance + eps), in two passes. */
+/* One row's mean (0 if rms) and 1 / sqrt(variance + eps), in two passes. */
 static void norm_moments(const st_norm_fwd_args *a, int64_t x0, float *mean, float *rstd)
 {
     float buf[BLOCK];
     double total = 0, squares = 0;
-    for (int64_t j = 0; j < a->width; j += BLOCK) {
+    for (int64_t j = 0; !a->rms && j < a->width; j += BLOCK) {
         int64_t n = at_most(a->width - j, BLOCK);
         total += (double)sum_of(block_in(&a->x, x0 + j, n, buf), n);
     }
@@ -33,11 +33,17 @@ static void norm_fwd_row(const st_norm_fwd_args *a, int64_t r)
     for (int64_t j = 0; j < a->width; j += BLOCK) {
         int64_t n = at_most(a->width - j, BLOCK);
         const float *x = block_in(&a->x, x0 + j, n, bx), *gain = block_in(&a->gain, j, n, bg);
-        const float *bias = block_in(&a->bias, j, n, bb);
+        const float *bias = a->rms ? NULL : block_in(&a->bias, j, n, bb);
         float *y = block_out(&a->y, x0 + j, by);
+        if (!bias) {
 #pragma omp simd
-        for (int64_t i = 0; i < n; i++)
-            y[i] = (x[i] - mean) * rstd * gain[i] + bias[i];
+            for (int64_t i = 0; i < n; i++)
+                y[i] = x[i] * rstd * gain[i];
+        } else {
+#pragma omp simd
+            for (int64_t i = 0; i < n; i++)
+                y[i] = (x[i] - mean) * rstd * gain[i] + bias[i];
+        }
         block_done(&a->y, x0 + j, n, y);
     }
     if (a->mean.data) ((float *)a->mean.data)[r] = mean;
@@ -72,7 +78,7 @@ static void norm_bwd_means(const st_norm_bwd_args *a, int64_t x0, float mean, fl
         sum_d += (double)d;
         sum_dn += (double)dn;
     }
-    *mean_d = (float)(sum_d / (double)a->width);
+    *mean_d = a->rms ? 0.0f : (float)(sum_d / (double)a->width);
     *mean_dn = (float)(sum_dn / (double)a->width);
 }
 
@@ -80,7 +86,8 @@ static void norm_bwd_row(const st_norm_bwd_args *a, int64_t r)
 {
     float bx[BLOCK], bg[BLOCK], bd[BLOCK], bo[BLOCK], old[BLOCK], mean_d, mean_dn;
     int64_t x0 = r * a->width;
-    float mean = ((const float *)a->mean.data)[r], rstd = ((const float *)a->rstd.data)[r];
+    float mean = a->rms ? 0.0f : ((const float *)a->mean.data)[r];
+    float rstd = ((const float *)a->rstd.data)[r];
     norm_bwd_means(a, x0, mean, rstd, &mean_d, &mean_dn);
     for (int64_t j = 0; j < a->width; j += BLOCK) {
         int64_t n = at_most(a->width - j, BLOCK);
@@ -115,7 +122,7 @@ static void norm_bwd_cols(const st_norm_bwd_args *a, int64_t j, int64_t n)
     for (int64_t r = 0; r < a->rows; r++) {
         const float *x = block_in(&a->x, r * a->width + j, n, bx);
         const float *dy = block_in(&a->dy, r * a->width + j, n, bd);
-        float m = mean[r], s = rstd[r];
+        float m = a->rms ? 0.0f : mean[r], s = rstd[r];
 #pragma omp simd
         for (int64_t i = 0; i < n; i++) {
             gain[i] += dy[i] * ((x[i] - m) * s);
