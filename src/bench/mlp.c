@@ -27,7 +27,7 @@ static void mlp_forward(void *ctx)
 {
     mlp_case *c = ctx;
     mlp_bench *b = c->b;
-    st_mlp m = {&c->in, &c->out, ST_GELU_ERF};
+    st_mlp m = {.in = &c->in, .out = &c->out, .gelu = ST_GELU_ERF};
     st_mlp_acts k = {0};
     size_t mark = st_arena_mark(&b->tmp);
     st_mlp_forward(b->q, &m, false, b->x, b->y, &k, &b->tmp);
@@ -38,7 +38,7 @@ static void mlp_step(void *ctx)
 {
     mlp_case *c = ctx;
     mlp_bench *b = c->b;
-    st_mlp m = {&c->in, &c->out, ST_GELU_ERF};
+    st_mlp m = {.in = &c->in, .out = &c->out, .gelu = ST_GELU_ERF};
     st_mlp_acts k = {0};
     size_t mark = st_arena_mark(&b->tmp);
     st_mlp_forward(b->q, &m, true, b->x, b->y, &k, &b->tmp);

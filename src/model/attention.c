@@ -114,9 +114,15 @@ st_status st_model_attention(const st_model *m, const char *text, st_attention *
 {
     st_lm_shape lm = st_model_lm(m);
     st_attention_shape shape = {
-        .head_dim = lm.width / lm.heads, .q_len = lm.context, .kv_len = lm.context, .causal = 1};
+        .head_dim = lm.head_dim, .q_len = lm.context, .kv_len = lm.context, .causal = 1};
     *out = (st_attention){0};
     if (text) ST_TRY(st_attention_parse(out, text, e));
+    if (out->type && out->type != st_attention_types[0] && lm.kv_heads != lm.heads) {
+        ST_FAIL(e, ST_EUNSUPPORTED,
+                "attention %s: %lld heads of this model share %lld of keys and values; expected %s",
+                out->type->name, (long long)lm.heads, (long long)lm.kv_heads,
+                st_attention_types[0]->name);
+    }
     st_attention filled = *out; /* what is left to the shape stays so: windows may be shorter */
     return st_attention_check(&filled, &shape, e);
 }

@@ -21,6 +21,22 @@ void st_matrix_backward(st_stream *q, const st_matrix *w, st_tensor x, st_tensor
     st_linear_backward(q, &w->l, x, kept, dy, dx, tmp);
 }
 
+void st_matrix_backward_add(st_stream *q, const st_matrix *w, st_tensor x, st_tensor kept,
+                            st_tensor dy, st_tensor dx, st_arena *tmp)
+{
+    size_t mark = st_arena_mark(tmp);
+    st_tensor part = st_take2(tmp, dx.dtype, dx.dim[0], dx.dim[1]);
+    st_matrix_backward(q, w, x, kept, dy, part, tmp);
+    st_stream_ops(q)->copy(q, &(st_copy_args){.x = part, .y = dx, .accumulate = 1});
+    st_arena_rewind(tmp, mark);
+}
+
+st_tensor st_matrix_kept(const st_matrix *w, bool train, st_dtype t, int64_t rows, st_arena *tmp)
+{
+    int64_t n = train ? st_linear_kept(&w->l) : 0;
+    return n ? st_take2(tmp, t, rows, n) : (st_tensor){0};
+}
+
 uint64_t st_drop_seed(uint64_t seed, int64_t layer, st_drop_site site)
 {
     st_philox_block b = st_philox(seed, 0xd50b, (uint64_t)layer * 4 + site);
@@ -31,13 +47,6 @@ uint64_t st_drop_seed(uint64_t seed, int64_t layer, st_drop_site site)
 static st_tensor block_from(st_tensor t, int64_t offset)
 {
     return st_slice(t, offset, st_numel(t) - offset);
-}
-
-static st_tensor block_kept(const st_matrix *x, const st_pass *p, st_dtype t, int64_t rows,
-                            st_arena *tmp)
-{
-    int64_t n = p->train ? st_linear_kept(&x->l) : 0;
-    return n ? st_take2(tmp, t, rows, n) : (st_tensor){0};
 }
 
 /* Attention over packed queries, keys and values (rows, 3*width), heads side by side in each. */
@@ -60,26 +69,26 @@ static st_attend_fwd_args block_attend(const st_block *b, const st_pass *p, st_t
     };
 }
 
-/* Appends the new keys and values to this layer's cache and attends over all of it. */
-static void block_cache(st_stream *q, const st_block *b, const st_pass *p, st_attend_fwd_args *at)
+void st_kv_append(st_stream *q, const st_kv *kv, int64_t layer, st_attend_fwd_args *at)
 {
     const st_ops *op = st_stream_ops(q);
-    const st_kv *kv = p->kv;
-    int64_t item = kv->capacity * b->width, first = b->layer * kv->batch * item;
-    assert(kv->batch == p->batch && kv->used + p->len <= kv->capacity);
-    for (int64_t i = 0; i < p->batch; i++) {
-        int64_t from = i * p->len * 3 * b->width, to = first + i * item + kv->used * b->width;
-        st_copy_args copy = {.rows = p->len, .cols = b->width, .ldx = 3 * b->width};
-        copy.x = block_from(at->h.k.x, from);
-        copy.y = st_slice(kv->k, to, p->len * b->width);
+    int64_t len = at->h.kv_len, width = kv->k.dim[3];
+    int64_t item = kv->capacity * width, first = layer * kv->batch * item;
+    assert(kv->batch == at->h.batch && kv->used + len <= kv->capacity);
+    for (int64_t i = 0; i < kv->batch; i++) {
+        int64_t to = first + i * item + kv->used * width;
+        st_copy_args copy = {.rows = len, .cols = width, .ldx = at->h.k.stride};
+        copy.x = block_from(at->h.k.x, i * at->h.k.step);
+        copy.y = st_slice(kv->k, to, len * width);
         op->copy(q, &copy);
-        copy.x = block_from(at->h.v.x, from);
-        copy.y = st_slice(kv->v, to, p->len * b->width);
+        copy.ldx = at->h.v.stride;
+        copy.x = block_from(at->h.v.x, i * at->h.v.step);
+        copy.y = st_slice(kv->v, to, len * width);
         op->copy(q, &copy);
     }
-    at->h.k = (st_strided){block_from(kv->k, first), b->width, item};
-    at->h.v = (st_strided){block_from(kv->v, first), b->width, item};
-    at->h.kv_len = kv->used + p->len;
+    at->h.k = (st_strided){block_from(kv->k, first), width, item};
+    at->h.v = (st_strided){block_from(kv->v, first), width, item};
+    at->h.kv_len = kv->used + len;
     at->q_start = kv->used;
 }
 
@@ -88,7 +97,7 @@ st_tensor st_norm_forward(st_stream *q, const st_norm *n, float eps, st_tensor x
 {
     int64_t rows = x.dim[0], width = st_numel(n->gain);
     if (!y.data) y = st_take2(tmp, x.dtype, rows, width);
-    *mean = st_take1(tmp, ST_F32, rows);
+    *mean = n->rms ? none : st_take1(tmp, ST_F32, rows);
     *rstd = st_take1(tmp, ST_F32, rows);
     st_stream_ops(q)->norm_fwd(q, &(st_norm_fwd_args){.rows = rows,
                                                       .width = width,
@@ -98,7 +107,8 @@ st_tensor st_norm_forward(st_stream *q, const st_norm *n, float eps, st_tensor x
                                                       .bias = n->bias,
                                                       .mean = *mean,
                                                       .rstd = *rstd,
-                                                      .eps = eps});
+                                                      .eps = eps,
+                                                      .rms = n->rms});
     return y;
 }
 
@@ -115,7 +125,8 @@ void st_norm_backward(st_stream *q, const st_norm *n, st_tensor x, st_tensor mea
                                                       .dx = dx,
                                                       .dgain = n->dgain,
                                                       .dbias = n->dbias,
-                                                      .accumulate = add});
+                                                      .accumulate = add,
+                                                      .rms = n->rms});
 }
 
 /* y += a, y dropped out first. */
@@ -144,9 +155,8 @@ static st_tensor block_residual_back(st_stream *q, const st_block *b, const st_p
     return db;
 }
 
-/* dy and the gradient of a distance of the same branch; d itself goes on along the residual. */
-static st_tensor block_match_back(st_stream *q, const st_match_args *match, st_tensor d,
-                                  st_tensor dy, st_arena *tmp)
+st_tensor st_match_back(st_stream *q, const st_match_args *match, st_tensor d, st_tensor dy,
+                        st_arena *tmp)
 {
     st_match_args m = *match;
     if (dy.data == d.data) {
@@ -168,13 +178,13 @@ static void block_attention(st_stream *q, const st_block *b, const st_pass *p, s
     k->ln_1 = st_norm_forward(q, &b->ln_1, b->eps, x, none, &k->mean_1, &k->rstd_1, tmp);
 
     k->qkv = st_take2(tmp, t, n, 3 * b->width);
-    k->attn_in = block_kept(&b->attn_in, p, t, n, tmp);
+    k->attn_in = st_matrix_kept(&b->attn_in, p->train, t, n, tmp);
     st_matrix_forward(q, &b->attn_in, k->ln_1, k->qkv, k->attn_in, tmp);
 
     k->att = st_take2(tmp, t, n, b->width);
     k->lse = p->train ? st_take1(tmp, ST_F32, n * b->heads) : none;
     st_attend_fwd_args at = block_attend(b, p, k->qkv);
-    if (p->kv) block_cache(q, b, p, &at);
+    if (p->kv) st_kv_append(q, p->kv, b->layer, &at);
     at.h.o.x = k->att;
     at.lse = k->lse;
     if (p->attention && p->len > 1) {
@@ -185,7 +195,7 @@ static void block_attention(st_stream *q, const st_block *b, const st_pass *p, s
     }
 
     k->x2 = st_take2(tmp, t, n, b->width);
-    k->attn_out = block_kept(&b->attn_out, p, t, n, tmp);
+    k->attn_out = st_matrix_kept(&b->attn_out, p->train, t, n, tmp);
     st_matrix_forward(q, &b->attn_out, k->att, k->x2, k->attn_out, tmp);
     block_residual(q, b, p, ST_SITE_ATTN_OUT, x, k->x2);
 }
@@ -221,7 +231,7 @@ static void block_attention_back(st_stream *q, const st_block *b, const st_pass 
 static void block_mlp(st_stream *q, const st_block *b, const st_pass *p, st_tensor y,
                       st_block_acts *k, st_arena *tmp)
 {
-    st_mlp mlp = {&b->mlp_in, &b->mlp_out, b->gelu};
+    st_mlp mlp = {.in = &b->mlp_in, .out = &b->mlp_out, .gelu = b->gelu};
     k->ln_2 = st_norm_forward(q, &b->ln_2, b->eps, k->x2, none, &k->mean_2, &k->rstd_2, tmp);
     st_mlp_forward(q, &mlp, p->train, k->ln_2, y, &k->inner, tmp);
     if (k->seen.mlp.data) st_stream_ops(q)->copy(q, &(st_copy_args){.x = y, .y = k->seen.mlp});
@@ -231,11 +241,11 @@ static void block_mlp(st_stream *q, const st_block *b, const st_pass *p, st_tens
 static void block_mlp_back(st_stream *q, const st_block *b, const st_pass *p,
                            const st_block_acts *k, st_tensor d, st_arena *tmp)
 {
-    st_mlp mlp = {&b->mlp_in, &b->mlp_out, b->gelu};
+    st_mlp mlp = {.in = &b->mlp_in, .out = &b->mlp_out, .gelu = b->gelu};
     size_t mark = st_arena_mark(tmp);
     st_tensor dln = st_take2(tmp, d.dtype, d.dim[0], b->width);
     st_tensor dy = block_residual_back(q, b, p, ST_SITE_MLP_OUT, d, tmp);
-    if (k->seen.match.rows) dy = block_match_back(q, &k->seen.match, d, dy, tmp);
+    if (k->seen.match.rows) dy = st_match_back(q, &k->seen.match, d, dy, tmp);
     st_mlp_backward(q, &mlp, &k->inner, dy, dln, tmp);
     st_norm_backward(q, &b->ln_2, k->x2, k->mean_2, k->rstd_2, dln, d, true);
     st_arena_rewind(tmp, mark);

@@ -76,6 +76,8 @@ static st_lm_shape gpt2_shape(const st_gpt2_config *c)
                          .width = c->width,
                          .layers = c->layers,
                          .heads = c->heads,
+                         .kv_heads = c->heads,
+                         .head_dim = c->width / c->heads,
                          .inner = c->inner,
                          .bos = c->bos,
                          .eos = c->eos,
@@ -184,7 +186,8 @@ static const st_lm_family gpt2_family = {.acts = sizeof(st_block_acts),
 
 const st_model_type st_model_gpt2 = {
     .name = "gpt2",
-    .alias = "strut_gpt2",
+    .code = true,
+    .prefix = "transformer.",
     .open = gpt2_open,
     .close = gpt2_close,
     .config = gpt2_config,

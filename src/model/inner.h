@@ -9,10 +9,11 @@
 
 /* A row of table.c: one kind of network. */
 typedef struct st_model_type {
-    const char *name; /* "model_type" in config.json */
-    /* The same where code beside the weights computes it (transformers' own class of that name
-     * would not know "strut" and make up the structured matrices); or NULL. */
-    const char *alias;
+    const char *name, *also[3]; /* "model_type" in config.json; others of its shape, or NULL */
+    /* It may also be "strut_NAME", where code beside the weights computes it: transformers' own
+     * class of that name would not know "strut" and make up the structured matrices. */
+    bool code;
+    const char *prefix; /* what Hugging Face has before its names, but for the head's */
     /* Reads its keys, makes m->net and adds every parameter through the builder. */
     st_status (*open)(st_model *m, const json_t *config, st_err *e);
     void (*close)(st_model *m);           /* m->net may be absent or half made */
@@ -24,7 +25,7 @@ typedef struct st_model_type {
     void (*classify)(st_model *m, st_stream *q, const st_vision_args *a, st_arena *tmp);
 } st_model_type;
 
-extern const st_model_type st_model_gpt2, st_model_t2tvit;
+extern const st_model_type st_model_gpt2, st_model_llama, st_model_t2tvit;
 
 /* Runs `run` on a dry stream like `q` with counting arenas and `m` bound to weights of dtype t
  * (and, if `grad`, gradients) on one: the peak of `tmp`, SIZE_MAX where it fits no machine, and the
@@ -54,6 +55,7 @@ struct st_model {
 
 typedef struct {
     st_tensor gain, bias, dgain, dbias;
+    bool rms; /* rows keep their mean; no bias */
 } st_norm;
 
 /* Collects parameters in the order of the network; remembers the first error and then does nothing,
@@ -81,7 +83,7 @@ void st_add_role(st_builder *b, st_role role);
 st_param_fill st_fill_sinusoid;
 /* (m, n): orthonormal rows (columns, if m > n) times sqrt(m). */
 st_param_fill st_fill_orthogonal;
-/* "NAME.weight" = 1 and "NAME.bias" = 0, (width). */
+/* "NAME.weight" = 1 and, unless n->rms, "NAME.bias" = 0, (width). */
 void st_add_norm(st_builder *b, st_role role, const char *name, int64_t width, st_norm *n);
 /* Announces the matrix `name` and sets x->l.spec to what the configuration wants there. */
 void st_add_matrix(st_builder *b, st_role role, const char *name, int64_t in, int64_t out,
@@ -97,7 +99,14 @@ void st_matrix_forward(st_stream *q, const st_matrix *w, st_tensor x, st_tensor 
 void st_matrix_backward(st_stream *q, const st_matrix *w, st_tensor x, st_tensor kept, st_tensor dy,
                         st_tensor dx, st_arena *tmp);
 
-/* y (absent: taken from tmp, returned) = norm of x; mean and rstd taken from tmp. */
+/* What its map keeps of `rows` rows for the backward, taken from tmp; absent unless training. */
+st_tensor st_matrix_kept(const st_matrix *w, bool train, st_dtype t, int64_t rows, st_arena *tmp);
+/* st_matrix_backward, dx added to. */
+void st_matrix_backward_add(st_stream *q, const st_matrix *w, st_tensor x, st_tensor kept,
+                            st_tensor dy, st_tensor dx, st_arena *tmp);
+
+/* y (absent: taken from tmp, returned) = norm of x; mean and rstd taken from tmp, no mean if rms.
+ */
 st_tensor st_norm_forward(st_stream *q, const st_norm *n, float eps, st_tensor x, st_tensor y,
                           st_tensor *mean, st_tensor *rstd, st_arena *tmp);
 /* dx = (`add`: +=) the gradient of x through norm(x), from dy; dx may be dy. */
@@ -143,6 +152,14 @@ typedef struct {
     st_tensor attn_in, attn_out;                   /* kept by the maps */
     st_mlp_acts inner;
 } st_block_acts;
+
+/* Appends the new keys and values of `at` to the cache of `layer`, and has all of it attended to.
+ */
+void st_kv_append(st_stream *q, const st_kv *kv, int64_t layer, st_attend_fwd_args *at);
+/* dy (may be d) and the gradient of a distance of the same branch; d itself goes on along the
+ * residual. */
+st_tensor st_match_back(st_stream *q, const st_match_args *match, st_tensor d, st_tensor dy,
+                        st_arena *tmp);
 
 /* Numbers for dropout that no other layer, place and seed gets. */
 typedef enum { ST_SITE_EMBED, ST_SITE_ATTN, ST_SITE_ATTN_OUT, ST_SITE_MLP_OUT } st_drop_site;
@@ -218,6 +235,46 @@ typedef struct {
 
 st_status st_gpt2_config_read(st_gpt2_config *c, const json_t *config, st_err *e);
 json_t *st_gpt2_config_json(const st_gpt2_config *c); /* NULL when out of memory */
+
+/* ---- Llama's and its like (llama_config.c, rotary.c) ----------------------------------------- */
+
+typedef enum {
+    ST_ROPE_DEFAULT,
+    ST_ROPE_LINEAR,
+    ST_ROPE_DYNAMIC,
+    ST_ROPE_YARN,
+    ST_ROPE_LLAMA3
+} st_rope_kind;
+
+/* Rotary positions as rope_scaling in config.json says it, defaults filled in. */
+typedef struct {
+    st_rope_kind kind;
+    double theta, factor, low, high, beta_fast, beta_slow;
+    double attention_factor, mscale, mscale_all; /* 0: not given */
+    bool truncate;
+    int64_t original; /* the context that the model was trained at */
+} st_rope;
+
+/* The dim / 2 frequencies for sequences of `len` tokens. */
+void st_rope_freqs(const st_rope *r, int64_t dim, int64_t len, float *freq);
+/* What cosines and sines are multiplied by. */
+float st_rope_scale(const st_rope *r);
+
+enum { ST_LLAMA_LAYERS = 1024 };
+
+typedef struct {
+    const char *type; /* "llama", "mistral", "qwen2", "qwen3" */
+    int64_t vocab, context, width, layers, heads, kv_heads, head_dim, inner, bos, eos;
+    int64_t window;               /* 0: none */
+    bool slides[ST_LLAMA_LAYERS]; /* by layer: attention is within the window */
+    st_rope rope;
+    st_glu_kind act;
+    double eps, init, drop_attn;
+    bool tied, qkv_bias, out_bias, mlp_bias, qk_norm;
+} st_llama_config;
+
+st_status st_llama_config_read(st_llama_config *c, const json_t *config, st_err *e);
+json_t *st_llama_config_json(const st_llama_config *c); /* NULL when out of memory */
 
 /* ---- T2T-ViT's config.json (t2tvit_config.c) ------------------------------------------------- */
 

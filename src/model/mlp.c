@@ -1,13 +1,8 @@
-/* The MLP of a block, y = W2 gelu(W1 x + b1) + b2, forward and backward. The backward under the
- * forward reads from its end. */
+/* The MLP of a block, forward and backward: y = W2 gelu(W1 x + b1) + b2, or with a gate y =
+ * W2 (act(Wg x + bg) (W1 x + b1)) + b2 (Shazeer 2020). A backward under its forward reads from its
+ * end. */
 /* SPDX-License-Identifier: MIT */
 #include "model/inner.h"
-
-static st_tensor mlp_kept(const st_matrix *w, bool train, st_dtype t, int64_t rows, st_arena *tmp)
-{
-    int64_t n = train ? st_linear_kept(&w->l) : 0;
-    return n ? st_take2(tmp, t, rows, n) : (st_tensor){0};
-}
 
 /* A tap wants to see the rows between the matrices. */
 static bool mlp_tapped(const st_mlp *m)
@@ -37,10 +32,47 @@ static bool mlp_fused(st_stream *q, const st_mlp *m, bool train, st_tensor x, st
         return true;
     }
     k->act = z;
-    k->out = mlp_kept(m->out, train, x.dtype, n, tmp);
+    k->out = st_matrix_kept(m->out, train, x.dtype, n, tmp);
     st_matrix_forward(q, m->out, k->act, y, k->out, tmp);
     return true;
 }
+
+/* ---- with a gate ----------------------------------------------------------------------------- */
+
+static void mlp_gated(st_stream *q, const st_mlp *m, bool train, st_tensor x, st_tensor y,
+                      st_mlp_acts *k, st_arena *tmp)
+{
+    st_dtype t = x.dtype;
+    int64_t n = x.dim[0], inner = m->in->l.spec.out;
+    k->gate = st_take2(tmp, t, n, inner);
+    k->by_gate = st_matrix_kept(m->gate, train, t, n, tmp);
+    st_matrix_forward(q, m->gate, x, k->gate, k->by_gate, tmp);
+    st_matrix_forward(q, m->in, x, k->fc, k->in, tmp);
+
+    k->act = train ? st_take2(tmp, t, n, inner) : k->fc;
+    st_stream_ops(q)->glu_fwd(
+        q, &(st_glu_fwd_args){.g = k->gate, .u = k->fc, .y = k->act, .kind = m->act});
+
+    k->out = st_matrix_kept(m->out, train, t, n, tmp);
+    st_matrix_forward(q, m->out, k->act, y, k->out, tmp);
+}
+
+static void mlp_gated_back(st_stream *q, const st_mlp *m, const st_mlp_acts *k, st_tensor dy,
+                           st_tensor dx, st_arena *tmp)
+{
+    size_t mark = st_arena_mark(tmp);
+    st_tensor dact = st_take2(tmp, dy.dtype, dy.dim[0], m->in->l.spec.out);
+    st_tensor dgate = st_take2(tmp, dy.dtype, dy.dim[0], m->in->l.spec.out);
+    st_matrix_backward(q, m->out, k->act, k->out, dy, dact, tmp);
+    st_stream_ops(q)->glu_bwd(
+        q, &(st_glu_bwd_args){
+               .g = k->gate, .u = k->fc, .dy = dact, .dg = dgate, .du = dact, .kind = m->act});
+    st_matrix_backward(q, m->in, k->x, k->in, dact, dx, tmp);
+    st_matrix_backward_add(q, m->gate, k->x, k->by_gate, dgate, dx, tmp);
+    st_arena_rewind(tmp, mark);
+}
+
+/* ---- either ---------------------------------------------------------------------------------- */
 
 void st_mlp_forward(st_stream *q, const st_mlp *m, bool train, st_tensor x, st_tensor y,
                     st_mlp_acts *k, st_arena *tmp)
@@ -48,20 +80,28 @@ void st_mlp_forward(st_stream *q, const st_mlp *m, bool train, st_tensor x, st_t
     st_dtype t = x.dtype;
     int64_t n = x.dim[0], inner = m->in->l.spec.out;
     *k = (st_mlp_acts){.x = x, .fc = st_take2(tmp, t, n, inner)};
-    k->in = mlp_kept(m->in, train, t, n, tmp);
+    k->in = st_matrix_kept(m->in, train, t, n, tmp);
+    if (m->gate) {
+        mlp_gated(q, m, train, x, y, k, tmp);
+        return;
+    }
     if (mlp_fused(q, m, train, x, y, k, tmp)) return;
     st_matrix_forward(q, m->in, x, k->fc, k->in, tmp);
 
     k->act = train ? st_take2(tmp, t, n, inner) : k->fc;
     st_stream_ops(q)->gelu_fwd(q, &(st_gelu_fwd_args){.x = k->fc, .y = k->act, .kind = m->gelu});
 
-    k->out = mlp_kept(m->out, train, t, n, tmp);
+    k->out = st_matrix_kept(m->out, train, t, n, tmp);
     st_matrix_forward(q, m->out, k->act, y, k->out, tmp);
 }
 
 void st_mlp_backward(st_stream *q, const st_mlp *m, const st_mlp_acts *k, st_tensor dy,
                      st_tensor dx, st_arena *tmp)
 {
+    if (m->gate) {
+        mlp_gated_back(q, m, k, dy, dx, tmp);
+        return;
+    }
     size_t mark = st_arena_mark(tmp);
     st_tensor dfc = st_take2(tmp, dy.dtype, dy.dim[0], m->in->l.spec.out);
     if (k->act.data) {

@@ -75,8 +75,9 @@ struct st_param {
 
 typedef void st_param_fn(void *ctx, const st_param *p);
 
-/* Builds a model from a config.json object: GPT-2's keys as Hugging Face writes them, or those of
- * "model_type": "t2t_vit" (doc/FORMATS; unknown ones are errors there), plus our key "strut":
+/* Builds a model from a config.json object: keys of GPT-2, Llama, Mistral, Qwen2 or Qwen3 as
+ * Hugging Face writes them, or those of "model_type": "t2t_vit" (doc/FORMATS; unknown ones are
+ * errors there), plus our key "strut":
  * {"format": 1, "maps": {GLOB: SPEC, ...}} (fnmatch globs on matrix names, later ones win; one that
  * matches no matrix is ST_EARG with the nearest name; wte is matched by its exact name only, and so
  * is a tied lm_head, which is then untied). Unknown "strut" keys are errors, unknown Hugging Face
@@ -114,6 +115,8 @@ typedef struct {
 } st_globs;
 st_globs st_model_globs(const st_model *m);
 st_globs st_config_globs(const json_t *config);
+/* What Hugging Face's files have before the names of all but the head: "transformer.". */
+const char *st_model_prefix(const st_model *m);
 /* Does that matrix hold the rows of tokens: the embedding, and the head where it is tied to it? */
 bool st_model_table(const st_model *m, const char *name);
 
@@ -126,7 +129,8 @@ st_model_count st_model_counts(const st_model *m);
 /* Facts a job needs about a language model. */
 typedef struct {
     int64_t vocab, context, width, layers, heads, inner;
-    int64_t bos, eos;     /* ids that begin and end a text, -1: none */
+    int64_t kv_heads, head_dim; /* heads of keys and values; width of a head */
+    int64_t bos, eos;           /* ids that begin and end a text, -1: none */
     bool tied, head_bias; /* the head is the embedding; it has a bias, which a tied one has not */
     float drop_embed, drop_attn, drop_resid;
     st_gelu_kind gelu;
@@ -196,7 +200,7 @@ st_status st_model_attention(const st_model *m, const char *text, st_attention *
 /* Keys and values of the positions so far, for decoding. */
 typedef struct {
     int64_t batch, capacity, used;
-    st_tensor k, v; /* (layers, batch, capacity, width) */
+    st_tensor k, v; /* (layers, batch, capacity, kv_heads * head_dim) */
 } st_kv;
 void st_kv_take(st_kv *kv, const st_model *m, st_dtype t, int64_t batch, int64_t capacity,
                 st_arena *a);
@@ -277,17 +281,20 @@ typedef struct {
     const st_tap *tap; /* the model's, or NULL */
 } st_matrix;
 
-/* y = out(gelu(in(x))). */
+/* y = out(gelu(in(x))), or out(act(gate(x)) in(x)) where there is a gate. */
 typedef struct {
     const st_matrix *in, *out; /* (inner, width), (width, inner) */
     st_gelu_kind gelu;
+    const st_matrix *gate; /* (inner, width), or NULL */
+    st_glu_kind act;
 } st_mlp;
 
 /* What forward leaves for backward; views into the arena, and x. */
 typedef struct {
     st_tensor x, fc, act; /* (rows, width), (rows, inner) twice; act absent where `out` begins with
                            * a fold that the backend makes with the GELU */
-    st_tensor in, out;    /* kept by the maps */
+    st_tensor gate;       /* (rows, inner) */
+    st_tensor in, out, by_gate; /* kept by the maps */
 } st_mlp_acts;
 
 /* x, y (rows, width); y may be x's memory unless training. Takes from `tmp` and does not rewind:

@@ -194,6 +194,7 @@ void st_add_norm(st_builder *b, st_role role, const char *name, int64_t width, s
     snprintf(full, sizeof full, "%s.weight", name);
     builder_add(b, -1, full, 1, &width, 1.0f, 0.0f, ST_P_NORM, &n->gain, &n->dgain);
     st_add_role(b, role);
+    if (n->rms) return;
     snprintf(full, sizeof full, "%s.bias", name);
     builder_add(b, -1, full, 1, &width, 0.0f, 0.0f, ST_P_NORM | ST_P_BIAS, &n->bias, &n->dbias);
     st_add_role(b, role);

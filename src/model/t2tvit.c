@@ -266,7 +266,7 @@ static void t2t_module_forward(const t2t *g, st_stream *q, int i, int64_t n,
                                         .gain = m->norm_2.gain,
                                         .bias = m->norm_2.bias,
                                         .eps = (float)g->c.eps});
-    st_mlp mlp = {&m->fc_1, &m->fc_2, ST_GELU_ERF};
+    st_mlp mlp = {.in = &m->fc_1, .out = &m->fc_2, .gelu = ST_GELU_ERF};
     st_mlp_acts acts = {0};
     st_mlp_forward(q, &mlp, false, a, a, &acts, tmp);
     op->residual_fwd(q, &(st_residual_fwd_args){.a = a, .b = y, .y = y});
@@ -380,6 +380,7 @@ static void t2t_forward(st_model *m, st_stream *q, const st_vision_args *a, st_a
 
 const st_model_type st_model_t2tvit = {
     .name = "t2t_vit",
+    .prefix = "",
     .open = t2t_open,
     .close = t2t_close,
     .config = t2t_config,

@@ -5,15 +5,20 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const st_model_type *const model_types[] = {&st_model_gpt2, &st_model_t2tvit, NULL};
+static const st_model_type *const model_types[] = {&st_model_gpt2, &st_model_llama,
+                                                   &st_model_t2tvit, NULL};
 
 static const char *const model_labels[] = {"id2label", "label2id", NULL};
 
 static const st_model_type *model_find(const char *name)
 {
+    bool code = strncmp(name, "strut_", 6) == 0;
     for (int i = 0; model_types[i]; i++) {
         const st_model_type *t = model_types[i];
-        if (strcmp(t->name, name) == 0 || (t->alias && strcmp(t->alias, name) == 0)) return t;
+        const char *bare = code && t->code ? name + 6 : name;
+        if (strcmp(t->name, bare) == 0) return t;
+        for (int k = 0; k < 3 && t->also[k]; k++)
+            if (strcmp(t->also[k], bare) == 0) return t;
     }
     return NULL;
 }
@@ -30,6 +35,11 @@ st_globs st_config_globs(const json_t *config)
     return type ? type->globs : st_model_gpt2.globs;
 }
 
+const char *st_model_prefix(const st_model *m)
+{
+    return m->type->prefix;
+}
+
 st_status st_model_open(st_model **out, const json_t *config, st_err *e)
 {
     *out = NULL;
@@ -38,7 +48,9 @@ st_status st_model_open(st_model **out, const json_t *config, st_err *e)
     ST_TRY(st_json_str(config, "model_type", &name, "config.json", e));
     const st_model_type *type = model_find(name);
     if (!type) {
-        ST_FAIL(e, ST_EUNSUPPORTED, "config.json: model_type is '%.80s', expected gpt2 or t2t_vit",
+        ST_FAIL(e, ST_EUNSUPPORTED,
+                "config.json: model_type is '%.80s', expected gpt2, llama, "
+                "mistral, qwen2, qwen3 or t2t_vit",
                 name);
     }
     st_model *m = st_calloc(1, sizeof *m);
@@ -223,7 +235,7 @@ void st_kv_take(st_kv *kv, const st_model *m, st_dtype t, int64_t batch, int64_t
                 st_arena *a)
 {
     st_lm_shape lm = m->lm->shape;
-    int64_t dim[] = {lm.layers, batch, capacity, lm.width};
+    int64_t dim[] = {lm.layers, batch, capacity, lm.kv_heads * lm.head_dim};
     *kv = (st_kv){.batch = batch, .capacity = capacity};
     kv->k = st_take(a, t, 4, dim);
     kv->v = st_take(a, t, 4, dim);

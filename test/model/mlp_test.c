@@ -66,7 +66,7 @@ static void mlp_run(const char *device, const char *first, const char *second, c
                     tap};
     st_matrix out = {mlp_linear(second, INNER, WIDTH, w[1], b[1], r->part[4], r->part[5], 3), "out",
                      tap};
-    st_mlp m = {&in, &out, ST_GELU_TANH};
+    st_mlp m = {.in = &in, .out = &out, .gelu = ST_GELU_TANH};
     st_mlp_acts k;
     st_mlp_forward(q, &m, true, mlp_rows(x, WIDTH), mlp_rows(r->part[0], WIDTH), &k, &tmp);
     st_mlp_backward(q, &m, &k, mlp_rows(dy, WIDTH), mlp_rows(r->part[1], WIDTH), &tmp);

@@ -161,12 +161,13 @@ static inline void rig_flip(const float *x, int64_t rows, int64_t cols, float *y
 }
 
 /* The stored tensor PREFIX + Hugging Face's name of p, in p's layout; freed with test_free. */
-static inline float *rig_stored(const stored *s, const char *prefix, const st_param *p)
+static inline float *rig_stored(const rig *r, const stored *s, const char *prefix,
+                                const st_param *p)
 {
     char name[160];
     int64_t n;
     bool head = strcmp(p->name, "lm_head.weight") == 0;
-    snprintf(name, sizeof name, "%s%s%s", prefix, head ? "" : "transformer.", p->name);
+    snprintf(name, sizeof name, "%s%s%s", prefix, head ? "" : st_model_prefix(r->m), p->name);
     const float *x = stored_find(s, name, &n);
     assert_int_equal(n, st_numel(p->w));
     float *y = test_malloc((size_t)n * sizeof *y);
