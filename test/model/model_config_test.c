@@ -257,7 +257,7 @@ static const struct {
     const char *says[3]; /* the key, what was found, what was expected */
 } wrong[] = {
     {"[]", ST_EFORMAT, {"config.json", "object"}},
-    {"{\"model_type\": \"llama\"}", ST_EUNSUPPORTED, {"model_type", "llama", "gpt2"}},
+    {"{\"model_type\": \"bert\"}", ST_EUNSUPPORTED, {"model_type", "bert", "gpt2"}},
     {"{\"model_type\": 3}", ST_EFORMAT, {"model_type", "a whole number", "a string"}},
     {"{\"vocab_size\": 0}", ST_EFORMAT, {"vocab_size", "is 0", "1 to"}},
     {"{\"vocab_size\": -5}", ST_EFORMAT, {"vocab_size", "-5", "1 to"}},

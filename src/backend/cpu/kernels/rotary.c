@@ -37,9 +37,9 @@ void KERNEL(glu_fwd)(st_stream *q, const st_glu_fwd_args *a)
     int parts = st_parts(q, count * 4);
 #pragma omp parallel for num_threads(parts) schedule(static)
     for (int64_t i = 0; i < count; i += BLOCK) {
-        float bg[BLOCK], bu[BLOCK], by[BLOCK], act[BLOCK];
+        float bg[BLOCK], bv[BLOCK], by[BLOCK], act[BLOCK];
         int64_t n = at_most(count - i, BLOCK);
-        const float *u = block_in(&a->u, i, n, bu);
+        const float *u = block_in(&a->u, i, n, bv);
         glu_act(act, NULL, block_in(&a->g, i, n, bg), n, a->kind);
         float *y = block_out(&a->y, i, by);
 #pragma omp simd
@@ -55,9 +55,9 @@ void KERNEL(glu_bwd)(st_stream *q, const st_glu_bwd_args *a)
     int parts = st_parts(q, count * 6);
 #pragma omp parallel for num_threads(parts) schedule(static)
     for (int64_t i = 0; i < count; i += BLOCK) {
-        float bg[BLOCK], bu[BLOCK], by[BLOCK], act[BLOCK], slope[BLOCK], od[BLOCK], ou[BLOCK];
+        float bg[BLOCK], bv[BLOCK], by[BLOCK], act[BLOCK], slope[BLOCK], od[BLOCK], ou[BLOCK];
         int64_t n = at_most(count - i, BLOCK);
-        const float *u = block_in(&a->u, i, n, bu), *dy = block_in(&a->dy, i, n, by);
+        const float *u = block_in(&a->u, i, n, bv), *dy = block_in(&a->dy, i, n, by);
         glu_act(act, slope, block_in(&a->g, i, n, bg), n, a->kind);
         float *dg = block_out(&a->dg, i, od), *du = block_out(&a->du, i, ou);
         /* dg and du may be u's or dy's memory */
