@@ -25,13 +25,13 @@ static const char *const fly_factor[][2] = {
     {"l", "w2_bfly"},
 };
 
-static void fly_name(const st_param *p, char *name)
+static void fly_name(const st_param *p, const char *prefix, char *name)
 {
     if (!p->matrix) {
-        snprintf(name, ST_EXPORT_NAME, "transformer.%.100s", p->name);
+        snprintf(name, ST_EXPORT_NAME, "%s%.100s", prefix, p->name);
         return;
     }
-    const char *under = p->role == ST_ROLE_HEAD ? "" : "transformer.";
+    const char *under = p->role == ST_ROLE_HEAD ? "" : prefix;
     const char *factor = p->name + strlen(p->matrix) + 1, *mlp = strstr(p->matrix, ".mlp.");
     for (size_t i = 0; i < sizeof fly_factor / sizeof *fly_factor; i++) {
         if (strcmp(factor, fly_factor[i][0]) == 0) {
@@ -40,7 +40,7 @@ static void fly_name(const st_param *p, char *name)
         }
     }
     if (mlp) {
-        snprintf(name, ST_EXPORT_NAME, "transformer.%.*s.mlp.%s.%.40s", (int)(mlp - p->matrix),
+        snprintf(name, ST_EXPORT_NAME, "%s%.*s.mlp.%s.%.40s", prefix, (int)(mlp - p->matrix),
                  p->matrix, strcmp(mlp, ".mlp.c_fc") == 0 ? "fc1" : "fc2", factor);
     } else {
         snprintf(name, ST_EXPORT_NAME, "%s%.60s.%.40s", under, p->matrix, factor);

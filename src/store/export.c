@@ -7,18 +7,17 @@
 
 /* ---- names ----------------------------------------------------------------------------------- */
 
-static void export_name_hf(const st_param *p, char *name)
+static void export_name_hf(const st_param *p, const char *prefix, char *name)
 {
-    bool head = strncmp(p->name, "lm_head.", 8) == 0;
-    snprintf(name, ST_EXPORT_NAME, "%s%.100s", head ? "" : "transformer.", p->name);
+    snprintf(name, ST_EXPORT_NAME, "%s%.100s", p->role == ST_ROLE_HEAD ? "" : prefix, p->name);
 }
 
 /* The factors of kronecker products in MLPs; the rest as Hugging Face calls it. */
-static void export_name_krony(const st_param *p, char *name)
+static void export_name_krony(const st_param *p, const char *prefix, char *name)
 {
     static const char *const ours[] = {"a", "b", "bias"}, *const theirs[] = {"0", "1", "bias"};
     const char *mlp = strstr(p->name, ".mlp."), *factor = mlp ? strrchr(p->name, '.') + 1 : NULL;
-    export_name_hf(p, name);
+    export_name_hf(p, prefix, name);
     if (!mlp) return;
     int block = (int)(mlp - p->name);
     const char *matrix = mlp + 5; /* "c_fc" or "c_proj" */
@@ -39,6 +38,32 @@ const st_export_style st_export_nanogpt = {.name = export_name_hf, .linear = tru
 const st_export_style st_export_krony = {.name = export_name_krony, .linear = true, .head = true};
 const st_export_style st_export_llmc = {.name = export_name_hf, .linear = true};
 const st_export_style st_export_gguf = {.name = export_name_hf, .linear = true, .vectors = true};
+const st_export_style st_export_gguf_llama = {
+    .name = export_name_hf, .linear = true, .vectors = true, .pairs = true};
+
+/* ---- pairs ----------------------------------------------------------------------------------- */
+
+/* Row 2i + s of a head is row s * head / 2 + i of the other. */
+static void export_pairs(float *to, const float *from, int64_t rows, int64_t cols, int64_t head,
+                         bool apart)
+{
+    for (int64_t r = 0; r < rows; r++) {
+        int64_t first = r / head * head, at = r % head;
+        int64_t other = first + at % 2 * (head / 2) + at / 2;
+        memcpy(to + (apart ? other : r) * cols, from + (apart ? r : other) * cols,
+               (size_t)cols * sizeof *to);
+    }
+}
+
+void st_pairs_apart(float *to, const float *from, int64_t rows, int64_t cols, int64_t head)
+{
+    export_pairs(to, from, rows, cols, head, true);
+}
+
+void st_pairs_together(float *to, const float *from, int64_t rows, int64_t cols, int64_t head)
+{
+    export_pairs(to, from, rows, cols, head, false);
+}
 
 /* ---- items ----------------------------------------------------------------------------------- */
 
@@ -47,9 +72,9 @@ struct export_walk {
     const float *flat;
     st_dtype dtype;
     const st_export_style *style;
-    const st_param *wte;
-    bool bare; /* names as the model has them */
-    int64_t wte_at;
+    const st_model *m;
+    const st_param *table; /* the embedding */
+    int64_t table_at;
     bool has_head, failed;
 };
 
@@ -77,8 +102,13 @@ static st_store_item *export_item(struct export_walk *k, const st_param *p)
     for (int i = 0; i < p->w.ndim; i++)
         item->dim[i] = p->w.dim[turn ? p->w.ndim - 1 - i : i];
     x->same[x->n] = -1;
-    x->row[x->n++] = (st_export_row){
-        .w = k->flat + p->offset, .rows = p->w.dim[0], .cols = p->w.dim[1], .turn = turn};
+    bool turned = strstr(p->name, ".q_proj.") || strstr(p->name, ".k_proj.");
+    x->row[x->n++] =
+        (st_export_row){.w = k->flat + p->offset,
+                        .rows = p->w.dim[0],
+                        .cols = p->w.ndim > 1 ? p->w.dim[1] : 1,
+                        .turn = turn,
+                        .head = k->style->pairs && turned ? st_model_lm(k->m).head_dim : 0};
     return item;
 }
 
@@ -101,16 +131,16 @@ static void export_layout(struct export_walk *k, const st_param *p)
 static void export_param(void *ctx, const st_param *p)
 {
     struct export_walk *k = ctx;
-    if (strcmp(p->name, "wte.weight") == 0) {
-        k->wte = p;
-        k->wte_at = k->x->n;
+    if (p->role == ST_ROLE_EMBEDDING && strcmp(p->name, "wte.weight") == 0) {
+        k->table = p;
+        k->table_at = k->x->n;
     }
-    if (strncmp(p->name, "lm_head.", 8) == 0) k->has_head = true;
+    if (p->role == ST_ROLE_HEAD) k->has_head = true;
     char *name = k->x->names + k->x->n * ST_EXPORT_NAME;
-    if (k->bare)
+    if (st_model_is_vision(k->m))
         snprintf(name, ST_EXPORT_NAME, "%.100s", p->name);
     else
-        k->style->name(p, name);
+        k->style->name(p, st_model_prefix(k->m), name);
     export_item(k, p);
     if (export_has_layout(p) && k->style->layouts) export_layout(k, p);
 }
@@ -129,13 +159,12 @@ st_status st_export_open(st_export *x, const st_model *m, const float *flat, st_
         st_export_close(x);
         return ST_NOMEM(e, NULL);
     }
-    struct export_walk k = {
-        .x = x, .flat = flat, .dtype = dtype, .style = style, .bare = st_model_is_vision(m)};
+    struct export_walk k = {.x = x, .flat = flat, .dtype = dtype, .style = style, .m = m};
     st_model_params(m, export_param, &k);
-    if (style->head && !k.has_head && k.wte) {
+    if (style->head && !k.has_head && k.table) {
         strcpy(x->names + x->n * ST_EXPORT_NAME, "lm_head.weight");
-        export_item(&k, k.wte);
-        x->same[x->n - 1] = k.wte_at;
+        export_item(&k, k.table);
+        x->same[x->n - 1] = k.table_at;
     }
     if (k.failed) {
         st_export_close(x);
@@ -223,7 +252,13 @@ st_status st_export_fill(void *ctx, int64_t i, void *data, size_t bytes, st_err 
         return ST_OK;
     }
     if (item->dtype == ST_F16) ST_TRY(export_check_f16(item, row->w, n, e));
-    if (row->turn)
+    if (row->head) {
+        float *w = st_calloc(n, sizeof *w);
+        if (!w) return ST_NOMEM(e, item->name);
+        st_pairs_together(w, row->w, row->rows, row->cols, row->head);
+        st_convert(data, item->dtype, w, ST_F32, n);
+        free(w);
+    } else if (row->turn)
         export_turned(data, item->dtype, row->w, row->rows, row->cols);
     else
         st_convert(data, item->dtype, row->w, ST_F32, n);

@@ -9,11 +9,13 @@
 
 /* How a format names and turns tensors. */
 typedef struct {
-    void (*name)(const st_param *p, char *name); /* ST_EXPORT_NAME bytes */
+    /* ST_EXPORT_NAME bytes; `prefix` is what the model's have before them (st_model_prefix) */
+    void (*name)(const st_param *p, const char *prefix, char *name);
     bool linear;  /* dense block matrices as (out, in), not (in, out) */
     bool head;    /* a tied head is stored once more, as lm_head.weight */
     bool vectors; /* tensors of one dimension, and wpe, stay float32 */
     bool mlp;     /* dense MLP matrices as (out, in), whatever the others are */
+    bool pairs;   /* pairs of a head's queries and keys side by side (a GGUF's "llama") */
     bool layouts; /* beside a butterfly's tiles which ones they are, as LAYOUT of the same prefix */
 } st_export_style;
 
@@ -29,11 +31,19 @@ extern const st_export_style st_export_krony;
 extern const st_export_style st_export_fly;
 /* llm.c: nanoGPT's, the tied head once; GGUF: the same with float32 vectors. */
 extern const st_export_style st_export_llmc, st_export_gguf;
+/* GGUF's "llama": GGUF's, by pairs. */
+extern const st_export_style st_export_gguf_llama;
+
+/* Rows (rows, cols) of heads of `head` rows: rotary positions turn row i of a head with row i +
+ * head / 2 (apart), or 2i with 2i + 1 (together). */
+void st_pairs_apart(float *to, const float *from, int64_t rows, int64_t cols, int64_t head);
+void st_pairs_together(float *to, const float *from, int64_t rows, int64_t cols, int64_t head);
 
 typedef struct st_export_row {
     const float *w; /* as the model has it, (rows, cols) if `turn` */
     int64_t rows, cols;
     bool turn;
+    int64_t head;    /* its heads have so many rows, which are stored by pairs; 0: as they are */
     int32_t *layout; /* owned; then there is no w */
 } st_export_row;
 

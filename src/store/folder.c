@@ -173,6 +173,12 @@ static st_status folder_adjust(st_folder *f)
     if (vision && gelu) {
         ST_FAIL(f->e, ST_EARG, "%s: is a T2T-ViT, whose GELU is erf; leave --gelu out", f->path);
     }
+    bool gpt2 = strstr(st_folder_type(f), "gpt2") != NULL;
+    if (!vision && !gpt2 && gelu) {
+        ST_FAIL(f->e, ST_EARG,
+                "%s: is a %.40s, whose activation config.json says; leave --gelu out", f->path,
+                st_folder_type(f));
+    }
     json_t *config = json_copy(f->config); /* it may be part of a file's extra */
     if (!config) return ST_NOMEM(f->e, f->path);
     json_decref(f->config);
@@ -185,8 +191,11 @@ static st_status folder_adjust(st_folder *f)
     }
     if (!known) ST_FAIL(f->e, ST_EARG, "gelu: \"%s\" is neither tanh nor erf", gelu);
     int64_t heads = f->how ? f->how->heads : 0, has = heads;
-    ST_TRY(st_json_int(config, vision ? "num_heads" : "n_head", 1, INT32_MAX, &has, "config.json",
-                       f->e));
+    ST_TRY(st_json_int(config,
+                       vision ? "num_heads"
+                       : gpt2 ? "n_head"
+                              : "num_attention_heads",
+                       1, INT32_MAX, &has, "config.json", f->e));
     if (has == heads || !heads) return ST_OK;
     ST_FAIL(f->e, ST_EARG, "%s: has %lld heads by its config.json, --heads says %lld; leave it out",
             f->path, (long long)has, (long long)heads);

@@ -236,6 +236,7 @@ st_status st_folder_guess(st_folder *f)
 {
     config_shape c;
     if (st_folder_is_t2t(f)) return st_folder_guess_t2t(f);
+    if (st_folder_is_llama(f)) return st_folder_guess_llama(f);
     f->guessed = true;
     ST_TRY(config_shapes(f, &c));
     f->no_bias = f->no_bias || config_no_bias(f);

@@ -366,7 +366,7 @@ st_status st_folder_fly(st_folder *f)
 
 bool st_folder_special(const st_folder_row *row)
 {
-    return row->form == ST_ROW_TURNED || row->form == ST_ROW_SS1;
+    return row->form == ST_ROW_TURNED || row->form == ST_ROW_SS1 || row->form == ST_ROW_PAIRS;
 }
 
 /* Tiles (block, block), each transposed. */
@@ -390,6 +390,8 @@ st_status st_folder_read_special(const st_folder *f, const st_param *p, const st
         fly_turn(to, from, n, p->w.dim[p->w.ndim - 1]);
     else if (row->form == ST_ROW_SS1)
         st_ss1_import(p->spec, from, to);
+    else if (row->form == ST_ROW_PAIRS)
+        st_pairs_apart(to, from, p->w.dim[0], n / p->w.dim[0], st_model_lm(f->model).head_dim);
     else
         memcpy(to, from, (size_t)n * sizeof *to);
     if (!s) st_convert(w.data, w.dtype, to, ST_F32, n);

@@ -36,6 +36,7 @@ static st_status match_dtype(const st_folder *f, const st_stored *t)
     for (int i = 0; i < 4; i++) {
         if (strcmp(t->dtype, floats[i]) == 0) return ST_OK;
     }
+    if (st_blocks_find(t->dtype)) return ST_OK; /* of a GGUF file */
     ST_FAIL(f->e, ST_EFORMAT, "%s: tensor %.100s is stored as %s, expected F32, BF16, F16 or F64",
             f->file, t->name, t->dtype);
 }
@@ -205,6 +206,7 @@ static st_status match_missing(const st_folder *f, const st_param *p)
            p->spec ? ", of the map " : "", spec,
            !f->guessed                    ? "config.json asks for"
            : st_model_is_vision(f->model) ? "a T2T-ViT of this shape has"
+           : st_folder_is_llama(f)        ? "a model of this shape has"
                                           : "a GPT-2 of this shape has",
            near ? "; the nearest there is " : "", near ? near : "",
            near         ? ""
@@ -217,10 +219,16 @@ static st_status match_missing(const st_folder *f, const st_param *p)
 
 /* ---- the head -------------------------------------------------------------------------------- */
 
+/* The rows of tokens. */
+static const st_folder_row *match_table(const st_folder *f)
+{
+    const st_folder_row *row = st_folder_find(f, "wte.weight");
+    return row ? row : st_folder_find(f, "embed_tokens.weight");
+}
+
 st_status st_folder_head(const st_folder *f, bool *tied)
 {
-    const st_folder_row *head = st_folder_find(f, "lm_head.weight"),
-                        *wte = st_folder_find(f, "wte.weight");
+    const st_folder_row *head = st_folder_find(f, "lm_head.weight"), *wte = match_table(f);
     *tied = !head;
     if (!head || !wte || head->stored->ndim != 2 || wte->stored->ndim != 2 ||
         wte->stored->bytes == 0 || head->stored->dim[0] != wte->stored->dim[0] ||
@@ -248,10 +256,10 @@ static st_status match_tied(const st_folder *f)
     ST_TRY(st_folder_head(f, &tied));
     if (tied) return ST_OK;
     ST_FAIL(f->e, ST_EFORMAT,
-            "%s: tensor %.100s differs from wte.weight, but config.json ties "
+            "%s: tensor %.100s differs from %s, but config.json ties "
             "them; set \"tie_word_embeddings\": false there to use both, or "
             "remove the tensor",
-            f->file, head->stored->name);
+            f->file, head->stored->name, match_table(f)->name);
 }
 
 /* ---- tensors that no parameter has ----------------------------------------------------------- */
@@ -274,12 +282,13 @@ static void match_star(char *name)
  * in a block that the model lacks? Then the model is another one than the files'. */
 static bool match_within(const char *name, const char *const *param)
 {
-    size_t digits = strncmp(name, "h.", 2) ? 0 : strspn(name + 2, "0123456789");
-    bool block = digits && name[2 + digits] == '.', found = false;
+    size_t before = strncmp(name, "layers.", 7) == 0 ? 7 : strncmp(name, "h.", 2) == 0 ? 2 : 0;
+    size_t digits = before ? strspn(name + before, "0123456789") : 0;
+    bool block = digits && name[before + digits] == '.', found = false;
     for (; *param; param++) {
         const char *dot = strrchr(*param, '.');
         if (dot && strncmp(name, *param, (size_t)(dot + 1 - *param)) == 0) return true;
-        found = found || (block && strncmp(name, *param, digits + 3) == 0);
+        found = found || (block && strncmp(name, *param, before + digits + 1) == 0);
     }
     return block && !found;
 }

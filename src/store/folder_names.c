@@ -58,12 +58,13 @@ static size_t names_before(const char *name, const char *part)
  * is stripped where it stands, and named. */
 static st_status names_prefix(st_folder *f)
 {
-    static const char *const has[] = {"wpe.weight", "cls_token"};
+    static const char *const has[] = {"wpe.weight", "cls_token", "embed_tokens.weight"};
+    enum { HAS = sizeof has / sizeof *has };
     const char *prefix = NULL;
     size_t n = 0;
     for (int64_t i = 0; i < f->rows; i++) {
         const char *name = f->row[i].name;
-        for (int k = 0; k < 2; k++) {
+        for (int k = 0; k < HAS; k++) {
             if (strcmp(name, has[k]) == 0) return ST_OK;
             size_t m = names_before(name, has[k]);
             if (m && prefix) {
@@ -99,10 +100,12 @@ static const char *names_in_block(const char *name)
     return digits && name[2 + digits] == '.' ? name + 3 + digits : NULL;
 }
 
-/* "h.N.attn.bias", "h.N.attn.masked_bias": the causal mask, which older files carry. */
+/* "h.N.attn.bias", "h.N.attn.masked_bias": the causal mask, which older files carry, as those of
+ * Llama carry "layers.N.self_attn.rotary_emb.inv_freq". */
 static bool names_is_mask(const char *name)
 {
     const char *rest = names_in_block(name);
+    if (names_before(name, "self_attn.rotary_emb.inv_freq")) return true;
     return rest && (strcmp(rest, "attn.bias") == 0 || strcmp(rest, "attn.masked_bias") == 0);
 }
 
@@ -167,6 +170,7 @@ static bool names_row(st_folder *f, st_folder_row *row, char **at)
 {
     const char *name = row->name, *rest = names_in_block(name), *matrix, *factor;
     if (names_is_mask(name)) return false;
+    if (st_folder_has_pairs(f, name)) row->form = ST_ROW_PAIRS;
     const char *original = names_fly(name, at);
     if (original) row->name = original;
     if (rest && strncmp(rest, "mlp.", 4) == 0 &&

@@ -86,12 +86,16 @@ static st_status save_config(const char *dir, const st_model *m, const st_folder
     json_object_set_new(generation, "_from_model_config", json_true());
     for (int i = 0; i < 2; i++) {
         json_t *id = json_object_get(config, keys[i]);
-        if (json_is_integer(id)) json_object_set(generation, keys[i], id);
+        if (id && !json_is_null(id)) json_object_set(generation, keys[i], id);
     }
     json_object_set_new(config, "torch_dtype", json_string(st_dtype_name(how->dtype)));
     if (how->code) {
-        /* not "gpt2": transformers' own class of that name would make up the structured matrices */
-        json_object_set_new(config, "model_type", json_string("strut_gpt2"));
+        /* not its own: transformers' own class of that name would make up the structured matrices
+         */
+        char type[64];
+        snprintf(type, sizeof type, "strut_%s",
+                 json_string_value(json_object_get(config, "model_type")));
+        json_object_set_new(config, "model_type", json_string(type));
         json_object_set_new(config, "architectures", json_pack("[s]", "StrutForCausalLM"));
         json_object_set_new(config, "auto_map",
                             json_pack("{s:s, s:s}", "AutoConfig", "modeling_strut.StrutConfig",

@@ -1,6 +1,7 @@
 /* Reading GGUF versions 2 and 3 (ggml's docs/gguf.md): tensors of floats and of blocks. GPT-2's are
- * shown under the names that nanoGPT has for them, which also is their orientation (out, in); of
- * the keys, numbers and texts are given as JSON, lists (a tokenizer's tokens) are not. */
+ * shown under the names that nanoGPT has for them, which also is their orientation (out, in), those
+ * of Llama-shaped models under Hugging Face's; of the keys, numbers and texts are given as JSON,
+ * lists (a tokenizer's tokens) are not. */
 /* SPDX-License-Identifier: MIT */
 #include "weights/gguf.h"
 #include <stdlib.h>
@@ -54,7 +55,7 @@ static st_status gguf_bytes(st_gguf *s, st_stored *t, uint64_t type, const char 
 }
 
 /* One tensor's entry; its offset counts from the data. */
-static st_status gguf_tensor(st_gguf *s, st_stored *t, char name[ST_GGUF_NAME], bool gpt2,
+static st_status gguf_tensor(st_gguf *s, st_stored *t, char name[ST_GGUF_NAME], const char *arch,
                              st_err *e)
 {
     uint64_t ndim, type, offset, dim;
@@ -62,7 +63,7 @@ static st_status gguf_tensor(st_gguf *s, st_stored *t, char name[ST_GGUF_NAME], 
     size_t n;
     ST_TRY(st_gguf_text(s, own, sizeof own, &n, e));
     if (!n || n >= sizeof own || strlen(own) != n) return st_gguf_bad(s, "a tensor's name", e);
-    if (!gpt2 || !st_gguf_unname(own, name)) memcpy(name, own, sizeof own);
+    if (!st_gguf_unname(arch, own, name)) memcpy(name, own, sizeof own);
     *t = (st_stored){.name = name};
     ST_TRY(st_gguf_number(s, 4, &ndim, e));
     if (ndim > 4) return st_gguf_bad(s, "a tensor of more than 4 dimensions", e);
@@ -127,13 +128,13 @@ static st_status gguf_all(st_gguf *s, st_weights *w, st_err *e)
     w->extra = json_pack("{s:O}", "gguf", keys);
     if (!w->extra) return ST_NOMEM(e, w->path);
     const char *what = json_string_value(json_object_get(keys, "general.architecture"));
-    bool gpt2 = what && strcmp(what, "gpt2") == 0;
-    if (gpt2) json_object_set_new(w->extra, "model_args", gguf_args(keys));
+    if (what && strcmp(what, "gpt2") == 0)
+        json_object_set_new(w->extra, "model_args", gguf_args(keys));
     w->row = st_calloc((int64_t)tensors, sizeof *w->row);
     w->own = st_calloc((int64_t)tensors, ST_GGUF_NAME);
     if (!w->row || !w->own) return ST_NOMEM(e, w->path);
     for (uint64_t i = 0; i < tensors; i++) {
-        ST_TRY(gguf_tensor(s, &w->row[i], (char *)w->own + i * ST_GGUF_NAME, gpt2, e));
+        ST_TRY(gguf_tensor(s, &w->row[i], (char *)w->own + i * ST_GGUF_NAME, what, e));
         w->n++;
     }
     return gguf_places(w, st_gguf_at(s), keys, e);

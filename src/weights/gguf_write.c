@@ -78,13 +78,24 @@ static void gguf_put_json_list(gguf_keys *k, const char *key, const json_t *list
     }
 }
 
-/* Keys that are given as JSON: texts, ids, flags and lists of them. */
-static void gguf_put_json(gguf_keys *k, json_t *keys)
+static void gguf_put_float(gguf_keys *k, const char *key, double x)
 {
-    const char *key;
+    float value = (float)x;
+    uint32_t bits;
+    memcpy(&bits, &value, 4);
+    gguf_key(k, key, ST_GGUF_FLOAT);
+    gguf_number(k->f, bits, 4);
+}
+
+/* Keys that are given as JSON, after `before`: texts, ids, numbers, flags and lists of them. */
+static void gguf_put_json(gguf_keys *k, const char *before, json_t *keys)
+{
+    const char *own;
     json_t *v;
-    json_object_foreach(keys, key, v)
+    json_object_foreach(keys, own, v)
     {
+        char key[128];
+        snprintf(key, sizeof key, "%s%s", before, own);
         if (json_is_array(v)) {
             gguf_put_json_list(k, key, v);
         } else if (json_is_string(v)) {
@@ -93,43 +104,52 @@ static void gguf_put_json(gguf_keys *k, json_t *keys)
         } else if (json_is_boolean(v)) {
             gguf_key(k, key, ST_GGUF_BOOL);
             gguf_number(k->f, json_is_true(v), 1);
+        } else if (json_is_real(v)) {
+            gguf_put_float(k, key, json_real_value(v));
         } else {
             gguf_put_u32(k, key, json_integer_value(v));
         }
     }
 }
 
+static const char *gguf_arch(const st_gguf_about *a)
+{
+    return a->arch ? a->arch : "gpt2";
+}
+
 static void gguf_put_all(gguf_keys *k, const st_gguf_about *a, int file_type, int64_t vocab,
                          json_t *tokenizer)
 {
-    float epsilon = (float)a->epsilon;
-    uint32_t bits;
-    memcpy(&bits, &epsilon, 4);
-    gguf_put_text(k, "general.architecture", "gpt2");
+    char before[32];
+    snprintf(before, sizeof before, "%s.", gguf_arch(a));
+    json_t *own = json_pack("{s:I, s:I, s:I, s:I, s:I}", "context_length", (json_int_t)a->context,
+                            "embedding_length", (json_int_t)a->width, "feed_forward_length",
+                            (json_int_t)a->inner, "block_count", (json_int_t)a->layers,
+                            "attention.head_count", (json_int_t)a->heads);
+    json_t *size = json_pack("{s:I}", "vocab_size", (json_int_t)vocab);
+    gguf_put_text(k, "general.architecture", gguf_arch(a));
     gguf_put_text(k, "general.type", "model");
     if (a->name) gguf_put_text(k, "general.name", a->name);
     gguf_put_u32(k, "general.file_type", file_type);
     gguf_put_u32(k, "general.alignment", ST_GGUF_ALIGN);
-    gguf_put_u32(k, "gpt2.context_length", a->context);
-    gguf_put_u32(k, "gpt2.embedding_length", a->width);
-    gguf_put_u32(k, "gpt2.feed_forward_length", a->inner);
-    gguf_put_u32(k, "gpt2.block_count", a->layers);
-    gguf_put_u32(k, "gpt2.attention.head_count", a->heads);
-    gguf_key(k, "gpt2.attention.layer_norm_epsilon", ST_GGUF_FLOAT);
-    gguf_number(k->f, bits, 4);
-    gguf_put_u32(k, "gpt2.vocab_size", vocab);
-    gguf_put_json(k, tokenizer);
+    gguf_put_json(k, before, own);
+    if (!a->arch) gguf_put_float(k, "gpt2.attention.layer_norm_epsilon", a->epsilon);
+    gguf_put_json(k, before, (json_t *)(uintptr_t)a->more);
+    gguf_put_json(k, before, size);
+    gguf_put_json(k, "", tokenizer);
+    json_decref(own);
+    json_decref(size);
 }
 
 /* ---- tensors --------------------------------------------------------------------------------- */
 
 /* Bytes of an item that can be written. */
-static st_status gguf_item(const char *path, const st_store_item *it, char name[ST_GGUF_NAME],
-                           size_t *bytes, st_err *e)
+static st_status gguf_item(const char *path, const char *arch, const st_store_item *it,
+                           char name[ST_GGUF_NAME], size_t *bytes, st_err *e)
 {
-    if (!st_gguf_name(it->name, name)) {
-        ST_FAIL(e, ST_EARG, "%s: tensor %.100s has no place in a GGUF file of a dense GPT-2", path,
-                it->name);
+    if (!st_gguf_name(arch, it->name, name)) {
+        ST_FAIL(e, ST_EARG, "%s: tensor %.100s has no place in a GGUF file of a dense %s", path,
+                it->name, arch);
     }
     if (it->dtype > ST_F16 || it->ndim < 1 || it->ndim > 4) {
         ST_FAIL(e, ST_EARG, "%s: tensor %.100s is %s of %d dimensions, expected floats of 1 to 4",
@@ -158,14 +178,14 @@ static st_status gguf_header(FILE *f, const char *path, const st_gguf_about *abo
     char name[ST_GGUF_NAME], *text = NULL;
     size_t bytes, at = 0, size = 0;
     for (int64_t i = 0; i < n; i++) {
-        ST_TRY(gguf_item(path, &items[i], name, &bytes, e));
+        ST_TRY(gguf_item(path, gguf_arch(about), &items[i], name, &bytes, e));
         if (strcmp(name, "token_embd.weight")) continue;
         vocab = items[i].dim[0];
         kind = items[i].dtype;
     }
-    if (vocab < 0) ST_FAIL(e, ST_EARG, "%s: no tensor wte.weight", path);
+    if (vocab < 0) ST_FAIL(e, ST_EARG, "%s: no tensor of the embedding", path);
     if (about->tokenizer && st_bpe_size(about->tokenizer) > vocab) {
-        ST_FAIL(e, ST_EARG, "%s: the tokenizer has %lld tokens, wte.weight only %lld rows", path,
+        ST_FAIL(e, ST_EARG, "%s: the tokenizer has %lld tokens, the embedding only %lld rows", path,
                 (long long)st_bpe_size(about->tokenizer), (long long)vocab);
     }
     json_t *tokenizer = NULL;
@@ -187,7 +207,7 @@ static st_status gguf_header(FILE *f, const char *path, const st_gguf_about *abo
     if (!good) ST_FAIL(e, ST_ENOMEM, "%s: out of memory for its keys", path);
     for (int64_t i = 0; i < n; i++) {
         const st_store_item *it = &items[i];
-        ST_TRY(gguf_item(path, it, name, &bytes, e));
+        ST_TRY(gguf_item(path, gguf_arch(about), it, name, &bytes, e));
         gguf_text(f, name, strlen(name));
         gguf_number(f, (uint64_t)it->ndim, 4);
         for (int d = it->ndim - 1; d >= 0; d--)
@@ -199,21 +219,21 @@ static st_status gguf_header(FILE *f, const char *path, const st_gguf_about *abo
     return ST_OK;
 }
 
-static st_status gguf_data(st_outfile *o, const st_store_item *items, int64_t n,
+static st_status gguf_data(st_outfile *o, const char *arch, const st_store_item *items, int64_t n,
                            st_store_fill *fill, void *ctx, st_err *e)
 {
     static const char zeros[ST_GGUF_ALIGN];
     char name[ST_GGUF_NAME];
     size_t most = 1, bytes = 0;
     for (int64_t i = 0; i < n; i++) {
-        ST_TRY(gguf_item(o->path, &items[i], name, &bytes, e));
+        ST_TRY(gguf_item(o->path, arch, &items[i], name, &bytes, e));
         most = bytes > most ? bytes : most;
     }
     void *data = malloc(most);
     if (!data) ST_FAIL(e, ST_ENOMEM, "%s: out of memory: %zu bytes for one tensor", o->path, most);
     st_status s = ST_OK;
     for (int64_t i = 0; !s && i < n; i++) {
-        s = gguf_item(o->path, &items[i], name, &bytes, e);
+        s = gguf_item(o->path, arch, &items[i], name, &bytes, e);
         if (!s) s = fill(ctx, i, data, bytes, e);
         if (!s) s = st_outfile_write(o, data, bytes, e);
         if (!s) s = st_outfile_write(o, zeros, gguf_padding(bytes), e);
@@ -239,7 +259,7 @@ st_status st_gguf_write(const char *path, const st_gguf_about *about, const st_s
     if (!s && bad) s = ST_NOMEM(e, path);
     if (!s) s = st_outfile_open(&o, path, e);
     if (!s) s = st_outfile_write(&o, text, size, e);
-    if (!s) s = gguf_data(&o, items, n, fill, ctx, e);
+    if (!s) s = gguf_data(&o, gguf_arch(about), items, n, fill, ctx, e);
     if (!s) s = st_outfile_commit(&o, e);
     st_outfile_discard(&o);
     free(text);

@@ -83,13 +83,15 @@ typedef struct {
 st_status st_llmc_write(const char *path, const st_llmc_shape *shape, const st_store_item *items,
                         int64_t n, st_store_fill *fill, void *ctx, st_err *e);
 
-/* A dense GPT-2 as GGUF version 3 (gguf_write.c), for llama.cpp and its like; items F32, F16 or
+/* A dense model as GGUF version 3 (gguf_write.c), for llama.cpp and its like; items F32, F16 or
  * BF16, named and laid out as for llm.c, lm_head.weight only if it is not tied. llama.cpp wants
  * tensors of one dimension and wpe.weight as F32. */
 typedef struct {
     const char *name; /* of the model, or NULL */
+    const char *arch; /* "llama"; NULL: "gpt2" */
     int64_t context, width, inner, layers, heads;
-    double epsilon; /* of its layer norms */
+    double epsilon;     /* of its layer norms (GPT-2's; others have it in `more`) */
+    const json_t *more; /* further keys, after "ARCH.", or NULL: texts, whole and real numbers */
     const struct st_bpe
         *tokenizer; /* or NULL: the file has none, and llama.cpp cannot use it alone */
 } st_gguf_about;

@@ -3,7 +3,7 @@
 #ifndef ST_GELU_CUH
 #define ST_GELU_CUH
 
-#include "backend/ops.h"
+#include "backend/cuda/cuda.h"
 #include <math.h>
 
 #define GELU_SQRT_2_PI 0.7978845608028654f
