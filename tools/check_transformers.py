@@ -3,11 +3,12 @@
 
     tools/check_transformers.py [STRUT]          (default: $STRUT, else build/strut)
 
-For a small GPT-2 of every matrix type: `strut convert --to hf-code` (structured, through the code
-beside the weights) and `--to hf` (dense, in one file and in shards) are loaded with
-AutoModelForCausalLM; logits must agree with `strut generate --logits` to 1e-4 and greedy texts be
-the same. What transformers and torch.save then write must read back in strut with the same logits. The exported
-tokenizer must give strut's ids. Needs python, torch, transformers and the binary, nothing else.
+For a small GPT-2 of every matrix type, and small Llama-shaped models of every family: `strut convert
+--to hf-code` (structured, through the code beside the weights) and `--to hf` (dense, in one file and
+in shards) are loaded with AutoModelForCausalLM; logits must agree with `strut generate --logits` to
+1e-4 and greedy texts be the same. What transformers and torch.save then write must read back in strut
+with the same logits. The exported tokenizer must give strut's ids. Needs python, torch, transformers
+and the binary, nothing else.
 Exit code: 0 all agree, 1 something differs, 77 transformers is not installed.
 """
 # SPDX-License-Identifier: MIT
@@ -29,6 +30,9 @@ except ImportError as e:
 LIMIT = 1e-4
 TINY = dict(model_type="gpt2", vocab_size=300, n_positions=32, n_embd=48, n_layer=2, n_head=3,
             initializer_range=0.15, bos_token_id=299, eos_token_id=299)
+LLAMA = dict(vocab_size=300, hidden_size=48, intermediate_size=80, num_hidden_layers=2,
+             num_attention_heads=6, num_key_value_heads=2, max_position_embeddings=64,
+             initializer_range=0.15, rms_norm_eps=1e-5, bos_token_id=1, eos_token_id=299)
 CASES = {
     "dense": (["*=dense"], {}),
     "erf, scaled by layer": (["*=dense"], dict(activation_function="gelu", n_inner=80,
@@ -61,6 +65,17 @@ CASES = {
     "kron embedding, untied": (["wte=kron:m1=24,n1=300"], dict(tie_word_embeddings=False)),
     "mixed": (["h.0.attn.*=monarch:blocks=4", "h.0.mlp.*=kron:terms=2,m1=24,n1=24",
                "h.1.mlp.*=lowrank:rank=8"], {}),
+    "llama": (["*=dense"], dict(LLAMA, model_type="llama", tie_word_embeddings=True, rope_scaling=dict(
+        rope_type="llama3", factor=4.0, low_freq_factor=1.0, high_freq_factor=4.0,
+        original_max_position_embeddings=16))),
+    "llama, biases": (["layers.*=monarch:blocks=4"], dict(LLAMA, model_type="llama", mlp_bias=True,
+                                                          attention_bias=True)),
+    "mistral": (["layers.*.mlp.*=lowrank:rank=7", "lm_head=lowrank:rank=9"],
+                dict(LLAMA, model_type="mistral", sliding_window=5)),
+    "qwen2": (["layers.*.mlp.*=blockdiag:blocks=4", "layers.1.self_attn.*=lowrank:rank=5"],
+              dict(LLAMA, model_type="qwen2", tie_word_embeddings=True)),
+    "qwen3": (["layers.*.self_attn.*=lowrank:rank=7", "embed_tokens=lowrank:rank=11"],
+              dict(LLAMA, model_type="qwen3", head_dim=10, tie_word_embeddings=True)),
 }
 IDS = [5, 17, 99, 0, 250, 31, 31, 8]
 TEXT = "the cat sat on the mat; the dog didn't. 1234 cats!\n\nthat's all the cat had to say about it."
@@ -80,7 +95,7 @@ def strut(binary, *args):
 def strut_answers(binary, model, dir_):
     path = os.path.join(dir_, "logits.safetensors")
     got = strut(binary, "generate", model, "--ids", ",".join(map(str, IDS)), "--tokens", "12",
-                "--temperature", "0", "--ignore-eos", "--logits", path)
+                "--temperature", "0", "--ignore-eos", "--logits", path, "--force")
     return load_file(path)["logits"], got["ids"]
 
 
@@ -140,7 +155,7 @@ def check_torch(binary, dir_, model, logits, greedy):
 def check_case(binary, dir_, maps, change):
     at = lambda *name: os.path.join(dir_, *name)
     with open(at("tiny.json"), "w") as f:
-        json.dump(dict(TINY, **change), f)
+        json.dump(change if "model_type" in change else dict(TINY, **change), f)
     strut(binary, "init", at("tiny.json"), at("m"), *[a for m in maps for a in ("--map", m)])
     shake(at("m", "model.safetensors"))
     logits, greedy = strut_answers(binary, at("m"), dir_)

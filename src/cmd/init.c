@@ -73,14 +73,20 @@ static void init_show(const json_t *r)
 const cmd_command cmd_init = {
     .name = "init",
     .summary = "make a model with fresh weights",
-    .usage = "gpt2|gpt2-medium|gpt2-large|gpt2-xl|t2t-vit-14|...|FILE.json OUT [options]",
+    .usage = "gpt2|gpt2-medium|llama-135m|t2t-vit-14|...|FILE.json OUT [options]",
     .detail =
-        "Writes the folder OUT with config.json and model.safetensors. Names are GPT-2's sizes and "
-        "T2T-ViT's: t2t-vit-7, -10, -12, -14, -19, -24 with performer token modules, t2t-vit-t-7, "
+        "Writes the folder OUT with config.json and model.safetensors. Names are GPT-2's sizes "
+        "(gpt2, "
+        "gpt2-medium, gpt2-large, gpt2-xl), llama-135m, llama-360m, llama-1b, tinyllama, "
+        "qwen2.5-0.5b and T2T-ViT's: t2t-vit-7, -10, -12, -14, -19, -24 with performer token "
+        "modules, t2t-vit-t-7, "
         "-t-14, -t-19, -t-24 with transformer ones. FILE.json is the "
         "config.json of any of them, with or without our key \"strut\". Matrices are named wte, "
-        "h.N.attn.c_attn, h.N.attn.c_proj, h.N.mlp.c_fc, h.N.mlp.c_proj and lm_head; the "
-        "embedding wte, and a lm_head tied to it (which is then untied), are replaced by their "
+        "h.N.attn.c_attn, h.N.attn.c_proj, h.N.mlp.c_fc, h.N.mlp.c_proj and lm_head (of "
+        "Llama-shaped "
+        "models embed_tokens, layers.N.self_attn.q_proj, k_proj, v_proj, o_proj, "
+        "layers.N.mlp.gate_proj, up_proj, down_proj and lm_head); the "
+        "embedding, and a lm_head tied to it (which is then untied), are replaced by their "
         "exact names only, not by '*'. "
         "Every weight has a random stream of its own, from the seed and its name.",
     .example = "strut init gpt2 out/gpt2\n"

@@ -200,6 +200,11 @@ static st_status convert_run(st_conversion *c, const st_convert_format *f, const
     if (f->dense || f->table) ST_TRY(convert_expand(c, !f->dense));
     c->config = st_model_config(c->model);
     if (!c->config) return ST_NOMEM(c->e, NULL);
+    const char *type = json_string_value(json_object_get(c->config, "model_type"));
+    if (f->gpt2 && strcmp(type, "gpt2")) {
+        ST_FAIL(c->e, ST_EUNSUPPORTED, "%s cannot hold this model: it is a %s, expected a GPT-2",
+                f->name, type);
+    }
     if (f->fits) ST_TRY(f->fits(c));
     if (c->tokenizer && !f->words) st_convert_note(c, "%s has no place for the tokenizer", f->name);
     return convert_write(c, f, o->replace);

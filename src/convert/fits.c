@@ -93,6 +93,8 @@ st_status st_fits_hf(st_conversion *c)
 st_status st_fits_gguf(st_conversion *c)
 {
     ST_TRY(fits_head(c, "gguf"));
+    ST_TRY(st_fits_gguf_llama(c));
+    if (json_object_get(c->config, "hidden_act")) return ST_OK; /* no GPT-2 */
     ST_TRY(fits_scores(c, "gguf"));
     fits_gelu(c, "llama.cpp", ST_GELU_TANH);
     return ST_OK;

@@ -138,52 +138,6 @@ static st_status formats_llmc(st_conversion *c, const char *path)
     return s;
 }
 
-/* What a model is called: the last part of its path, without the ending of a file. NULL: nothing
- * that GGUF's UTF-8 can say. The caller frees it. */
-static char *formats_called(const char *path)
-{
-    size_t n = strlen(path);
-    while (n > 1 && path[n - 1] == '/')
-        n--;
-    const char *begin = path + n;
-    while (begin > path && begin[-1] != '/')
-        begin--;
-    n -= (size_t)(begin - path);
-    const char *dot = memrchr(begin, '.', n);
-    if (dot && dot > begin && st_path_is_file(path)) n = (size_t)(dot - begin);
-    json_t *valid = json_stringn(begin, n);
-    char *name = valid && n ? strndup(begin, n) : NULL;
-    json_decref(valid);
-    return name;
-}
-
-static st_status formats_gguf(st_conversion *c, const char *path)
-{
-    st_export x;
-    st_lm_shape lm = st_model_lm(c->model);
-    double eps = json_number_value(json_object_get(c->config, "layer_norm_epsilon"));
-    char *name = formats_called(c->in);
-    st_gguf_about about = {.name = name,
-                           .context = lm.context,
-                           .width = lm.width,
-                           .inner = lm.inner,
-                           .layers = lm.layers,
-                           .heads = lm.heads,
-                           .epsilon = eps,
-                           .tokenizer = c->tokenizer};
-    if (!c->tokenizer) {
-        st_convert_note(c, "the model has no tokenizer, without which llama.cpp does not run it; "
-                           "--tokenizer adds one");
-    }
-    st_status s = formats_open(c, &x, &st_export_gguf);
-    if (!s) {
-        s = st_gguf_write(path, &about, x.item, x.n, st_export_fill, &x, c->e);
-        st_export_close(&x);
-    }
-    free(name);
-    return s;
-}
-
 const st_convert_format st_convert_table[] = {
     {.name = "strut", .folder = true, .words = true, .images = true, .write = formats_strut},
     {.name = "hf",
@@ -201,10 +155,14 @@ const st_convert_format st_convert_table[] = {
     {.name = "hf-code", .folder = true, .words = true, .fits = st_fits_code, .write = formats_code},
     {.name = "pt", .images = true, .write = formats_pt},
     {.name = "safetensors", .images = true, .write = formats_safetensors},
-    {.name = "nanogpt", .dense = true, .fits = st_fits_nanogpt, .write = formats_nanogpt},
-    {.name = "fly", .fits = st_fits_fly, .write = formats_fly},
-    {.name = "krony", .table = true, .fits = st_fits_krony, .write = formats_krony},
-    {.name = "llmc", .dense = true, .fits = st_fits_llmc, .write = formats_llmc},
-    {.name = "gguf", .dense = true, .words = true, .fits = st_fits_gguf, .write = formats_gguf},
+    {.name = "nanogpt",
+     .gpt2 = true,
+     .dense = true,
+     .fits = st_fits_nanogpt,
+     .write = formats_nanogpt},
+    {.name = "fly", .gpt2 = true, .fits = st_fits_fly, .write = formats_fly},
+    {.name = "krony", .gpt2 = true, .table = true, .fits = st_fits_krony, .write = formats_krony},
+    {.name = "llmc", .gpt2 = true, .dense = true, .fits = st_fits_llmc, .write = formats_llmc},
+    {.name = "gguf", .dense = true, .words = true, .fits = st_fits_gguf, .write = st_formats_gguf},
     {0},
 };

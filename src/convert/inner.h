@@ -26,6 +26,7 @@ typedef struct {
     bool table;  /* of them the embedding, where the others stay */
     bool words;  /* the tokenizer has a place */
     bool images; /* holds T2T-ViT */
+    bool gpt2;   /* holds GPT-2 alone */
     /* ST_EUNSUPPORTED, with the reason, where the format cannot hold the model; may be NULL */
     st_status (*fits)(st_conversion *c);
     /* Writes into the folder `path`, or the file. */
@@ -39,8 +40,12 @@ st_status st_fits_nanogpt(st_conversion *c);
 st_status st_fits_krony(st_conversion *c);
 st_status st_fits_llmc(st_conversion *c);
 st_status st_fits_gguf(st_conversion *c);
+st_status st_fits_gguf_llama(st_conversion *c); /* gguf.c */
 st_status st_fits_hf(st_conversion *c);
 st_status st_fits_code(st_conversion *c);
+
+/* gguf.c */
+st_status st_formats_gguf(st_conversion *c, const char *path);
 
 /* fly.c; the second turns c->flat into what the names of st_export_fly mean */
 st_status st_fits_fly(st_conversion *c);

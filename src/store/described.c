@@ -34,6 +34,23 @@ st_status st_settings_maps(const st_settings *set, st_globs globs, json_t *maps,
     return ST_OK;
 }
 
+/* What a key of GPT-2's is called in the config.json of a Llama-shaped model; NULL: it has none. */
+static const char *described_llama(const char *key)
+{
+    static const char *const names[][2] = {{"n_layer", "num_hidden_layers"},
+                                           {"n_head", "num_attention_heads"},
+                                           {"n_embd", "hidden_size"},
+                                           {"n_inner", "intermediate_size"},
+                                           {"n_positions", "max_position_embeddings"},
+                                           {"vocab_size", "vocab_size"},
+                                           {"layer_norm_epsilon", "rms_norm_eps"},
+                                           {"initializer_range", "initializer_range"},
+                                           {"tie_word_embeddings", "tie_word_embeddings"}};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(key, names[i][0]) == 0) return names[i][1];
+    return NULL;
+}
+
 /* config.json of a new model: the preset with the model.* keys that are set. */
 st_status st_settings_model(const st_settings *set, const st_bpe *tokenizer, json_t **out,
                             st_err *e)
@@ -54,8 +71,13 @@ st_status st_settings_model(const st_settings *set, const st_bpe *tokenizer, jso
         if (strncmp(r->key, "model.", 6) != 0 || !(r->flags & SET_NULL)) continue;
         json_t *v =
             r->kind == SET_MAPS || strstr(r->key, ".map") ? json_null() : st_set_value(set, r);
-        if (!json_is_null(v)) json_object_set(*out, r->key + 6, v);
+        const char *key =
+            json_object_get(*out, "num_hidden_layers") ? described_llama(r->key + 6) : r->key + 6;
+        bool given = !json_is_null(v);
+        if (given && key) json_object_set(*out, key, v);
         json_decref(v);
+        if (given && !key && !s)
+            s = ST_ERR(e, ST_EARG, "%s: %s has no such key", r->key, set->model.preset);
     }
     return s;
 }

@@ -97,12 +97,13 @@ st_status st_model_facts(st_model *m, const char *device, json_t **result, st_er
         return s;
     }
     *result = json_pack(
-        "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:o}", "parameters",
+        "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:o}", "parameters",
         (json_int_t)n.parameters, "embedding_parameters", (json_int_t)n.embedding_parameters,
         "macs_per_token", (json_int_t)(total / (double)lm.context + 0.5), "weight_macs_per_token",
         (json_int_t)(w.macs + 0.5), "layers", (json_int_t)lm.layers, "heads", (json_int_t)lm.heads,
-        "width", (json_int_t)lm.width, "inner", (json_int_t)lm.inner, "context",
-        (json_int_t)lm.context, "vocab", (json_int_t)lm.vocab, "tied", lm.tied, "maps", w.maps);
+        "kv_heads", (json_int_t)lm.kv_heads, "head_dim", (json_int_t)lm.head_dim, "width",
+        (json_int_t)lm.width, "inner", (json_int_t)lm.inner, "context", (json_int_t)lm.context,
+        "vocab", (json_int_t)lm.vocab, "tied", lm.tied, "maps", w.maps);
     if (!*result) return ST_NOMEM(e, "model");
     return ST_OK;
 }

@@ -92,14 +92,22 @@ static st_status save_config(const char *dir, const st_model *m, const st_folder
     if (how->code) {
         /* not its own: transformers' own class of that name would make up the structured matrices
          */
-        char type[64];
+        /* "StrutLlamaForCausalLM" for "LlamaForCausalLM"; GPT-2's was the first and has no part */
+        char type[64], class[80], auto_config[96], auto_model[96];
+        json_t *list = json_object_get(config, "architectures");
+        const char *of = json_string_value(json_array_get(list, 0)),
+                   *end = strstr(of, "ForCausalLM");
+        int n = end ? (int)(end - of) : 0;
         snprintf(type, sizeof type, "strut_%s",
                  json_string_value(json_object_get(config, "model_type")));
+        snprintf(class, sizeof class, "Strut%.*sForCausalLM", n, of);
+        snprintf(auto_config, sizeof auto_config, "modeling_strut.Strut%.*sConfig", n, of);
+        snprintf(auto_model, sizeof auto_model, "modeling_strut.%s", class);
         json_object_set_new(config, "model_type", json_string(type));
-        json_object_set_new(config, "architectures", json_pack("[s]", "StrutForCausalLM"));
-        json_object_set_new(config, "auto_map",
-                            json_pack("{s:s, s:s}", "AutoConfig", "modeling_strut.StrutConfig",
-                                      "AutoModelForCausalLM", "modeling_strut.StrutForCausalLM"));
+        json_object_set_new(config, "architectures", json_pack("[s]", class));
+        json_object_set_new(
+            config, "auto_map",
+            json_pack("{s:s, s:s}", "AutoConfig", auto_config, "AutoModelForCausalLM", auto_model));
     }
     st_status s = save_json(dir, "config.json", config, e), t;
     if (vision) {

@@ -1,5 +1,5 @@
-/* Models with fresh weights: GPT-2's four published sizes (Radford et al. 2019) and T2T-ViT's (Yuan
- * et al. 2021) by name, any other from its config.json. */
+/* Models with fresh weights: GPT-2's four published sizes (Radford et al. 2019), T2T-ViT's (Yuan et
+ * al. 2021) and those of five Llama-shaped models by name, any other from its config.json. */
 /* SPDX-License-Identifier: MIT */
 #include "linalg/linalg.h"
 #include "store/store.h"
@@ -7,10 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char *const st_fresh_names[] = {"gpt2",         "gpt2-medium",  "gpt2-large",  "gpt2-xl",
-                                      "t2t-vit-7",    "t2t-vit-10",   "t2t-vit-12",  "t2t-vit-14",
-                                      "t2t-vit-19",   "t2t-vit-24",   "t2t-vit-t-7", "t2t-vit-t-14",
-                                      "t2t-vit-t-19", "t2t-vit-t-24", NULL};
+const char *const st_fresh_names[] = {
+    "gpt2",        "gpt2-medium",  "gpt2-large",   "gpt2-xl",      "t2t-vit-7",
+    "t2t-vit-10",  "t2t-vit-12",   "t2t-vit-14",   "t2t-vit-19",   "t2t-vit-24",
+    "t2t-vit-t-7", "t2t-vit-t-14", "t2t-vit-t-19", "t2t-vit-t-24", "llama-135m",
+    "llama-360m",  "llama-1b",     "tinyllama",    "qwen2.5-0.5b", NULL};
 
 static const struct {
     int layers, heads, width, inner;
@@ -18,6 +19,25 @@ static const struct {
                   {7, 4, 256, 512},   {10, 4, 256, 512},  {12, 4, 256, 512}, {14, 6, 384, 1152},
                   {19, 7, 448, 1344}, {24, 8, 512, 1536}, {7, 4, 256, 512},  {14, 6, 384, 1152},
                   {19, 7, 448, 1344}, {24, 8, 512, 1536}};
+
+/* SmolLM2's two smaller sizes (Ben Allal et al. 2025), Llama 3.2's smallest, TinyLlama (Zhang et
+ * al. 2024), Qwen2.5's smallest, as their config.json say. */
+static const struct {
+    const char *name, *type;
+    int vocab, width, inner, layers, heads, kv_heads, context;
+    double theta, eps, init, factor; /* factor: of Llama 3's scaling, 0: none */
+    int bos, eos;
+    bool tied;
+} fresh_llama[] = {
+    {"llama-135m", "llama", 49152, 576, 1536, 30, 9, 3, 8192, 1e5, 1e-5, 1.0 / 24, 0, 1, 2, true},
+    {"llama-360m", "llama", 49152, 960, 2560, 32, 15, 5, 8192, 1e5, 1e-5, 0.02, 0, 1, 2, true},
+    {"llama-1b", "llama", 128256, 2048, 8192, 16, 32, 8, 131072, 5e5, 1e-5, 0.02, 32, 128000,
+     128001, true},
+    {"tinyllama", "llama", 32000, 2048, 5632, 22, 32, 4, 2048, 1e4, 1e-5, 0.02, 0, 1, 2, false},
+    {"qwen2.5-0.5b", "qwen2", 151936, 896, 4864, 24, 14, 2, 32768, 1e6, 1e-6, 0.02, 0, 151643,
+     151643, true},
+};
+enum { FRESH_LLAMA = sizeof fresh_llama / sizeof *fresh_llama };
 
 enum { CONFIG_BYTES = 1 << 20, FRESH_NAME = 32 };
 
@@ -44,6 +64,30 @@ static json_t *fresh_t2t(int i)
                      fresh_size[i].inner);
 }
 
+static json_t *fresh_llama_of(const char *name)
+{
+    int i = 0;
+    while (i < FRESH_LLAMA - 1 && strcmp(name, fresh_llama[i].name))
+        i++;
+    json_t *to = json_pack(
+        "{s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:f, s:f, s:f, s:i, s:i, s:b}", "model_type",
+        fresh_llama[i].type, "vocab_size", fresh_llama[i].vocab, "hidden_size",
+        fresh_llama[i].width, "intermediate_size", fresh_llama[i].inner, "num_hidden_layers",
+        fresh_llama[i].layers, "num_attention_heads", fresh_llama[i].heads, "num_key_value_heads",
+        fresh_llama[i].kv_heads, "max_position_embeddings", fresh_llama[i].context, "rope_theta",
+        fresh_llama[i].theta, "rms_norm_eps", fresh_llama[i].eps, "initializer_range",
+        fresh_llama[i].init, "bos_token_id", fresh_llama[i].bos, "eos_token_id", fresh_llama[i].eos,
+        "tie_word_embeddings", fresh_llama[i].tied);
+    if (fresh_llama[i].factor > 0) {
+        json_object_set_new(to, "rope_scaling",
+                            json_pack("{s:s, s:f, s:f, s:f, s:i}", "rope_type", "llama3", "factor",
+                                      fresh_llama[i].factor, "low_freq_factor", 1.0,
+                                      "high_freq_factor", 4.0, "original_max_position_embeddings",
+                                      8192));
+    }
+    return to;
+}
+
 /* The name as we write it: the authors' t2t_vit_t_14, the t2t_vit_14_t of others. */
 static void fresh_name(const char *name, char out[FRESH_NAME])
 {
@@ -62,7 +106,7 @@ int st_fresh_find(const char *name)
     fresh_name(name, ours);
     for (int i = 0; st_fresh_names[i]; i++) {
         bool same = strcmp(name, st_fresh_names[i]) == 0;
-        if (same || (strncmp(ours, "t2t-", 4) == 0 && strcmp(ours, st_fresh_names[i]) == 0))
+        if (same || (strncmp(ours, "gpt2", 4) != 0 && strcmp(ours, st_fresh_names[i]) == 0))
             return i;
     }
     return -1;
@@ -73,7 +117,9 @@ st_status st_fresh_config(json_t **out, const char *name, st_err *e)
     *out = NULL;
     int i = st_fresh_find(name);
     if (i >= 0) {
-        *out = strncmp(st_fresh_names[i], "gpt2", 4) == 0 ? fresh_gpt2(i) : fresh_t2t(i);
+        const char *known = st_fresh_names[i];
+        bool t2t = strncmp(known, "t2t-", 4) == 0, gpt2 = strncmp(known, "gpt2", 4) == 0;
+        *out = gpt2 ? fresh_gpt2(i) : t2t ? fresh_t2t(i) : fresh_llama_of(known);
         if (!*out) return ST_NOMEM(e, name);
         return ST_OK;
     }
@@ -85,7 +131,8 @@ st_status st_fresh_config(json_t **out, const char *name, st_err *e)
     const char *near = st_nearest(ours, st_fresh_names);
     ST_FAIL(e, ST_EARG,
             "%s: unknown model%s%s%s; known are gpt2, gpt2-medium, gpt2-large, gpt2-xl, t2t-vit-7, "
-            "-10, -12, -14, -19, -24, t2t-vit-t-7, -t-14, -t-19, -t-24, and a model's config.json",
+            "-10, -12, -14, -19, -24, t2t-vit-t-7, -t-14, -t-19, -t-24, llama-135m, llama-360m, "
+            "llama-1b, tinyllama, qwen2.5-0.5b, and a model's config.json",
             name, near ? " (did you mean " : "", near ? near : "", near ? "?)" : "");
 }
 

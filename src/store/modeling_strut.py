@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: MIT
-"""GPT-2 with structured matrices, as strut stores it: transformers loads the folder beside this file
+"""GPT-2 and Llama-shaped models with structured matrices, as strut stores them: transformers loads the folder beside this file
 with AutoModelForCausalLM.from_pretrained(FOLDER, trust_remote_code=True).
 
 config.json says under "strut" which matrix is what ("h.0.mlp.c_fc": "kron:terms=1,m1=768,n1=768");
-every such matrix takes the place of GPT-2's Conv1D of that name. W is (out, in), y = W x + bias.
+every such matrix takes the place of the family's own of that name. W is (out, in), y = W x + bias.
 Nothing here is a buffer, so that models made on the meta device are whole.
 """
 import torch
 from torch import nn
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import (GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, MistralConfig,
+                          MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM)
 
 
 def _ceil(a, b):
@@ -305,38 +306,102 @@ class StrutTiedHead(nn.Module):
         return self._wte[0].multiply(x)
 
 
-class StrutConfig(GPT2Config):
-    model_type = "strut_gpt2"
+class _Strut:
+    """What a model of any family does with config.strut: matrices become those of their specs. `table` is
+    its embedding's name in `body`, `conv` says whether its matrices are Conv1D, (in, out)."""
 
+    body, table, conv = "model", "embed_tokens", False
 
-class StrutForCausalLM(GPT2LMHeadModel):
-    config_class = StrutConfig
-
-    def __init__(self, config):
-        super().__init__(config)
+    def _restructure(self, config):
         maps = (getattr(config, "strut", None) or {}).get("maps", {})
+        width, vocab = config.hidden_size, config.vocab_size
         bias = bool(getattr(config, "lm_head_bias", False))
         if bias:
-            self.lm_head = nn.Linear(config.n_embd, config.vocab_size)
+            self.lm_head = nn.Linear(width, vocab)
         for name, spec in maps.items():
             path, _, leaf = name.rpartition(".")
             if name == "lm_head":
-                self.lm_head = make_map(spec, config.n_embd, config.vocab_size, bias)
-            elif name == "wte":
-                self._embed(make_map(spec, config.n_embd, config.vocab_size, False))
+                self.lm_head = make_map(spec, width, vocab, bias)
+            elif name == self.table:
+                self._embed(make_map(spec, width, vocab, False))
             else:
-                parent = self.transformer.get_submodule(path)
-                n_in, n_out = getattr(parent, leaf).weight.shape
-                setattr(parent, leaf, make_map(spec, n_in, n_out, True))
+                parent = getattr(self, self.body).get_submodule(path)
+                old = getattr(parent, leaf)
+                sides = old.weight.shape if self.conv else old.weight.shape[::-1]
+                setattr(parent, leaf, make_map(spec, *sides, old.bias is not None))
         self.post_init()
 
     def _embed(self, table):
         table.embedding = True
-        self.transformer.wte = table
+        setattr(getattr(self, self.body), self.table, table)
         if self.config.tie_word_embeddings:
-            self.lm_head = StrutTiedHead(self.transformer.wte)
+            self.lm_head = StrutTiedHead(table)
         self._tied_weights_keys = None
 
     def tie_weights(self, *args, **kwargs):
-        if not isinstance(self.transformer.wte, StrutMap):
+        if not isinstance(getattr(getattr(self, self.body), self.table), StrutMap):
             return super().tie_weights(*args, **kwargs)
+
+
+class StrutConfig(GPT2Config):
+    model_type = "strut_gpt2"
+
+
+class StrutForCausalLM(_Strut, GPT2LMHeadModel):
+    config_class, body, table, conv = StrutConfig, "transformer", "wte", True
+
+    def __init__(self, config):
+        super().__init__(config)
+        self._restructure(config)
+
+
+class StrutLlamaConfig(LlamaConfig):
+    model_type = "strut_llama"
+
+
+class StrutLlamaForCausalLM(_Strut, LlamaForCausalLM):
+    config_class = StrutLlamaConfig
+
+    def __init__(self, config):
+        super().__init__(config)
+        self._restructure(config)
+
+
+class StrutMistralConfig(MistralConfig):
+    model_type = "strut_mistral"
+
+
+class StrutMistralForCausalLM(_Strut, MistralForCausalLM):
+    config_class = StrutMistralConfig
+
+    def __init__(self, config):
+        super().__init__(config)
+        self._restructure(config)
+
+
+class StrutQwen2Config(Qwen2Config):
+    model_type = "strut_qwen2"
+
+
+class StrutQwen2ForCausalLM(_Strut, Qwen2ForCausalLM):
+    config_class = StrutQwen2Config
+
+    def __init__(self, config):
+        super().__init__(config)
+        self._restructure(config)
+
+
+try:
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+except ImportError:  # before transformers 4.51
+    pass
+else:
+    class StrutQwen3Config(Qwen3Config):
+        model_type = "strut_qwen3"
+
+    class StrutQwen3ForCausalLM(_Strut, Qwen3ForCausalLM):
+        config_class = StrutQwen3Config
+
+        def __init__(self, config):
+            super().__init__(config)
+            self._restructure(config)

@@ -97,8 +97,9 @@ st_status st_positions_resize(st_model **m, float **flat, int64_t size, st_err *
 /* ---- fresh models (fresh.c) ------------------------------------------------------------------ */
 
 /* A config.json object for "gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl" (GPT-2's four sizes,
- * Hugging Face's keys), "t2t-vit-14", "t2t-vit-t-14" ... (T2T-ViT's; also as t2t_vit_t_14), or the
- * content of a config.json file. New reference. */
+ * Hugging Face's keys), "llama-135m", "llama-360m", "llama-1b", "tinyllama", "qwen2.5-0.5b",
+ * "t2t-vit-14", "t2t-vit-t-14" ... (T2T-ViT's; also as t2t_vit_t_14), or the content of a
+ * config.json file. New reference. */
 st_status st_fresh_config(json_t **out, const char *name, st_err *e);
 /* Puts `what` in place of "config.json: strut.maps" in the error of a config that is no file. */
 void st_config_called(st_err *e, const char *what);
