@@ -34,12 +34,22 @@ static bool control_there(model_bench *b, const char *control, const model_case 
     return false;
 }
 
-/* Units of the hidden layer for `wanted` parameters: each has a column, a row and a bias in every
- * block, 2 width + 1 numbers. A multiple of 32 where that is near enough, since kernels like those
- * better and a control must not suffer. */
-static int64_t control_inner(const model_outer *m, int64_t dense, int64_t wanted)
+/* Numbers that all hidden units have: rows, columns and biases of the matrices around them. */
+static void control_hidden(void *ctx, const st_param *p)
 {
-    double unit = (double)(m->layers * (2 * m->width + 1));
+    st_side side = st_role_hidden(p->role);
+    bool bias = (p->flags & ST_P_BIAS) != 0;
+    if (side == ST_SIDE_OUT || (side == ST_SIDE_IN && !bias)) *(int64_t *)ctx += st_numel(p->w);
+}
+
+/* Units of the hidden layer for `wanted` parameters. A multiple of 32 where that is near enough,
+ * since kernels like those better and a control must not suffer. */
+static int64_t control_inner(const st_model *model, const model_outer *m, int64_t dense,
+                             int64_t wanted)
+{
+    int64_t all = 0;
+    st_model_params(model, control_hidden, &all);
+    double unit = (double)all / (double)m->inner;
     double exact = (double)m->inner - (double)(dense - wanted) / unit;
     double even = 32.0 * round(exact / 32.0);
     bool near = even >= 1.0 && fabs(even - exact) * unit <= control_near * (double)wanted;
@@ -48,19 +58,22 @@ static int64_t control_inner(const model_outer *m, int64_t dense, int64_t wanted
 
 static st_status control_narrow(model_bench *b, const model_case *of, st_err *e)
 {
-    const char *key = b->vision ? "mlp_dim" : "n_inner";
+    json_t *config = st_model_config(b->c[0].m);
+    const char *gated = json_object_get(config, "intermediate_size") ? "intermediate_size" : NULL;
+    const char *key = gated ? gated : b->vision ? "mlp_dim" : "n_inner";
     model_outer m = model_outer_of(b->c[0].m);
-    int64_t dense = control_size(&b->c[0]), inner = control_inner(&m, dense, control_size(of));
+    int64_t dense = control_size(&b->c[0]),
+            inner = control_inner(b->c[0].m, &m, dense, control_size(of));
     char name[64];
     if (inner < 1 || inner >= m.inner) {
         st_log(ST_LOG_WARN,
                "%s: no narrower dense model beside it: of its %lld parameters and dense's %lld the "
                "MLPs cannot be the difference",
                of->name, (long long)control_size(of), (long long)dense);
+        json_decref(config);
         return ST_OK;
     }
     snprintf(name, sizeof name, "dense, %s=%lld", key, (long long)inner);
-    json_t *config = st_model_config(b->c[0].m);
     json_object_set_new(config, key, json_integer(inner));
     return model_add(b, config, name, "narrow", e);
 }

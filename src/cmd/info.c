@@ -20,8 +20,13 @@ static void info_line(const char *name, const char *text)
  * what precedes it. */
 static const char *info_part(const char *name, size_t *before)
 {
-    *before = strncmp(name, "h.", 2) == 0 ? 2 : strncmp(name, "blocks.", 7) == 0 ? 7 : 0;
-    return *before ? strchr(name + *before, '.') : NULL;
+    static const char *const blocks[] = {"h.", "blocks.", "layers."};
+    for (int i = 0; i < 3; i++) {
+        *before = strlen(blocks[i]);
+        if (strncmp(name, blocks[i], *before) == 0) return strchr(name + *before, '.');
+    }
+    *before = 0;
+    return NULL;
 }
 
 /* Names with the same spec in one line: "h.*" for every layer. */
@@ -67,11 +72,15 @@ static void info_shape(const json_t *r)
                    : cmd_counted(cmd_get_int(r, "classes"), "classes").s);
         return;
     }
-    printf("%-14s %s, %s, width %s, inner %s, context %s, %s%s\n", "shape",
+    int64_t few = cmd_get_int(r, "kv_heads");
+    char shared[64] = "";
+    if (few != cmd_get_int(r, "heads"))
+        snprintf(shared, sizeof shared, " that share %lld keys and values", (long long)few);
+    printf("%-14s %s, %s%s, width %s, inner %s, context %s, %s%s\n", "shape",
            cmd_counted(cmd_get_int(r, "layers"), "layers").s,
-           cmd_counted(cmd_get_int(r, "heads"), "heads").s, cmd_count(cmd_get_int(r, "width")).s,
-           cmd_count(cmd_get_int(r, "inner")).s, cmd_count(cmd_get_int(r, "context")).s,
-           cmd_counted(cmd_get_int(r, "vocab"), "tokens").s,
+           cmd_counted(cmd_get_int(r, "heads"), "heads").s, shared,
+           cmd_count(cmd_get_int(r, "width")).s, cmd_count(cmd_get_int(r, "inner")).s,
+           cmd_count(cmd_get_int(r, "context")).s, cmd_counted(cmd_get_int(r, "vocab"), "tokens").s,
            json_is_true(json_object_get(r, "tied")) ? ", tied head" : "");
 }
 

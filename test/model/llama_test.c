@@ -1,5 +1,6 @@
 /* Llama, Mistral, Qwen2 and Qwen3 against Hugging Face's (test/fixtures/llama_plain and others,
- * tools/fixtures_llama.py): logits, losses, gradients, five AdamW steps, greedy text. */
+ * tools/fixtures_llama.py): logits, losses, gradients, five AdamW steps, greedy text; and other
+ * weights of the same function. */
 /* SPDX-License-Identifier: MIT */
 #include "twin.h"
 
@@ -43,13 +44,48 @@ static void test_greedy(void **state)
     }
 }
 
+/* ---- symmetries ------------------------------------------------------------------------------ */
+
+/* 0 .. n - 1 in another order. */
+static void shuffled(int64_t *order, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        order[i] = (i * 11 + 3) % n;
+}
+
+/* Folded norms, permuted units and channels: other weights, the same logits. */
+static void test_symmetries(void **state)
+{
+    (void)state;
+    for (int i = 0; i < MODELS; i++) {
+        twin t;
+        int64_t n, order[32];
+        st_err e = {0};
+        twin_open(&t, models[i], "ref", ST_F32);
+        st_lm_args a = twin_batch(&t, "", 0, 13);
+        st_lm_shape lm = st_model_lm(t.r.m);
+        const float *want = stored_find(&t.expect, "logits", &n);
+        float *flat = rig_get(&t.r, t.r.w);
+        assert_ok(st_model_fold_norms(t.r.m, flat, &e), &e);
+        shuffled(order, lm.inner);
+        assert_ok(st_model_permute_hidden(t.r.m, 1, order, flat, &e), &e);
+        shuffled(order, lm.width);
+        assert_ok(st_model_permute_residual(t.r.m, order, flat, &e), &e);
+        rig_set(&t.r, t.r.w, flat);
+        float *got = rig_logits(&t.r, &a);
+        assert_close(models[i], got, want, n, 3e-5);
+        test_free(got);
+        test_free(flat);
+        twin_close(&t);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_outputs),
-        cmocka_unit_test(test_outputs_bf16),
-        cmocka_unit_test(test_steps),
-        cmocka_unit_test(test_greedy),
+        cmocka_unit_test(test_outputs),    cmocka_unit_test(test_outputs_bf16),
+        cmocka_unit_test(test_steps),      cmocka_unit_test(test_greedy),
+        cmocka_unit_test(test_symmetries),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
