@@ -97,7 +97,8 @@ static void test_rates(void **state)
             json_decref(row);
             row = row_of("rates", "metrics.jsonl", ++line);
         }
-        double lr = st_lr(ST_LR_LINEAR, step - 1, 1e-2, 0, 3, 12);
+        const st_lr_curve curve = {.kind = ST_LR_LINEAR, .warmup = 3, .decay_steps = 12};
+        double lr = st_lr(&curve, step - 1, 1e-2, 0);
         assert_int_equal(runs_number(row, "step"), step);
         assert_true(fabs(runs_number(row, "lr.default") - lr) < 1e-7);
         assert_true(fabs(runs_number(row, "lr.norms") - lr / 10) < 1e-7);
