@@ -1,4 +1,5 @@
-/* Files of 16-bit tokens as they are written, and what every prepared folder has besides. */
+/* Files of tokens as they are written, and what every prepared folder has besides. Ids of 16 bits
+ * stand bare, as nanoGPT has them; ids of 32 bits are an .npy file, which says what it is. */
 /* SPDX-License-Identifier: MIT */
 #include "data/prepare.h"
 #include <errno.h>
@@ -7,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { BIN_BLOCK = 1 << 14 };
+enum { BIN_BLOCK = 1 << 14, BIN_HEAD = 128 };
 
 st_status st_bin_failed(const st_bin *b, st_err *e)
 {
@@ -16,14 +17,42 @@ st_status st_bin_failed(const st_bin *b, st_err *e)
             why == ENOSPC || why == EDQUOT ? "; make room and run again, nothing was kept" : "");
 }
 
-st_status st_bin_open(st_bin *b, const char *dir, const char *name, st_err *e)
+int st_bin_width(const st_bpe *b)
 {
-    *b = (st_bin){.name = name};
+    return st_bpe_size(b) > 65536 ? 4 : 2;
+}
+
+bool st_bin_seek(const st_bin *b, int64_t at)
+{
+    return fseeko(b->f, b->head + b->width * at, SEEK_SET) == 0;
+}
+
+int32_t st_bin_token(const st_bin *b, const void *block, size_t j)
+{
+    return b->width == 2 ? ((const uint16_t *)block)[j] : ((const int32_t *)block)[j];
+}
+
+/* numpy's header of version 1, filled up with spaces to BIN_HEAD bytes. */
+static bool bin_head(st_bin *b)
+{
+    char head[BIN_HEAD + 1];
+    int n = snprintf(head, sizeof head, "\x93NUMPY\x01%c%c%c", 0, BIN_HEAD - 10, 0);
+    n += snprintf(head + n, sizeof head - (size_t)n,
+                  "{'descr': '<u4', 'fortran_order': False, 'shape': (%lld,), }",
+                  (long long)b->tokens);
+    memset(head + n, ' ', (size_t)(BIN_HEAD - n));
+    head[BIN_HEAD - 1] = '\n';
+    return fseeko(b->f, 0, SEEK_SET) == 0 && fwrite(head, 1, BIN_HEAD, b->f) == BIN_HEAD;
+}
+
+st_status st_bin_open(st_bin *b, const char *dir, const char *name, int width, st_err *e)
+{
+    *b = (st_bin){.name = name, .width = width, .head = width == 4 ? BIN_HEAD : 0};
     char *path = st_path_join(dir, name);
     if (!path) return ST_NOMEM(e, name);
     errno = 0;
     b->f = fopen(path, "w+be");
-    st_status s = b->f ? ST_OK : st_bin_failed(b, e);
+    st_status s = b->f && (!b->head || bin_head(b)) ? ST_OK : st_bin_failed(b, e);
     free(path);
     return s;
 }
@@ -33,10 +62,11 @@ st_status st_bin_put(st_bin *b, const int32_t *id, int64_t n, st_err *e)
     uint16_t token[BIN_BLOCK];
     for (int64_t i = 0; i < n; i += BIN_BLOCK) {
         size_t k = n - i < BIN_BLOCK ? (size_t)(n - i) : BIN_BLOCK;
-        for (size_t j = 0; j < k; j++)
+        for (size_t j = 0; j < k && b->width == 2; j++)
             token[j] = (uint16_t)id[i + (int64_t)j];
+        const void *block = b->width == 2 ? (const void *)token : id + i;
         errno = 0;
-        if (fwrite(token, sizeof *token, k, b->f) != k) return st_bin_failed(b, e);
+        if (fwrite(block, (size_t)b->width, k, b->f) != k) return st_bin_failed(b, e);
     }
     b->tokens += n;
     return ST_OK;
@@ -44,14 +74,15 @@ st_status st_bin_put(st_bin *b, const int32_t *id, int64_t n, st_err *e)
 
 st_status st_bin_copy(st_bin *b, st_bin *from, int64_t at, int64_t n, st_err *e)
 {
-    uint16_t token[BIN_BLOCK];
+    uint32_t token[BIN_BLOCK];
+    const size_t width = (size_t)b->width;
     errno = 0;
-    if (fseeko(from->f, 2 * at, SEEK_SET)) return st_bin_failed(from, e);
+    if (!st_bin_seek(from, at)) return st_bin_failed(from, e);
     for (int64_t left = n; left > 0;) {
         size_t k = left < BIN_BLOCK ? (size_t)left : BIN_BLOCK;
         errno = 0;
-        if (fread(token, sizeof *token, k, from->f) != k) return st_bin_failed(from, e);
-        if (fwrite(token, sizeof *token, k, b->f) != k) return st_bin_failed(b, e);
+        if (fread(token, width, k, from->f) != k) return st_bin_failed(from, e);
+        if (fwrite(token, width, k, b->f) != k) return st_bin_failed(b, e);
         left -= (int64_t)k;
     }
     b->tokens += n;
@@ -62,7 +93,8 @@ st_status st_bin_close(st_bin *b, st_err *e)
 {
     if (!b->f) return ST_OK;
     errno = 0;
-    int failed = fclose(b->f);
+    int failed = b->head && !bin_head(b);
+    failed |= fclose(b->f);
     b->f = NULL;
     return failed ? st_bin_failed(b, e) : ST_OK;
 }
@@ -75,9 +107,10 @@ void st_bin_drop(st_bin *b)
 
 st_status st_bin_vocab(const st_bpe *b, const char *path, bool needed, st_err *e)
 {
-    if (st_bpe_size(b) > 65536) {
-        ST_FAIL(e, ST_EUNSUPPORTED, "%s: %lld tokens, but shards hold 16-bit ids: at most 65536",
-                path, (long long)st_bpe_size(b));
+    if (st_bin_width(b) != 2) {
+        ST_FAIL(e, ST_EUNSUPPORTED,
+                "%s: %lld tokens, but this data set is one of 16-bit ids: at most 65536", path,
+                (long long)st_bpe_size(b));
     }
     if (needed && st_bpe_eos(b) < 0) {
         ST_FAIL(e, ST_EARG, "%s: has no <|endoftext|>, which ends documents", path);
@@ -94,9 +127,9 @@ json_t *st_prepare_meta(const st_bpe *b, const char *const *inputs, int n)
         json_array_append_new(list, st_json_text(inputs[i]));
     json_t *eos = st_bpe_eos(b) < 0 ? json_null() : json_integer(st_bpe_eos(b));
     return json_pack("{s:s, s:s, s:I, s:o, s:o, s:o}", "format", "strut shards 1", "dtype",
-                     "uint16", "vocab_size", (json_int_t)st_bpe_size(b), "eos_token_id", eos,
-                     "tokenizer_hash", json_sprintf("%016llx", (unsigned long long)st_bpe_hash(b)),
-                     "inputs", list);
+                     st_bin_width(b) == 2 ? "uint16" : "uint32", "vocab_size",
+                     (json_int_t)st_bpe_size(b), "eos_token_id", eos, "tokenizer_hash",
+                     json_sprintf("%016llx", (unsigned long long)st_bpe_hash(b)), "inputs", list);
 }
 
 st_status st_prepare_open(st_outdir *dir, const char *out, const st_prepare_opts *o,

@@ -163,7 +163,8 @@ static st_status prepare_end(prepare_state *p, const st_bpe *b, const char *cons
 st_status st_prepare(const char *const *inputs, int n, const char *out, const st_prepare_opts *o,
                      json_t **result, st_err *e)
 {
-    static const char *const names[] = {"train.bin", "val.bin", "meta.json", NULL};
+    static const char *const all[][4] = {{"train.bin", "val.bin", "meta.json"},
+                                         {"train.npy", "val.npy", "meta.json"}};
     bool nanogpt = o->split == ST_SPLIT_NANOGPT; /* whose empty documents count */
     st_docs_opts docs = {.field = o->field,
                          .piece_bytes = o->openwebtext ? 0 : PREPARE_PIECE,
@@ -184,13 +185,14 @@ st_status st_prepare(const char *const *inputs, int n, const char *out, const st
     }
     st_status s = st_bpe_open(&b, o->tokenizer, e);
     if (!s) s = prepare_separator(b, o, &p.eos, e);
-    if (!s) s = st_bin_vocab(b, o->tokenizer, false, e);
+    const int width = s ? 2 : st_bin_width(b);
+    const char *const *names = all[width == 4];
     if (!s && !st_bpe_pieces(b)) docs.piece_bytes = 0; /* added tokens reach over their ends */
     if (!s) s = st_docs_open(&d, inputs, n, &docs, e);
     if (!s) s = st_prepare_open(&dir, out, o, inputs, n, e);
-    if (!s) s = st_bin_open(&p.file[TRAIN], dir.temp, names[TRAIN], e);
-    if (!s) s = st_bin_open(&p.file[VAL], dir.temp, names[VAL], e);
-    if (!s && nanogpt) s = st_shuffle_open(&p.shuffle, dir.temp, e);
+    if (!s) s = st_bin_open(&p.file[TRAIN], dir.temp, names[TRAIN], width, e);
+    if (!s) s = st_bin_open(&p.file[VAL], dir.temp, names[VAL], width, e);
+    if (!s && nanogpt) s = st_shuffle_open(&p.shuffle, dir.temp, width, e);
     bool special = o->special != ST_SPECIAL_TEXT;
     if (!s) s = st_encoder_open(&c, b, special, st_threads(o->threads), prepare_ids, &p, e);
     if (!s) s = prepare_stream(&p, d, c, e);

@@ -8,23 +8,30 @@
 #include "files/files.h"
 #include "text/text.h"
 
-/* ---- bin.c: a file of 16-bit tokens, as it grows --------------------------------------------- */
+/* ---- bin.c: a file of tokens, as it grows ---------------------------------------------------- */
 
 typedef struct {
     const char *name; /* "train.bin" */
     FILE *f;
     int64_t tokens, documents;
+    int width;    /* bytes of a token: 2, or 4 with numpy's header before them */
+    int64_t head; /* bytes of that */
 } st_bin;
-st_status st_bin_open(st_bin *b, const char *dir, const char *name, st_err *e);
-/* ids are < 65536, as st_bin_vocab checks. */
+/* 16 bits for a tokenizer of at most 65,536 ids, else 32. */
+int st_bin_width(const st_bpe *b);
+st_status st_bin_open(st_bin *b, const char *dir, const char *name, int width, st_err *e);
 st_status st_bin_put(st_bin *b, const int32_t *id, int64_t n, st_err *e);
-/* `n` tokens of `from`, from its token `at` on. */
+/* Goes to token `at`; false where that fails. */
+bool st_bin_seek(const st_bin *b, int64_t at);
+/* Token j of a block that was read from it. */
+int32_t st_bin_token(const st_bin *b, const void *block, size_t j);
+/* `n` tokens of `from`, of the same width, from its token `at` on. */
 st_status st_bin_copy(st_bin *b, st_bin *from, int64_t at, int64_t n, st_err *e);
 st_status st_bin_close(st_bin *b, st_err *e); /* nothing if it is closed */
 void st_bin_drop(st_bin *b);                  /* after close: nothing */
 /* What errno says about the file, and what to do. */
 st_status st_bin_failed(const st_bin *b, st_err *e);
-/* Has the tokenizer few enough ids, and <|endoftext|> if that is `needed`? */
+/* Has the tokenizer few enough ids for 16 bits, and <|endoftext|> if that is `needed`? */
 st_status st_bin_vocab(const st_bpe *b, const char *path, bool needed, st_err *e);
 /* Writes the tokenizer and meta.json (a borrowed reference, NULL: out of memory) and puts the
  * folder in place. */
@@ -49,7 +56,7 @@ typedef struct {
     int64_t documents, cap;
     int64_t window; /* tokens that are put in order in memory at a time; 0: 2^27 */
 } st_shuffle;
-st_status st_shuffle_open(st_shuffle *s, const char *dir, st_err *e);
+st_status st_shuffle_open(st_shuffle *s, const char *dir, int width, st_err *e);
 st_status st_shuffle_put(st_shuffle *s, const int32_t *id, int64_t n, bool more, st_err *e);
 /* Hugging Face datasets' train_test_split(test_size=fraction, seed, shuffle=True), which nanoGPT
  * uses: the first ceil(fraction n) documents of numpy's default_rng(seed).permutation(n) go to

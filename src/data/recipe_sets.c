@@ -192,7 +192,7 @@ static st_status sets_turn(sets_state *p, const char *name, st_outdir *dir, st_e
     p->side = side;
     p->rows = 0;
     p->open[side] = true;
-    return st_bin_open(&p->file[side], dir->temp, sets_names[side], e);
+    return st_bin_open(&p->file[side], dir->temp, sets_names[side], 2, e);
 }
 
 static st_status sets_stream(sets_state *p, st_docs *d, st_outdir *dir, st_err *e)

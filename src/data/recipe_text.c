@@ -112,7 +112,7 @@ static st_status text_write(const st_recipe *r, const text_whole *w, const st_bp
     char *pickle = r->chars ? st_path_join(dir->temp, "meta.pkl") : NULL;
     st_status s = ST_OK;
     for (int i = 0; i < 2 && !s; i++) {
-        s = st_bin_open(&file[i], dir->temp, names[i], e);
+        s = st_bin_open(&file[i], dir->temp, names[i], 2, e);
         if (!s) s = text_encode(w, i, b, st_threads(o->prepare.threads), &file[i], e);
         if (!s) s = st_bin_close(&file[i], e);
     }

@@ -20,16 +20,16 @@ typedef struct {
 
 typedef struct {
     st_shuffle *s;
-    uint16_t *token;
+    char *token; /* of the spool's width */
     shuffle_item *item;
     int64_t cap, items; /* room, in tokens and documents */
     st_progress report;
 } shuffle_window;
 
-st_status st_shuffle_open(st_shuffle *s, const char *dir, st_err *e)
+st_status st_shuffle_open(st_shuffle *s, const char *dir, int width, st_err *e)
 {
     *s = (st_shuffle){0};
-    ST_TRY(st_bin_open(&s->spool, dir, ".spool", e));
+    ST_TRY(st_bin_open(&s->spool, dir, ".spool", width, e));
     char *path = st_path_join(dir, ".spool");
     int failed = path ? unlink(path) : 0; /* it is gone when the process is */
     free(path);
@@ -69,11 +69,11 @@ static int shuffle_compare(const void *a, const void *b)
     return x->document < y->document ? -1 : x->document > y->document;
 }
 
-static st_status shuffle_read(const st_bin *spool, uint16_t *to, int64_t at, int64_t n, st_err *e)
+static st_status shuffle_read(const st_bin *spool, char *to, int64_t at, int64_t n, st_err *e)
 {
-    char *p = (char *)to;
-    for (size_t left = 2 * (size_t)n; left;) {
-        ssize_t got = pread(fileno(spool->f), p, left, 2 * at + (p - (char *)to));
+    char *p = to;
+    for (size_t left = (size_t)(spool->width * n); left;) {
+        ssize_t got = pread(fileno(spool->f), p, left, spool->head + spool->width * at + (p - to));
         if (got < 0 && errno == EINTR) continue;
         if (got <= 0) ST_FAIL(e, ST_EIO, "the spooled tokens cannot be read: %s", strerror(errno));
         p += got;
@@ -95,14 +95,16 @@ static st_status shuffle_flush(shuffle_window *w, const uint32_t *order, int64_t
     for (int64_t i = 0; i < n; i++) {
         int64_t begin = shuffle_begin(w->s, w->item[i].document),
                 len = w->s->end[w->item[i].document] - begin;
-        ST_TRY(shuffle_read(&w->s->spool, w->token + w->item[i].at, begin, len, e));
+        char *place = w->token + (int64_t)w->item[i].at * to->width;
+        ST_TRY(shuffle_read(&w->s->spool, place, begin, len, e));
         w->report.done += len;
         if (i % SHUFFLE_LOOK) continue;
         st_report(&w->report);
         if (st_interrupted()) ST_FAIL(e, ST_EINTR, "interrupted; nothing was written");
     }
     errno = 0;
-    if (fwrite(w->token, 2, (size_t)used, to->f) != (size_t)used) return st_bin_failed(to, e);
+    if (fwrite(w->token, (size_t)to->width, (size_t)used, to->f) != (size_t)used)
+        return st_bin_failed(to, e);
     to->tokens += used;
     to->documents += n;
     return ST_OK;
@@ -148,7 +150,7 @@ st_status st_shuffle_write(st_shuffle *s, double fraction, uint64_t seed, st_bin
                         .items = n < SHUFFLE_DOCUMENTS ? n : SHUFFLE_DOCUMENTS,
                         .report = {.what = "shuffle", .total = s->spool.tokens, .unit = "tokens"}};
     uint32_t *order = st_calloc(n, sizeof *order);
-    w.token = st_calloc(w.cap, sizeof *w.token);
+    w.token = st_calloc(w.cap, (size_t)s->spool.width);
     w.item = st_calloc(w.items, sizeof *w.item);
     st_status status = ST_OK;
     errno = 0;

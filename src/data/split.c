@@ -14,14 +14,14 @@ enum { SPLIT_FLOOR = 10 * SPLIT_CONTEXT + 1 };
 static st_status split_boundary(prepare_state *p, int64_t at, int64_t *found, st_err *e)
 {
     st_bin *f = &p->file[TRAIN];
-    uint16_t token[SPLIT_BLOCK];
+    uint32_t token[SPLIT_BLOCK];
     for (int64_t end = at, begin; end > 0; end = begin) {
         begin = end > SPLIT_BLOCK ? end - SPLIT_BLOCK : 0;
         size_t k = (size_t)(end - begin);
         errno = 0;
-        if (fseeko(f->f, 2 * begin, SEEK_SET) || fread(token, sizeof *token, k, f->f) != k)
+        if (!st_bin_seek(f, begin) || fread(token, (size_t)f->width, k, f->f) != k)
             return st_bin_failed(f, e);
-        while (k && token[k - 1] != p->eos)
+        while (k && st_bin_token(f, token, k - 1) != p->eos)
             k--;
         *found = begin + (int64_t)k;
         if (k) return ST_OK;
@@ -34,18 +34,19 @@ static st_status split_boundary(prepare_state *p, int64_t at, int64_t *found, st
 static st_status split_move(prepare_state *p, int64_t left, st_err *e)
 {
     st_bin *from = &p->file[TRAIN], *to = &p->file[VAL];
-    uint16_t token[SPLIT_BLOCK];
+    uint32_t token[SPLIT_BLOCK];
+    const size_t width = (size_t)from->width;
     int64_t documents = 0;
     errno = 0;
-    if (fseeko(from->f, 2 * left, SEEK_SET)) return st_bin_failed(from, e);
+    if (!st_bin_seek(from, left)) return st_bin_failed(from, e);
     for (int64_t i = left; i < from->tokens; i += SPLIT_BLOCK) {
         size_t k = from->tokens - i < SPLIT_BLOCK ? (size_t)(from->tokens - i) : SPLIT_BLOCK;
-        if (fread(token, sizeof *token, k, from->f) != k) return st_bin_failed(from, e);
-        if (fwrite(token, sizeof *token, k, to->f) != k) return st_bin_failed(to, e);
+        if (fread(token, width, k, from->f) != k) return st_bin_failed(from, e);
+        if (fwrite(token, width, k, to->f) != k) return st_bin_failed(to, e);
         for (size_t j = 0; j < k; j++)
-            documents += token[j] == p->eos;
+            documents += st_bin_token(from, token, j) == p->eos;
     }
-    if (fseeko(from->f, 0, SEEK_SET) || ftruncate(fileno(from->f), 2 * left))
+    if (!st_bin_seek(from, 0) || ftruncate(fileno(from->f), from->head + from->width * left))
         return st_bin_failed(from, e);
     to->tokens += from->tokens - left;
     from->tokens = left;

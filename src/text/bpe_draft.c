@@ -225,6 +225,17 @@ st_status st_bpe_draft_merge(st_bpe_draft *d, const char *line, size_t n, const 
     return draft_merge(d, line, an, space + 1, n - an - 1, where, e);
 }
 
+static st_status draft_entry(st_bpe_draft *d, const json_t *entry, const char *where, st_err *e)
+{
+    const json_t *a = json_array_get(entry, 0), *b = json_array_get(entry, 1);
+    if (json_is_string(entry))
+        return st_bpe_draft_merge(d, json_string_value(entry), json_string_length(entry), where, e);
+    if (json_array_size(entry) == 2 && json_is_string(a) && json_is_string(b))
+        return draft_merge(d, json_string_value(a), json_string_length(a), json_string_value(b),
+                           json_string_length(b), where, e);
+    ST_FAIL(e, ST_EFORMAT, "%s: expected \"left right\" or [\"left\", \"right\"]", where);
+}
+
 st_status st_bpe_draft_merges(st_bpe_draft *d, const json_t *merges, st_err *e)
 {
     char where[400];
@@ -235,17 +246,10 @@ st_status st_bpe_draft_merges(st_bpe_draft *d, const json_t *merges, st_err *e)
     }
     json_array_foreach(merges, i, entry)
     {
-        const json_t *a = json_array_get(entry, 0), *b = json_array_get(entry, 1);
+        if (!draft_entry(d, entry, "", NULL)) continue;
+        /* once more, to say where: to write that for each of them would take longer than they do */
         snprintf(where, sizeof where, "%.300s: model.merges[%zu]", d->what, i);
-        if (json_is_string(entry)) {
-            ST_TRY(st_bpe_draft_merge(d, json_string_value(entry), json_string_length(entry), where,
-                                      e));
-        } else if (json_array_size(entry) == 2 && json_is_string(a) && json_is_string(b)) {
-            ST_TRY(draft_merge(d, json_string_value(a), json_string_length(a), json_string_value(b),
-                               json_string_length(b), where, e));
-        } else {
-            ST_FAIL(e, ST_EFORMAT, "%s: expected \"left right\" or [\"left\", \"right\"]", where);
-        }
+        ST_TRY(draft_entry(d, entry, where, e));
     }
     return ST_OK;
 }

@@ -74,8 +74,16 @@ static json_t *hf_vocab(const st_bpe *b)
 /* A merge as "left right", or as a pair where a name has a space in it. */
 static json_t *hf_merge(const char *left, size_t ln, const char *right, size_t rn)
 {
-    bool spaced = memchr(left, ' ', ln) || memchr(right, ' ', rn);
-    return spaced ? json_pack("[s%, s%]", left, ln, right, rn) : json_sprintf("%s %s", left, right);
+    if (memchr(left, ' ', ln) || memchr(right, ' ', rn))
+        return json_pack("[s%, s%]", left, ln, right, rn);
+    char *both = malloc(ln + rn + 1);
+    if (!both) return NULL;
+    memcpy(both, left, ln);
+    both[ln] = ' ';
+    memcpy(both + ln + 1, right, rn);
+    json_t *merge = json_stringn(both, ln + rn + 1);
+    free(both);
+    return merge;
 }
 
 /* Each merge: as a list, and as the text of merges.txt. */

@@ -78,10 +78,10 @@ static void split_windows(void **state)
     for (int64_t window = 1; window < 100000; window *= 9) {
         st_bin file[2];
         const char *const names[] = {"train.bin", "val.bin"};
-        assert_ok(st_shuffle_open(&s, dir, &e), &e);
+        assert_ok(st_shuffle_open(&s, dir, 2, &e), &e);
         s.window = window;
         for (int i = 0; i < 2; i++)
-            assert_ok(st_bin_open(&file[i], dir, names[i], &e), &e);
+            assert_ok(st_bin_open(&file[i], dir, names[i], 2, &e), &e);
         for (int32_t i = 0; i < DOCS; i++) {
             int32_t id[40];
             for (int32_t k = 0; k < i % 40; k++)
