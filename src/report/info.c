@@ -38,7 +38,8 @@ static bool info_is_model(const char *path)
 {
     return info_has(path, "config.json") || info_has(path, "model.safetensors") ||
            info_has(path, "model.safetensors.index.json") || info_has(path, "pytorch_model.bin") ||
-           info_has(path, "pytorch_model.bin.index.json");
+           info_has(path, "pytorch_model.bin.index.json") ||
+           info_has(path, "adapter_config.json"); /* none, which its reader says */
 }
 
 static bool info_is_run(const char *path)

@@ -79,6 +79,8 @@ const char *st_folder_dtype(const st_folder *f);
 /* "gpt2", "t2t_vit": the model_type of f->config. */
 const char *st_folder_type(const st_folder *f);
 
+/* Fails: what was given is an adapter, as `sign`, a file or a tensor, shows. */
+st_status st_folder_adapter(const st_folder *f, const char *sign);
 /* Finds the files of f->path and opens them; f->config, if there is a config.json. */
 st_status st_folder_files(st_folder *f);
 /* f->row, from the shards' names. */

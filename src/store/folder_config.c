@@ -25,6 +25,10 @@ static st_status config_tensor(const st_folder *f, const char *name, int ndim,
     const st_folder_row *row = st_folder_find(f, name);
     if (!row) {
         ST_TRY(st_folder_unread(f, name));
+        for (int64_t i = 0; i < f->rows; i++) {
+            const char *other = f->row[i].stored->name;
+            if (strstr(other, ".lora_")) return st_folder_adapter(f, other);
+        }
         ST_FAIL(f->e, ST_EFORMAT,
                 "%s: no tensor %s, which every GPT-2 has; these are weights of another kind of "
                 "model",

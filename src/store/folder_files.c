@@ -102,6 +102,14 @@ static st_status files_index(st_folder *f)
     return s;
 }
 
+st_status st_folder_adapter(const st_folder *f, const char *sign)
+{
+    ST_FAIL(f->e, ST_EUNSUPPORTED,
+            "%s: a PEFT adapter (%.100s), which only changes another model; merge it there "
+            "(merge_and_unload) and save that model",
+            f->path, sign);
+}
+
 /* ---- which files ----------------------------------------------------------------------------- */
 
 /* A folder without weights: says what is there instead. */
@@ -117,12 +125,8 @@ static st_status files_none(const st_folder *f, bool config)
                 "%s: a training run; its models are in %s/ckpt/best and %s/ckpt/last", f->path,
                 f->path, f->path);
     }
-    if (files_has(f->dir, "adapter_config.json")) {
-        ST_FAIL(f->e, ST_EUNSUPPORTED,
-                "%s: a PEFT adapter (adapter_config.json), which only changes another model; merge "
-                "it there (merge_and_unload) and save that model",
-                f->path);
-    }
+    if (files_has(f->dir, "adapter_config.json"))
+        return st_folder_adapter(f, "adapter_config.json");
     ST_FAIL(f->e, ST_EIO,
             "%s: no %smodel.safetensors or pytorch_model.bin (or their index.json)%s%s%s", f->path,
             config ? "" : "config.json with ", found ? ", only " : "", found ? found : "",

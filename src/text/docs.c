@@ -176,8 +176,9 @@ static st_status docs_begin(st_docs *d, st_err *e)
     return s ? s : docs_guess(d, e);
 }
 
-/* Goes to the next stream; d->name NULL: there is none. */
-static st_status docs_advance(st_docs *d, st_err *e)
+/* Goes to the next stream that is wanted by its name; d->name NULL: there is none. *found: that was
+ * not given, it was in a folder or archive. */
+static st_status docs_next(st_docs *d, bool *found, st_err *e)
 {
     d->name = NULL;
     if (d->parquet) d->done += st_parquet_done(d->parquet);
@@ -192,6 +193,7 @@ static st_status docs_advance(st_docs *d, st_err *e)
             if (!path) return ST_OK;
             d->found = !st_walk_named(d->walk);
             d->named = strlen(path);
+            *found = d->found;
             if (st_parquet_is(path)) {
                 if (docs_wanted(d, path, d->found)) return docs_parquet(d, path, e);
                 continue;
@@ -200,13 +202,24 @@ static st_status docs_advance(st_docs *d, st_err *e)
         }
         ST_TRY(st_unpack_next(d->file, &d->name, e));
         bool member = d->name && strlen(d->name) > d->named && d->name[d->named] == ':';
-        if (d->name && docs_wanted(d, d->name, d->found || member)) break;
+        *found = d->found || member;
+        if (d->name && docs_wanted(d, d->name, *found)) return ST_OK;
         if (d->name) continue;
         d->done += st_unpack_done(d->file);
         st_unpack_close(d->file);
         d->file = NULL;
     }
-    return docs_begin(d, e);
+}
+
+static st_status docs_advance(st_docs *d, st_err *e)
+{
+    bool found = false;
+    do {
+        ST_TRY(docs_next(d, &found, e));
+        if (!d->name || d->parquet) return ST_OK;
+        ST_TRY(docs_begin(d, e));
+    } while (found && docs_binary(d));
+    return ST_OK;
 }
 
 st_status docs_room(st_docs *d, size_t n, const char *what, st_err *e)

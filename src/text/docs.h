@@ -106,6 +106,9 @@ st_status docs_bad(st_docs *d, st_err *e, const char *fmt, ...)
 /* docs_beside.c: is a file of that name, found in a folder or archive, no text but a card, licence
  * or code that lies beside texts? Then it is counted. */
 bool docs_beside(st_docs *d, const char *name);
+/* The same of a stream that has begun and is no text: zero bytes at its beginning, and neither
+ * UTF-16 nor called a text. */
+bool docs_binary(st_docs *d);
 /* One remark on what was left out; an error if that was all. */
 st_status docs_remark(const st_docs *d, st_err *e);
 

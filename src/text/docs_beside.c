@@ -16,10 +16,34 @@ static const char *const beside_code[] = {".py",   ".pyc", ".ipynb", ".sh",   ".
 
 #define COUNT(list) (sizeof(list) / sizeof *(list))
 
-bool docs_beside(st_docs *d, const char *name)
+static const char *beside_base(const char *name)
 {
     const char *base = strrchr(name, '/'), *inner = strstr(name, ": ");
-    base = base ? base + 1 : inner ? inner + 2 : name;
+    return base ? base + 1 : inner ? inner + 2 : name;
+}
+
+static void beside_count(st_docs *d, const char *base)
+{
+    size_t n = strlen(d->names);
+    if (!strstr(d->names, base) && n + strlen(base) + 3 < sizeof d->names)
+        snprintf(d->names + n, sizeof d->names - n, "%s%s", n ? ", " : "", base);
+    d->beside++;
+}
+
+bool docs_binary(st_docs *d)
+{
+    enum { LOOK = 8192 };
+    size_t n = d->n - d->at < LOOK ? d->n - d->at : LOOK;
+    bool text = d->o.wanted || d->wide || st_name_ends(d->name, ".txt");
+    if (text || (d->form != DOCS_WHOLE && d->form != DOCS_LINES) || !memchr(d->data + d->at, 0, n))
+        return false;
+    beside_count(d, beside_base(d->name));
+    return true;
+}
+
+bool docs_beside(st_docs *d, const char *name)
+{
+    const char *base = beside_base(name);
     bool is = false;
     for (size_t i = 0; i < COUNT(beside_first); i++) {
         size_t n = strlen(beside_first[i]);
@@ -29,10 +53,7 @@ bool docs_beside(st_docs *d, const char *name)
         is |= strcasecmp(base, beside_whole[i]) == 0;
     for (size_t i = 0; i < COUNT(beside_code); i++)
         is |= st_name_ends(base, beside_code[i]);
-    size_t n = strlen(d->names);
-    if (is && !strstr(d->names, base) && n + strlen(base) + 3 < sizeof d->names)
-        snprintf(d->names + n, sizeof d->names - n, "%s%s", n ? ", " : "", base);
-    d->beside += is;
+    if (is) beside_count(d, base);
     return is;
 }
 
@@ -41,7 +62,8 @@ st_status docs_remark(const st_docs *d, st_err *e)
     if (!d->given && d->bad) ST_FAIL(e, ST_EFORMAT, "%s", d->why);
     if (!d->given && d->beside) {
         ST_FAIL(e, ST_EFORMAT,
-                "%s: only cards, licences and code (%s), which are left out of folders and "
+                "%s: only cards, licences, code and files that are no text (%s), which are left "
+                "out of folders and "
                 "archives; name the files that are texts",
                 d->path[0], d->names);
     }

@@ -129,7 +129,8 @@ static void test_index(void **state)
         t->data[i][0] += 1; /* those of the other file count */
     tensors_write(t, 0, t->n, dir, "a.safetensors");
     char says[120];
-    snprintf(says, sizeof says, "%lld tensors, of a.safetensors and perhaps others, are in another",
+    snprintf(says, sizeof says,
+             "by the index %lld tensors of a.safetensors (and perhaps others) belong to",
              (long long)t->n - 9);
     reads(dir, says);
     tensors_free(t);
@@ -148,8 +149,24 @@ static void test_adapter(void **state)
     (void)state;
     const char *dir = st_test_dir();
     st_test_write(st_test_path(dir, "adapter_config.json"), "{}", 2);
-    refused(dir, ST_EUNSUPPORTED, "a PEFT adapter");
+    refused(dir, ST_EUNSUPPORTED, "a PEFT adapter (adapter_config.json)");
     st_test_remove(dir);
+    /* its file alone, as peft and as older scripts name what is in it */
+    static const char *const name[][2] = {
+        {"base_model.model.transformer.h.0.attn.c_attn.lora_A.weight",
+         "base_model.model.transformer.h.0.attn.c_attn.lora_B.weight"},
+        {"transformer.h.1.mlp.c_fc.lora_A.default.weight",
+         "transformer.h.1.mlp.c_fc.lora_B.default.weight"}};
+    for (int k = 0; k < 2; k++) {
+        tensors *t = tensors_read(fixture);
+        dir = st_test_dir();
+        for (int i = 0; i < 2; i++)
+            snprintf(t->name[i], sizeof t->name[i], "%s", name[k][i]);
+        tensors_write(t, 0, 2, dir, "adapter_model.safetensors");
+        tensors_free(t);
+        refused(st_test_path(dir, "adapter_model.safetensors"), ST_EUNSUPPORTED, ".lora_");
+        st_test_remove(dir);
+    }
 }
 
 int main(void)

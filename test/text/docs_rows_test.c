@@ -233,7 +233,7 @@ static void rows_beside(void **state)
     const char *dir = st_test_dir();
     const char *card = rows_file(dir, "README.md", "card");
     rows_expect(card, NULL, "card|");
-    rows_refused(dir, false, "only cards, licences and code (README.md)");
+    rows_refused(dir, false, "files that are no text (README.md)");
     assert_string_equal(said, "");
     rows_file(dir, "LICENSE", "licence");
     rows_file(dir, "load.py", "code");
@@ -246,6 +246,17 @@ static void rows_beside(void **state)
     assert_non_null(
         strstr(said, "4 files beside the texts (LICENSE, README.md, load.py): name them"));
     assert_null(strchr(strchr(said, '\n') + 1, '\n')); /* one remark */
+    st_test_remove(dir);
+    /* nor what is no text at all, unless it is named, or called one */
+    said[0] = '\0';
+    dir = st_test_dir();
+    rows_file(dir, "jokes", "text");
+    const char *index = st_test_path(dir, "jokes.dat");
+    st_test_write(index, "\0\0\0\2ab", 6);
+    st_test_write(st_test_path(dir, "odd.txt"), "x\0", 2);
+    rows_expect(dir, NULL, "text|x");
+    assert_non_null(strstr(said, "1 file beside the texts (jokes.dat)"));
+    rows_expect(index, NULL, "");
     st_test_remove(dir);
 }
 
