@@ -123,10 +123,12 @@ static json_t *gpt2_config(const st_model *m)
 
 static st_embed_fwd_args gpt2_rows(const gpt2 *g, const st_pass *p, st_tensor ids)
 {
+    bool known = p->kv && p->kv->at.data && p->len == 1;
     return (st_embed_fwd_args){.rows = p->batch * p->len,
                                .width = g->c.width,
                                .len = p->len,
-                               .start = p->kv ? p->kv->used : 0,
+                               .start = p->kv && !known ? p->kv->used : 0,
+                               .at = known ? p->kv->at : (st_tensor){0},
                                .ids = ids,
                                .position = g->wpe};
 }
