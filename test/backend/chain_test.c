@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ROOM = 1 << 23 };
+enum { ROOM = 1 << 25 };
 
 /* One device with its operands, in a pool that both lay out alike. */
 typedef struct {
@@ -192,8 +192,102 @@ static void chains(void **state)
     st_stream_close(gpu.q);
 }
 
+/* ---- two operations on many rows ------------------------------------------------------------- */
+
+typedef struct {
+    st_tensor x, dy, dx, mean, rstd, gain, sums[3], w, bias, c, add;
+} pair_side;
+
+static void pair_lay(chain_side *s, pair_side *p, st_dtype t, int64_t rows, int64_t width,
+                     int64_t k)
+{
+    s->mem.used = 0;
+    p->x = st_take2(&s->mem, t, rows, width);
+    p->dy = st_take2(&s->mem, t, rows, width);
+    p->dx = st_take2(&s->mem, t, rows, width);
+    p->gain = st_take1(&s->mem, t, width);
+    p->mean = st_take1(&s->mem, ST_F32, rows);
+    p->rstd = st_take1(&s->mem, ST_F32, rows);
+    for (int i = 0; i < 3; i++)
+        p->sums[i] = st_take1(&s->mem, ST_F32, width);
+    p->w = st_take2(&s->mem, t, width, k);
+    p->bias = st_take1(&s->mem, t, width);
+    p->c = st_take2(&s->mem, t, rows, width);
+    p->add = st_take2(&s->mem, t, rows, k);
+    st_tensor all[] = {p->x,       p->dy,      p->dx, p->gain, p->mean, p->rstd, p->sums[0],
+                       p->sums[1], p->sums[2], p->w,  p->bias, p->c,    p->add};
+    for (int i = 0; i < 13; i++)
+        chain_fill(s, all[i], (uint64_t)i + 1, i == 9 ? 1 / sqrtf((float)k) : 1.0f);
+}
+
+static void pair_run(chain_side *s, const pair_side *p, bool add)
+{
+    const st_ops *op = st_stream_ops(s->q);
+    int64_t rows = p->x.dim[0], width = p->x.dim[1];
+    st_bias_grad_args sum = {.rows = rows, .width = width, .dy = p->dx, .dbias = p->sums[2]};
+    st_norm_bwd_args norm = {.rows = rows,
+                             .width = width,
+                             .x = p->x,
+                             .gain = p->gain,
+                             .mean = p->mean,
+                             .rstd = p->rstd,
+                             .dy = p->dy,
+                             .dx = p->dx,
+                             .dgain = p->sums[0],
+                             .dbias = p->sums[1],
+                             .accumulate = add};
+    op->norm_bwd(s->q, &norm);
+    op->bias_grad(s->q, &sum);
+    op->gelu_bwd(s->q, &(st_gelu_bwd_args){.x = p->x, .dy = p->dx, .dx = p->dx});
+    op->bias_grad(s->q, &sum);
+    op->gemm(s->q, &(st_gemm_args){.m = rows,
+                                   .n = width,
+                                   .k = p->w.dim[1],
+                                   .tb = 1,
+                                   .a = p->add,
+                                   .b = p->w,
+                                   .c = p->c,
+                                   .bias = add ? p->bias : (st_tensor){0}});
+    op->residual_fwd(s->q, &(st_residual_fwd_args){.a = p->dx, .b = p->c, .y = p->c});
+    /* not pairs: sums of something else, and of a product that is read before */
+    op->gelu_bwd(s->q, &(st_gelu_bwd_args){.x = p->x, .dy = p->dy, .dx = p->dy});
+    sum.dy = p->dx;
+    op->bias_grad(s->q, &sum);
+}
+
+static void pairs(void **state)
+{
+    chain_side ref = {0}, gpu = {0};
+    pair_side a, b;
+    st_err e;
+    (void)state;
+    if (st_stream_open(&gpu.q, "cuda", 0, NULL)) skip();
+    assert_int_equal(st_stream_open(&ref.q, "ref", 0, &e), ST_OK);
+    assert_int_equal(st_device_arena(ref.q, ROOM, &ref.mem, &e), ST_OK);
+    assert_int_equal(st_device_arena(gpu.q, ROOM, &gpu.mem, &e), ST_OK);
+    static const int64_t rows[] = {64, 131, 700}, width[] = {256, 768, 1024, 65, 1288};
+    for (int i = 0; i < 30; i++) {
+        st_dtype t = i % 2 ? ST_BF16 : ST_F32;
+        pair_lay(&ref, &a, t, rows[i % 3], width[i % 5], 192);
+        pair_lay(&gpu, &b, t, rows[i % 3], width[i % 5], 192);
+        pair_run(&ref, &a, i % 4 < 2);
+        pair_run(&gpu, &b, i % 4 < 2);
+        assert_int_equal(st_stream_sync(gpu.q, &e), ST_OK);
+        double tol = t == ST_BF16 ? 0.03 : 1e-4, sums = tol * sqrt((double)rows[i % 3]);
+        chain_same(&ref, &gpu, a.dx, b.dx, tol);
+        chain_same(&ref, &gpu, a.dy, b.dy, tol);
+        chain_same(&ref, &gpu, a.c, b.c, tol);
+        for (int j = 0; j < 3; j++)
+            chain_same(&ref, &gpu, a.sums[j], b.sums[j], sums);
+    }
+    st_device_arena_close(ref.q, &ref.mem);
+    st_device_arena_close(gpu.q, &gpu.mem);
+    st_stream_close(ref.q);
+    st_stream_close(gpu.q);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(chains)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(chains), cmocka_unit_test(pairs)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

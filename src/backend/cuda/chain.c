@@ -5,6 +5,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "backend/cuda/cuda.h"
 #include "backend/cuda/few.h"
+#include "backend/cuda/pair.h"
 
 enum { CHAIN_SPANS = 256 };
 
@@ -102,11 +103,18 @@ static void chain_flush_before(st_stream *q)
     q->tag = tag;
 }
 
+/* What no operation after it can join. */
+static void chain_begin(st_stream *q)
+{
+    st_cuda_pair_flush(q);
+    if (chain_at(q)->product) chain_launch(q, "gemm");
+}
+
 void st_cuda_chain_flush(st_stream *q)
 {
     st_cuda_chain *c = chain_at(q);
     if (!c) return;
-    if (c->product) chain_launch(q, "gemm");
+    chain_begin(q);
     chain_flush_before(q);
     c->n = 0; /* what comes waits for all of it */
 }
@@ -116,7 +124,7 @@ void st_cuda_chain_flush(st_stream *q)
 static void chain_norm_fwd(st_stream *q, const st_norm_fwd_args *a)
 {
     st_cuda_chain *c = chain_at(q);
-    if (c->product) chain_launch(q, "gemm");
+    chain_begin(q);
     chain_flush_before(q);
     c->norm_args = *a;
     c->norm_tag = q->tag;
@@ -129,7 +137,7 @@ static void chain_norm_fwd(st_stream *q, const st_norm_fwd_args *a)
 static void chain_fold_fwd(st_stream *q, const st_fold_fwd_args *a)
 {
     st_cuda_chain *c = chain_at(q);
-    if (c->product) chain_launch(q, "gemm");
+    chain_begin(q);
     bool after = c->norm && !c->fold && a->x.data == c->norm_args.y.data &&
                  a->rows == c->norm_args.rows && a->cols == c->norm_args.width;
     if (!after) chain_flush_before(q);
@@ -192,8 +200,7 @@ static bool chain_product(st_stream *q, st_few_args *f)
 
 static void chain_gemm(st_stream *q, const st_gemm_args *g)
 {
-    st_cuda_chain *c = chain_at(q);
-    if (c->product) chain_launch(q, "gemm");
+    chain_begin(q);
     st_gemm_layout l = st_gemm_resolve(g);
     bool few = g->m >= 1 && g->m <= ST_FEW_ROWS && g->n > 0 && !g->ta && g->tb && g->beta == 0 &&
                st_or(g->bias_rows, 1) == 1;
@@ -216,13 +223,12 @@ static void chain_gemm(st_stream *q, const st_gemm_args *g)
                      .step_y = l.batch > 1 ? l.step_c : 0};
     if (few && l.batch <= 65535 && chain_product(q, &f)) return;
     st_cuda_chain_flush(q);
-    st_cuda_gemm(q, g);
+    if (!st_cuda_pair_gemm(q, g)) st_cuda_gemm(q, g);
 }
 
 static void chain_gelu_linear(st_stream *q, const st_gelu_linear_args *a)
 {
-    st_cuda_chain *c = chain_at(q);
-    if (c->product) chain_launch(q, "gemm");
+    chain_begin(q);
     bool folds = a->fold.block > 0, few = a->rows >= 1 && a->rows <= ST_FEW_ROWS && a->n > 0;
     st_few_args f = {.dtype = a->x.dtype,
                      .wide = a->x.dtype == ST_F32,
@@ -261,6 +267,7 @@ static void chain_residual_fwd(st_stream *q, const st_residual_fwd_args *a)
                 a->a.data && a->drop == 0.0f && st_numel(a->y) == f->rows * f->n &&
                 a->y.dtype == (f->wide ? ST_F32 : f->dtype);
     if (!same || !chain_apart(f, a->y.data)) {
+        if (st_cuda_pair_residual(q, a)) return;
         st_cuda_chain_flush(q);
         st_cuda_residual_fwd(q, a);
         return;
@@ -274,7 +281,7 @@ void st_cuda_attend_next(st_stream *q, const st_attend_next_args *given)
 {
     st_cuda_chain *c = chain_at(q);
     const st_cuda *cuda = st_cuda_of(q);
-    if (c->product) chain_launch(q, "gemm");
+    chain_begin(q);
     chain_flush_before(q);
     st_attend_next_args a = st_attend_next_resolve(given);
     st_dtype t = a.h.q.x.dtype;
@@ -287,6 +294,27 @@ void st_cuda_attend_next(st_stream *q, const st_attend_next_args *given)
     chain_wrote(c, chain_of(a.h.o.x.data, last * a.h.o.step + n, t));
     chain_wrote(c, k);
     chain_wrote(c, v);
+}
+
+/* ---- many rows (pair.c) ---------------------------------------------------------------------- */
+
+static void chain_gelu_bwd(st_stream *q, const st_gelu_bwd_args *a)
+{
+    st_cuda_chain_flush(q);
+    st_cuda_pair_gelu_bwd(q, a);
+}
+
+static void chain_norm_bwd(st_stream *q, const st_norm_bwd_args *a)
+{
+    st_cuda_chain_flush(q);
+    st_cuda_pair_norm_bwd(q, a);
+}
+
+static void chain_bias_grad(st_stream *q, const st_bias_grad_args *a)
+{
+    if (st_cuda_pair_bias_grad(q, a)) return;
+    st_cuda_chain_flush(q);
+    st_cuda_bias_grad(q, a);
 }
 
 /* ---- the table ------------------------------------------------------------------------------ */
@@ -304,6 +332,7 @@ st_status st_cuda_chain_open(st_stream *q, st_err *e)
 {
     st_cuda_of(q)->chain = st_calloc(1, sizeof(st_cuda_chain));
     if (!st_cuda_of(q)->chain) return ST_NOMEM(e, "device cuda");
+    ST_TRY(st_cuda_pair_open(q, e));
 #define ST_OP(op, required) q->table.op = after_##op;
 #include "backend/ops.def"
 #undef ST_OP
@@ -312,6 +341,9 @@ st_status st_cuda_chain_open(st_stream *q, st_err *e)
     q->table.gemm = chain_gemm;
     q->table.gelu_linear = chain_gelu_linear;
     q->table.residual_fwd = chain_residual_fwd;
+    q->table.gelu_bwd = chain_gelu_bwd;
+    q->table.norm_bwd = chain_norm_bwd;
+    q->table.bias_grad = chain_bias_grad;
     q->table.attend_next = st_cuda_attend_next;
     return ST_OK;
 }

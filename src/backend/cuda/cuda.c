@@ -241,6 +241,7 @@ static void cuda_close(st_stream *q)
     for (int i = 0; i < c->nkept; i++)
         cudaFree(c->kept[i]);
     free(c->chain);
+    free(c->pair);
     if (c->stream) cudaStreamDestroy(c->stream);
     free(c);
 }

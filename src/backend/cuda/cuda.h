@@ -22,6 +22,7 @@ enum { ST_CUDA_FAULTS = 64, ST_CUDA_STAGES = 2 };
 
 struct st_cuda_lt;                          /* products (gemm_lt.c) */
 typedef struct st_cuda_chain st_cuda_chain; /* what waits to be launched (chain.c) */
+typedef struct st_cuda_pair st_cuda_pair;   /* likewise (pair.c) */
 enum { ST_CUDA_KEPT = 40 };
 
 typedef struct {
@@ -42,6 +43,7 @@ typedef struct {
     int marks;
     struct st_cuda_lt *lt;
     st_cuda_chain *chain;
+    st_cuda_pair *pair;
 } st_cuda;
 
 static inline st_cuda *st_cuda_of(const st_stream *q)
@@ -66,14 +68,16 @@ int st_cuda_fault_number(st_stream *q, const char *op, const char *what);
 #include "backend/ops.def"
 #undef ST_OP
 
-/* The library's products. False: it has none for this one. */
-bool st_cuda_lt_gemm(st_stream *q, const st_gemm_args *g);
+/* The library's products; with `onto` in the place of beta times what c has, unless it is NULL.
+ * False: it has none for this one. */
+bool st_cuda_lt_gemm(st_stream *q, const st_gemm_args *g, const void *onto);
 st_status st_cuda_lt_open(st_stream *q, st_err *e);
 void st_cuda_lt_close(struct st_cuda_lt *lt);
 /* "cuBLASLt 13.0.2" */
 void st_cuda_lt_name(const struct st_cuda_lt *lt, char *out, size_t room);
 /* Fills q->table with operations that may wait for each other (chain.c); launches what waits. */
 st_status st_cuda_chain_open(st_stream *q, st_err *e);
+st_status st_cuda_pair_open(st_stream *q, st_err *e);
 void st_cuda_chain_flush(st_stream *q);
 
 /* st_device's record, recorded, play and forget (record.c). */

@@ -1,6 +1,7 @@
 /* Element by element: GELU, residual with dropout, scale, fill, AdamW, averages of weights. */
 /* SPDX-License-Identifier: MIT */
-#include "backend/cuda/pack.cuh"
+#include "backend/cuda/columns.cuh"
+#include "backend/cuda/pair.h"
 #include <math.h>
 
 /* ---- GELU ----------------------------------------------------------------------------------- */
@@ -59,13 +60,14 @@ template <typename T> struct gelu_bwd {
     const T *x, *dy;
     T *dx;
     st_gelu_kind kind;
-    template <int N> __device__ void run(int64_t i) const
+    template <int N> __device__ pack<N> run(int64_t i) const
     {
         pack<N> p = load<N>(x, i), d = load<N>(dy, i);
 #pragma unroll
         for (int j = 0; j < N; j++)
             d.v[j] *= gelu_slope<sizeof(T) == 2>(p.v[j], kind);
         store<N>(dx, i, d);
+        return d;
     }
 };
 
@@ -80,16 +82,27 @@ extern "C" void st_cuda_gelu_fwd(st_stream *q, const st_gelu_fwd_args *a)
     a->x.dtype == ST_F32 ? gelu_fwd_of<float>(q, a) : gelu_fwd_of<bf16>(q, a);
 }
 
-template <typename T> static void gelu_bwd_of(st_stream *q, const st_gelu_bwd_args *a)
+/* b: NULL, or the sum of the gradients' rows beside. */
+template <typename T>
+static void gelu_bwd_of(st_stream *q, const st_gelu_bwd_args *a, const st_bias_grad_args *b)
 {
     gelu_bwd<T> f = {(const T *)a->x.data, (const T *)a->dy.data, (T *)a->dx.data, a->kind};
     bool aligned = aligned16(f.x) && aligned16(f.dy) && aligned16(f.dx);
-    each(q, "gelu_bwd", st_numel(a->x), aligned, f);
+    if (b)
+        sum_rows(q, "gelu_bwd", b->rows, b->width, aligned, f, (float *)b->dbias.data);
+    else
+        each(q, "gelu_bwd", st_numel(a->x), aligned, f);
+}
+
+extern "C" void st_cuda_gelu_bwd_bias(st_stream *q, const st_gelu_bwd_args *a,
+                                      const st_bias_grad_args *b)
+{
+    a->x.dtype == ST_F32 ? gelu_bwd_of<float>(q, a, b) : gelu_bwd_of<bf16>(q, a, b);
 }
 
 extern "C" void st_cuda_gelu_bwd(st_stream *q, const st_gelu_bwd_args *a)
 {
-    a->x.dtype == ST_F32 ? gelu_bwd_of<float>(q, a) : gelu_bwd_of<bf16>(q, a);
+    st_cuda_gelu_bwd_bias(q, a, NULL);
 }
 
 /* ---- residual ------------------------------------------------------------------------------- */
