@@ -101,6 +101,10 @@ static void cuda_upload(st_stream *q, st_tensor dst, const void *src)
     st_cuda *c = st_cuda_of(q);
     size_t bytes = st_bytes(dst);
     st_cuda_chain_flush(q);
+    if (bytes > 0 && bytes <= ST_CUDA_SENT) {
+        st_cuda_send(q, dst.data, src, bytes);
+        return;
+    }
     for (size_t at = 0, n; at < bytes; at += n) {
         int i = c->turn++ % ST_CUDA_STAGES;
         n = bytes - at < ST_CUDA_STAGE_BYTES ? bytes - at : ST_CUDA_STAGE_BYTES;

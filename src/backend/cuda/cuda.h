@@ -68,6 +68,10 @@ int st_cuda_fault_number(st_stream *q, const char *op, const char *what);
 #include "backend/ops.def"
 #undef ST_OP
 
+/* Copies a few bytes, which travel with the launch, to the device. */
+enum { ST_CUDA_SENT = 512 };
+void st_cuda_send(st_stream *q, void *to, const void *from, size_t bytes);
+
 /* The library's products; with `onto` in the place of beta times what c has, unless it is NULL.
  * False: it has none for this one. */
 bool st_cuda_lt_gemm(st_stream *q, const st_gemm_args *g, const void *onto);

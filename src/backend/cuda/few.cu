@@ -7,10 +7,7 @@
 
 enum { WARPS = 4, THREADS = 32 * WARPS, SHARED = 48 << 10 };
 
-/* Blocks of a multiprocessor at a time: what more rows of W there are, they share. */
-template <typename T, int D> struct few_blocks {
-    enum { COUNT = D * sizeof(T) > 8 ? 4 : 6 };
-};
+enum { BLOCKS = 4 }; /* of a multiprocessor at a time; what more rows of W there are, they share */
 
 /* As the kernel sees st_few_args. */
 template <typename T, typename C> struct few {
@@ -50,15 +47,19 @@ static __device__ __forceinline__ eight piece_numbers(const piece<float> &p)
     return get8((const float *)p.u, 0);
 }
 
-/* The first pieces of row j from column `from` on. */
-template <int D, typename T>
-static __device__ __forceinline__ void few_fetch(piece<T> (&v)[D], const T *w, int64_t from,
-                                                 int64_t k)
+/* P pieces from column `from` on of each of R rows of W: those of n from row j on, or its last. */
+template <int P, int R, typename T>
+static __device__ __forceinline__ void few_fetch(piece<T> (&v)[R][P], const T *w, int64_t ldw,
+                                                 int64_t j, int64_t n, int64_t from, int64_t k)
 {
 #pragma unroll
-    for (int p = 0; p < D; p++) {
-        int64_t c = from + (p * 32 + (threadIdx.x & 31)) * 8;
-        if (c < k) v[p] = piece_of(w + c);
+    for (int r = 0; r < R; r++) {
+        const T *row = w + (j + r < n ? j + r : n - 1) * ldw;
+#pragma unroll
+        for (int p = 0; p < P; p++) {
+            int64_t c = from + (p * 32 + (threadIdx.x & 31)) * 8;
+            if (c < k) v[r][p] = piece_of(row + c);
+        }
     }
 }
 
@@ -219,22 +220,44 @@ static __device__ __forceinline__ void few_put(const few<T, C> &f, int64_t at, f
     if (f.add) put(f.sum, at, v + more);
 }
 
-/* Block x of y: rows of W by warps, group y. D: pieces of 256 columns in flight for a row. */
-template <typename T, typename C, int M, int D>
-static __global__ void __launch_bounds__(THREADS, few_blocks<T, D>::COUNT)
+/* sum[r][m] += the pieces in v of row r times those of row m of x. */
+template <int P, int R, int M, typename T>
+static __device__ __forceinline__ void few_add(float (&sum)[R][M], const piece<T> (&v)[R][P],
+                                               const T *x, int64_t span, int64_t from, int64_t k)
+{
+#pragma unroll
+    for (int p = 0; p < P; p++) {
+        int64_t c = from + (p * 32 + (threadIdx.x & 31)) * 8;
+        if (c >= k) break;
+#pragma unroll
+        for (int m = 0; m < M; m++) {
+            eight e = get8(x + m * span, c);
+#pragma unroll
+            for (int r = 0; r < R; r++) {
+                eight a = piece_numbers(v[r][p]);
+#pragma unroll
+                for (int i = 0; i < 8; i++)
+                    sum[r][m] = fmaf(a.v[i], e.v[i], sum[r][m]);
+            }
+        }
+    }
+}
+
+/* Block x of y: R rows of W at a time by each warp, group y. P: pieces of 256 columns in flight for
+ * a row. Lane r M + m puts row m's number of the warp's row r of W. */
+template <typename T, typename C, int M, int P, int R>
+static __global__ void __launch_bounds__(THREADS, BLOCKS)
     few_kernel(const __grid_constant__ few<T, C> f, int rows)
 {
     extern __shared__ uint4 few_shared[];
-    int lane = threadIdx.x & 31;
-    int64_t j = (int64_t)blockIdx.x * WARPS + (threadIdx.x >> 5);
+    int lane = threadIdx.x & 31, mine = lane / M;
+    int64_t j = ((int64_t)blockIdx.x * WARPS + (threadIdx.x >> 5)) * R;
     const T *w = f.w + blockIdx.y * f.step_w, *bias = f.bias + blockIdx.y * f.step_bias;
-    piece<T> v[D];
-    piece<T> gain[PIECES], shift[PIECES];
+    piece<T> v[R][P], gain[PIECES], shift[PIECES];
     float b = 0, more = 0;
-    if (j < f.n) {
-        few_fetch<D>(v, w + j * f.ldw, 0, f.k);
-        if (f.bias) b = get(bias, j);
-    }
+    bool puts = mine < R && lane % M < rows;
+    if (j < f.n) few_fetch<P, R>(v, w, f.ldw, j, f.n, 0, f.k);
+    if (puts && j + mine < f.n && f.bias) b = get(bias, j + mine);
 #pragma unroll
     for (int i = 0; i < PIECES && f.gain; i++) {
         int c = threadIdx.x * 8 + i * ACROSS;
@@ -242,39 +265,26 @@ static __global__ void __launch_bounds__(THREADS, few_blocks<T, D>::COUNT)
     }
     chain_next();
     chain_wait();
-    int64_t at = blockIdx.y * f.step_y + lane * f.ldy;
-    if (f.add && lane < rows && j < f.n) more = get(f.add, at + j);
+    int64_t at = blockIdx.y * f.step_y + lane % M * f.ldy + mine;
+    if (puts && j + mine < f.n && f.add) more = get(f.add, at + j);
     const T *x = few_rows<T, C, M>(f, rows, (T *)few_shared, gain, shift);
     while (j < f.n) {
-        float sum[M] = {}, added = b, also = more;
-        int64_t now = at + j;
-        for (int64_t from = 0; from < f.k; from += 256 * D) {
-            if (from) few_fetch<D>(v, w + j * f.ldw, from, f.k);
-#pragma unroll
-            for (int p = 0; p < D; p++) {
-                int64_t c = from + (p * 32 + lane) * 8;
-                if (c >= f.k) break;
-                eight a = piece_numbers(v[p]);
-#pragma unroll
-                for (int m = 0; m < M; m++) {
-                    eight e = get8(x + m * f.span, c);
-#pragma unroll
-                    for (int i = 0; i < 8; i++)
-                        sum[m] = fmaf(a.v[i], e.v[i], sum[m]);
-                }
-            }
+        float sum[R][M] = {}, added = b, also = more, out = 0;
+        int64_t now = j;
+        for (int64_t from = 0; from < f.k; from += 256 * P) {
+            if (from) few_fetch<P, R>(v, w, f.ldw, j, f.n, from, f.k);
+            few_add<P, R, M>(sum, v, x, f.span, from, f.k);
         }
-        j += (int64_t)gridDim.x * WARPS;
-        if (j < f.n) {
-            few_fetch<D>(v, w + j * f.ldw, 0, f.k);
-            if (f.bias) b = get(bias, j);
-            if (f.add && lane < rows) more = get(f.add, at + j);
-        }
+        j += (int64_t)gridDim.x * WARPS * R;
+        if (j < f.n) few_fetch<P, R>(v, w, f.ldw, j, f.n, 0, f.k);
+        if (puts && j + mine < f.n && f.bias) b = get(bias, j + mine);
+        if (puts && j + mine < f.n && f.add) more = get(f.add, at + j);
 #pragma unroll
-        for (int m = 0; m < M; m++) {
-            float s = warp_sum(sum[m]);
-            if (lane == m && m < rows) few_put(f, now, s + added, also);
+        for (int i = 0; i < R * M; i++) {
+            float s = warp_sum(sum[i / M][i % M]);
+            if (lane == i) out = s;
         }
+        if (puts && now + mine < f.n) few_put(f, at + now, out + added, also);
     }
 }
 
@@ -333,22 +343,28 @@ template <typename T, typename C> static few<T, C> few_of(const st_few_args *a)
     return f;
 }
 
-template <typename T, typename C, int M, int D>
+template <typename T, typename C, int M, int P, int R>
 static cudaError_t few_launch(const st_few_args *a, int arch, int sms, cudaStream_t s)
 {
-    int64_t blocks = (a->n + WARPS - 1) / WARPS, most = (int64_t)sms * few_blocks<T, D>::COUNT;
+    int64_t blocks = (a->n + WARPS * R - 1) / (WARPS * R), most = (int64_t)sms * BLOCKS;
     int64_t each = a->groups > 1 ? (most + a->groups - 1) / a->groups : most;
     dim3 grid((unsigned)(blocks < each ? blocks : each), (unsigned)a->groups);
-    return chain_launch(few_kernel<T, C, M, D>, grid, THREADS, few_bytes(a), 0, a->early ? arch : 0,
-                        s, few_of<T, C>(a), a->rows);
+    return chain_launch(few_kernel<T, C, M, P, R>, grid, THREADS, few_bytes(a), 0,
+                        a->early ? arch : 0, s, few_of<T, C>(a), a->rows);
 }
 
+/* Rows of W for a warp: as many as its registers hold, but no fewer warps than fill the machine. */
 template <typename T, typename C>
 static cudaError_t few_sized(const st_few_args *a, int arch, int sms, cudaStream_t s)
 {
-    if (a->rows > 1) return few_launch<T, C, ST_FEW_ROWS, 3>(a, arch, sms, s);
-    return a->k <= 768 ? few_launch<T, C, 1, 3>(a, arch, sms, s)
-                       : few_launch<T, C, 1, 12 / (sizeof(T) / 2)>(a, arch, sms, s);
+    bool many = a->n * a->groups >= (int64_t)sms * WARPS * 4;
+    if (a->rows > 1) return few_launch<T, C, ST_FEW_ROWS, 3, 1>(a, arch, sms, s);
+    if (a->k > 1536 / (int)(sizeof(T) / 2))
+        return few_launch<T, C, 1, 12 / (sizeof(T) / 2), 1>(a, arch, sms, s);
+    if (!many) return few_launch<T, C, 1, 6 / (sizeof(T) / 2), 1>(a, arch, sms, s);
+    if (a->k > 768) return few_launch<T, C, 1, 6, 2 / (sizeof(T) / 2)>(a, arch, sms, s);
+    if (a->k > 256) return few_launch<T, C, 1, 3, 4 / (sizeof(T) / 2)>(a, arch, sms, s);
+    return few_launch<T, C, 1, 1, 4>(a, arch, sms, s);
 }
 
 extern "C" cudaError_t st_few(const st_few_args *a, int arch, int sms, cudaStream_t s)

@@ -3,6 +3,7 @@
 #include "backend/cuda/columns.cuh"
 #include "backend/cuda/pair.h"
 #include <math.h>
+#include <string.h>
 
 /* ---- GELU ----------------------------------------------------------------------------------- */
 
@@ -185,10 +186,30 @@ extern "C" void st_cuda_fill(st_stream *q, const st_fill_args *a)
     fill<float> f = {(float *)a->x.data, a->value};
     fill<bf16> h = {(bf16 *)a->x.data, a->value};
     int64_t n = st_numel(a->x);
-    if (a->x.dtype == ST_F32)
+    bool zero = a->value == 0.0f && !signbit(a->value);
+    if (zero && n > 0)
+        st_cuda_ok(q, cudaMemsetAsync(a->x.data, 0, st_bytes(a->x), st_cuda_stream(q)), "fill");
+    else if (a->x.dtype == ST_F32)
         each(q, "fill", n, aligned16(f.x), f);
     else
         each(q, "fill", n, aligned16(h.x), h);
+}
+
+typedef struct {
+    unsigned char byte[ST_CUDA_SENT];
+} sent;
+static __global__ void send_kernel(const __grid_constant__ sent s, int n, unsigned char *to)
+{
+    for (int i = threadIdx.x; i < n; i += blockDim.x)
+        to[i] = s.byte[i];
+}
+
+extern "C" void st_cuda_send(st_stream *q, void *to, const void *from, size_t bytes)
+{
+    sent s;
+    memcpy(s.byte, from, bytes);
+    send_kernel<<<1, 128, 0, st_cuda_stream(q)>>>(s, (int)bytes, (unsigned char *)to);
+    st_cuda_launched(q, "upload");
 }
 
 /* y = s x, or y += s x */
