@@ -3,8 +3,8 @@
 # training step's time goes, and tokens a second of training, of forward with loss and of decoding,
 # beside PyTorch where it is installed, as a table:
 #   bench/gpu/gpt2.sh TABLE.tsv [BUILD]     BUILD: folder of the program and tests, build if not given
-# CHECK=no leaves the checks out. A training run's rate is the median of its windows of ten steps, the
-# first one, with its start, left out.
+# CHECK=no leaves the checks out; ROUNDS is how often each is timed (3). A training run's rate is the
+# median of its windows of ten steps, the first one, with its start, left out.
 set -eu
 table=$1
 build=${2:-build}
@@ -70,7 +70,7 @@ for r in json.load(open(sys.argv[1]))["rows"]:
 PY
 }
 small='*=ss1:factor=4'
-for round in 1 2 3; do
+for round in $(seq "${ROUNDS:-3}"); do
     train "train, dense"
     train "train, ss1 4x" model.mlp.map=ss1:factor=4 model.attn.map=ss1:factor=4
     model decode --map "h.$small" --context 512

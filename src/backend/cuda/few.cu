@@ -7,7 +7,10 @@
 
 enum { WARPS = 4, THREADS = 32 * WARPS, SHARED = 48 << 10 };
 
-enum { BLOCKS = 4 }; /* of a multiprocessor at a time; what more rows of W there are, they share */
+/* Blocks of a multiprocessor at a time: what more rows of W there are, they share. */
+template <typename T, int P, int R> struct few_blocks {
+    enum { COUNT = P * sizeof(T) > 8 || R > 1 ? 4 : 6 };
+};
 
 /* As the kernel sees st_few_args. */
 template <typename T, typename C> struct few {
@@ -246,7 +249,7 @@ static __device__ __forceinline__ void few_add(float (&sum)[R][M], const piece<T
 /* Block x of y: R rows of W at a time by each warp, group y. P: pieces of 256 columns in flight for
  * a row. Lane r M + m puts row m's number of the warp's row r of W. */
 template <typename T, typename C, int M, int P, int R>
-static __global__ void __launch_bounds__(THREADS, BLOCKS)
+static __global__ void __launch_bounds__(THREADS, few_blocks<T, P, R>::COUNT)
     few_kernel(const __grid_constant__ few<T, C> f, int rows)
 {
     extern __shared__ uint4 few_shared[];
@@ -346,25 +349,24 @@ template <typename T, typename C> static few<T, C> few_of(const st_few_args *a)
 template <typename T, typename C, int M, int P, int R>
 static cudaError_t few_launch(const st_few_args *a, int arch, int sms, cudaStream_t s)
 {
-    int64_t blocks = (a->n + WARPS * R - 1) / (WARPS * R), most = (int64_t)sms * BLOCKS;
+    int64_t blocks = (a->n + WARPS * R - 1) / (WARPS * R),
+            most = (int64_t)sms * few_blocks<T, P, R>::COUNT;
     int64_t each = a->groups > 1 ? (most + a->groups - 1) / a->groups : most;
     dim3 grid((unsigned)(blocks < each ? blocks : each), (unsigned)a->groups);
     return chain_launch(few_kernel<T, C, M, P, R>, grid, THREADS, few_bytes(a), 0,
                         a->early ? arch : 0, s, few_of<T, C>(a), a->rows);
 }
 
-/* Rows of W for a warp: as many as its registers hold, but no fewer warps than fill the machine. */
+/* More rows of W for a warp pay where a row is short. */
 template <typename T, typename C>
 static cudaError_t few_sized(const st_few_args *a, int arch, int sms, cudaStream_t s)
 {
+    enum { WORDS = sizeof(T) / 2 };
     bool many = a->n * a->groups >= (int64_t)sms * WARPS * 4;
     if (a->rows > 1) return few_launch<T, C, ST_FEW_ROWS, 3, 1>(a, arch, sms, s);
-    if (a->k > 1536 / (int)(sizeof(T) / 2))
-        return few_launch<T, C, 1, 12 / (sizeof(T) / 2), 1>(a, arch, sms, s);
-    if (!many) return few_launch<T, C, 1, 6 / (sizeof(T) / 2), 1>(a, arch, sms, s);
-    if (a->k > 768) return few_launch<T, C, 1, 6, 2 / (sizeof(T) / 2)>(a, arch, sms, s);
-    if (a->k > 256) return few_launch<T, C, 1, 3, 4 / (sizeof(T) / 2)>(a, arch, sms, s);
-    return few_launch<T, C, 1, 1, 4>(a, arch, sms, s);
+    if (a->k <= 256 && many) return few_launch<T, C, 1, 1, 4>(a, arch, sms, s);
+    if (a->k <= 768) return few_launch<T, C, 1, 3, 1>(a, arch, sms, s);
+    return few_launch<T, C, 1, 12 / WORDS, 1>(a, arch, sms, s);
 }
 
 extern "C" cudaError_t st_few(const st_few_args *a, int arch, int sms, cudaStream_t s)
