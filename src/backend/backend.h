@@ -60,6 +60,17 @@ void st_stream_latch(st_stream *q, st_status code, const char *op, const char *w
  */
 void st_stream_tag(st_stream *q, const char *tag);
 
+/* A sequence of operations that runs again with one call, with the numbers that its operands have
+ * by then: what st_stream_record .. st_stream_recorded queue is noted in place of being done. All
+ * of it must have run once before, operands and scratch stay where they are, and nothing is copied
+ * to or from the host in between. False, and NULL, where the device notes nothing, or not this:
+ * then operations are queued as ever, each time. */
+typedef struct st_recording st_recording;
+bool st_stream_record(st_stream *q);
+st_recording *st_stream_recorded(st_stream *q);
+void st_stream_play(st_stream *q, const st_recording *r);
+void st_recording_close(st_stream *q, st_recording *r); /* NULL is fine */
+
 /* One kind of call: an operation and what one call costs (as st_cost), and what all took. */
 typedef struct {
     const char *op;

@@ -81,6 +81,13 @@ static void dry_attend_bwd(st_stream *q, const st_attend_bwd_args *a)
     dry_add(q, 5 * dry_attend_pairs(a), rows * a->h.q_len + keys * a->h.kv_len);
 }
 
+static void dry_attend_next(st_stream *q, const st_attend_next_args *a)
+{
+    int64_t row = a->h.batch * a->h.heads * a->h.head_dim;
+    int64_t bytes = dry_heads(&a->h) + 2 * dry_size(a->k.x, row) + 2 * dry_size(a->v.x, row);
+    dry_add(q, 2 * row * a->h.kv_len, bytes);
+}
+
 static void dry_favor(st_stream *q, const st_favor_args *a)
 {
     int64_t len = a->h.batch * a->h.heads * a->h.head_dim, rows = a->h.q_len + a->h.kv_len;

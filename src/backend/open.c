@@ -211,6 +211,26 @@ void st_stream_tag(st_stream *q, const char *tag)
     q->tag = tag;
 }
 
+bool st_stream_record(st_stream *q)
+{
+    return !q->dry && !q->profile && !q->failure.code && q->device->record && q->device->record(q);
+}
+
+st_recording *st_stream_recorded(st_stream *q)
+{
+    return q->device->recorded(q);
+}
+
+void st_stream_play(st_stream *q, const st_recording *r)
+{
+    if (!q->failure.code) q->device->play(q, r);
+}
+
+void st_recording_close(st_stream *q, st_recording *r)
+{
+    if (r) q->device->forget(q, r);
+}
+
 st_status st_device_arena(st_stream *q, size_t bytes, st_arena *out, st_err *e)
 {
     if (q->dry) return st_arena_open_counting(out, e);

@@ -86,6 +86,17 @@ typedef struct {
 } st_attend_fwd_args;
 typedef st_attend_fwd_args st_attend_bwd_args;
 
+/* One position more of each batch item, attended from. With p = at[0], below h.kv_len (what the
+ * cache has room for), row p of h.k and h.v becomes the item's row of k and v; then o =
+ * softmax(scale * q k^T) v over the keys 0 .. p. h.q_len is 1. `at` I32 (1), on the device, so that
+ * a recording serves every position. */
+typedef struct {
+    st_heads h;
+    st_strided k, v;
+    st_tensor at;
+    float scale;
+} st_attend_next_args;
+
 /* Positive features phi(x) of a row of x (head_dim); w (features, head_dim) float serves all heads.
  *   EXP   exp(w_m.x' - |x'|^2 / 2) / sqrt(features), x' = sqrt(scale) x (Choromanski et al. 2021)
  *   COSH  the same of w and of -w: w has features / 2 rows
@@ -231,13 +242,14 @@ typedef st_residual_fwd_args st_residual_bwd_args;
 
 /* fwd: y[i] = table[ids[i]] + position[start + i % len]; position may be absent. Without a table
  *      y[i] += position[..]: rows that were found in another way.
+ *      at (fwd only): I32 (1) on the device, added to start; absent: 0.
  * bwd: dtable[ids[i]] += dy[i], dposition[start + i % len] += dy[i] (F32, each unless absent), in
  *      a fixed order.
  * ids (rows) I32, all < number of table rows; table (V, width), position (P, width), y, dy (rows,
  * width) float. columns: table and dtable are (width, V), of which column ids[i] counts. */
 typedef struct {
     int64_t rows, width, len, start;
-    st_tensor ids, table, position, y, dy, dtable, dposition;
+    st_tensor ids, table, position, y, dy, dtable, dposition, at;
     int columns;
 } st_embed_fwd_args;
 typedef st_embed_fwd_args st_embed_bwd_args;

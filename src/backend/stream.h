@@ -28,6 +28,13 @@ typedef struct st_device {
      * after a wait. NULL: operations are done when they return. */
     void (*mark)(st_stream *q, int number);
     double (*between)(st_stream *q, int first, int second);
+    /* Notes what is queued from `record` to `recorded` in place of doing it, so that `play` does it
+     * at once; recorded gives NULL where something in between could not be noted. NULL, all four:
+     * operations are queued one by one. */
+    bool (*record)(st_stream *q);
+    void *(*recorded)(st_stream *q);
+    void (*play)(st_stream *q, const void *recording);
+    void (*forget)(st_stream *q, void *recording);
 } st_device;
 
 struct st_profile;
@@ -101,6 +108,22 @@ static inline st_heads st_heads_resolve(st_heads h)
     st_natural(&h.v, h.kv_heads * h.head_dim, h.kv_len);
     st_natural(&h.o, width, h.q_len);
     return h;
+}
+
+static inline st_attend_next_args st_attend_next_resolve(const st_attend_next_args *given)
+{
+    st_attend_next_args a = *given;
+    a.h.q_len = 1;
+    a.h = st_heads_resolve(a.h);
+    st_natural(&a.k, a.h.heads * a.h.head_dim, 1);
+    st_natural(&a.v, a.h.heads * a.h.head_dim, 1);
+    return a;
+}
+
+/* The position of the first row of an item, on a device in the host's memory. */
+static inline int64_t st_embed_start(const st_embed_fwd_args *a)
+{
+    return a->start + (a->at.data ? *(const int32_t *)a->at.data : 0);
 }
 
 static inline st_attend_fwd_args st_attend_resolve(const st_attend_fwd_args *given)

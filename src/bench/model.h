@@ -20,6 +20,7 @@ typedef struct {
     st_attention way[2]; /* of a classifier's token modules */
     st_arena kept;       /* their random directions, where those are kept */
     st_cost cost[MODEL_KINDS];
+    st_decode step; /* of decoding */
 } model_case;
 
 /* What is timed together: all models on one batch of one context in one dtype. */

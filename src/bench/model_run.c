@@ -14,12 +14,11 @@ static const double run_nearly = 1.5; /* a guess of so many times the time there
 
 /* ---- calls ----------------------------------------------------------------------------------- */
 
-static st_lm_args run_args(const model_bench *b, model_kind kind, st_kv *kv)
+static st_lm_args run_args(model_bench *b, model_kind kind)
 {
-    if (kind == MODEL_DECODE) {
+    if (kind == MODEL_DECODE)
         return (st_lm_args){
-            .batch = 1, .len = 1, .ids = b->ids, .logits = b->logits, .last_only = 1, .kv = kv};
-    }
+            .batch = 1, .len = 1, .logits = b->logits, .last_only = 1, .kv = &b->kv};
     return (st_lm_args){.batch = b->now.batch,
                         .len = b->now.context,
                         .ids = b->ids,
@@ -32,7 +31,6 @@ static void run_call(model_case *c, model_kind kind)
 {
     model_bench *b = c->b;
     bool step = kind == MODEL_STEP;
-    st_kv kv = b->kv; /* `used` stays where it is */
     st_model_bind(c->m, st_slice(b->weights, 0, st_model_elements(c->m)),
                   step ? st_slice(b->grads, 0, st_model_elements(c->m)) : (st_tensor){0});
     if (b->vision) {
@@ -40,7 +38,7 @@ static void run_call(model_case *c, model_kind kind)
         st_model_vision_forward(c->m, b->run.q, &v, &b->tmp);
         return;
     }
-    st_lm_args a = run_args(b, kind, &kv);
+    st_lm_args a = run_args(b, kind);
     (step ? st_model_grad : st_model_forward)(c->m, b->run.q, &a, &b->tmp);
 }
 
@@ -56,13 +54,15 @@ static void run_step(void *ctx)
 
 static void run_decode(void *ctx)
 {
-    run_call(ctx, MODEL_DECODE);
+    model_case *c = ctx;
+    st_model_bind(c->m, st_slice(c->b->weights, 0, st_model_elements(c->m)), (st_tensor){0});
+    c->b->kv.used = c->b->decode; /* it stays where it is */
+    st_decode_step(&c->step, &(int32_t){1}, &c->b->tmp);
 }
 
 static bool run_wants(const model_bench *b, model_kind kind)
 {
-    if (kind == MODEL_DECODE) return b->now.decodes;
-    return kind == MODEL_FORWARD || b->o->train;
+    return kind == MODEL_DECODE ? b->now.decodes : kind == MODEL_FORWARD || b->o->train;
 }
 
 /* ---- memory and time ------------------------------------------------------------------------- */
@@ -85,6 +85,9 @@ static void run_take(model_bench *b, st_arena *a)
     b->logits = st_take2(a, ST_F32, 1, m.outputs);
     st_kv_take(&b->kv, b->c[0].m, b->now.dtype, 1, b->decode + 1, a);
     b->kv.used = b->decode;
+    st_lm_args step = run_args(b, MODEL_DECODE);
+    for (int64_t i = 0; i < b->n; i++)
+        st_decode_start(&b->c[i].step, b->c[i].m, b->run.q, &step, a);
 }
 
 static st_status run_plan_call(model_bench *b, model_case *c, model_kind kind, size_t *scratch,
@@ -96,8 +99,7 @@ static st_status run_plan_call(model_bench *b, model_case *c, model_kind kind, s
         st_vision_args v = model_vision_args(b, c);
         return st_model_vision_plan(c->m, b->run.q, t, &v, scratch, cost, e);
     }
-    st_kv kv = b->kv;
-    st_lm_args a = run_args(b, kind, &kv);
+    st_lm_args a = run_args(b, kind);
     return st_model_plan(c->m, b->run.q, t, &a, kind == MODEL_STEP, scratch, cost, e);
 }
 
@@ -323,6 +325,8 @@ static st_status run_part(model_bench *b, st_err *e)
     }
     st_status s = run_memory(b, e);
     if (!s) s = run_time(b, shape, note, e);
+    for (int64_t i = 0; i < b->n; i++)
+        st_decode_end(&b->c[i].step);
     st_device_arena_close(b->run.q, &b->mem);
     st_device_arena_close(b->run.q, &b->tmp);
     return s;

@@ -22,7 +22,8 @@ typedef struct {
     st_arena arena;
     st_tensor ids, logits;
     st_kv kv;
-    float *host; /* logits */
+    st_decode step; /* of the tokens after the prompt */
+    float *host;    /* logits */
     generate_sampler sampler;
     generate_text text;
     st_chat *chat; /* or NULL */
@@ -66,10 +67,12 @@ static st_status generate_open(generate_run *r, st_err *e)
     ST_TRY(st_model_attention(r->m, r->o->attention, &r->attention, e));
     ST_TRY(generate_plan(r, r->longest, 0, &bytes, e));
     ST_TRY(generate_plan(r, 1, r->capacity - 1, &bytes, e));
-    ST_TRY(st_device_arena(r->q, bytes + (size_t)4 * ST_ALIGN, &r->arena, e));
+    ST_TRY(st_device_arena(r->q, bytes + (size_t)5 * ST_ALIGN, &r->arena, e));
     st_kv_take(&r->kv, r->m, r->o->dtype, 1, r->capacity, &r->arena);
     r->ids = st_take1(&r->arena, ST_I32, r->longest);
     r->logits = st_take2(&r->arena, ST_F32, 1, r->lm.vocab);
+    st_lm_args a = {.batch = 1, .logits = r->logits, .last_only = 1, .kv = &r->kv};
+    st_decode_start(&r->step, r->m, r->q, &a, &r->arena);
     r->host = st_calloc(r->lm.vocab, sizeof *r->host);
     r->sampler.choice = st_calloc(r->lm.vocab, sizeof *r->sampler.choice);
     if (!r->host || !r->sampler.choice) return ST_NOMEM(e, NULL);
@@ -92,11 +95,15 @@ static st_status generate_read(generate_run *r, int64_t len, st_err *e)
                     .last_only = 1,
                     .kv = &r->kv,
                     .attention = &r->attention};
-    st_upload(r->q, a.ids, r->all + r->n - len);
-    st_model_forward(r->m, r->q, &a, &r->arena);
+    bool single = len == 1 && r->n > r->prompt;
+    if (single) {
+        st_decode_step(&r->step, r->all + r->n - 1, &r->arena);
+    } else {
+        st_upload(r->q, a.ids, r->all + r->n - len);
+        st_model_forward(r->m, r->q, &a, &r->arena);
+    }
     ST_TRY(st_stream_sync(r->q, e));
     st_download(r->q, r->host, r->logits);
-    bool single = len == 1 && r->n > r->prompt;
     *(single ? &r->decode : &r->prefill) += st_now() - start;
     *(single ? &r->decoded : &r->prefilled) += len;
     return ST_OK;
@@ -277,6 +284,7 @@ st_status st_generate_ids(st_model *m, st_stream *q, const st_bpe *tokenizer,
     if (!s) s = generate_open(&r, e);
     if (!s) s = generate_tokens(&r, e);
     if (!s) s = generate_result(&r, result, e);
+    st_decode_end(&r.step);
     st_device_arena_close(q, &r.arena);
     free(r.all);
     free(r.host);

@@ -69,6 +69,25 @@ static st_attend_fwd_args block_attend(const st_block *b, const st_pass *p, st_t
     };
 }
 
+/* The cache of this layer in the place of the new keys and values. */
+static void block_cached(const st_block *b, const st_kv *kv, st_heads *h)
+{
+    int64_t item = kv->capacity * b->width, first = b->layer * kv->batch * item;
+    h->k = (st_strided){block_from(kv->k, first), b->width, item};
+    h->v = (st_strided){block_from(kv->v, first), b->width, item};
+}
+
+/* One token an item, where the device knows its position. */
+static void block_next(st_stream *q, const st_block *b, const st_pass *p, const st_heads *given)
+{
+    st_attend_next_args a = {.h = *given, .at = p->kv->at, .scale = b->scale};
+    a.k = given->k;
+    a.v = given->v;
+    a.h.kv_len = p->kv->capacity;
+    block_cached(b, p->kv, &a.h);
+    st_stream_ops(q)->attend_next(q, &a);
+}
+
 void st_kv_append(st_stream *q, const st_kv *kv, int64_t layer, st_attend_fwd_args *at)
 {
     const st_ops *op = st_stream_ops(q);
@@ -184,10 +203,13 @@ static void block_attention(st_stream *q, const st_block *b, const st_pass *p, s
     k->att = st_take2(tmp, t, n, b->width);
     k->lse = p->train ? st_take1(tmp, ST_F32, n * b->heads) : none;
     st_attend_fwd_args at = block_attend(b, p, k->qkv);
-    if (p->kv) st_kv_append(q, p->kv, b->layer, &at);
     at.h.o.x = k->att;
     at.lse = k->lse;
-    if (p->attention && p->len > 1) {
+    bool next = p->kv && p->kv->at.data && p->len == 1;
+    if (p->kv && !next) st_kv_append(q, p->kv, b->layer, &at);
+    if (next) {
+        block_next(q, b, p, &at.h);
+    } else if (p->attention && p->len > 1) {
         at.seed = (uint64_t)b->layer;
         st_attention_forward(q, p->attention, &at, tmp);
     } else {

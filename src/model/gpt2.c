@@ -125,10 +125,12 @@ static json_t *gpt2_config(const st_model *m)
 
 static st_embed_fwd_args gpt2_rows(const gpt2 *g, const st_pass *p, st_tensor ids)
 {
+    bool known = p->kv && p->kv->at.data && p->len == 1;
     return (st_embed_fwd_args){.rows = p->batch * p->len,
                                .width = g->c.width,
                                .len = p->len,
-                               .start = p->kv ? p->kv->used : 0,
+                               .start = p->kv && !known ? p->kv->used : 0,
+                               .at = known ? p->kv->at : (st_tensor){0},
                                .ids = ids,
                                .position = g->wpe};
 }
@@ -179,6 +181,7 @@ static void gpt2_block_back(const void *net, st_stream *q, int64_t i, const st_p
 }
 
 static const st_lm_family gpt2_family = {.acts = sizeof(st_block_acts),
+                                         .in_place = true,
                                          .embed = gpt2_embed,
                                          .embed_back = gpt2_embed_back,
                                          .block = gpt2_block,

@@ -185,6 +185,7 @@ void st_block_backward(st_stream *q, const st_block *b, const st_pass *p, const 
 typedef struct st_lm_family {
     size_t acts; /* bytes that a block's forward leaves for its backward: a struct that begins with
                   * st_seen */
+    bool in_place; /* a step of decoding finds its position on the device (st_kv.at) */
     /* x = what the first block reads for p->batch * p->len ids (dropped out if p->train). */
     void (*embed)(const void *net, st_stream *q, const st_pass *p, st_tensor ids, st_tensor x,
                   st_arena *tmp);

@@ -201,6 +201,7 @@ st_status st_model_attention(const st_model *m, const char *text, st_attention *
 typedef struct {
     int64_t batch, capacity, used;
     st_tensor k, v; /* (layers, batch, capacity, kv_heads * head_dim) */
+    st_tensor at; /* single tokens: `used` as the device knows it, I32 (1), or absent (decode.c) */
 } st_kv;
 void st_kv_take(st_kv *kv, const st_model *m, st_dtype t, int64_t batch, int64_t capacity,
                 st_arena *a);
@@ -254,6 +255,23 @@ void st_model_forward(st_model *m, st_stream *q, const st_lm_args *a, st_arena *
 /* One training micro-step: fills loss and adds d(grad_scale * sum of losses) to the gradients.
  * Dropout as configured. */
 void st_model_grad(st_model *m, st_stream *q, const st_lm_args *a, st_arena *tmp);
+
+/* Decoding: steps of one token an item, a->batch of at most ST_DECODE_BATCH, over a->kv. `a` as for
+ * a forward of len 1, its ids aside; takes a few numbers from `mem`, which like weights, cache,
+ * logits and every step's `tmp` stays where it is until the end (of a zeroed one: nothing). */
+enum { ST_DECODE_BATCH = 64 };
+typedef struct {
+    st_model *m;
+    st_stream *q;
+    st_lm_args a;
+    st_tensor next; /* I32: the ids, then the position */
+    int64_t taken;  /* steps */
+    st_recording *recording;
+} st_decode;
+void st_decode_start(st_decode *d, st_model *m, st_stream *q, const st_lm_args *a, st_arena *mem);
+/* The forward of `ids` (host, batch) at kv->used, which it moves on. */
+void st_decode_step(st_decode *d, const int32_t *ids, st_arena *tmp);
+void st_decode_end(st_decode *d);
 
 /* From now on `fn` is called before each matrix is multiplied, with its name and input (rows, in),
  * in forward and grad; it may queue operations. NULL: no more. Dry runs do not call it. */

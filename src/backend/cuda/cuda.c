@@ -25,7 +25,10 @@ void *st_cuda_work(st_stream *q, size_t bytes, const char *op)
     if (bytes <= c->work_bytes) return c->work;
     size_t free_bytes = 0, all = 0, want = bytes + bytes / 4;
     if (!st_cuda_ok(q, cudaStreamSynchronize(c->stream), op)) return NULL;
-    cudaFree(c->work);
+    if (c->recordings && c->work && c->nkept < ST_CUDA_KEPT)
+        c->kept[c->nkept++] = c->work;
+    else
+        cudaFree(c->work);
     c->work = NULL;
     c->work_bytes = 0;
     void *p;
@@ -87,6 +90,7 @@ static st_status cuda_alloc(st_stream *q, size_t bytes, st_arena *out, st_err *e
 
 static void cuda_release(st_stream *q, st_arena *a)
 {
+    st_cuda_chain_flush(q);
     cudaStreamSynchronize(st_cuda_stream(q));
     cudaFree(a->base);
     *a = (st_arena){0};
@@ -96,6 +100,11 @@ static void cuda_upload(st_stream *q, st_tensor dst, const void *src)
 {
     st_cuda *c = st_cuda_of(q);
     size_t bytes = st_bytes(dst);
+    st_cuda_chain_flush(q);
+    if (bytes > 0 && bytes <= ST_CUDA_SENT) {
+        st_cuda_send(q, dst.data, src, bytes);
+        return;
+    }
     for (size_t at = 0, n; at < bytes; at += n) {
         int i = c->turn++ % ST_CUDA_STAGES;
         n = bytes - at < ST_CUDA_STAGE_BYTES ? bytes - at : ST_CUDA_STAGE_BYTES;
@@ -113,6 +122,7 @@ static void cuda_download(st_stream *q, void *dst, st_tensor src)
 {
     st_cuda *c = st_cuda_of(q);
     size_t bytes = st_bytes(src), stages = (bytes + ST_CUDA_STAGE_BYTES - 1) / ST_CUDA_STAGE_BYTES;
+    st_cuda_chain_flush(q);
     for (size_t k = 0; k < stages + 1; k++) {
         size_t at = k * ST_CUDA_STAGE_BYTES, left = bytes - (k < stages ? at : bytes);
         cudaError_t status = cudaSuccess;
@@ -136,6 +146,7 @@ static void cuda_download(st_stream *q, void *dst, st_tensor src)
 static void cuda_wait(st_stream *q)
 {
     st_cuda *c = st_cuda_of(q);
+    st_cuda_chain_flush(q);
     st_cuda_ok(q, cudaStreamSynchronize(c->stream), "wait");
     int number = *(volatile int *)c->faulty;
     if (number <= 0 || number > c->faults) return;
@@ -152,6 +163,7 @@ static void cuda_wait(st_stream *q)
 static void cuda_mark(st_stream *q, int number)
 {
     st_cuda *c = st_cuda_of(q);
+    st_cuda_chain_flush(q);
     while (c->marks <= number) {
         int more = c->marks ? 2 * c->marks : 256;
         cudaEvent_t *all = realloc(c->mark, (size_t)more * sizeof(*all));
@@ -230,6 +242,10 @@ static void cuda_close(st_stream *q)
     free(c->mark);
     cudaFreeHost(c->faulty);
     cudaFree(c->work);
+    for (int i = 0; i < c->nkept; i++)
+        cudaFree(c->kept[i]);
+    free(c->chain);
+    free(c->pair);
     if (c->stream) cudaStreamDestroy(c->stream);
     free(c);
 }
@@ -291,9 +307,7 @@ static st_status cuda_open(st_stream *q, int threads, st_err *e)
     q->units = c->sms;
     cuda_peak(q);
     q->table.name = "cuda";
-#define ST_OP(op, required) q->table.op = st_cuda_##op;
-#include "backend/ops.def"
-#undef ST_OP
+    ST_TRY(st_cuda_chain_open(q, e));
     char lib[32];
     st_cuda_lt_name(c->lt, lib, sizeof lib);
     snprintf(q->describe, sizeof q->describe, "cuda:%d, %.40s, %d SMs, %lld GiB, %s", q->index,
@@ -312,4 +326,8 @@ const st_device st_device_cuda = {.name = "cuda",
                                   .download = cuda_download,
                                   .wait = cuda_wait,
                                   .mark = cuda_mark,
-                                  .between = cuda_between};
+                                  .between = cuda_between,
+                                  .record = st_cuda_record,
+                                  .recorded = st_cuda_recorded,
+                                  .play = st_cuda_play,
+                                  .forget = st_cuda_forget};

@@ -20,13 +20,18 @@ typedef struct {
 enum { ST_CUDA_FAULTS = 64, ST_CUDA_STAGES = 2 };
 #define ST_CUDA_STAGE_BYTES ((size_t)4 << 20)
 
-struct st_cuda_lt; /* products (gemm_lt.c) */
+struct st_cuda_lt;                          /* products (gemm_lt.c) */
+typedef struct st_cuda_chain st_cuda_chain; /* what waits to be launched (chain.c) */
+typedef struct st_cuda_pair st_cuda_pair;   /* likewise (pair.c) */
+enum { ST_CUDA_KEPT = 40 };
 
 typedef struct {
     cudaStream_t stream;
     int device, sms, arch; /* arch: 90 */
     char *work;            /* scratch of operations */
     size_t work_bytes;
+    char *kept[ST_CUDA_KEPT]; /* scratch that recordings may know, older and smaller */
+    int nkept, recordings;
     char *stage[ST_CUDA_STAGES]; /* pinned; the event says when its copy is over */
     cudaEvent_t staged[ST_CUDA_STAGES];
     int turn;    /* the stage to use next */
@@ -37,6 +42,8 @@ typedef struct {
     cudaEvent_t *mark; /* as many as were asked for */
     int marks;
     struct st_cuda_lt *lt;
+    st_cuda_chain *chain;
+    st_cuda_pair *pair;
 } st_cuda;
 
 static inline st_cuda *st_cuda_of(const st_stream *q)
@@ -65,12 +72,28 @@ int st_cuda_fault_number(st_stream *q, const char *op, const char *what);
 void st_cuda_rms_fwd(st_stream *q, const st_norm_fwd_args *a);
 void st_cuda_rms_bwd(st_stream *q, const st_norm_bwd_args *a);
 
-/* The library's products. False: it has none for this one. */
-bool st_cuda_lt_gemm(st_stream *q, const st_gemm_args *g);
+/* Copies a few bytes, which travel with the launch, to the device. */
+enum { ST_CUDA_SENT = 512 };
+void st_cuda_send(st_stream *q, void *to, const void *from, size_t bytes);
+
+/* The library's products; with `onto` in the place of beta times what c has, unless it is NULL.
+ * False: it has none for this one. */
+bool st_cuda_lt_gemm(st_stream *q, const st_gemm_args *g, const void *onto);
 st_status st_cuda_lt_open(st_stream *q, st_err *e);
 void st_cuda_lt_close(struct st_cuda_lt *lt);
 /* "cuBLASLt 13.0.2" */
 void st_cuda_lt_name(const struct st_cuda_lt *lt, char *out, size_t room);
+/* Fills q->table with operations that may wait for each other (chain.c); launches what waits. */
+st_status st_cuda_chain_open(st_stream *q, st_err *e);
+st_status st_cuda_pair_open(st_stream *q, st_err *e);
+void st_cuda_chain_flush(st_stream *q);
+
+/* st_device's record, recorded, play and forget (record.c). */
+bool st_cuda_record(st_stream *q);
+void *st_cuda_recorded(st_stream *q);
+void st_cuda_play(st_stream *q, const void *recording);
+void st_cuda_forget(st_stream *q, void *recording);
+
 /* Whether this build has code for the current device (probe.cu). */
 cudaError_t st_cuda_probe(void);
 

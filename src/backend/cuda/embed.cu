@@ -8,7 +8,7 @@ static const char embed_wrong[] = "a token id is not below the vocabulary's size
 
 template <typename T> struct embed {
     int64_t rows, width, len, start, vocab;
-    const int32_t *ids;
+    const int32_t *ids, *at; /* at: added to start, or NULL */
     const T *table, *position;
     T *y;
     bool columns;
@@ -17,7 +17,7 @@ template <typename T> struct embed {
 
 template <typename T, int N> static __global__ void embed_fwd_kernel(embed<T> e)
 {
-    int64_t across = e.width / N, n = e.rows * across;
+    int64_t across = e.width / N, n = e.rows * across, start = e.start + (e.at ? *e.at : 0);
     for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < n;
          i += (int64_t)gridDim.x * blockDim.x) {
         int64_t r = i / across, j = i % across * N, id = e.ids[r];
@@ -33,7 +33,7 @@ template <typename T, int N> static __global__ void embed_fwd_kernel(embed<T> e)
         else
             p = load<N>(e.table, id * e.width + j);
         if (e.position) {
-            pack<N> more = load<N>(e.position, (e.start + r % e.len) * e.width + j);
+            pack<N> more = load<N>(e.position, (start + r % e.len) * e.width + j);
 #pragma unroll
             for (int k = 0; k < N; k++)
                 p.v[k] += more.v[k];
@@ -47,7 +47,7 @@ template <typename T> static void embed_fwd_of(st_stream *q, const st_embed_fwd_
     embed<T> e = {};
     e.rows = a->rows, e.width = a->width, e.len = a->len, e.start = a->start;
     e.vocab = a->table.data ? st_numel(a->table) / a->width : 0;
-    e.ids = (const int32_t *)a->ids.data;
+    e.ids = (const int32_t *)a->ids.data, e.at = (const int32_t *)a->at.data;
     e.table = (const T *)a->table.data, e.position = (const T *)a->position.data;
     e.y = (T *)a->y.data, e.columns = a->columns != 0;
     e.flag = st_cuda_of(q)->faulty_on_device;

@@ -5,6 +5,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "backend/cuda/device.cuh"
 #include "backend/cuda/fused.h"
+#include "backend/cuda/pair.h"
 
 /* A product as its kernels see it: element (i, x) of op(A) is at i*ai + x*ax, and so on. */
 typedef struct {
@@ -106,7 +107,7 @@ template <typename T> static void gemm_bias_first(st_stream *q, const st_gemm_ar
     rest.bias_rows = rest.step_bias = 0;
     rest.beta = 1;
     gemm_finish<T, float>(q, g, NULL);
-    if (!st_cuda_lt_gemm(q, &rest)) gemm_own<T, float>(q, &rest);
+    if (!st_cuda_lt_gemm(q, &rest, NULL)) gemm_own<T, float>(q, &rest);
 }
 
 /* The product in float32, then the rest. */
@@ -120,7 +121,7 @@ template <typename T> static bool gemm_bias_last(st_stream *q, const st_gemm_arg
     product.bias_rows = product.step_bias = product.ldc = product.step_c = 0;
     product.beta = 0;
     product.c = st_view1(work, ST_F32, batch * g->m * g->n);
-    if (!st_cuda_lt_gemm(q, &product)) return false;
+    if (!st_cuda_lt_gemm(q, &product, NULL)) return false;
     gemm_finish<T, T>(q, g, (const float *)work);
     return true;
 }
@@ -136,7 +137,7 @@ template <typename T> static void gemm_of(st_stream *q, const st_gemm_args *g)
             gemm_finish<T, T>(q, g, NULL);
         return;
     }
-    if (plain && (same || !g->bias.data) && st_cuda_lt_gemm(q, g)) return;
+    if (plain && (same || !g->bias.data) && st_cuda_lt_gemm(q, g, NULL)) return;
     if (g->bias.data && g->m * g->n * g->k >= 1 << 15) {
         if (wide) gemm_bias_first<T>(q, g);
         if (wide || gemm_bias_last<T>(q, g)) return;
@@ -267,4 +268,13 @@ extern "C" void st_cuda_gemm(st_stream *q, const st_gemm_args *g)
         gemm_in_k(q, g, &l);
     else
         gemm_any(q, g);
+}
+
+extern "C" void st_cuda_gemm_onto(st_stream *q, const st_gemm_args *g, st_tensor add)
+{
+    if (st_cuda_lt_gemm(q, g, add.data)) return;
+    st_residual_fwd_args r = {};
+    r.a = add, r.b = r.y = st_view1(g->c.data, g->c.dtype, g->m * g->n);
+    st_cuda_gemm(q, g);
+    st_cuda_residual_fwd(q, &r);
 }

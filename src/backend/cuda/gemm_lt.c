@@ -151,7 +151,7 @@ static cudaDataType_t lt_type(st_dtype t)
     return t == ST_F32 ? CUDA_R_32F : CUDA_R_16BF;
 }
 
-static lt_key lt_key_of(const st_gemm_args *g)
+static lt_key lt_key_of(const st_gemm_args *g, const void *onto)
 {
     st_gemm_layout l = st_gemm_resolve(g);
     lt_key k;
@@ -160,11 +160,12 @@ static lt_key lt_key_of(const st_gemm_args *g)
     k.lda = l.lda, k.ldb = l.ldb, k.ldc = l.ldc;
     if (l.batch > 1) k.step_a = l.step_a, k.step_b = l.step_b, k.step_c = l.step_c;
     k.type_a = g->a.dtype, k.type_c = g->c.dtype, k.ta = g->ta, k.tb = g->tb;
-    k.beta = g->beta != 0;
+    k.beta = g->beta != 0 || onto;
     k.bias = g->bias.data != NULL;
     if (k.bias && l.batch > 1) k.step_bias = g->step_bias;
     k.align_a = lt_align(g->a.data), k.align_b = lt_align(g->b.data);
     k.align_c = lt_align(g->c.data);
+    if (onto && lt_align(onto) < k.align_c) k.align_c = lt_align(onto);
     return k;
 }
 
@@ -262,11 +263,11 @@ static lt_plan *lt_find(struct st_cuda_lt *lt, const lt_key *key, const void *bi
     return p;
 }
 
-bool st_cuda_lt_gemm(st_stream *q, const st_gemm_args *g)
+bool st_cuda_lt_gemm(st_stream *q, const st_gemm_args *g, const void *onto)
 {
     struct st_cuda_lt *lt = st_cuda_of(q)->lt;
-    float alpha = 1.0f;
-    lt_key key = lt_key_of(g);
+    float alpha = 1.0f, beta = onto ? 1.0f : g->beta;
+    lt_key key = lt_key_of(g, onto);
     if (key.m > INT32_MAX || key.n > INT32_MAX || key.k > INT32_MAX || key.batch > INT32_MAX)
         return false;
     lt_plan *p = lt_find(lt, &key, g->bias.data);
@@ -277,9 +278,9 @@ bool st_cuda_lt_gemm(st_stream *q, const st_gemm_args *g)
                                        sizeof g->bias.data);
     }
     if (!s) {
-        s = lt->Matmul(lt->handle, p->desc, &alpha, g->b.data, p->a, g->a.data, p->b, &g->beta,
-                       g->c.data, p->c, g->c.data, p->c, &p->algo, lt->workspace, LT_WORKSPACE,
-                       st_cuda_stream(q));
+        s = lt->Matmul(lt->handle, p->desc, &alpha, g->b.data, p->a, g->a.data, p->b, &beta,
+                       onto ? onto : g->c.data, p->c, g->c.data, p->c, &p->algo, lt->workspace,
+                       LT_WORKSPACE, st_cuda_stream(q));
     }
     if (s) {
         char text[64];

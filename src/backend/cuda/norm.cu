@@ -2,6 +2,7 @@
  * dx = rstd (d - mean(d) - n mean(d n)). A warp takes a row. */
 /* SPDX-License-Identifier: MIT */
 #include "backend/cuda/pack.cuh"
+#include "backend/cuda/pair.h"
 
 enum { WARPS = 8, THREADS = 32 * WARPS };
 
@@ -213,60 +214,74 @@ template <typename T> static __global__ void norm_sums_kernel(norm_back<T> b, fl
     part[(2 * (int64_t)blockIdx.y + 1) * b.width + j] = bias;
 }
 
-enum { GROUPS = 4 }; /* rows that a block has at the same time */
+enum { GROUPS = 4, SUMS = 3 }; /* rows that a block has at the same time; sums over rows */
 
-/* A block's sums over its rows, added up by rows in order, into its part (2, width). */
-static __device__ void norm_bwd_part(float *sums, int64_t width, int64_t j, const pack<8> &gain,
-                                     const pack<8> &bias, float *part)
+/* A block's sums over its rows, added up by rows in order, into its part (SUMS, width). */
+static __device__ void norm_bwd_part(float *sums, int64_t width, int64_t j,
+                                     const pack<8> (&sum)[SUMS], float *part)
 {
     for (int y = 0; y < GROUPS; y++) {
 #pragma unroll
-        for (int k = 0; k < 8; k++) {
+        for (int k = 0; k < 8 * SUMS; k++) {
             if (y != (int)threadIdx.y || j >= width) break;
-            sums[j + k] = (y ? sums[j + k] : 0.0f) + gain.v[k];
-            sums[width + j + k] = (y ? sums[width + j + k] : 0.0f) + bias.v[k];
+            float *to = sums + k / 8 * width + j + k % 8;
+            *to = (y ? *to : 0.0f) + sum[k / 8].v[k % 8];
         }
         __syncthreads();
     }
-    for (int64_t i = threadIdx.y * blockDim.x + threadIdx.x; i < 2 * width;
+    for (int64_t i = threadIdx.y * blockDim.x + threadIdx.x; i < SUMS * width;
          i += blockDim.x * GROUPS)
-        part[blockIdx.x * 2 * width + i] = sums[i];
+        part[blockIdx.x * SUMS * width + i] = sums[i];
 }
 
-/* Widths of at most 1024, aligned: both at once, rows read once. A row belongs to as many warps as
- * have 8 numbers a thread; the block's y counts rows. */
-template <typename T>
-static __global__ void __launch_bounds__(128 * GROUPS, 1)
-    norm_bwd_kernel(norm_back<T> b, float *part)
-{
-    extern __shared__ float sums[];           /* (2, width) */
-    __shared__ float shared[2][GROUPS][2][4]; /* by turn, row, sum, warp */
-    int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5;
-    int64_t j = (int64_t)threadIdx.x * 8, all = (int64_t)gridDim.x * GROUPS;
-    bool in = j < b.width;
-    pack<8> gain = {}, bias = {}, g = {};
-    if (in) g = load<8>(b.gain, j);
-    for (int64_t base = (int64_t)blockIdx.x * GROUPS, turn = 0; base < b.rows;
-         base += all, turn ^= 1) {
-        int64_t r = base + threadIdx.y, at = r * b.width + j;
-        bool here = in && r < b.rows;
-        pack<8> n = {}, d = {}, old = {};
-        float sum_d = 0, sum_dn = 0, rstd = 0;
-        if (here) {
-            n = load<8>(b.x, at);
-            d = load<8>(b.dy, at);
-            if (b.accumulate) old = load<8>(b.dx, at);
-            float mean = b.mean[r];
-            rstd = b.rstd[r];
+/* Eight numbers of x, dy and what dx has, as they come. */
+template <typename T> struct norm_raw {
+    uint4 x[sizeof(T) / 2], dy[sizeof(T) / 2], old[sizeof(T) / 2];
+    float mean, rstd;
+    __device__ __forceinline__ void fetch(const norm_back<T> &b, int64_t r, int64_t j, bool in)
+    {
+        if (!in || r >= b.rows) return;
+        int64_t at = r * b.width + j;
+        mean = b.mean[r], rstd = b.rstd[r];
 #pragma unroll
-            for (int k = 0; k < 8; k++) {
-                n.v[k] = (n.v[k] - mean) * rstd;
-                gain.v[k] += d.v[k] * n.v[k];
-                bias.v[k] += d.v[k];
-                d.v[k] *= g.v[k];
-                sum_d += d.v[k];
-                sum_dn += d.v[k] * n.v[k];
-            }
+        for (int i = 0; i < (int)sizeof(T) / 2; i++) {
+            x[i] = *((const uint4 *)(b.x + at) + i);
+            dy[i] = *((const uint4 *)(b.dy + at) + i);
+            if (b.accumulate) old[i] = *((const uint4 *)(b.dx + at) + i);
+        }
+    }
+};
+
+/* Widths of at most 1024, aligned: both at once, rows read once, the next ones while these are
+ * worked on. A row belongs to as many warps as have 8 numbers a thread; the block's y counts rows.
+ */
+template <typename T>
+static __global__ void __maxnreg__(80) norm_bwd_kernel(norm_back<T> b, float *part)
+{
+    extern __shared__ float sums[];           /* (SUMS, width) */
+    __shared__ float shared[2][GROUPS][2][4]; /* by turn, row, sum, warp */
+    int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5, turn = 0;
+    int64_t j = (int64_t)threadIdx.x * 8, all = (int64_t)gridDim.x * GROUPS;
+    int64_t base = (int64_t)blockIdx.x * GROUPS, r = base + threadIdx.y;
+    bool in = j < b.width;
+    pack<8> sum[SUMS] = {}, g = {};
+    norm_raw<T> raw = {};
+    if (in) g = load<8>(b.gain, j);
+    raw.fetch(b, r, j, in);
+    for (; base < b.rows; base += all, r += all, turn ^= 1) {
+        bool here = in && r < b.rows;
+        pack<8> n = load<8>((const T *)raw.x, 0), d = load<8>((const T *)raw.dy, 0), old = {};
+        float sum_d = 0, sum_dn = 0, rstd = here ? raw.rstd : 0.0f, mean = raw.mean;
+        if (b.accumulate) old = load<8>((const T *)raw.old, 0);
+        raw.fetch(b, r + all, j, in);
+#pragma unroll
+        for (int k = 0; k < 8 && here; k++) {
+            n.v[k] = (n.v[k] - mean) * rstd;
+            sum[0].v[k] += d.v[k] * n.v[k];
+            sum[1].v[k] += d.v[k];
+            d.v[k] *= g.v[k];
+            sum_d += d.v[k];
+            sum_dn += d.v[k] * n.v[k];
         }
         sum_d = warp_sum(sum_d);
         sum_dn = warp_sum(sum_dn);
@@ -283,22 +298,25 @@ static __global__ void __launch_bounds__(128 * GROUPS, 1)
         sum_d /= (float)b.width;
         sum_dn /= (float)b.width;
 #pragma unroll
-        for (int k = 0; k < 8; k++)
+        for (int k = 0; k < 8 && here; k++) {
             d.v[k] = rstd * (d.v[k] - sum_d - n.v[k] * sum_dn) + old.v[k];
-        if (here) store<8>(b.dx, at, d);
+            sum[2].v[k] += d.v[k];
+        }
+        if (here) store<8>(b.dx, r * b.width + j, d);
     }
-    norm_bwd_part(sums, b.width, j, gain, bias, part);
+    norm_bwd_part(sums, b.width, j, sum, part);
 }
 
-/* dgain, dbias += the parts, 32 threads a column: a part is a wait for memory. */
-static __global__ void norm_finish_kernel(int parts, int64_t width, const float *part, float *dgain,
-                                          float *dbias)
+/* dgain, dbias and more (each (width), or NULL) += the parts, 32 threads a column: a part is a wait
+ * for memory. */
+static __global__ void norm_finish_kernel(int parts, int64_t all, int64_t width, const float *part,
+                                          float *dgain, float *dbias, float *more)
 {
     int64_t j = (int64_t)blockIdx.x * 32 + threadIdx.x;
-    float sum = column_sum(parts, 2 * width, j, part);
-    if (threadIdx.y || j >= 2 * width) return;
-    if (j < width && dgain) dgain[j] += sum;
-    if (j >= width && dbias) dbias[j - width] += sum;
+    float sum = column_sum(parts, all, j, part);
+    if (threadIdx.y || j >= all) return;
+    float *to = j < width ? dgain : j < 2 * width ? dbias : more;
+    if (to) to[j % width] += sum;
 }
 
 template <typename T>
@@ -311,37 +329,48 @@ static void norm_bwd_any(st_stream *q, const norm_back<T> &b, bool wide, unsigne
     kernel<<<blocks_for(b.rows, WARPS, 1 << 30), THREADS, 0, st_cuda_stream(q)>>>(b);
 }
 
-template <typename T> static void norm_bwd_of(st_stream *q, const st_norm_bwd_args *a)
+/* more: NULL, or the sum of dx's rows beside, if the kernel makes it. */
+template <typename T>
+static void norm_bwd_of(st_stream *q, const st_norm_bwd_args *a, const st_bias_grad_args *more)
 {
     norm_back<T> b = {};
     b.rows = a->rows, b.width = a->width;
     b.x = (const T *)a->x.data, b.dy = (const T *)a->dy.data, b.gain = (const T *)a->gain.data;
     b.mean = (const float *)a->mean.data, b.rstd = (const float *)a->rstd.data;
     b.dx = (T *)a->dx.data, b.accumulate = a->accumulate != 0;
-    unsigned parts = blocks_for(a->rows, GROUPS, 4 * 132);
-    float *part =
-        (float *)st_cuda_work(q, (size_t)(parts * 2 * a->width) * sizeof(float), "norm_bwd");
+    bool wide = norm_wide(a), once = wide && a->width <= 1024;
+    unsigned parts = blocks_for(a->rows, GROUPS, (once ? 2 : 4) * st_cuda_of(q)->sms);
+    int64_t all = (once ? SUMS : 2) * a->width;
+    float *part = (float *)st_cuda_work(q, (size_t)(parts * all) * sizeof(float), "norm_bwd");
     if (!part) return;
-    bool wide = norm_wide(a);
-    size_t shared = (size_t)(2 * a->width) * sizeof(float);
     cudaStream_t s = st_cuda_stream(q);
     dim3 block((unsigned)((a->width + 255) / 256 * 32), GROUPS);
-    if (!wide || a->width > 1024)
-        norm_bwd_any<T>(q, b, wide, parts, part);
+    if (once)
+        norm_bwd_kernel<T><<<parts, block, (size_t)all * sizeof(float), s>>>(b, part);
     else
-        norm_bwd_kernel<T><<<parts, block, shared, s>>>(b, part);
-    if (a->dgain.data || a->dbias.data) {
-        norm_finish_kernel<<<blocks_for(2 * a->width, 32, 1 << 30), dim3(32, 32), 0, s>>>(
-            (int)parts, a->width, part, (float *)a->dgain.data, (float *)a->dbias.data);
+        norm_bwd_any<T>(q, b, wide, parts, part);
+    if (a->dgain.data || a->dbias.data || more) {
+        norm_finish_kernel<<<blocks_for(all, 32, 1 << 30), dim3(32, 32), 0, s>>>(
+            (int)parts, all, a->width, part, (float *)a->dgain.data, (float *)a->dbias.data,
+            more && once ? (float *)more->dbias.data : NULL);
     }
     st_cuda_launched(q, "norm_bwd");
+    if (more && !once) st_cuda_bias_grad(q, more);
+}
+
+extern "C" void st_cuda_norm_bwd_bias(st_stream *q, const st_norm_bwd_args *a,
+                                      const st_bias_grad_args *more)
+{
+    if (a->rows == 0) return;
+    if (a->rms) {
+        st_cuda_rms_bwd(q, a);
+        if (more) st_cuda_bias_grad(q, more);
+    } else {
+        a->x.dtype == ST_F32 ? norm_bwd_of<float>(q, a, more) : norm_bwd_of<bf16>(q, a, more);
+    }
 }
 
 extern "C" void st_cuda_norm_bwd(st_stream *q, const st_norm_bwd_args *a)
 {
-    if (a->rows == 0) return;
-    if (a->rms)
-        st_cuda_rms_bwd(q, a);
-    else
-        a->x.dtype == ST_F32 ? norm_bwd_of<float>(q, a) : norm_bwd_of<bf16>(q, a);
+    st_cuda_norm_bwd_bias(q, a, NULL);
 }

@@ -1,8 +1,11 @@
 /* Element by element: GELU, residual with dropout, scale, fill, AdamW, averages of weights. */
 /* SPDX-License-Identifier: MIT */
+#include "backend/cuda/columns.cuh"
 #include "backend/cuda/gelu.cuh"
 #include "backend/cuda/pack.cuh"
+#include "backend/cuda/pair.h"
 #include <math.h>
+#include <string.h>
 
 /* ---- GELU ----------------------------------------------------------------------------------- */
 
@@ -24,13 +27,14 @@ template <typename T> struct gelu_bwd {
     const T *x, *dy;
     T *dx;
     st_gelu_kind kind;
-    template <int N> __device__ void run(int64_t i) const
+    template <int N> __device__ pack<N> run(int64_t i) const
     {
         pack<N> p = load<N>(x, i), d = load<N>(dy, i);
 #pragma unroll
         for (int j = 0; j < N; j++)
             d.v[j] *= gelu_slope<sizeof(T) == 2>(p.v[j], kind);
         store<N>(dx, i, d);
+        return d;
     }
 };
 
@@ -45,16 +49,27 @@ extern "C" void st_cuda_gelu_fwd(st_stream *q, const st_gelu_fwd_args *a)
     a->x.dtype == ST_F32 ? gelu_fwd_of<float>(q, a) : gelu_fwd_of<bf16>(q, a);
 }
 
-template <typename T> static void gelu_bwd_of(st_stream *q, const st_gelu_bwd_args *a)
+/* b: NULL, or the sum of the gradients' rows beside. */
+template <typename T>
+static void gelu_bwd_of(st_stream *q, const st_gelu_bwd_args *a, const st_bias_grad_args *b)
 {
     gelu_bwd<T> f = {(const T *)a->x.data, (const T *)a->dy.data, (T *)a->dx.data, a->kind};
     bool aligned = aligned16(f.x) && aligned16(f.dy) && aligned16(f.dx);
-    each(q, "gelu_bwd", st_numel(a->x), aligned, f);
+    if (b)
+        sum_rows(q, "gelu_bwd", b->rows, b->width, aligned, f, (float *)b->dbias.data);
+    else
+        each(q, "gelu_bwd", st_numel(a->x), aligned, f);
+}
+
+extern "C" void st_cuda_gelu_bwd_bias(st_stream *q, const st_gelu_bwd_args *a,
+                                      const st_bias_grad_args *b)
+{
+    a->x.dtype == ST_F32 ? gelu_bwd_of<float>(q, a, b) : gelu_bwd_of<bf16>(q, a, b);
 }
 
 extern "C" void st_cuda_gelu_bwd(st_stream *q, const st_gelu_bwd_args *a)
 {
-    a->x.dtype == ST_F32 ? gelu_bwd_of<float>(q, a) : gelu_bwd_of<bf16>(q, a);
+    st_cuda_gelu_bwd_bias(q, a, NULL);
 }
 
 /* ---- residual ------------------------------------------------------------------------------- */
@@ -137,10 +152,30 @@ extern "C" void st_cuda_fill(st_stream *q, const st_fill_args *a)
     fill<float> f = {(float *)a->x.data, a->value};
     fill<bf16> h = {(bf16 *)a->x.data, a->value};
     int64_t n = st_numel(a->x);
-    if (a->x.dtype == ST_F32)
+    bool zero = a->value == 0.0f && !signbit(a->value);
+    if (zero && n > 0)
+        st_cuda_ok(q, cudaMemsetAsync(a->x.data, 0, st_bytes(a->x), st_cuda_stream(q)), "fill");
+    else if (a->x.dtype == ST_F32)
         each(q, "fill", n, aligned16(f.x), f);
     else
         each(q, "fill", n, aligned16(h.x), h);
+}
+
+typedef struct {
+    unsigned char byte[ST_CUDA_SENT];
+} sent;
+static __global__ void send_kernel(const __grid_constant__ sent s, int n, unsigned char *to)
+{
+    for (int i = threadIdx.x; i < n; i += blockDim.x)
+        to[i] = s.byte[i];
+}
+
+extern "C" void st_cuda_send(st_stream *q, void *to, const void *from, size_t bytes)
+{
+    sent s;
+    memcpy(s.byte, from, bytes);
+    send_kernel<<<1, 128, 0, st_cuda_stream(q)>>>(s, (int)bytes, (unsigned char *)to);
+    st_cuda_launched(q, "upload");
 }
 
 /* y = s x, or y += s x */

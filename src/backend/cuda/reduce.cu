@@ -1,7 +1,7 @@
 /* Sums over everything (dot, sumsq) and over rows (bias_grad): parts by as many blocks as the size
  * says, then the parts in their order. */
 /* SPDX-License-Identifier: MIT */
-#include "backend/cuda/pack.cuh"
+#include "backend/cuda/columns.cuh"
 
 enum { THREADS = 256, PARTS = 1024 };
 
@@ -72,60 +72,18 @@ extern "C" void st_cuda_sumsq(st_stream *q, const st_sumsq_args *a)
 
 /* ---- over rows ------------------------------------------------------------------------------ */
 
-enum { COLUMNS = 32, LINES = 8 }; /* threads of a block: N numbers of a row each, so many rows */
-
-/* part[blockIdx.y][j] = the sum of rows blockIdx.y*LINES + y + i*gridDim.y*LINES. */
-template <typename T, int N>
-static __global__ void rows_kernel(int64_t rows, int64_t width, const T *dy, float *part)
-{
-    __shared__ float sums[LINES][COLUMNS * N];
-    int64_t j = ((int64_t)blockIdx.x * COLUMNS + threadIdx.x) * N;
-    pack<N> sum = {};
-#pragma unroll 4
-    for (int64_t r = (int64_t)blockIdx.y * LINES + threadIdx.y; r < rows && j < width;
-         r += (int64_t)gridDim.y * LINES) {
-        pack<N> p = load<N>(dy, r * width + j);
-#pragma unroll
-        for (int k = 0; k < N; k++)
-            sum.v[k] += p.v[k];
+template <typename T> struct rows_read {
+    const T *dy;
+    template <int N> __device__ pack<N> run(int64_t i) const
+    {
+        return load<N>(dy, i);
     }
-#pragma unroll
-    for (int k = 0; k < N; k++)
-        sums[threadIdx.y][threadIdx.x + k * COLUMNS] = sum.v[k];
-    __syncthreads();
-    if (threadIdx.y || j >= width) return;
-#pragma unroll
-    for (int k = 0; k < N; k++) {
-        float s = 0;
-        for (int y = 0; y < LINES; y++)
-            s += sums[y][threadIdx.x + k * COLUMNS];
-        part[blockIdx.y * width + j + k] = s;
-    }
-}
-
-static __global__ void rows_finish_kernel(int parts, int64_t width, const float *part, float *out)
-{
-    int64_t j = (int64_t)blockIdx.x * 32 + threadIdx.x;
-    float sum = column_sum(parts, width, j, part);
-    if (threadIdx.y == 0 && j < width) out[j] += sum;
-}
+};
 
 template <typename T> static void bias_grad_of(st_stream *q, const st_bias_grad_args *a)
 {
-    const T *dy = (const T *)a->dy.data;
-    bool wide = a->width % 8 == 0 && aligned16(dy);
-    unsigned across = blocks_for(a->width, COLUMNS * (wide ? 8 : 1), 1 << 30);
-    unsigned down = blocks_for(a->rows, LINES * 16, 128);
-    float *part = (float *)st_cuda_work(q, (size_t)(down * a->width) * sizeof(float), "bias_grad");
-    if (!part || a->rows == 0) return;
-    dim3 grid(across, down), block(COLUMNS, LINES);
-    if (wide)
-        rows_kernel<T, 8><<<grid, block, 0, st_cuda_stream(q)>>>(a->rows, a->width, dy, part);
-    else
-        rows_kernel<T, 1><<<grid, block, 0, st_cuda_stream(q)>>>(a->rows, a->width, dy, part);
-    rows_finish_kernel<<<blocks_for(a->width, 32, 1 << 30), dim3(32, 32), 0, st_cuda_stream(q)>>>(
-        (int)down, a->width, part, (float *)a->dbias.data);
-    st_cuda_launched(q, "bias_grad");
+    rows_read<T> f = {(const T *)a->dy.data};
+    sum_rows(q, "bias_grad", a->rows, a->width, aligned16(f.dy), f, (float *)a->dbias.data);
 }
 
 extern "C" void st_cuda_bias_grad(st_stream *q, const st_bias_grad_args *a)

@@ -25,7 +25,7 @@ void st_ref_embed_fwd(st_stream *q, const st_embed_fwd_args *a)
     const int32_t *ids = a->ids.data;
     if (!shuffle_ids_ok(q, a, a->table)) return;
     for (int64_t r = 0; r < a->rows; r++) {
-        int64_t p = a->start + r % a->len;
+        int64_t p = st_embed_start(a) + r % a->len;
         for (int64_t j = 0; j < a->width; j++) {
             int64_t at = shuffle_embed_at(a, st_numel(a->table), ids[r], j);
             double y = a->table.data ? (double)ref_load(&a->table, at)

@@ -163,6 +163,37 @@ bool cases_attend_bwd(parity_case *c)
     return true;
 }
 
+bool cases_attend_next(parity_case *c)
+{
+    static const int room[] = {1, 2, 17, 64, 65, 130, 300, 515, 1024};
+    static const int dim[] = {1, 8, 20, 32, 64, 80, 128, 130, 256};
+    st_attend_next_args *a = (void *)c->args;
+    if (c->variant >= 36) return false;
+    a->h.batch = 1 + parity_pick(c, 1, 2);
+    a->h.heads = 1 + parity_pick(c, 2, 3);
+    a->h.head_dim = dim[parity_pick(c, 3, 9)];
+    a->h.q_len = 1;
+    a->h.kv_len = room[c->variant % 9];
+    a->scale = 1.0f / sqrtf((float)a->h.head_dim);
+    int64_t width = a->h.heads * a->h.head_dim, cache = a->h.batch * a->h.kv_len * width, n = width;
+    c->gaps = true; /* how many keys count depends on `at` */
+    if (c->variant % 2) {
+        a->h.q.step = a->k.step = a->v.step = 3 * width;
+        n = (a->h.batch - 1) * 3 * width + width;
+    } else {
+        n = a->h.batch * width;
+    }
+    int64_t last = c->variant % 3 ? a->h.kv_len / 2 : a->h.kv_len - 1;
+    parity_ids(c, &a->at, 1, last, c->variant % 3 == 1 ? a->h.kv_len : last + 1);
+    parity_in(c, &a->h.q.x, c->dtype, n, 1);
+    parity_in(c, &a->k.x, c->dtype, n, 1);
+    parity_in(c, &a->v.x, c->dtype, n, 1);
+    parity_update(c, &a->h.k.x, c->dtype, cache, 1, 0);
+    parity_update(c, &a->h.v.x, c->dtype, cache, 1, 0);
+    parity_out(c, &a->h.o.x, c->dtype, a->h.batch * width, 100 * PARITY_EPS);
+    return true;
+}
+
 static bool layers_embed(parity_case *c, st_embed_fwd_args *a, int64_t *vocab)
 {
     if (c->variant >= 16) return false;
@@ -184,9 +215,11 @@ bool cases_embed_fwd(parity_case *c)
     int64_t vocab;
     if (!layers_embed(c, a, &vocab)) return false;
     bool table = c->variant % 7 != 4; /* or rows in y, and a position */
+    int64_t more = c->variant % 4 == 2 ? 1 + parity_pick(c, 6, 30) : 0;
+    if (more) parity_ids(c, &a->at, 1, more, more + 1);
     if (table) parity_in(c, &a->table, c->dtype, vocab * a->width, 1);
     if (!table || c->variant % 3) {
-        parity_in(c, &a->position, c->dtype, (a->start + a->len) * a->width, 1);
+        parity_in(c, &a->position, c->dtype, (a->start + more + a->len) * a->width, 1);
     }
     if (table)
         parity_out(c, &a->y, c->dtype, a->rows * a->width, 0);
