@@ -155,8 +155,10 @@ static void perplexity_show(const json_t *r)
         printf("\n");
     }
     if (!json_object_get(r, "results")) perplexity_show_one(r);
-    printf("computed    %s, gelu %s, attention %s, %s\n", cmd_get_str(r, "dtype"),
-           cmd_get_str(r, "gelu"), cmd_get_str(r, "attention"), cmd_get_str(r, "device"));
+    const char *act = cmd_get_str(r, "gelu");
+    bool gelu = strcmp(act, "tanh") == 0 || strcmp(act, "erf") == 0;
+    printf("computed    %s, %s%s, attention %s, %s\n", cmd_get_str(r, "dtype"), gelu ? "gelu " : "",
+           act, cmd_get_str(r, "attention"), cmd_get_str(r, "device"));
 }
 
 const cmd_command cmd_perplexity = {

@@ -47,13 +47,17 @@ st_status st_convert_card(const st_conversion *c, const char *dir, bool code)
         free(path);
         return ST_NOMEM(c->e, NULL);
     }
-    fprintf(f, "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags:\n- gpt2\n"
-               "- strut\n---\n\n");
+    const char *type = json_string_value(json_object_get(c->config, "model_type"));
+    fprintf(f,
+            "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags:\n- %s\n"
+            "- strut\n---\n\n",
+            type);
     card_name(f, c->out);
     fprintf(f,
-            "GPT-2 with %s, %s, width %lld and a context of %s: %lld parameters in %s, written by "
+            "%s with %s, %s, width %lld and a context of %s: %lld parameters in %s, written by "
             "strut %s.\n",
-            st_counted(lm.layers, "layers").s, st_counted(lm.heads, "heads").s, (long long)lm.width,
+            strcmp(type, "gpt2") ? type : "GPT-2", st_counted(lm.layers, "layers").s,
+            st_counted(lm.heads, "heads").s, (long long)lm.width,
             st_counted(lm.context, "tokens").s, (long long)st_model_counts(c->model).parameters,
             st_dtype_name(c->dtype), ST_VERSION);
     if (dense)

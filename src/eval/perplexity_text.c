@@ -140,12 +140,17 @@ st_status st_perplexity(const char *model, const char *text, const st_perplexity
     }
     if (!s) {
         st_gelu_kind gelu = st_model_lm(l.model).gelu;
+        json_t *config = st_model_config(l.model), *act = json_object_get(config, "hidden_act");
         json_object_set_new(*result, "model", st_json_text(model));
         json_object_set_new(*result, "dtype", json_string(st_dtype_name(o->dtype)));
         json_object_set_new(*result, "device", json_string(st_stream_describe(l.stream)));
         json_object_set_new(*result, "attention",
                             json_string(o->attention ? o->attention : "full"));
-        json_object_set_new(*result, "gelu", json_string(gelu == ST_GELU_ERF ? "erf" : "tanh"));
+        if (act) /* a gated MLP has one of many */
+            json_object_set(*result, "gelu", act);
+        else
+            json_object_set_new(*result, "gelu", json_string(gelu == ST_GELU_ERF ? "erf" : "tanh"));
+        json_decref(config);
     }
     st_loaded_close(&l);
     return s;
