@@ -181,6 +181,7 @@ st_status st_read_file(const char *path, size_t max, char **out, size_t *n, st_e
         }
     } while (!s && got > 0);
     close(fd);
+    if (!s) s = st_lfs_refuse(path, text, used, e);
     if (s) {
         free(text);
         return s;
@@ -267,4 +268,11 @@ bool st_lfs_pointer(const void *head, size_t n)
 {
     static const char begins[] = "version https://git-lfs.github.com/spec/";
     return n >= sizeof begins - 1 && memcmp(head, begins, sizeof begins - 1) == 0;
+}
+
+st_status st_lfs_refuse(const char *path, const void *head, size_t n, st_err *e)
+{
+    if (!st_lfs_pointer(head, n)) return ST_OK;
+    ST_FAIL(e, ST_EFORMAT, "%s: is a Git LFS pointer, not the data: fetch it with git lfs pull",
+            path);
 }

@@ -189,6 +189,7 @@ static st_status unpack_sniff(const unpack_level *l, unpack_kind *kind, st_err *
         for (int i = 0; i < 3 && unpack_known[k].suffix[i]; i++)
             named |= st_name_ends(l->name, unpack_known[k].suffix[i]);
         if (!named) continue;
+        ST_TRY(st_lfs_refuse(l->name, l->head, l->head_n, e));
         if (unpack_known[k].kind == TAR && l->head_n == UNPACK_HEAD) {
             *kind = TAR; /* perhaps one older than the magic: libarchive can tell */
             break;

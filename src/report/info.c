@@ -110,6 +110,16 @@ static bool info_is_json(const char *path)
     return info_ends(path, ".json");
 }
 
+/* Whatever its name says, a pointer to a file is none of these. */
+static st_status info_pointer(const char *path, st_err *e)
+{
+    char head[64];
+    FILE *f = fopen(path, "rb");
+    size_t n = f ? fread(head, 1, sizeof head, f) : 0;
+    if (f) fclose(f);
+    return st_lfs_refuse(path, head, n, e);
+}
+
 /* ---- telling about them ---------------------------------------------------------------------- */
 
 /* The form of its chats, by name or that it is unknown, and what the system says in them. */
@@ -291,13 +301,10 @@ static st_status info_tensors(const char *path, json_t *r, st_err *e)
     for (int64_t i = 0; i < n; i++) {
         const st_stored *t = st_weights_at(f, i);
         json_t *shape = json_array();
-        int64_t count = 1;
-        for (int d = 0; d < t->ndim; d++) {
+        for (int d = 0; d < t->ndim; d++)
             json_array_append_new(shape, json_integer(t->dim[d]));
-            count *= t->dim[d];
-        }
         bytes += (int64_t)t->bytes;
-        numbers += count;
+        numbers += st_stored_elements(t);
         json_array_append_new(list, json_pack("{s:o, s:s, s:o}", "name", st_json_text(t->name),
                                               "dtype", t->dtype, "shape", shape));
     }
@@ -414,6 +421,7 @@ st_status st_info(const char *path, json_t **result, st_err *e)
     if (!folder && !st_path_is_file(path)) {
         ST_FAIL(e, ST_EARG, "%s: neither a plain file nor a folder, so it is not read", path);
     }
+    if (!folder) ST_TRY(info_pointer(path, e));
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         if (kinds[i].folder != folder || !kinds[i].is(path)) continue;
         return info_tell(kinds[i].kind, kinds[i].tell, path, result, e);

@@ -160,10 +160,7 @@ static st_status docs_begin(st_docs *d, st_err *e)
     if (d->n >= 3 && memcmp(head, "\xef\xbb\xbf", 3) == 0) d->at = 3;
     if (d->n >= 2 && memcmp(head, "\xff\xfe", 2) == 0) d->wide = 1;
     if (d->n >= 2 && memcmp(head, "\xfe\xff", 2) == 0) d->wide = 2;
-    if (st_lfs_pointer(head, d->n)) {
-        ST_FAIL(e, ST_EFORMAT, "%s: is a Git LFS pointer, not the data: fetch it with git lfs pull",
-                d->name);
-    }
+    ST_TRY(st_lfs_refuse(d->name, head, d->n, e));
     if (!d->wide) return docs_guess(d, e);
     char *raw = malloc(d->n);
     if (!raw) return ST_NOMEM(e, d->name);

@@ -2,6 +2,7 @@
  * for the schema, in which the column is found, once for where the row groups keep it.
  * https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift */
 /* SPDX-License-Identifier: MIT */
+#include "files/files.h"
 #include "text/parquet.h"
 #include "text/thrift.h"
 #include <errno.h>
@@ -319,13 +320,14 @@ static st_status meta_groups(st_parquet_meta *m, st_thrift t, const meta_schema 
 static st_status meta_footer(st_parquet_meta *m, int fd, const char *path, st_thrift *t, st_err *e)
 {
     struct stat st;
-    char tail[8], head[4];
+    char tail[8], head[64] = "";
     uint32_t n;
     if (fstat(fd, &st)) ST_FAIL(e, ST_EIO, "%s: %s", path, strerror(errno));
     m->size = st.st_size;
     if (m->size < 12)
         ST_FAIL(e, ST_EFORMAT, "%s: no parquet file: %lld bytes", path, (long long)m->size);
-    ST_TRY(st_parquet_pread(fd, head, 4, 0, path, e));
+    ST_TRY(st_parquet_pread(fd, head, m->size < 64 ? (size_t)m->size : 64, 0, path, e));
+    ST_TRY(st_lfs_refuse(path, head, sizeof head, e));
     ST_TRY(st_parquet_pread(fd, tail, 8, m->size - 8, path, e));
     memcpy(&n, tail, 4);
     if (!memcmp(tail + 4, "PARE", 4)) {

@@ -144,6 +144,7 @@ static st_status shard_format(st_shard_part *s, const char *path, st_err *e)
 {
     int width;
     int32_t count;
+    ST_TRY(st_lfs_refuse(path, s->map, s->bytes, e));
     if (shard_is_llmc(s, &width, &count)) return shard_llmc(s, width, count, path, e);
     if (s->bytes >= 6 && !memcmp(s->map, npy_magic, 6)) return shard_npy(s, path, e);
     if (st_name_ends(path, ".npy"))

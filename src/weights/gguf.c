@@ -39,13 +39,15 @@ static st_status gguf_bytes(st_gguf *s, st_stored *t, uint64_t type, const char 
             st_gguf_path(s), own, known ? gguf_types[type].name : "unknown",
             (unsigned long long)type);
     }
-    int64_t bytes = blocks ? blocks->bytes : gguf_types[type].size;
+    int64_t bytes = blocks ? blocks->bytes : gguf_types[type].size, all = 1;
     for (int i = 0; i < t->ndim; i++) {
         int64_t n = t->dim[i];
         if (blocks && i == t->ndim - 1 && n % blocks->numbers)
             return st_gguf_bad(s, "a tensor whose rows are no whole blocks", e);
         if (blocks && i == t->ndim - 1) n /= blocks->numbers;
-        if (__builtin_mul_overflow(bytes, n, &bytes))
+        /* blocks have fewer bytes than numbers */
+        if (__builtin_mul_overflow(bytes, n, &bytes) ||
+            __builtin_mul_overflow(all, t->dim[i], &all))
             return st_gguf_bad(s, "a tensor of more than 2^63 bytes", e);
     }
     if (blocks && t->ndim == 0) return st_gguf_bad(s, "a tensor whose rows are no whole blocks", e);

@@ -36,17 +36,10 @@ typedef struct {
     int64_t done, index[8], from; /* of a view: the next element, and its place in `span` */
 } stored_source;
 
-static int64_t stored_elements(const st_stored *s)
-{
-    int64_t n = 1;
-    for (int i = 0; i < s->ndim; i++)
-        n *= s->dim[i]; /* checked at open */
-    return n;
-}
-
 static bool stored_dense(const st_stored *s)
 {
     int64_t step = 1;
+    if (!st_stored_elements(s)) return true;
     for (int i = s->ndim - 1; i >= 0; i--) {
         if (s->dim[i] != 1 && s->stride[i] != step) return false;
         step *= s->dim[i];
@@ -57,7 +50,7 @@ static bool stored_dense(const st_stored *s)
 static st_status stored_begin(stored_source *src, const st_stored *s, size_t size, st_err *e)
 {
     *src = (stored_source){.s = s, .size = size};
-    if (stored_elements(s) == 0 || stored_dense(s)) return ST_OK;
+    if (stored_dense(s)) return ST_OK;
     int64_t last = 0;
     for (int i = 0; i < s->ndim; i++)
         last += (s->dim[i] - 1) * s->stride[i]; /* checked at open */
@@ -160,7 +153,7 @@ static st_status stored_ints(stored_source *src, const stored_type *type, st_ten
 
 st_status st_stored_read(const st_stored *s, st_tensor dst, st_err *e)
 {
-    int64_t n = stored_elements(s);
+    int64_t n = st_stored_elements(s);
     if (n != st_numel(dst)) {
         ST_FAIL(e, ST_ESHAPE, "%s: tensor %.100s has %lld elements, expected %lld", s->file->path,
                 s->name, (long long)n, (long long)st_numel(dst));

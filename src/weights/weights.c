@@ -34,9 +34,19 @@ st_status st_weights_pread(const st_weights *w, void *to, size_t n, int64_t at, 
     return ST_OK;
 }
 
+int64_t st_stored_elements(const st_stored *s)
+{
+    int64_t n = 1;
+    for (int i = 0; i < s->ndim; i++)
+        if (s->dim[i] == 0) return 0;
+    for (int i = 0; i < s->ndim; i++)
+        n *= s->dim[i]; /* checked at open */
+    return n;
+}
+
 void st_stored_pack(st_stored *s)
 {
-    int64_t step = 1;
+    int64_t step = st_stored_elements(s) > 0; /* else the other sides may be anything */
     for (int i = s->ndim - 1; i >= 0; i--) {
         s->stride[i] = step;
         if (s->dim[i] > 1) step *= s->dim[i];

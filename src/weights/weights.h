@@ -43,6 +43,8 @@ const json_t *st_weights_extra(const st_weights *w);
 /* Entries among the tensors that are objects of programs, which are not read: {NAME: what made it},
  * or NULL. */
 const json_t *st_weights_unread(const st_weights *w);
+/* Elements; 0 where a dimension is, whatever the others are. */
+int64_t st_stored_elements(const st_stored *s);
 /* Tensors are read without comparing them with the checksums that some files have of them. */
 void st_weights_unchecked(st_weights *w);
 /* Reads a stored F64/F32/F16/BF16 tensor into `dst` (host F32/F16/BF16, same element count; else

@@ -265,7 +265,15 @@ static void test_blocks(void **state)
         }
     }
     st_weights_close(w);
+    /* fewer than 2^63 bytes of more than 2^63 numbers */
+    const char *dir = st_test_dir(), *path = st_test_path(dir, "x.gguf");
+    int64_t rows = (int64_t)1 << 55;
+    memcpy(all + find(all, size, "Q2_K") + 4 + 4 + 8, &rows, 8);
+    st_test_write(path, all, size);
+    assert_st(st_weights_open(&w, path, &e), ST_EFORMAT, &e);
+    assert_says(&e, "more than 2^63 bytes");
     free(all);
+    st_test_remove(dir);
 }
 
 int main(void)
