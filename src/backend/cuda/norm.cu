@@ -2,6 +2,7 @@
  * dx = rstd (d - mean(d) - n mean(d n)). A warp takes a row. */
 /* SPDX-License-Identifier: MIT */
 #include "backend/cuda/pack.cuh"
+#include "backend/cuda/pointwise.cuh"
 
 enum { WARPS = 8, THREADS = 32 * WARPS };
 
@@ -140,7 +141,18 @@ template <typename T> struct norm_back {
     const float *mean, *rstd;
     T *dx;
     bool accumulate;
+    int64_t from;     /* numbers of a row of dy */
+    int factor, hash; /* over 1: dy is the transpose of the fold of such rows (fused.h) */
 };
+
+/* Where in a row of dy the numbers j .. j + 7 of dx's come from. */
+template <typename T>
+static __device__ __forceinline__ int64_t norm_from(const norm_back<T> &b, int64_t j)
+{
+    if (b.factor <= 1) return j;
+    int unit = (int)j / 8, l = unit / 4 % b.factor, shift = st_fold_shift(b.hash, l);
+    return ((int64_t)unit / 4 / b.factor * 4 + (unit + 4 - shift) % 4) * 8;
+}
 
 /* dx = rstd (d - sum_d - n sum_dn) of N numbers. */
 template <int N, typename T>
@@ -243,6 +255,7 @@ static __global__ void __launch_bounds__(128 * GROUPS, 1)
     __shared__ float shared[2][GROUPS][2][4]; /* by turn, row, sum, warp */
     int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5;
     int64_t j = (int64_t)threadIdx.x * 8, all = (int64_t)gridDim.x * GROUPS;
+    int64_t from = norm_from(b, j);
     bool in = j < b.width;
     pack<8> gain = {}, bias = {}, g = {};
     if (in) g = load<8>(b.gain, j);
@@ -254,7 +267,7 @@ static __global__ void __launch_bounds__(128 * GROUPS, 1)
         float sum_d = 0, sum_dn = 0, rstd = 0;
         if (here) {
             n = load<8>(b.x, at);
-            d = load<8>(b.dy, at);
+            d = load<8>(b.dy, r * b.from + from);
             if (b.accumulate) old = load<8>(b.dx, at);
             float mean = b.mean[r];
             rstd = b.rstd[r];
@@ -311,9 +324,11 @@ static void norm_bwd_any(st_stream *q, const norm_back<T> &b, bool wide, unsigne
     kernel<<<blocks_for(b.rows, WARPS, 1 << 30), THREADS, 0, st_cuda_stream(q)>>>(b);
 }
 
-template <typename T> static void norm_bwd_of(st_stream *q, const st_norm_bwd_args *a)
+template <typename T>
+static void norm_bwd_of(st_stream *q, const st_norm_bwd_args *a, int factor, int hash)
 {
     norm_back<T> b = {};
+    b.factor = factor, b.hash = hash, b.from = a->width / factor;
     b.rows = a->rows, b.width = a->width;
     b.x = (const T *)a->x.data, b.dy = (const T *)a->dy.data, b.gain = (const T *)a->gain.data;
     b.mean = (const float *)a->mean.data, b.rstd = (const float *)a->rstd.data;
@@ -343,5 +358,13 @@ extern "C" void st_cuda_norm_bwd(st_stream *q, const st_norm_bwd_args *a)
     if (a->rms)
         st_cuda_rms_bwd(q, a);
     else
-        a->x.dtype == ST_F32 ? norm_bwd_of<float>(q, a) : norm_bwd_of<bf16>(q, a);
+        a->x.dtype == ST_F32 ? norm_bwd_of<float>(q, a, 1, 0) : norm_bwd_of<bf16>(q, a, 1, 0);
+}
+
+extern "C" bool st_cuda_norm_bwd_folded(st_stream *q, const st_norm_bwd_args *a, int factor,
+                                        int hash)
+{
+    if (a->x.dtype != ST_BF16 || a->width > 1024 || !norm_wide(a)) return false;
+    norm_bwd_of<bf16>(q, a, factor, hash);
+    return true;
 }
