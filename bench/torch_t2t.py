@@ -320,4 +320,5 @@ def main():
         compare(a, folder, dtype, a.rounds)
 
 
-main()
+if __name__ == "__main__":
+    main()

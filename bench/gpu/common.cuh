@@ -60,6 +60,12 @@ struct heap {
     {
         return (T *)bytes((size_t)n * sizeof(T));
     }
+    template <class T> T *zeros(int64_t n)
+    {
+        T *p = get<T>(n);
+        MUST(cudaMemset(p, 0, (size_t)n * sizeof(T)));
+        return p;
+    }
     template <class T> T *random(int64_t n, float scale)
     {
         static uint64_t seed = 1;

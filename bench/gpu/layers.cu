@@ -1,8 +1,8 @@
 /* Structured layers on a GPU against the dense layer: checks every fused kernel against plain
  * loops, then times layers, the MLP block and both with their backward, beside cuBLASLt's dense
  * products (the best of six ways) in the same run. Medians of graph replays that take turns; inputs
- * rotate through more memory than the L2 cache holds. layers check [rows]     layers time PART
- * FILE.tsv [rows] */
+ * rotate through more memory than the L2 cache holds.
+ *   layers check [rows]     layers time PART FILE.tsv [rows]     layers fork FILE.tsv */
 /* SPDX-License-Identifier: MIT */
 #include "check.cuh"
 #include "mlp.cuh"
@@ -28,7 +28,7 @@ struct layer {
         w2 = room.random<bf16>(n * k, 0.05f);
         bias = room.random<bf16>(wide, 1.0f);
         scale = room.random<float>(8, 1.0f);
-        done = room.get<int>(m / 64 + 4);
+        done = room.zeros<int>(m / 64 + 5);
     }
 };
 
@@ -55,24 +55,30 @@ static call dense_lt(layer *l, int64_t k, lt_plan *p)
     return [=](int i, cudaStream_t q) { lt_run(p, l->x[i], l->w, l->y[i], l->bias, NULL, q); };
 }
 
+/* From x; way as in st_fused_args. */
+template <int factor> static void ss1_whole(contest *c, layer *l, int way)
+{
+    static const char *const ways[] = {"", ", fold beside the product", ", fold, product"};
+    char name[64];
+    snprintf(name, sizeof name, "ss1 %dx%s", factor, ways[way]);
+    c->add(name, [=](int i, cudaStream_t q) {
+        st_fused_args a = product(l, 1, l->n, l->k / factor, l->x[i], l->w, l->y[i], ST_OUT_PLAIN);
+        a.ldx = l->k;
+        a.in_factor = factor;
+        a.in_hash = HASH;
+        a.z = l->z[i];
+        a.done = l->done;
+        a.way = way;
+        MUST(st_fused_product(&a, q));
+    });
+}
+
 template <int factor> static void ss1(contest *c, layer *l, lt_plan *p)
 {
     char name[64];
     int64_t kept = l->k / factor;
-    static const char *const ways[] = {"", ", fold beside the product", ", fold, product"};
-    for (int way = 0; way <= 2; way++) {
-        snprintf(name, sizeof name, "ss1 %dx%s", factor, ways[way]);
-        c->add(name, [=](int i, cudaStream_t q) {
-            st_fused_args a = product(l, 1, l->n, kept, l->x[i], l->w, l->y[i], ST_OUT_PLAIN);
-            a.ldx = l->k;
-            a.in_factor = factor;
-            a.in_hash = HASH;
-            a.z = l->z[i];
-            a.done = l->done;
-            a.way = way;
-            MUST(st_fused_product(&a, q));
-        });
-    }
+    for (int way = 0; way <= 2; way++)
+        ss1_whole<factor>(c, l, way);
     snprintf(name, sizeof name, "ss1 %dx, folded before", factor);
     c->add(name, [=](int i, cudaStream_t q) {
         st_fused_args a = product(l, 1, l->n, kept, l->z[i], l->w, l->y[i], ST_OUT_PLAIN);
@@ -146,12 +152,33 @@ static void kron(contest *c, layer *l)
             MUST(st_fused_product(&a, q));
         });
     } else if (l->k == 4 * l->n) {
-        c->add("kron 4x1, gather, product", [=](int i, cudaStream_t q) {
-            MUST(st_fused_gather4(l->m, l->n, l->x[i], l->scale, l->z[i], q));
-            st_fused_args a = product(l, 1, l->n, l->n, l->z[i], l->w, l->y[i], ST_OUT_PLAIN);
-            MUST(st_fused_product(&a, q));
-        });
+        for (int way = 0; way <= 2; way++) {
+            static const char *const ways[] = {"", ", gather beside the product",
+                                               ", gather, product"};
+            c->add(std::string("kron 4x1") + ways[way], [=](int i, cudaStream_t q) {
+                st_fused_args a = product(l, 1, l->n, l->n, l->x[i], l->w, l->y[i], ST_OUT_PLAIN);
+                a.ldx = l->k;
+                a.in_factor = 4;
+                a.in_gather = 1;
+                a.z = l->z[i];
+                a.done = l->done;
+                a.way = way;
+                MUST(st_fused_product(&a, q));
+            });
+        }
     }
+}
+
+/* What memory alone takes: x read and y written, each as fast as the machine does it. */
+static void ceilings(contest *c, layer *l)
+{
+    c->add("  x copied", [=](int i, cudaStream_t q) {
+        MUST(cudaMemcpyAsync(l->t[i], l->x[i], (size_t)(l->m * l->k) * 2, cudaMemcpyDeviceToDevice,
+                             q));
+    });
+    c->add("  y written", [=](int i, cudaStream_t q) {
+        MUST(cudaMemsetAsync(l->y[i], 0x3f, (size_t)(l->m * l->n) * 2, q));
+    });
 }
 
 static void forward(int64_t m, int64_t k, int64_t n, int64_t rank, FILE *tsv)
@@ -162,6 +189,7 @@ static void forward(int64_t m, int64_t k, int64_t n, int64_t rank, FILE *tsv)
     snprintf(title, sizeof title, "%d %d->%d", (int)m, (int)k, (int)n);
     contest c = {title, SETS, {}};
     c.add("dense, cublasLt", dense_lt(&l, k, p));
+    ceilings(&c, &l);
     c.add("dense, own", [&](int i, cudaStream_t q) {
         st_fused_args a = product(&l, 1, n, k, l.x[i], l.w, l.y[i], ST_OUT_PLAIN);
         MUST(st_fused_product(&a, q));
@@ -178,6 +206,32 @@ static void forward(int64_t m, int64_t k, int64_t n, int64_t rank, FILE *tsv)
     });
     c.add("dense, cublasLt again", dense_lt(&l, k, p));
     c.run(9, tsv);
+}
+
+/* The shapes that the bench of SS1's authors times, dense and SS1. */
+static void fork(FILE *tsv)
+{
+    static const int64_t few[][3] = {
+        {1024, 1024, 1024},   {16384, 1024, 1024}, {32768, 1024, 1024},  {36864, 768, 768},
+        {36864, 768, 3072},   {36864, 3072, 768},  {12288, 768, 2304},   {12288, 768, 50256},
+        {32768, 768, 768},    {32768, 768, 2304},  {32768, 768, 3072},   {32768, 3072, 768},
+        {4096, 4096, 4096},   {4096, 4096, 1024},  {4096, 4096, 14336},  {4096, 14336, 4096},
+        {8192, 4096, 4096},   {8192, 4096, 1024},  {8192, 4096, 14336},  {8192, 14336, 4096},
+        {16384, 4096, 4096},  {16384, 4096, 1024}, {16384, 4096, 14336}, {16384, 14336, 4096},
+        {32768, 512, 512},    {32768, 2048, 2048}, {32768, 4096, 4096},  {32768, 8192, 8192},
+        {32768, 16384, 16384}};
+    for (const int64_t *s : few) {
+        layer l(s[0], s[1], s[2]);
+        lt_plan p;
+        char title[64];
+        snprintf(title, sizeof title, "%d %d->%d", (int)s[0], (int)s[1], (int)s[2]);
+        contest c = {title, SETS, {}};
+        c.add("dense, cublasLt", dense_lt(&l, s[1], &p));
+        ss1_whole<2>(&c, &l, 0);
+        ss1_whole<4>(&c, &l, 0);
+        ss1_whole<8>(&c, &l, 0);
+        c.run(5, tsv);
+    }
 }
 
 /* ---- with backward -------------------------------------------------------------------------- */
@@ -243,6 +297,12 @@ int main(int argc, char **argv)
 {
     setvbuf(stdout, NULL, _IOLBF, 0);
     if (argc > 1 && !strcmp(argv[1], "check")) return check_all(argc > 2 ? atoll(argv[2]) : 0) != 0;
+    if (argc > 2 && !strcmp(argv[1], "fork")) {
+        FILE *tsv = fopen(argv[2], "a");
+        if (!tsv) return 1;
+        fork(tsv);
+        return fclose(tsv) != 0;
+    }
     if (argc < 4 || strcmp(argv[1], "time")) {
         fprintf(stderr, "layers check [rows] | layers time PART FILE.tsv [rows], PART 0 .. 7\n");
         return 1;

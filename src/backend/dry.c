@@ -274,6 +274,33 @@ static void dry_fold_bwd(st_stream *q, const st_fold_bwd_args *a)
     dry_add(q, 0, dry_size(a->dz, out) + dry_size(a->dx, a->rows * a->cols));
 }
 
+static void dry_norm_fold(st_stream *q, const st_norm_fold_args *a)
+{
+    int64_t out = a->fold.rows * a->fold.folds * a->fold.supers * a->fold.block;
+    dry_add(q, 0,
+            dry_all(a->norm.x) + dry_all(a->norm.gain) + dry_all(a->norm.bias) +
+                dry_all(a->norm.mean) + dry_all(a->norm.rstd) + dry_size(a->fold.z, out));
+}
+
+static void dry_norm_unfold(st_stream *q, const st_norm_unfold_args *a)
+{
+    const st_norm_bwd_args *n = &a->norm;
+    int64_t in = a->fold.rows * a->fold.folds * a->fold.supers * a->fold.block;
+    dry_add(q, 0,
+            dry_all(n->x) + dry_all(n->mean) + dry_all(n->rstd) + dry_all(n->gain) +
+                dry_all(n->dx) * (1 + n->accumulate) + 2 * dry_all(n->dgain) +
+                2 * dry_all(n->dbias) + dry_size(a->fold.dz, in));
+}
+
+static void dry_fold_linear(st_stream *q, const st_fold_linear_args *a)
+{
+    const st_fold_fwd_args *f = &a->fold;
+    int64_t width = f->supers * f->block;
+    int64_t bytes = dry_size(f->x, f->rows * f->cols) + dry_size(f->z, f->rows * width);
+    bytes += dry_size(a->w, a->n * width) + dry_size(a->bias, a->n);
+    dry_add(q, f->rows * a->n * width, bytes + dry_size(a->y, f->rows * a->n));
+}
+
 static void dry_gelu_linear(st_stream *q, const st_gelu_linear_args *a)
 {
     const st_fold_fwd_args *f = &a->fold;
@@ -288,7 +315,9 @@ static void dry_gelu_unfold(st_stream *q, const st_gelu_unfold_args *a)
 {
     const st_fold_bwd_args *f = &a->fold;
     int64_t out = f->rows * f->folds * f->supers * f->block, in = f->rows * f->cols;
-    dry_add(q, 0, dry_size(f->dz, out) + dry_size(a->h, in) + dry_size(f->dx, in));
+    dry_add(q, 0,
+            dry_size(f->dz, out) + dry_size(a->h, in) + dry_size(f->dx, in) +
+                2 * dry_all(a->dbias));
 }
 
 static void dry_sumsq(st_stream *q, const st_sumsq_args *a)

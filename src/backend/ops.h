@@ -380,6 +380,25 @@ typedef struct {
 } st_fold_fwd_args;
 typedef st_fold_fwd_args st_fold_bwd_args;
 
+/* norm_fwd and fold_fwd in one: fold.z from norm.x, with norm.mean and rstd unless absent. norm.y
+ * and fold.x are not looked at, rows and columns are the same in both. What is folded is not
+ * rounded before. */
+typedef struct {
+    st_norm_fwd_args norm;
+    st_fold_fwd_args fold;
+} st_norm_fold_args;
+/* fold_bwd and norm_bwd in one: norm_bwd of norm, whose dy is not looked at, but made of fold.dz;
+ * whether it is rounded is the backend's choice. */
+typedef st_norm_fold_args st_norm_unfold_args;
+
+/* fold_fwd with one fold, and y (fold.rows, n) = fold.z w^T + bias; w (n, width of z), bias (n) or
+ * absent. One float dtype. */
+typedef struct {
+    int64_t n;
+    st_fold_fwd_args fold;
+    st_tensor w, bias, y;
+} st_fold_linear_args;
+
 /* h = x w^T + bias and what an MLP makes of it: y = gelu(h), or the fold of that where fold.block >
  * 0 (fold.rows = rows, fold.cols = n; its tensors are not looked at). x (rows, k), w (n, k), bias
  * (n) or absent, h (rows, n), y (rows, n) or the fold's z: one float dtype. keep: h is wanted, else
@@ -394,10 +413,11 @@ typedef struct {
 } st_gelu_linear_args;
 
 /* dx = (the transpose of the fold of dz) * gelu'(h): fold_bwd and gelu_bwd in one. fold as in
- * fold_bwd with its dz and dx; h like dx. */
+ * fold_bwd with its dz and dx; h like dx. dbias (cols) F32: the sums of dx's columns are added,
+ * before or after rounding, unless absent. */
 typedef struct {
     st_fold_bwd_args fold;
-    st_tensor h;
+    st_tensor h, dbias;
     st_gelu_kind kind;
 } st_gelu_unfold_args;
 

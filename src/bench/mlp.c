@@ -30,7 +30,7 @@ static void mlp_forward(void *ctx)
     st_mlp m = {.in = &c->in, .out = &c->out, .gelu = ST_GELU_ERF};
     st_mlp_acts k = {0};
     size_t mark = st_arena_mark(&b->tmp);
-    st_mlp_forward(b->q, &m, false, b->x, b->y, &k, &b->tmp);
+    st_mlp_forward(b->q, &m, false, b->x, (st_tensor){0}, b->y, &k, &b->tmp);
     st_arena_rewind(&b->tmp, mark);
 }
 
@@ -41,8 +41,8 @@ static void mlp_step(void *ctx)
     st_mlp m = {.in = &c->in, .out = &c->out, .gelu = ST_GELU_ERF};
     st_mlp_acts k = {0};
     size_t mark = st_arena_mark(&b->tmp);
-    st_mlp_forward(b->q, &m, true, b->x, b->y, &k, &b->tmp);
-    st_mlp_backward(b->q, &m, &k, b->dy, b->dx, &b->tmp);
+    st_mlp_forward(b->q, &m, true, b->x, (st_tensor){0}, b->y, &k, &b->tmp);
+    st_mlp_backward(b->q, &m, &k, b->dy, b->dx, NULL, &b->tmp);
     st_arena_rewind(&b->tmp, mark);
 }
 

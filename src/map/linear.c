@@ -7,6 +7,12 @@ int64_t st_linear_kept(const st_linear *l)
     return l->spec.type->kept(&l->spec);
 }
 
+static void linear_bias_grad(st_stream *q, const st_linear *l, st_tensor dy)
+{
+    st_bias_grad_args a = {.rows = dy.dim[0], .width = l->spec.out, .dy = dy, .dbias = l->dbias};
+    if (l->dbias.data) st_stream_ops(q)->bias_grad(q, &a);
+}
+
 void st_linear_forward(st_stream *q, const st_linear *l, st_tensor x, st_tensor y, st_tensor kept,
                        st_arena *tmp)
 {
@@ -28,11 +34,48 @@ bool st_linear_folds(const st_stream *q, const st_linear *l)
     return op->gelu_linear && op->gelu_unfold && l->spec.type->fold && l->spec.type->last;
 }
 
+bool st_linear_norm(st_stream *q, const st_linear *l, const st_norm_fwd_args *norm, st_tensor kept)
+{
+    st_norm_fold_args a = {.norm = *norm};
+    const st_ops *op = st_stream_ops(q);
+    if (!op->norm_fold || !op->norm_unfold || !l->spec.type->fold) return false;
+    l->spec.type->fold(&l->spec, norm->rows, &a.fold);
+    a.fold.z = kept;
+    op->norm_fold(q, &a);
+    return true;
+}
+
+void st_linear_norm_backward(st_stream *q, const st_linear *l, const st_norm_bwd_args *norm,
+                             st_tensor kept, st_tensor dy, st_arena *tmp)
+{
+    st_norm_unfold_args a = {.norm = *norm};
+    linear_bias_grad(q, l, dy);
+    size_t mark = st_arena_mark(tmp);
+    l->spec.type->fold(&l->spec, dy.dim[0], &a.fold);
+    a.fold.dz = st_take2(tmp, dy.dtype, kept.dim[0], kept.dim[1]);
+    l->spec.type->backward(&(st_map_call){.q = q,
+                                          .spec = &l->spec,
+                                          .theta = &l->w,
+                                          .kept = kept,
+                                          .tmp = tmp,
+                                          .dy = dy,
+                                          .dkept = a.fold.dz,
+                                          .dtheta = &l->dw});
+    st_stream_ops(q)->norm_unfold(q, &a);
+    st_arena_rewind(tmp, mark);
+}
+
 bool st_linear_gelu(st_stream *q, const st_linear *l, const st_linear *next, st_gelu_kind kind,
                     bool keep, st_tensor x, st_tensor h, st_tensor y, st_tensor kept, st_arena *tmp)
 {
     st_gelu_linear_args a = {.bias = l->bias, .h = h, .y = y, .kind = kind, .keep = keep};
-    st_map_call c = {.q = q, .spec = &l->spec, .theta = &l->w, .x = x, .kept = kept, .tmp = tmp};
+    st_map_call c = {.q = q,
+                     .spec = &l->spec,
+                     .theta = &l->w,
+                     .x = x,
+                     .kept = kept,
+                     .ready = !x.data,
+                     .tmp = tmp};
     if (!st_stream_ops(q)->gelu_linear || !l->spec.type->last) return false;
     size_t mark = st_arena_mark(tmp);
     bool found = l->spec.type->last(&c, &a);
@@ -60,14 +103,11 @@ void st_linear_folded_forward(st_stream *q, const st_linear *l, st_tensor kept, 
 }
 
 void st_linear_folded_backward(st_stream *q, const st_linear *l, st_gelu_kind kind, st_tensor kept,
-                               st_tensor h, st_tensor dy, st_tensor dh, st_arena *tmp)
+                               st_tensor h, st_tensor dy, st_tensor dh, st_tensor dbias,
+                               st_arena *tmp)
 {
-    st_gelu_unfold_args a = {.h = h, .kind = kind};
-    if (l->dbias.data) {
-        st_stream_ops(q)->bias_grad(
-            q, &(st_bias_grad_args){
-                   .rows = dy.dim[0], .width = l->spec.out, .dy = dy, .dbias = l->dbias});
-    }
+    st_gelu_unfold_args a = {.h = h, .dbias = dbias, .kind = kind};
+    linear_bias_grad(q, l, dy);
     size_t mark = st_arena_mark(tmp);
     l->spec.type->fold(&l->spec, dy.dim[0], &a.fold);
     a.fold.dz = st_take2(tmp, dy.dtype, kept.dim[0], kept.dim[1]);
@@ -87,11 +127,7 @@ void st_linear_folded_backward(st_stream *q, const st_linear *l, st_gelu_kind ki
 void st_linear_backward(st_stream *q, const st_linear *l, st_tensor x, st_tensor kept, st_tensor dy,
                         st_tensor dx, st_arena *tmp)
 {
-    if (l->dbias.data) {
-        st_stream_ops(q)->bias_grad(
-            q, &(st_bias_grad_args){
-                   .rows = x.dim[0], .width = l->spec.out, .dy = dy, .dbias = l->dbias});
-    }
+    linear_bias_grad(q, l, dy);
     size_t mark = st_arena_mark(tmp);
     l->spec.type->backward(&(st_map_call){.q = q,
                                           .spec = &l->spec,

@@ -292,20 +292,29 @@ typedef struct {
 int64_t st_linear_kept(const st_linear *l);
 void st_linear_forward(st_stream *q, const st_linear *l, st_tensor x, st_tensor y, st_tensor kept,
                        st_arena *tmp);
+/* kept = what `l` begins with, of norm(norm->x), whose y is not looked at; for
+ * st_linear_folded_forward. False where the backend or the type has no such thing: nothing was
+ * done. */
+bool st_linear_norm(st_stream *q, const st_linear *l, const st_norm_fwd_args *norm, st_tensor kept);
+/* Backward of both: gradients of `l` added, and norm_bwd of `norm`, whose dy is not looked at. */
+void st_linear_norm_backward(st_stream *q, const st_linear *l, const st_norm_bwd_args *norm,
+                             st_tensor kept, st_tensor dy, st_arena *tmp);
 /* y = gelu of what st_linear_forward makes, h that itself if `keep`, else scratch; where `next`
- * begins with a fold, y is what it keeps of gelu (st_linear_folded), else (n, out). False where the
+ * begins with a fold, y is what it keeps of gelu (st_linear_folded), else (n, out). x absent: from
+ * `kept`, which is set (st_linear_norm). False where the
  * backend or the types have no such thing: nothing was done. */
 bool st_linear_gelu(st_stream *q, const st_linear *l, const st_linear *next, st_gelu_kind kind,
                     bool keep, st_tensor x, st_tensor h, st_tensor y, st_tensor kept,
                     st_arena *tmp);
 /* Whether the type begins with a fold and the backend has operations that end with one. */
 bool st_linear_folds(const st_stream *q, const st_linear *l);
-/* Forward from `kept`, which is set; and backward to its gradient, through the GELU of h: dh set.
- */
+/* Forward from `kept`, which is set; and backward to its gradient, through the GELU of h: dh set,
+ * dbias += the sums of its columns, unless absent. */
 void st_linear_folded_forward(st_stream *q, const st_linear *l, st_tensor kept, st_tensor y,
                               st_arena *tmp);
 void st_linear_folded_backward(st_stream *q, const st_linear *l, st_gelu_kind kind, st_tensor kept,
-                               st_tensor h, st_tensor dy, st_tensor dh, st_arena *tmp);
+                               st_tensor h, st_tensor dy, st_tensor dh, st_tensor dbias,
+                               st_arena *tmp);
 /* Outputs [first, first + n) of `l` as a linear of their own, without gradients: views. False where
  * the type's weights do not come apart so; *part is then unspecified. */
 bool st_linear_part(const st_linear *l, int64_t first, int64_t n, st_linear *part);

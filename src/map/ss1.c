@@ -98,12 +98,19 @@ static void ss1_begin(const st_spec *s, int64_t rows, st_fold_fwd_args *f)
     *f = ss1_fold(s, rows);
 }
 
-static st_tensor ss1_inner(const st_map_call *c)
+/* The fold of x into `kept`, or scratch. */
+static st_fold_fwd_args ss1_of_call(const st_map_call *c)
 {
-    if (c->ready) return c->kept;
     st_fold_fwd_args f = ss1_fold(c->spec, c->x.dim[0]);
     f.x = c->x;
     f.z = c->kept.data ? c->kept : st_take2(c->tmp, c->x.dtype, c->x.dim[0], ss1_kept(c->spec));
+    return f;
+}
+
+static st_tensor ss1_inner(const st_map_call *c)
+{
+    if (c->ready) return c->kept;
+    st_fold_fwd_args f = ss1_of_call(c);
     st_stream_ops(c->q)->fold_fwd(c->q, &f);
     return f.z;
 }
@@ -119,9 +126,20 @@ static bool ss1_last(const st_map_call *c, st_gelu_linear_args *a)
     return true;
 }
 
+/* Fold and product in one operation, where there is one. */
+static bool ss1_together(const st_map_call *c)
+{
+    if (c->ready || c->spec->knob[FOLDS] > 1 || !st_stream_ops(c->q)->fold_linear) return false;
+    st_fold_linear_args a = {
+        .n = c->spec->out, .fold = ss1_of_call(c), .w = c->theta->p[0], .bias = c->bias, .y = c->y};
+    st_stream_ops(c->q)->fold_linear(c->q, &a);
+    return true;
+}
+
 static void ss1_forward(const st_map_call *c)
 {
     ss1_size z = ss1_sizes(c->spec);
+    if (ss1_together(c)) return;
     map_blocks(c->q, &(map_blocks_args){.g = {.m = c->ready ? c->kept.dim[0] : c->x.dim[0],
                                               .n = z.group,
                                               .k = z.width,

@@ -111,41 +111,76 @@ void st_kv_append(st_stream *q, const st_kv *kv, int64_t layer, st_attend_fwd_ar
     at->q_start = kv->used;
 }
 
+static st_norm_fwd_args norm_args(const st_norm *n, float eps, st_tensor x, st_arena *tmp)
+{
+    int64_t rows = x.dim[0];
+    return (st_norm_fwd_args){.rows = rows,
+                              .width = st_numel(n->gain),
+                              .x = x,
+                              .gain = n->gain,
+                              .bias = n->bias,
+                              .mean = n->rms ? none : st_take1(tmp, ST_F32, rows),
+                              .rstd = st_take1(tmp, ST_F32, rows),
+                              .eps = eps,
+                              .rms = n->rms};
+}
+
 st_tensor st_norm_forward(st_stream *q, const st_norm *n, float eps, st_tensor x, st_tensor y,
                           st_tensor *mean, st_tensor *rstd, st_arena *tmp)
 {
-    int64_t rows = x.dim[0], width = st_numel(n->gain);
-    if (!y.data) y = st_take2(tmp, x.dtype, rows, width);
-    *mean = n->rms ? none : st_take1(tmp, ST_F32, rows);
-    *rstd = st_take1(tmp, ST_F32, rows);
-    st_stream_ops(q)->norm_fwd(q, &(st_norm_fwd_args){.rows = rows,
-                                                      .width = width,
-                                                      .x = x,
-                                                      .y = y,
-                                                      .gain = n->gain,
-                                                      .bias = n->bias,
-                                                      .mean = *mean,
-                                                      .rstd = *rstd,
-                                                      .eps = eps,
-                                                      .rms = n->rms});
-    return y;
+    st_norm_fwd_args a = norm_args(n, eps, x, tmp);
+    a.y = y.data ? y : st_take2(tmp, x.dtype, a.rows, a.width);
+    *mean = a.mean;
+    *rstd = a.rstd;
+    st_stream_ops(q)->norm_fwd(q, &a);
+    return a.y;
+}
+
+enum { NORM_FEW = 4 }; /* rows */
+
+/* Where matrix w begins with a fold, which the norm before it can make: *kept (absent: taken from
+ * tmp) is set. False: nothing was done. */
+static bool norm_folded(st_stream *q, const st_norm *n, float eps, st_tensor x, const st_matrix *w,
+                        st_tensor *kept, st_tensor *mean, st_tensor *rstd, st_arena *tmp)
+{
+    size_t mark = st_arena_mark(tmp);
+    int64_t width = st_linear_kept(&w->l);
+    bool few = x.dim[0] <= NORM_FEW; /* decoding, whose steps devices join further */
+    if (n->rms || few || (w->tap && w->tap->fn) || width == 0) return false;
+    st_norm_fwd_args a = norm_args(n, eps, x, tmp);
+    st_tensor z = kept->data ? *kept : st_take2(tmp, x.dtype, a.rows, width);
+    if (!st_linear_norm(q, &w->l, &a, z)) {
+        st_arena_rewind(tmp, mark);
+        return false;
+    }
+    *kept = z;
+    *mean = a.mean;
+    *rstd = a.rstd;
+    return true;
+}
+
+static st_norm_bwd_args norm_back_args(const st_norm *n, st_tensor x, st_tensor mean,
+                                       st_tensor rstd, st_tensor dx, bool add)
+{
+    return (st_norm_bwd_args){.rows = x.dim[0],
+                              .width = st_numel(n->gain),
+                              .x = x,
+                              .gain = n->gain,
+                              .mean = mean,
+                              .rstd = rstd,
+                              .dx = dx,
+                              .dgain = n->dgain,
+                              .dbias = n->dbias,
+                              .accumulate = add,
+                              .rms = n->rms};
 }
 
 void st_norm_backward(st_stream *q, const st_norm *n, st_tensor x, st_tensor mean, st_tensor rstd,
                       st_tensor dy, st_tensor dx, bool add)
 {
-    st_stream_ops(q)->norm_bwd(q, &(st_norm_bwd_args){.rows = x.dim[0],
-                                                      .width = st_numel(n->gain),
-                                                      .x = x,
-                                                      .gain = n->gain,
-                                                      .mean = mean,
-                                                      .rstd = rstd,
-                                                      .dy = dy,
-                                                      .dx = dx,
-                                                      .dgain = n->dgain,
-                                                      .dbias = n->dbias,
-                                                      .accumulate = add,
-                                                      .rms = n->rms});
+    st_norm_bwd_args a = norm_back_args(n, x, mean, rstd, dx, add);
+    a.dy = dy;
+    st_stream_ops(q)->norm_bwd(q, &a);
 }
 
 /* y += a, y dropped out first. */
@@ -194,11 +229,16 @@ static void block_attention(st_stream *q, const st_block *b, const st_pass *p, s
     st_dtype t = x.dtype;
     int64_t n = x.dim[0];
 
-    k->ln_1 = st_norm_forward(q, &b->ln_1, b->eps, x, none, &k->mean_1, &k->rstd_1, tmp);
-
     k->qkv = st_take2(tmp, t, n, 3 * b->width);
     k->attn_in = st_matrix_kept(&b->attn_in, p->train, t, n, tmp);
-    st_matrix_forward(q, &b->attn_in, k->ln_1, k->qkv, k->attn_in, tmp);
+    if (norm_folded(q, &b->ln_1, b->eps, x, &b->attn_in, &k->attn_in, &k->mean_1, &k->rstd_1,
+                    tmp)) {
+        st_stream_tag(q, b->attn_in.name);
+        st_linear_folded_forward(q, &b->attn_in.l, k->attn_in, k->qkv, tmp);
+    } else {
+        k->ln_1 = st_norm_forward(q, &b->ln_1, b->eps, x, none, &k->mean_1, &k->rstd_1, tmp);
+        st_matrix_forward(q, &b->attn_in, k->ln_1, k->qkv, k->attn_in, tmp);
+    }
 
     k->att = st_take2(tmp, t, n, b->width);
     k->lse = p->train ? st_take1(tmp, ST_F32, n * b->heads) : none;
@@ -242,10 +282,15 @@ static void block_attention_back(st_stream *q, const st_block *b, const st_pass 
     at.gv = block_from(dqkv, 2 * b->width);
     st_stream_ops(q)->attend_bwd(q, &at);
 
-    st_tensor dln = datt; /* dead by now, of the right shape */
-    st_matrix_backward(q, &b->attn_in, k->ln_1, k->attn_in, dqkv, dln, tmp);
-
-    st_norm_backward(q, &b->ln_1, k->seen.x, k->mean_1, k->rstd_1, dln, d, true);
+    st_norm_bwd_args norm = norm_back_args(&b->ln_1, k->seen.x, k->mean_1, k->rstd_1, d, true);
+    if (k->ln_1.data) {
+        norm.dy = datt; /* dead by now, of the right shape */
+        st_matrix_backward(q, &b->attn_in, k->ln_1, k->attn_in, dqkv, norm.dy, tmp);
+        st_stream_ops(q)->norm_bwd(q, &norm);
+    } else {
+        st_stream_tag(q, b->attn_in.name);
+        st_linear_norm_backward(q, &b->attn_in.l, &norm, k->attn_in, dqkv, tmp);
+    }
     st_arena_rewind(tmp, mark);
 }
 
@@ -254,8 +299,10 @@ static void block_mlp(st_stream *q, const st_block *b, const st_pass *p, st_tens
                       st_block_acts *k, st_arena *tmp)
 {
     st_mlp mlp = {.in = &b->mlp_in, .out = &b->mlp_out, .gelu = b->gelu};
-    k->ln_2 = st_norm_forward(q, &b->ln_2, b->eps, k->x2, none, &k->mean_2, &k->rstd_2, tmp);
-    st_mlp_forward(q, &mlp, p->train, k->ln_2, y, &k->inner, tmp);
+    st_tensor z = st_matrix_kept(&b->mlp_in, p->train, y.dtype, y.dim[0], tmp);
+    if (!norm_folded(q, &b->ln_2, b->eps, k->x2, &b->mlp_in, &z, &k->mean_2, &k->rstd_2, tmp))
+        k->ln_2 = st_norm_forward(q, &b->ln_2, b->eps, k->x2, none, &k->mean_2, &k->rstd_2, tmp);
+    st_mlp_forward(q, &mlp, p->train, k->ln_2, z, y, &k->inner, tmp);
     if (k->seen.mlp.data) st_stream_ops(q)->copy(q, &(st_copy_args){.x = y, .y = k->seen.mlp});
     block_residual(q, b, p, ST_SITE_MLP_OUT, k->x2, y);
 }
@@ -265,11 +312,12 @@ static void block_mlp_back(st_stream *q, const st_block *b, const st_pass *p,
 {
     st_mlp mlp = {.in = &b->mlp_in, .out = &b->mlp_out, .gelu = b->gelu};
     size_t mark = st_arena_mark(tmp);
-    st_tensor dln = st_take2(tmp, d.dtype, d.dim[0], b->width);
+    st_norm_bwd_args norm = norm_back_args(&b->ln_2, k->x2, k->mean_2, k->rstd_2, d, true);
+    if (k->ln_2.data) norm.dy = st_take2(tmp, d.dtype, d.dim[0], b->width);
     st_tensor dy = block_residual_back(q, b, p, ST_SITE_MLP_OUT, d, tmp);
     if (k->seen.match.rows) dy = st_match_back(q, &k->seen.match, d, dy, tmp);
-    st_mlp_backward(q, &mlp, &k->inner, dy, dln, tmp);
-    st_norm_backward(q, &b->ln_2, k->x2, k->mean_2, k->rstd_2, dln, d, true);
+    st_mlp_backward(q, &mlp, &k->inner, dy, norm.dy, &norm, tmp);
+    if (k->ln_2.data) st_stream_ops(q)->norm_bwd(q, &norm);
     st_arena_rewind(tmp, mark);
 }
 

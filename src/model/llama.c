@@ -333,7 +333,7 @@ static void llama_forward(const void *net, st_stream *q, int64_t i, const st_pas
     llama_attention(g, q, b, p, x, k, tmp);
 
     k->norm_2 = st_norm_forward(q, &b->norm_2, g->lm.eps, k->x2, none, &mean, &k->rstd_2, tmp);
-    st_mlp_forward(q, &mlp, p->train, k->norm_2, y, &k->mlp, tmp);
+    st_mlp_forward(q, &mlp, p->train, k->norm_2, none, y, &k->mlp, tmp);
     if (k->seen.mlp.data) op->copy(q, &(st_copy_args){.x = y, .y = k->seen.mlp});
     op->residual_fwd(q, &(st_residual_fwd_args){.a = k->x2, .b = y, .y = y});
 }
@@ -348,7 +348,7 @@ static void llama_backward(const void *net, st_stream *q, int64_t i, const st_pa
     size_t mark = st_arena_mark(tmp);
     st_tensor dn = st_take2(tmp, d.dtype, d.dim[0], g->c.width), dy = d;
     if (k->seen.match.rows) dy = st_match_back(q, &k->seen.match, d, dy, tmp);
-    st_mlp_backward(q, &mlp, &k->mlp, dy, dn, tmp);
+    st_mlp_backward(q, &mlp, &k->mlp, dy, dn, NULL, tmp);
     st_norm_backward(q, &b->norm_2, k->x2, none, k->rstd_2, dn, d, true);
     st_arena_rewind(tmp, mark);
 

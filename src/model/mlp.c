@@ -14,12 +14,12 @@ static bool mlp_tapped(const st_mlp *m)
 static bool mlp_fused(st_stream *q, const st_mlp *m, bool train, st_tensor x, st_tensor y,
                       st_mlp_acts *k, st_arena *tmp)
 {
-    int64_t n = x.dim[0], kept = st_linear_kept(&m->out->l);
+    int64_t n = y.dim[0], kept = st_linear_kept(&m->out->l);
     bool folds = st_linear_folds(q, &m->out->l);
     if (mlp_tapped(m)) return false;
     size_t mark = st_arena_mark(tmp);
     st_tensor z = k->fc; /* which is scratch if nothing is to be kept */
-    if (folds || train) z = st_take2(tmp, x.dtype, n, folds ? kept : k->fc.dim[1]);
+    if (folds || train) z = st_take2(tmp, y.dtype, n, folds ? kept : k->fc.dim[1]);
     st_stream_tag(q, m->in->name);
     if (!st_linear_gelu(q, &m->in->l, &m->out->l, m->gelu, train, x, k->fc, z, k->in, tmp)) {
         st_arena_rewind(tmp, mark);
@@ -32,7 +32,7 @@ static bool mlp_fused(st_stream *q, const st_mlp *m, bool train, st_tensor x, st
         return true;
     }
     k->act = z;
-    k->out = st_matrix_kept(m->out, train, x.dtype, n, tmp);
+    k->out = st_matrix_kept(m->out, train, y.dtype, n, tmp);
     st_matrix_forward(q, m->out, k->act, y, k->out, tmp);
     return true;
 }
@@ -74,19 +74,24 @@ static void mlp_gated_back(st_stream *q, const st_mlp *m, const st_mlp_acts *k, 
 
 /* ---- either ---------------------------------------------------------------------------------- */
 
-void st_mlp_forward(st_stream *q, const st_mlp *m, bool train, st_tensor x, st_tensor y,
-                    st_mlp_acts *k, st_arena *tmp)
+void st_mlp_forward(st_stream *q, const st_mlp *m, bool train, st_tensor x, st_tensor z,
+                    st_tensor y, st_mlp_acts *k, st_arena *tmp)
 {
-    st_dtype t = x.dtype;
-    int64_t n = x.dim[0], inner = m->in->l.spec.out;
-    *k = (st_mlp_acts){.x = x, .fc = st_take2(tmp, t, n, inner)};
-    k->in = st_matrix_kept(m->in, train, t, n, tmp);
+    st_dtype t = y.dtype;
+    int64_t n = y.dim[0], inner = m->in->l.spec.out;
+    *k = (st_mlp_acts){.x = x, .fc = st_take2(tmp, t, n, inner), .in = z};
+    if (!z.data) k->in = st_matrix_kept(m->in, train, t, n, tmp);
     if (m->gate) {
         mlp_gated(q, m, train, x, y, k, tmp);
         return;
     }
     if (mlp_fused(q, m, train, x, y, k, tmp)) return;
-    st_matrix_forward(q, m->in, x, k->fc, k->in, tmp);
+    if (x.data) {
+        st_matrix_forward(q, m->in, x, k->fc, k->in, tmp);
+    } else {
+        st_stream_tag(q, m->in->name);
+        st_linear_folded_forward(q, &m->in->l, k->in, k->fc, tmp);
+    }
 
     k->act = train ? st_take2(tmp, t, n, inner) : k->fc;
     st_stream_ops(q)->gelu_fwd(q, &(st_gelu_fwd_args){.x = k->fc, .y = k->act, .kind = m->gelu});
@@ -96,7 +101,7 @@ void st_mlp_forward(st_stream *q, const st_mlp *m, bool train, st_tensor x, st_t
 }
 
 void st_mlp_backward(st_stream *q, const st_mlp *m, const st_mlp_acts *k, st_tensor dy,
-                     st_tensor dx, st_arena *tmp)
+                     st_tensor dx, const st_norm_bwd_args *norm, st_arena *tmp)
 {
     if (m->gate) {
         mlp_gated_back(q, m, k, dy, dx, tmp);
@@ -104,14 +109,21 @@ void st_mlp_backward(st_stream *q, const st_mlp *m, const st_mlp_acts *k, st_ten
     }
     size_t mark = st_arena_mark(tmp);
     st_tensor dfc = st_take2(tmp, dy.dtype, dy.dim[0], m->in->l.spec.out);
+    st_matrix in = *m->in;
     if (k->act.data) {
         st_matrix_backward(q, m->out, k->act, k->out, dy, dfc, tmp);
         st_stream_ops(q)->gelu_bwd(
             q, &(st_gelu_bwd_args){.x = k->fc, .dy = dfc, .dx = dfc, .kind = m->gelu});
     } else {
         st_stream_tag(q, m->out->name);
-        st_linear_folded_backward(q, &m->out->l, m->gelu, k->out, k->fc, dy, dfc, tmp);
+        st_linear_folded_backward(q, &m->out->l, m->gelu, k->out, k->fc, dy, dfc, in.l.dbias, tmp);
+        in.l.dbias = (st_tensor){0}; /* done with it */
     }
-    st_matrix_backward(q, m->in, k->x, k->in, dfc, dx, tmp);
+    if (k->x.data) {
+        st_matrix_backward(q, &in, k->x, k->in, dfc, dx, tmp);
+    } else {
+        st_stream_tag(q, in.name);
+        st_linear_norm_backward(q, &in.l, norm, k->in, dfc, tmp);
+    }
     st_arena_rewind(tmp, mark);
 }

@@ -307,7 +307,7 @@ typedef struct {
     st_glu_kind act;
 } st_mlp;
 
-/* What forward leaves for backward; views into the arena, and x. */
+/* What forward leaves for backward; views into the arena, and x (which may be absent). */
 typedef struct {
     st_tensor x, fc, act; /* (rows, width), (rows, inner) twice; act absent where `out` begins with
                            * a fold that the backend makes with the GELU */
@@ -315,13 +315,15 @@ typedef struct {
     st_tensor in, out, by_gate; /* kept by the maps */
 } st_mlp_acts;
 
-/* x, y (rows, width); y may be x's memory unless training. Takes from `tmp` and does not rewind:
- * the caller does, after backward if `train`. */
-void st_mlp_forward(st_stream *q, const st_mlp *m, bool train, st_tensor x, st_tensor y,
-                    st_mlp_acts *k, st_arena *tmp);
-/* dx set; gradients of the matrices and biases added to. */
+/* x, y (rows, width); y may be x's memory unless training. z: room for what `in` keeps (absent:
+ * from tmp); where x is absent it is set already, as a norm leaves it (st_linear_norm). Takes from
+ * `tmp` and does not rewind: the caller does, after backward if `train`. */
+void st_mlp_forward(st_stream *q, const st_mlp *m, bool train, st_tensor x, st_tensor z,
+                    st_tensor y, st_mlp_acts *k, st_arena *tmp);
+/* dx set; gradients of the matrices and biases added to. Where forward had no x, the norm's
+ * backward is made instead (st_linear_norm_backward). */
 void st_mlp_backward(st_stream *q, const st_mlp *m, const st_mlp_acts *k, st_tensor dy,
-                     st_tensor dx, st_arena *tmp);
+                     st_tensor dx, const st_norm_bwd_args *norm, st_arena *tmp);
 
 /* ---- classifiers of images (vision.c) -------------------------------------------------------- */
 

@@ -268,7 +268,7 @@ static void t2t_module_forward(const t2t *g, st_stream *q, int i, int64_t n,
                                         .eps = (float)g->c.eps});
     st_mlp mlp = {.in = &m->fc_1, .out = &m->fc_2, .gelu = ST_GELU_ERF};
     st_mlp_acts acts = {0};
-    st_mlp_forward(q, &mlp, false, a, a, &acts, tmp);
+    st_mlp_forward(q, &mlp, false, a, none, a, &acts, tmp);
     op->residual_fwd(q, &(st_residual_fwd_args){.a = a, .b = y, .y = y});
 }
 
@@ -303,6 +303,22 @@ static int64_t t2t_chunk(const t2t *g, const st_stream *q, int64_t batch)
     return n < batch ? n : batch;
 }
 
+/* x = the positions of each of n images, the class token added to the first. */
+static void t2t_positions(const t2t *g, st_stream *q, int64_t n, st_tensor x)
+{
+    const st_ops *op = st_stream_ops(q);
+    int64_t item = st_numel(x) / n;
+    op->copy(q, &(st_copy_args){.x = st_slice(g->pos, 0, item), .y = st_slice(x, 0, item)});
+    op->copy(q, &(st_copy_args){.x = st_slice(g->cls, 0, g->c.width),
+                                .y = st_slice(x, 0, g->c.width),
+                                .accumulate = 1});
+    for (int64_t done = 1, more; done < n; done += more) { /* twice as many at a time */
+        more = done < n - done ? done : n - done;
+        op->copy(q, &(st_copy_args){.x = st_slice(x, 0, more * item),
+                                    .y = st_slice(x, done * item, more * item)});
+    }
+}
+
 /* x (batch * tokens, width) = the class token and the patches, with their positions. */
 static void t2t_tokens(const t2t *g, st_stream *q, const st_vision_args *a, st_tensor x,
                        st_arena *tmp)
@@ -315,13 +331,7 @@ static void t2t_tokens(const t2t *g, st_stream *q, const st_vision_args *a, st_t
         int64_t n = a->batch - i < chunk ? a->batch - i : chunk;
         st_tensor part = st_rows(y, 0, n * patches);
         t2t_patches(g, q, n, a->attention, st_slice(a->pixels, i * image, n * image), part, tmp);
-        for (int64_t k = i; k < i + n; k++) {
-            op->copy(q, &(st_copy_args){.x = st_slice(g->pos, 0, item),
-                                        .y = st_slice(x, k * item, item)});
-            op->copy(q, &(st_copy_args){.x = st_slice(g->cls, 0, width),
-                                        .y = st_slice(x, k * item, width),
-                                        .accumulate = 1});
-        }
+        t2t_positions(g, q, n, st_slice(x, i * item, n * item));
         op->copy(q, &(st_copy_args){.rows = n,
                                     .cols = patches * width,
                                     .ldy = item,

@@ -68,10 +68,12 @@ static void mlp_run(const char *device, const char *first, const char *second, c
                      tap};
     st_mlp m = {.in = &in, .out = &out, .gelu = ST_GELU_TANH};
     st_mlp_acts k;
-    st_mlp_forward(q, &m, true, mlp_rows(x, WIDTH), mlp_rows(r->part[0], WIDTH), &k, &tmp);
-    st_mlp_backward(q, &m, &k, mlp_rows(dy, WIDTH), mlp_rows(r->part[1], WIDTH), &tmp);
+    st_mlp_forward(q, &m, true, mlp_rows(x, WIDTH), (st_tensor){0}, mlp_rows(r->part[0], WIDTH), &k,
+                   &tmp);
+    st_mlp_backward(q, &m, &k, mlp_rows(dy, WIDTH), mlp_rows(r->part[1], WIDTH), NULL, &tmp);
     st_arena_rewind(&tmp, 0);
-    st_mlp_forward(q, &m, false, mlp_rows(x, WIDTH), mlp_rows(r->part[6], WIDTH), &k, &tmp);
+    st_mlp_forward(q, &m, false, mlp_rows(x, WIDTH), (st_tensor){0}, mlp_rows(r->part[6], WIDTH),
+                   &k, &tmp);
     assert_int_equal(st_stream_sync(q, &e), ST_OK);
     for (int i = 0; i < ROWS * WIDTH; i++)
         assert_true(fabsf(r->part[6][i] - r->part[0][i]) < 1e-5f);

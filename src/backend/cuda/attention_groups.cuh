@@ -29,7 +29,7 @@ __device__ __forceinline__ bool group_weigh(const attend_view &a, float (&s)[8][
 }
 template <int D> __device__ __forceinline__ void fwd_leave(int i)
 {
-    warp_arrive(ring_at(ring_map<D, PASS_FWD>::EMPTY) + i % 4 * 8);
+    barrier_arrive(ring_at(ring_map<D, PASS_FWD>::EMPTY) + i % 4 * 8);
 }
 
 /* o = weights times values over `mine` > 0 steps. */

@@ -163,11 +163,11 @@ template <int D, attend_pass PASS> __device__ __forceinline__ void ring_start(vo
     if (threadIdx.x == 0) {
         for (int i = 0; i < at::PLACES; i++) {
             barrier_start(ring_at(at::FULL + 8 * i), 1);
-            barrier_start(ring_at(at::EMPTY + 8 * i), GROUPS * 4);
+            barrier_start(ring_at(at::EMPTY + 8 * i), GROUPS * 128); /* every lane, see doc/PERF */
         }
         for (int i = 0; i < 2; i++) {
             barrier_start(ring_at(at::KEPT + 8 * i), 1);
-            barrier_start(ring_at(at::LEFT + 8 * i), GROUPS * 4);
+            barrier_start(ring_at(at::LEFT + 8 * i), GROUPS * 128);
         }
         barriers_started();
     }
@@ -228,15 +228,9 @@ template <int D, attend_pass PASS> __device__ __forceinline__ ring_pair ring_wai
     ring_turn<D, PASS>(r);
     return p;
 }
-/* For a whole warp: after what all of its lanes did. */
-__device__ __forceinline__ void warp_arrive(uint32_t bar)
-{
-    __syncwarp();
-    if (threadIdx.x % 32 == 0) barrier_arrive(bar);
-}
 template <int D, attend_pass PASS> __device__ __forceinline__ void ring_leave(const ring_pair &p)
 {
-    warp_arrive(ring_at(ring_map<D, PASS>::EMPTY) + 8 * p.place);
+    barrier_arrive(ring_at(ring_map<D, PASS>::EMPTY) + 8 * p.place);
 }
 template <int D, attend_pass PASS>
 __device__ __forceinline__ void ring_skip(group_ring &r, int steps)
@@ -262,7 +256,7 @@ __device__ __forceinline__ void group_sync(int group)
 template <int D, attend_pass PASS> __device__ __forceinline__ void ring_next(group_ring &r)
 {
     shared_written();
-    warp_arrive(ring_at(ring_map<D, PASS>::LEFT) + r.task % 2 * 8);
+    barrier_arrive(ring_at(ring_map<D, PASS>::LEFT) + r.task % 2 * 8);
     r.task++;
 }
 /* The same number in all threads of a warp, known to be so. */

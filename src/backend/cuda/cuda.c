@@ -246,6 +246,7 @@ static void cuda_close(st_stream *q)
         cudaFree(c->kept[i]);
     free(c->chain);
     free(c->pair);
+    cudaFree(c->counts);
     if (c->stream) cudaStreamDestroy(c->stream);
     free(c);
 }
@@ -266,7 +267,10 @@ static cudaError_t cuda_resources(st_cuda *c)
     *c->faulty = 0;
     status = cudaHostGetDevicePointer(&p, c->faulty, 0);
     c->faulty_on_device = p;
-    return status;
+    size_t counts = (ST_CUDA_COUNTED / 64 + 5) * sizeof *c->counts;
+    if (status || (status = cudaMalloc(&p, counts)) != 0) return status;
+    c->counts = p;
+    return cudaMemsetAsync(p, 0, counts, c->stream);
 }
 
 /* FLOP of one multiprocessor in a clock: of matrix units in bfloat16 with float32 sums, or of plain

@@ -17,6 +17,7 @@ typedef struct {
     const char *tag, *op, *what;
 } st_cuda_fault;
 
+enum { ST_CUDA_COUNTED = 1 << 22 };
 enum { ST_CUDA_FAULTS = 64, ST_CUDA_STAGES = 2 };
 #define ST_CUDA_STAGE_BYTES ((size_t)4 << 20)
 
@@ -32,6 +33,7 @@ typedef struct {
     size_t work_bytes;
     char *kept[ST_CUDA_KEPT]; /* scratch that recordings may know, older and smaller */
     int nkept, recordings;
+    int *counts; /* of fused products (st_fused_args.done), for ST_CUDA_COUNTED rows; zeros */
     char *stage[ST_CUDA_STAGES]; /* pinned; the event says when its copy is over */
     cudaEvent_t staged[ST_CUDA_STAGES];
     int turn;    /* the stage to use next */
@@ -71,6 +73,10 @@ int st_cuda_fault_number(st_stream *q, const char *op, const char *what);
 /* Norms whose rows keep their mean (rms.cu). */
 void st_cuda_rms_fwd(st_stream *q, const st_norm_fwd_args *a);
 void st_cuda_rms_bwd(st_stream *q, const st_norm_bwd_args *a);
+
+/* norm_bwd of rows of at most 1,024 bfloat16 numbers, whose dy are folded by `factor` as the
+ * release does (hash = r0 mod 4). False, and nothing done: others. */
+bool st_cuda_norm_bwd_folded(st_stream *q, const st_norm_bwd_args *a, int factor, int hash);
 
 /* Copies a few bytes, which travel with the launch, to the device. */
 enum { ST_CUDA_SENT = 512 };

@@ -18,6 +18,7 @@ template <typename T> struct favor {
     float *query, *key; /* logits (pairs, q_len, features), (pairs, kv_len, features) */
     float *most;        /* (pairs, kv_len): a key's largest w_m.x' */
     float *top, *sum;   /* (pairs, features), (pairs, features, dim + 1) */
+    float *part;        /* (pairs, parts, features, dim + 2): of favor_tiles.cuh */
     float scale, root, eps, lift, divisor;
     st_favor_map map;
     bool causal, shifted;
@@ -29,6 +30,8 @@ static __device__ __forceinline__ float favor_lift(float x, float lift)
 {
     return lift > 0 ? logf(expf(x) + lift) : x;
 }
+
+#include "backend/cuda/favor_tiles.cuh"
 
 /* Logits of a row by a warp; of queries shifted, of keys with their largest product beside. */
 template <typename T> static __global__ void favor_logits_kernel(favor<T> a, bool keys)
@@ -220,11 +223,19 @@ template <typename T> static void favor_of(st_stream *q, const st_favor_args *a)
     favor<T> f = favor_fill<T>(a);
     int64_t pairs = a->h.batch * a->h.heads, queries = pairs * a->h.q_len;
     int64_t keys = pairs * a->h.kv_len, sums = pairs * a->features;
+    bool tiles = !st_favor_block(a) && tile_fits(f);
+    int64_t parts = tiles ? tile_parts(a->h.kv_len) : 0;
     int64_t numbers = (queries + keys) * a->features + keys + sums * (a->h.head_dim + 2);
+    numbers += sums * parts * (a->h.head_dim + 2);
     float *work = (float *)st_cuda_work(q, (size_t)numbers * sizeof(float), "favor");
     if (!work || queries == 0) return;
     f.query = work, f.key = f.query + queries * a->features, f.most = f.key + keys * a->features;
-    f.top = f.most + keys, f.sum = f.top + sums;
+    f.top = f.most + keys, f.sum = f.top + sums, f.part = f.sum + sums * (a->h.head_dim + 1);
+    if (tiles) {
+        tile_favor(q, f, pairs);
+        st_cuda_launched(q, "favor");
+        return;
+    }
     cudaStream_t s = st_cuda_stream(q);
     dim3 by_query(blocks_for(a->h.q_len, THREADS / 32, 1 << 30), (unsigned)pairs);
     dim3 by_key(blocks_for(a->h.kv_len, THREADS / 32, 1 << 30), (unsigned)pairs);

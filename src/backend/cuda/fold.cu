@@ -10,6 +10,7 @@ template <int factor, int hash>
 __global__ void fold_kernel(const bf16 *x, bf16 *z, int64_t units, int width, int64_t ldx)
 {
     enum { MANY = factor >= 8 ? 2 : 4 };
+    st_let_next();
     int64_t step = (int64_t)gridDim.x * blockDim.x;
     for (int64_t u = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; u < units; u += step * MANY) {
         uint4 v[MANY][factor];
@@ -294,18 +295,11 @@ int st_fused_norm_fold(const st_norm_fold_call *a, cudaStream_t q)
 
 /* ---- Kronecker's column of four ------------------------------------------------------------- */
 
-static __device__ __forceinline__ uint32_t st_gather_pair(uint4 v, float4 s)
-{
-    float t[8];
-    st_unpack8(v, t);
-    return st_pack(t[0] * s.x + t[1] * s.y + t[2] * s.z + t[3] * s.w,
-                   t[4] * s.x + t[5] * s.y + t[6] * s.z + t[7] * s.w);
-}
-
 /* A thread: two numbers of z from 8 of x, four threads apart in memory as they lie. */
 __global__ void gather4_kernel(const uint4 *x, const float *scale, uint32_t *z, int64_t pairs)
 {
     float4 s = *(const float4 *)scale;
+    st_let_next();
     int64_t step = (int64_t)gridDim.x * blockDim.x;
     for (int64_t u = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; u < pairs; u += step * 4) {
         uint4 v[4];

@@ -36,12 +36,13 @@ typedef struct {
     st_fused_out out;
     int out_factor, out_hash;
     /* in_factor > 0: x (rows, in_factor k), without gaps, is folded into z (rows, k) first, k a
-     * multiple of 32 */
-    int in_factor, in_hash;
+     * multiple of 32; in_gather: z[j] = sum_c scale[c] x[4 j + c] instead, in_factor 4 */
+    int in_factor, in_hash, in_gather;
     void *z;
-    int *done; /* rows / 64 + 4 ints */
+    int *done; /* rows / 64 + 5 ints, 0 and left so; or NULL */
     int way;   /* 0: as measured. 1: warpgroups together, 2: by turns, where there is a choice;
-                  in_factor > 0: 1: in one kernel, 2: in two */
+                  in_factor > 0: 1: z made beside the product, 2: by a kernel of its own */
+    int soon;  /* the kernel before writes x alone, and lets this one in before it ends */
 } st_fused_args;
 
 int st_fused_product(const st_fused_args *a, cudaStream_t q);

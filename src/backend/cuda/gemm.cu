@@ -233,6 +233,32 @@ static void gemm_in_k(st_stream *q, const st_gemm_args *g, const st_gemm_layout 
         gemm_finish<bf16, bf16>(q, g, work);
 }
 
+/* Rows of A and B whose lengths are odd begin where the library's fast kernels cannot read: copies
+ * of both with zeros at the end of each row. */
+enum { PADDED_ROWS = 1024 };
+static bool gemm_pad_k(const st_gemm_args *g, const st_gemm_layout *l)
+{
+    return g->k % 8 && g->k < CUT && !g->ta && g->tb && g->m >= PADDED_ROWS && g->n >= 64 &&
+           (l->lda % 8 || l->ldb % 8) && st_or(g->bias_rows, 1) == 1 &&
+           (g->c.dtype == ST_BF16 || !g->bias.data);
+}
+static void gemm_padded(st_stream *q, const st_gemm_args *g, const st_gemm_layout *l)
+{
+    int64_t k = (g->k + 7) / 8 * 8;
+    bf16 *work = (bf16 *)st_cuda_work(q, (size_t)((g->m + g->n) * k) * sizeof(bf16), "gemm");
+    if (!work) return;
+    st_gemm_args wide = *g;
+    st_copy_args c = {};
+    c.rows = g->m, c.cols = g->k, c.ldx = l->lda, c.ldy = c.pad = k;
+    c.x = g->a, c.y = wide.a = st_view2(work, ST_BF16, g->m, k);
+    st_cuda_copy(q, &c);
+    c.rows = g->n, c.ldx = l->ldb;
+    c.x = g->b, c.y = wide.b = st_view2(work + g->m * k, ST_BF16, g->n, k);
+    st_cuda_copy(q, &c);
+    wide.k = wide.lda = wide.ldb = k;
+    if (!st_cuda_lt_gemm(q, &wide)) gemm_any(q, g);
+}
+
 /* Groups of columns, each with weights of its own, side by side in A and C (block-diagonal maps,
  * Monarch): one launch that fills the machine, where a batch of the library's does not. */
 enum { GROUPED_ROWS = 1024 };
@@ -266,6 +292,8 @@ extern "C" void st_cuda_gemm(st_stream *q, const st_gemm_args *g)
         gemm_in_m(q, g, &l);
     else if (cut && gemm_cut_k(g, &l))
         gemm_in_k(q, g, &l);
+    else if (cut && gemm_pad_k(g, &l))
+        gemm_padded(q, g, &l);
     else
         gemm_any(q, g);
 }

@@ -62,11 +62,12 @@ struct maps {
 
 template <class T> bool encode_all(const st_fused_args &p, maps *m)
 {
-    const void *x = T::before::factor > 0 ? p.z : p.x;
-    int64_t ldx = T::before::factor > 0 ? p.k : p.ldx;
-    bool ok =
-        encode({x, p.k, p.groups, p.rows, p.k, ldx, 64, 1, T::rows}, &m->a) &&
-        encode({p.w, p.k, p.n, p.groups, p.ldw, p.n * p.ldw, 64, T::each / T::cluster, 1}, &m->b);
+    const void *x = T::ahead > 0 ? p.z : p.x;
+    int64_t ldx = T::ahead > 0 ? p.k : p.ldx;
+    bool ok = encode({x, p.k, p.groups, p.rows, p.k, ldx, 64, 1, T::rows}, &m->a) &&
+              encode({p.w, p.k, p.n, p.groups, p.ldw, p.n * p.ldw, 64,
+                      T::each / (T::kept > 0 ? 1 : T::cluster), 1},
+                     &m->b);
     int64_t cols = p.out == ST_OUT_FOLD ? p.n / p.out_factor : p.n, groups = p.groups;
     if (p.out == ST_OUT_INTERLEAVE || p.out == ST_OUT_EXPAND) {
         cols = 4 * p.n;
@@ -80,10 +81,11 @@ template <class T> bool encode_all(const st_fused_args &p, maps *m)
 
 /* Blocks as they fit, all of them at once where some wait for others. */
 template <class T>
-cudaError_t launch(const maps &m, const st_grouped_args &g, int64_t blocks, cudaStream_t q)
+cudaError_t launch(const maps &m, const st_grouped_args &g, int64_t blocks, bool soon,
+                   cudaStream_t q)
 {
     cudaLaunchConfig_t how = {};
-    cudaLaunchAttribute extra[2];
+    cudaLaunchAttribute extra[3];
     how.gridDim = dim3((unsigned)blocks);
     how.blockDim = dim3(T::threads);
     how.dynamicSmemBytes = T::bytes;
@@ -95,25 +97,52 @@ cudaError_t launch(const maps &m, const st_grouped_args &g, int64_t blocks, cuda
         extra[0].val.clusterDim.y = extra[0].val.clusterDim.z = 1;
         how.numAttrs = 1;
     }
-    if (T::before::factor > 0) {
+    if (T::ahead > 0) {
         extra[how.numAttrs].id = cudaLaunchAttributeCooperative;
         extra[how.numAttrs++].val.cooperative = 1;
+    }
+    if (soon) {
+        extra[how.numAttrs].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+        extra[how.numAttrs++].val.programmaticStreamSerializationAllowed = 1;
     }
     cudaError_t e = cudaFuncSetAttribute(st_grouped_kernel<T>,
                                          cudaFuncAttributeMaxDynamicSharedMemorySize, T::bytes);
     return e ? e : cudaLaunchKernelEx(&how, st_grouped_kernel<T>, m.a, m.b, m.y, m.h, g);
 }
 
+/* Blocks that are there at once. */
+template <class T> int resident()
+{
+    int sms = here().blocks, clusters = sms;
+    if (T::cluster == 1) return sms;
+    cudaLaunchConfig_t how = {};
+    cudaLaunchAttribute extra;
+    extra.id = cudaLaunchAttributeClusterDimension;
+    extra.val.clusterDim.x = T::cluster;
+    extra.val.clusterDim.y = extra.val.clusterDim.z = 1;
+    how.gridDim = dim3((unsigned)(sms / T::cluster * T::cluster));
+    how.blockDim = dim3(T::threads);
+    how.dynamicSmemBytes = T::bytes;
+    how.attrs = &extra;
+    how.numAttrs = 1;
+    cudaFuncSetAttribute(st_grouped_kernel<T>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                         T::bytes);
+    if (cudaOccupancyMaxActiveClusters(&clusters, st_grouped_kernel<T>, &how)) return 0;
+    return clusters * T::cluster;
+}
+
 template <class T> int start(const st_fused_args &p, cudaStream_t q)
 {
-    int sms = here().blocks, rows = T::rows * T::cluster;
+    static const int most = resident<T>();
+    int rows = T::kept > 0 ? T::rows : T::rows * T::cluster;
     st_grouped_args g = {};
     maps m;
     g.k_blocks = (int)((p.k + 63) / 64);
     g.group_tiles = (int)((p.n + T::each - 1) / T::each);
     g.col_tiles = g.group_tiles * (T::parts > 1 ? 1 : (int)p.groups);
     g.row_tiles = (int)((p.rows + rows - 1) / rows);
-    if (T::kept > 0 && (g.k_blocks > T::kept || g.col_tiles > sms)) return ST_FUSED_NOT;
+    int each = T::kept > 0 ? g.col_tiles : T::cluster;
+    if (T::kept > 0 && (g.k_blocks > T::kept || g.col_tiles % T::cluster)) return ST_FUSED_NOT;
     if (!encode_all<T>(p, &m)) return ST_FUSED_NOT;
     g.e = {(const __nv_bfloat16 *)p.bias,
            p.scale,
@@ -122,23 +151,28 @@ template <class T> int start(const st_fused_args &p, cudaStream_t q)
            (int)p.rows,
            (int)p.n,
            p.h != nullptr};
-    if (T::before::factor > 0) {
-        if (p.ldx != p.k * T::before::factor) return ST_FUSED_NOT;
-        g.ahead = {(const __nv_bfloat16 *)p.x, (__nv_bfloat16 *)p.z, p.done, (int)p.rows,
-                   (int)(p.k / 32)};
-        cudaError_t e = cudaMemsetAsync(p.done, 0, (size_t)(g.row_tiles * T::cluster) * 4, q);
-        if (e) return (int)e;
-    }
-    int most = T::kept > 0 ? sms / g.col_tiles * g.col_tiles : sms / T::cluster * T::cluster;
-    int64_t tiles = (int64_t)g.row_tiles * g.col_tiles * T::cluster;
-    return (int)launch<T>(m, g, tiles < most ? tiles : most, q);
+    g.ahead = {(const __nv_bfloat16 *)p.x,
+               (__nv_bfloat16 *)p.z,
+               p.in_gather ? p.scale : nullptr,
+               p.done,
+               (int)p.rows,
+               (int)(p.k / 32),
+               p.in_factor};
+    int64_t blocks = most / each * each, tiles = (int64_t)g.row_tiles * g.col_tiles;
+    if (T::kept == 0) tiles *= T::cluster;
+    if (blocks < each) return ST_FUSED_NOT;
+    return (int)launch<T>(m, g, tiles < blocks ? tiles : blocks, p.soon, q);
 }
 
-typedef st_ahead<0, 0> nothing;
 /* Both warpgroups on one tile; by turns, weights through the ring; by turns, weights that stay. */
-template <int n, class E, class B = nothing> using together = st_grouped_kind<n, 1, 0, 0, B, E>;
-template <class E> using turns = st_grouped_kind<256, 1, 1, 0, nothing, E>;
-template <int n, int parts, class E> using kept = st_grouped_kind<n, parts, 1, 3, nothing, E>;
+template <int n, class E, int ahead = 0> using together = st_grouped_kind<n, 1, 0, 0, 2, ahead, E>;
+template <class E> using turns = st_grouped_kind<256, 1, 1, 0, 2, 0, E>;
+template <int n, class E> using kept = st_grouped_kind<n, 1, 1, 3, 1, 0, E>;
+/* Four groups a tile, products of 64 columns: together, and `share` blocks fetch rows for each
+ * other.
+ */
+template <int share>
+using four = st_grouped_kind<256, 4, 0, 3, share, 0, st_epilogue_interleave<256>>;
 
 enum { WAY_BEST, WAY_TOGETHER, WAY_TURNS };
 
@@ -147,7 +181,7 @@ enum { WAY_BEST, WAY_TOGETHER, WAY_TURNS };
 template <class E> int wide(const st_fused_args &p, bool heavy, cudaStream_t q)
 {
     if (p.k <= 192 && p.rows >= 64 && p.way != WAY_TOGETHER) {
-        int took = start<kept<256, 1, E>>(p, q);
+        int took = start<kept<256, E>>(p, q);
         if (took != ST_FUSED_NOT) return took;
     }
     bool by_turns = p.way == WAY_BEST ? heavy || p.k <= 768 : p.way == WAY_TURNS;
@@ -159,7 +193,7 @@ int plain(const st_fused_args &p, cudaStream_t q)
     int64_t cols = p.n;
     if (p.groups == 1 && cols <= 96) return start<together<96, st_epilogue_plain<96, 0>>>(p, q);
     if (cols % 256 > 0 && cols % 192 == 0) {
-        if (p.k <= 192 && p.rows >= 64) return start<kept<192, 1, st_epilogue_plain<192, 0>>>(p, q);
+        if (p.k <= 192 && p.rows >= 64) return start<kept<192, st_epilogue_plain<192, 0>>>(p, q);
         return start<together<192, st_epilogue_plain<192, 0>>>(p, q);
     }
     if (cols <= 128) return start<together<128, st_epilogue_plain<128, 0>>>(p, q);
@@ -173,24 +207,32 @@ template <int gelu, int factor, int hash> int folded(const st_fused_args &p, cud
     return wide<st_epilogue_fold<256, gelu, factor, hash>>(p, true, q);
 }
 
-/* The fold in its own kernel, or beside the product: that pays where the fold is most of the work.
- */
+/* The fold, or Kronecker's sum, in a kernel of its own. */
+int first(const st_fused_args &p, cudaStream_t q)
+{
+    st_fold_call f = {p.rows, p.k, p.ldx, p.x, p.z, p.in_factor, p.in_hash};
+    if (p.in_gather) return st_fused_gather4(p.rows, p.k, p.x, p.scale, p.z, q);
+    return st_fused_fold(&f, q);
+}
+
+/* ... or beside the product, where that is most of the work (doc/PERF). */
 int folding(const st_fused_args &p, cudaStream_t q)
 {
-    typedef st_epilogue_plain<256, 0> out;
+    typedef together<192, st_epilogue_plain<192, 0>, 7> beside;
+    typedef together<256, st_epilogue_plain<256, 0>, 3> wider; /* many k: fewer passes over z */
     if (p.groups != 1 || p.k % 32 || p.out != ST_OUT_PLAIN || p.gelu) return ST_FUSED_NOT;
-    bool inside =
-        p.way == WAY_BEST ? p.k >= 512 && p.n <= p.k * p.in_factor / 2 : p.way == WAY_TOGETHER;
-    if (inside && p.in_hash == 3 && p.ldx == p.k * p.in_factor) {
-        if (p.in_factor == 2) return start<together<256, out, st_ahead<2, 3>>>(p, q);
-        if (p.in_factor == 4) return start<together<256, out, st_ahead<4, 3>>>(p, q);
-        if (p.in_factor == 8) return start<together<256, out, st_ahead<8, 3>>>(p, q);
+    if (p.in_gather && (p.in_factor != 4 || p.ldx != 4 * p.k)) return ST_FUSED_NOT;
+    bool known = p.in_factor == 2 || p.in_factor == 4 || p.in_factor == 8;
+    bool fits = p.done && p.ldx == p.k * p.in_factor && known && (p.in_gather || p.in_hash == 3);
+    bool pays = p.rows >= 8192 && p.n % 192 == 0 && 2 * p.n <= p.ldx;
+    if (fits && (p.way == WAY_TOGETHER || (p.way == WAY_BEST && pays))) {
+        return p.k > 1024 ? start<wider>(p, q) : start<beside>(p, q);
     }
-    st_fold_call f = {p.rows, p.k, p.ldx, p.x, p.z, p.in_factor, p.in_hash};
     st_fused_args folded = p;
-    int took = st_fused_fold(&f, q);
-    folded.in_factor = folded.way = 0;
+    int took = first(p, q);
+    folded.in_factor = folded.in_gather = folded.way = 0;
     folded.x = p.z;
+    folded.soon = 1;
     folded.ldx = p.k;
     return took ? took : st_fused_product(&folded, q);
 }
@@ -226,11 +268,13 @@ int st_fused_product(const st_fused_args *a, cudaStream_t q)
         return ST_FUSED_NOT;
     case ST_OUT_DEAL:
         if (a->groups != 4 || a->n != 192 || a->bias) return ST_FUSED_NOT;
-        if (a->k <= 192) return start<kept<192, 1, st_epilogue_deal<192, 4>>>(*a, q);
+        if (a->k <= 192) return start<kept<192, st_epilogue_deal<192, 4>>>(*a, q);
         return start<together<192, st_epilogue_deal<192, 4>>>(*a, q);
     case ST_OUT_INTERLEAVE:
         if (a->groups != 4 || a->k > 192) return ST_FUSED_NOT;
-        return start<kept<256, 4, st_epilogue_interleave<256>>>(*a, q);
+        if (a->n % 128 == 0 || a->n % 128 > 64) return start<four<2>>(*a, q);
+        if ((a->n + 63) / 64 % 3 == 0) return start<four<3>>(*a, q);
+        return start<four<1>>(*a, q);
     case ST_OUT_EXPAND:
         if (a->groups != 1) return ST_FUSED_NOT;
         return wide<st_epilogue_expand<256>>(*a, true, q);

@@ -5,11 +5,13 @@
  * A block of three warpgroups stays on its multiprocessor: one thread feeds a ring of tiles through
  * the copy engine, two warpgroups multiply.
  *   together  both on one tile of 128 rows
- *   by turns  each on a tile of 64 rows, so that one's epilogue runs beside the other's products
+ *   by turns  each on a tile of 64 rows, so that one's epilogue runs beside the other's products;
+ *             but products of few columns, each waiting for the one before, leave the units idle
  * Weights come through the ring, half of them fetched by each of two blocks on neighbouring rows (a
- * cluster); or, by turns and for few k, those of the block's columns stay in shared memory. What
- * comes before (fold.cuh) is done by three further warps: z is written to memory, tiles of rows are
- * marked when complete, and read back while they are in L2. */
+ * cluster); or, for few k, those of the block's columns stay in shared memory, and
+ * blocks on neighbouring columns fetch the rows for each other. What comes before (fold.cuh) is
+ * done by further warps: z is written to memory, tiles of rows are marked when complete,
+ * and read back while they are in L2. */
 /* SPDX-License-Identifier: MIT */
 #ifndef ST_CUDA_GROUPED_CUH
 #define ST_CUDA_GROUPED_CUH
@@ -28,10 +30,10 @@ struct st_grouped_args {
 template <class T> struct st_grouped_walk;
 
 /* parts: the tile's columns belong to `parts` groups, n / parts of each. kept: blocks of k that
- * stay, 0: weights come through the ring. */
-template <int n_, int parts_, int turns_, int kept_, class BEFORE, class EPILOGUE>
+ * stay, 0: weights come through the ring. cluster: blocks that share rows (kept), or weights.
+ * ahead: warps that make what is multiplied, 3 or 7. */
+template <int n_, int parts_, int turns_, int kept_, int cluster_, int ahead_, class EPILOGUE>
 struct st_grouped_kind {
-    typedef BEFORE before;
     typedef EPILOGUE epilogue;
     typedef st_grouped_args args;
     typedef st_grouped_walk<st_grouped_kind> walk;
@@ -41,30 +43,32 @@ struct st_grouped_kind {
         each = n / parts,
         turns = turns_,
         kept = kept_,
-        cluster = kept > 0 ? 1 : 2,
+        cluster = cluster_,
+        ahead = ahead_,
         rows = turns > 0 ? 64 : 128,
-        ring = BEFORE::factor > 0 ? 2 : 4, /* boxes of output per warp on their way */
+        ring = ahead > 0 || parts > 1 ? 2 : 4, /* boxes of output per warp on their way */
         a_bytes = rows * 128,
         b_bytes = kept > 0 ? 0 : n * 128,
         kept_bytes = n * 128 * kept,
         out_bytes = 8 * ring * 2048,
-        room = 227 * 1024 - 1024 - 512 - kept_bytes - out_bytes - BEFORE::bytes,
+        slots = ahead > 3 ? 2 : 4, /* chunks of such a warp on their way */
+        ahead_bytes = ahead * slots * ST_AHEAD_CHUNK,
+        room = 227 * 1024 - 1024 - 512 - kept_bytes - out_bytes - ahead_bytes,
         fits = room / (a_bytes + b_bytes),
         stages = fits > 12 ? 12 : fits,
         bytes = 227 * 1024,
-        threads = 384,
+        threads = ahead > 3 ? 512 : 384,
         waits = (turns > 0 ? 4 : 8) * cluster, /* warps that free a stage */
     };
     static_assert(stages >= 3, "too little shared memory for the ring");
-    static_assert(kept == 0 || turns > 0, "weights stay where warpgroups take turns");
 };
 
 /* The tiles of a block, one after the other, from the first on in steps of stride. */
 template <class T> struct st_grouped_walk {
-    int at, step, end, cols;
+    int at, step, end, cols, rank = T::cluster > 1 ? st_cluster_rank() : 0;
     __device__ __forceinline__ st_grouped_walk(const st_grouped_args &p, int first, int stride)
     {
-        cols = p.col_tiles;
+        cols = p.col_tiles / (T::kept > 0 ? T::cluster : 1);
         at = blockIdx.x / T::cluster;
         step = gridDim.x / T::cluster;
         at += first * step;
@@ -74,9 +78,11 @@ template <class T> struct st_grouped_walk {
     __device__ __forceinline__ bool next(int &row, int &col)
     {
         if (at >= end) return false;
-        row = at / cols * T::cluster + (T::cluster > 1 ? st_cluster_rank() : 0);
+        row = at / cols;
         col = at % cols; /* kept: the grid is a multiple of cols, so this stays */
         at += step;
+        if (T::cluster > 1)
+            (T::kept > 0 ? col : row) = (T::kept > 0 ? col : row) * T::cluster + rank;
         return true;
     }
 };
@@ -90,7 +96,7 @@ template <class T> struct st_grouped_room {
         b = a + T::stages * T::a_bytes;
         out = b + T::stages * T::b_bytes + T::kept_bytes;
         ahead = out + T::out_bytes;
-        full = ahead + T::before::bytes;
+        full = ahead + T::ahead_bytes;
         empty = full + T::stages * 8;
         kept = empty + T::stages * 8;
         order = kept + 8;
@@ -105,7 +111,7 @@ template <class T> struct st_grouped_room {
         st_bar_init(kept, 1);
         st_bar_init(order, 4);
         st_bar_init(order + 8, 4);
-        for (int i = 0; i < ST_AHEAD_SLOTS * ST_AHEAD_WARPS; i++)
+        for (int i = 0; i < T::slots * T::ahead; i++)
             st_bar_init(fetched + i * 8, 1);
         st_bar_fence();
     }
@@ -143,8 +149,12 @@ st_grouped_fetch(const CUtensorMap *a, const CUtensorMap *b, const st_grouped_ar
             int from = T::parts > 1 ? part : group;
             st_bar_wait(s.empty + turn.stage * 8, turn.phase ^ 1);
             st_bar_expect(full, T::a_bytes + T::b_bytes);
-            st_tma_load(to, a, full, k * 64, from, row * T::rows);
-            if (!T::kept) {
+            if (T::kept == 0 || T::cluster == 1) {
+                st_tma_load(to, a, full, k * 64, from, row * T::rows);
+            } else if ((part * p.k_blocks + k) % T::cluster == rank) { /* for all, by turns */
+                st_tma_load_all(to, a, full, k * 64, from, row * T::rows, all);
+            }
+            if (T::kept == 0) {
                 const int share = T::n / T::cluster;
                 st_tma_load_all(s.b + turn.stage * T::b_bytes + rank * share * 128, b, full, k * 64,
                                 n0 + rank * share, group, all);
@@ -173,7 +183,8 @@ static __device__ __forceinline__ void st_grouped_feed(const CUtensorMap *a, con
             }
             first = false;
         }
-        if (T::before::factor) st_ahead_await(p.ahead, row, p.col_tiles);
+        st_await_last();
+        if (T::ahead > 0) st_ahead_await(p.ahead, row, p.col_tiles * T::ahead);
         st_grouped_fetch<T>(a, b, p, s, turn, row, group, n0);
     }
 }
@@ -203,8 +214,8 @@ st_grouped_multiply(float (&d)[T::parts][T::each / 2], const st_grouped_args &p,
 #pragma unroll
     for (int part = 0; part < T::parts; part++) {
         for (int k = 0; k < p.k_blocks; k++) {
-            uint32_t at = T::kept ? s.b + (part * p.k_blocks + k) * T::each * 128
-                                  : s.b + turn.stage * T::b_bytes;
+            uint32_t at = T::kept > 0 ? s.b + (part * p.k_blocks + k) * T::each * 128
+                                      : s.b + turn.stage * T::b_bytes;
             uint64_t a = st_wgmma_rows(s.a + turn.stage * T::a_bytes + (T::turns ? 0 : who) * 8192);
             uint64_t b = st_wgmma_rows(at);
             st_bar_wait(s.full + turn.stage * 8, turn.phase);
@@ -336,14 +347,18 @@ __global__ void __launch_bounds__(T::threads, 1)
     __syncthreads();
     if (T::cluster > 1) st_cluster_sync();
     if (threadIdx.x < 128) {
-        st_regs_down<T::before::factor ? 104 : 40>();
+        st_regs_down<(T::ahead > 3 ? 96 : T::ahead > 0 ? 104 : 40)>();
         if (threadIdx.x == 0) {
             st_grouped_feed<T>(&a, &b, p, s);
-        } else if (T::before::factor && threadIdx.x >= 32) {
-            st_ahead_run<T>(p, s.ahead, s.fetched);
+            if (T::ahead > 0) st_ahead_through(p.ahead, p.row_tiles * T::cluster);
+        } else if (T::ahead > 0 && threadIdx.x >= 32) {
+            st_ahead_run<T>(p, s.ahead, s.fetched, threadIdx.x / 32 - 1);
         }
+    } else if (T::ahead > 3 && threadIdx.x >= 384) {
+        st_regs_down<96>();
+        st_ahead_run<T>(p, s.ahead, s.fetched, threadIdx.x / 32 - 9);
     } else {
-        st_regs_up<T::before::factor ? 200 : 232>();
+        st_regs_up<(T::ahead > 3 ? 160 : T::ahead > 0 ? 200 : 232)>();
         st_grouped_consume<T>(&y, &h, p, s);
     }
     __syncwarp();

@@ -60,8 +60,9 @@ int st_fused_product_mma(const st_fused_args *a, cudaStream_t q)
     if (a->in_factor) {
         st_fold_call f = {a->rows, a->k, a->ldx, a->x, a->z, a->in_factor, a->in_hash};
         st_fused_args folded = *a;
-        int took = st_fused_fold(&f, q);
-        folded.in_factor = 0;
+        int took = a->in_gather ? st_fused_gather4(a->rows, a->k, a->x, a->scale, a->z, q)
+                                : st_fused_fold(&f, q);
+        folded.in_factor = folded.in_gather = 0;
         folded.x = a->z;
         folded.ldx = a->k;
         return took ? took : st_fused_product_mma(&folded, q);

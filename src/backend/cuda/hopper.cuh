@@ -67,6 +67,19 @@ static __device__ __forceinline__ void st_cluster_sync()
                      : "memory");
 }
 
+/* ---- one kernel after another --------------------------------------------------------------- */
+
+/* The next kernel of the stream may take its place, if it was launched to do so. */
+static __device__ __forceinline__ void st_let_next()
+{
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+}
+/* Until the kernel before has ended, where this one was launched before that. */
+static __device__ __forceinline__ void st_await_last()
+{
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+}
+
 /* ---- the copy engine ------------------------------------------------------------------------ */
 
 static __device__ __forceinline__ void st_tma_load(uint32_t dst, const CUtensorMap *map,

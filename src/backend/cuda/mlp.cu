@@ -67,6 +67,10 @@ extern "C" void st_cuda_gelu_unfold(st_stream *q, const st_gelu_unfold_args *a)
         u.rows = f->rows, u.width = f->supers * 32;
         u.dz = f->dz.data, u.h = a->h.data, u.dx = f->dx.data;
         u.factor = (int)f->factor, u.hash = (int)(f->r0 % 4), u.gelu = mlp_kind(a->kind);
+        u.dbias = (float *)a->dbias.data;
+        size_t sums = (size_t)st_fused_unfold_work(f->rows, f->cols) * sizeof(float);
+        if (u.dbias) u.work = (float *)st_cuda_work(q, sums, "gelu_unfold");
+        if (u.dbias && !u.work) return;
         int took = st_fused_unfold(&u, st_cuda_stream(q));
         if (took != ST_FUSED_NOT) {
             st_cuda_ok(q, (cudaError_t)took, "gelu_unfold");
@@ -77,4 +81,7 @@ extern "C" void st_cuda_gelu_unfold(st_stream *q, const st_gelu_unfold_args *a)
     gelu.x = a->h, gelu.dy = gelu.dx = f->dx, gelu.kind = a->kind;
     st_cuda_fold_bwd(q, f);
     st_cuda_gelu_bwd(q, &gelu);
+    st_bias_grad_args sums = {};
+    sums.rows = f->rows, sums.width = f->cols, sums.dy = f->dx, sums.dbias = a->dbias;
+    if (a->dbias.data) st_cuda_bias_grad(q, &sums);
 }

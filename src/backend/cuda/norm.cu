@@ -3,6 +3,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "backend/cuda/pack.cuh"
 #include "backend/cuda/pair.h"
+#include "backend/cuda/pointwise.cuh"
 
 enum { WARPS = 8, THREADS = 32 * WARPS };
 
@@ -141,7 +142,18 @@ template <typename T> struct norm_back {
     const float *mean, *rstd;
     T *dx;
     bool accumulate;
+    int64_t from;     /* numbers of a row of dy */
+    int factor, hash; /* over 1: dy is the transpose of the fold of such rows (fused.h) */
 };
+
+/* Where in a row of dy the numbers j .. j + 7 of dx's come from. */
+template <typename T>
+static __device__ __forceinline__ int64_t norm_from(const norm_back<T> &b, int64_t j)
+{
+    if (b.factor <= 1) return j;
+    int unit = (int)j / 8, l = unit / 4 % b.factor, shift = st_fold_shift(b.hash, l);
+    return ((int64_t)unit / 4 / b.factor * 4 + (unit + 4 - shift) % 4) * 8;
+}
 
 /* dx = rstd (d - sum_d - n sum_dn) of N numbers. */
 template <int N, typename T>
@@ -238,7 +250,8 @@ static __device__ void norm_bwd_part(float *sums, int64_t width, int64_t j,
 template <typename T> struct norm_raw {
     uint4 x[sizeof(T) / 2], dy[sizeof(T) / 2], old[sizeof(T) / 2];
     float mean, rstd;
-    __device__ __forceinline__ void fetch(const norm_back<T> &b, int64_t r, int64_t j, bool in)
+    __device__ __forceinline__ void fetch(const norm_back<T> &b, int64_t r, int64_t j, int64_t from,
+                                          bool in)
     {
         if (!in || r >= b.rows) return;
         int64_t at = r * b.width + j;
@@ -246,7 +259,7 @@ template <typename T> struct norm_raw {
 #pragma unroll
         for (int i = 0; i < (int)sizeof(T) / 2; i++) {
             x[i] = *((const uint4 *)(b.x + at) + i);
-            dy[i] = *((const uint4 *)(b.dy + at) + i);
+            dy[i] = *((const uint4 *)(b.dy + r * b.from + from) + i);
             if (b.accumulate) old[i] = *((const uint4 *)(b.dx + at) + i);
         }
     }
@@ -261,19 +274,19 @@ static __global__ void __maxnreg__(80) norm_bwd_kernel(norm_back<T> b, float *pa
     extern __shared__ float sums[];           /* (SUMS, width) */
     __shared__ float shared[2][GROUPS][2][4]; /* by turn, row, sum, warp */
     int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5, turn = 0;
-    int64_t j = (int64_t)threadIdx.x * 8, all = (int64_t)gridDim.x * GROUPS;
+    int64_t j = (int64_t)threadIdx.x * 8, all = (int64_t)gridDim.x * GROUPS, from = norm_from(b, j);
     int64_t base = (int64_t)blockIdx.x * GROUPS, r = base + threadIdx.y;
     bool in = j < b.width;
     pack<8> sum[SUMS] = {}, g = {};
     norm_raw<T> raw = {};
     if (in) g = load<8>(b.gain, j);
-    raw.fetch(b, r, j, in);
+    raw.fetch(b, r, j, from, in);
     for (; base < b.rows; base += all, r += all, turn ^= 1) {
         bool here = in && r < b.rows;
         pack<8> n = load<8>((const T *)raw.x, 0), d = load<8>((const T *)raw.dy, 0), old = {};
         float sum_d = 0, sum_dn = 0, rstd = here ? raw.rstd : 0.0f, mean = raw.mean;
         if (b.accumulate) old = load<8>((const T *)raw.old, 0);
-        raw.fetch(b, r + all, j, in);
+        raw.fetch(b, r + all, j, from, in);
 #pragma unroll
         for (int k = 0; k < 8 && here; k++) {
             n.v[k] = (n.v[k] - mean) * rstd;
@@ -331,9 +344,11 @@ static void norm_bwd_any(st_stream *q, const norm_back<T> &b, bool wide, unsigne
 
 /* more: NULL, or the sum of dx's rows beside, if the kernel makes it. */
 template <typename T>
-static void norm_bwd_of(st_stream *q, const st_norm_bwd_args *a, const st_bias_grad_args *more)
+static void norm_bwd_of(st_stream *q, const st_norm_bwd_args *a, int factor, int hash,
+                        const st_bias_grad_args *more)
 {
     norm_back<T> b = {};
+    b.factor = factor, b.hash = hash, b.from = a->width / factor;
     b.rows = a->rows, b.width = a->width;
     b.x = (const T *)a->x.data, b.dy = (const T *)a->dy.data, b.gain = (const T *)a->gain.data;
     b.mean = (const float *)a->mean.data, b.rstd = (const float *)a->rstd.data;
@@ -366,11 +381,20 @@ extern "C" void st_cuda_norm_bwd_bias(st_stream *q, const st_norm_bwd_args *a,
         st_cuda_rms_bwd(q, a);
         if (more) st_cuda_bias_grad(q, more);
     } else {
-        a->x.dtype == ST_F32 ? norm_bwd_of<float>(q, a, more) : norm_bwd_of<bf16>(q, a, more);
+        a->x.dtype == ST_F32 ? norm_bwd_of<float>(q, a, 1, 0, more)
+                             : norm_bwd_of<bf16>(q, a, 1, 0, more);
     }
 }
 
 extern "C" void st_cuda_norm_bwd(st_stream *q, const st_norm_bwd_args *a)
 {
     st_cuda_norm_bwd_bias(q, a, NULL);
+}
+
+extern "C" bool st_cuda_norm_bwd_folded(st_stream *q, const st_norm_bwd_args *a, int factor,
+                                        int hash)
+{
+    if (a->x.dtype != ST_BF16 || a->width > 1024 || !norm_wide(a)) return false;
+    norm_bwd_of<bf16>(q, a, factor, hash, NULL);
+    return true;
 }
