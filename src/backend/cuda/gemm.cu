@@ -256,7 +256,7 @@ static void gemm_padded(st_stream *q, const st_gemm_args *g, const st_gemm_layou
     c.x = g->b, c.y = wide.b = st_view2(work + g->m * k, ST_BF16, g->n, k);
     st_cuda_copy(q, &c);
     wide.k = wide.lda = wide.ldb = k;
-    if (!st_cuda_lt_gemm(q, &wide)) gemm_any(q, g);
+    if (!st_cuda_lt_gemm(q, &wide, NULL)) gemm_any(q, g);
 }
 
 /* Groups of columns, each with weights of its own, side by side in A and C (block-diagonal maps,
