@@ -187,6 +187,7 @@ st_status st_prepare(const char *const *inputs, int n, const char *out, const st
     if (!s) s = prepare_separator(b, o, &p.eos, e);
     const int width = s ? 2 : st_bin_width(b);
     const char *const *names = all[width == 4];
+    if (!s) docs.letters = !st_bpe_words(b);
     if (!s && !st_bpe_pieces(b)) docs.piece_bytes = 0; /* added tokens reach over their ends */
     if (!s) s = st_docs_open(&d, inputs, n, &docs, e);
     if (!s) s = st_prepare_open(&dir, out, o, inputs, n, e);

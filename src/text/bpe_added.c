@@ -2,7 +2,7 @@
  * those that are not "normalized", then in what is between them the others; of those that begin at
  * one place the longest, from left to right. Special ones only where they are wanted. */
 /* SPDX-License-Identifier: MIT */
-#include "text/bpe.h"
+#include "text/bpe_gguf.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -62,9 +62,15 @@ st_status st_bpe_link_added(st_bpe *b, st_err *e)
     return ST_OK;
 }
 
+bool st_bpe_words(const st_bpe *b)
+{
+    return !b->flow || b->flow->gpt2;
+}
+
 bool st_bpe_pieces(const st_bpe *b)
 {
-    if (b->flow && !b->flow->gpt2) return false; /* pieces end where GPT-2's words do */
+    /* of the families whose patterns are known all end words at such places */
+    if (!st_bpe_words(b) && !st_bpe_pre_of(b->flow, b->ignore_merges)) return false;
     for (int32_t k = 0; k < b->n_added; k++) {
         int32_t id = b->added[k].id;
         if (b->flags[id] & (ST_BPE_LEFT | ST_BPE_RIGHT | ST_BPE_WORD)) return false;

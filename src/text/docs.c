@@ -266,6 +266,17 @@ size_t st_text_cut(const char *s, size_t n)
     return cut;
 }
 
+/* The same as late as `letters` allows it. */
+static size_t docs_cut(const st_docs *d, const char *s, size_t n)
+{
+    if (!d->o.letters) return st_text_cut(s, n);
+    for (size_t i = n; i-- > 1;) {
+        bool word = (uint8_t)((s[i - 1] | 32) - 'a') < 26 || (uint8_t)(s[i - 1] - '0') < 10;
+        if (word && (s[i] == ' ' || s[i] == '\n')) return i;
+    }
+    return 0;
+}
+
 static const char docs_run[] = "a run without a word boundary";
 static const size_t docs_run_most = ST_BPE_WORD_MAX;
 
@@ -279,7 +290,7 @@ static st_status docs_file_piece(st_docs *d, const char **text, size_t *n, st_er
     for (;;) {
         while (!d->ended && (!d->piece || d->n - d->at < want))
             ST_TRY(docs_fill(d, what, most, e));
-        if (d->ended || (cut = st_text_cut(d->data + d->at, d->n - d->at))) break;
+        if (d->ended || (cut = docs_cut(d, d->data + d->at, d->n - d->at))) break;
         want = 2 * (d->n - d->at);
     }
     *n = d->ended ? d->n - d->at : cut;
@@ -301,7 +312,7 @@ static st_status docs_row_piece(st_docs *d, const char **text, size_t *n, st_err
     }
     size_t take = d->left, cut = 0;
     for (size_t try = d->piece; d->piece && !cut && try < d->left; try *= 2)
-        if ((cut = st_text_cut(d->text, try))) take = cut;
+        if ((cut = docs_cut(d, d->text, try))) take = cut;
     if (d->piece && !cut && take > docs_run_most) {
         ST_FAIL(e, ST_EFORMAT, "%s:%lld: %s is longer than %zu bytes", d->name, (long long)d->line,
                 docs_run, docs_run_most);

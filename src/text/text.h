@@ -44,8 +44,11 @@ int32_t st_bpe_pad(const st_bpe *b);
 int32_t st_bpe_find(const st_bpe *b, const char *bytes, size_t n);
 /* Leaves only ids below n, if the others are added tokens; else ST_EFORMAT. */
 st_status st_bpe_cut(st_bpe *b, int64_t n, st_err *e);
-/* May texts be encoded in pieces of st_docs? Not if added tokens reach over what cuts them. */
+/* May texts be encoded in pieces of st_docs? Not if added tokens reach over what cuts them, and not
+ * if nothing is known of how it cuts text. */
 bool st_bpe_pieces(const st_bpe *b);
+/* Are its words GPT-2's? If not, pieces may end behind letters and digits alone (st_docs_opts). */
+bool st_bpe_words(const st_bpe *b);
 /* Appends the ids of any bytes; added tokens in them are found, special ones only if `special`,
  * else they are ordinary text. Deterministic; thread-safe. */
 st_status st_bpe_encode_with(const st_bpe *b, const char *text, size_t n, bool special, st_ids *out,
@@ -136,9 +139,11 @@ typedef struct {
     int64_t piece_bytes;   /* longer documents come in pieces of about this size, each ending where
                             * a word of GPT-2's pattern does; 0 = whole documents only. The limit
                             * above is then for a JSON line and for a run without a word's end. */
-    bool strict;           /* a row without a text is an error; else it is counted and left out */
-    bool rows;  /* a text file has a document a line, given without its end (\n or \r\n) */
-    bool empty; /* empty documents are documents too */
+    bool letters; /* pieces end only between a letter or digit of ASCII and a space or newline,
+                   * which no pattern in use joins, and in no other place */
+    bool strict;  /* a row without a text is an error; else it is counted and left out */
+    bool rows;    /* a text file has a document a line, given without its end (\n or \r\n) */
+    bool empty;   /* empty documents are documents too */
     /* NULL: all files; else those of whose name ("a.tar: b.txt") it is true are read, before they
      * are looked into. */
     bool (*wanted)(void *ctx, const char *name);

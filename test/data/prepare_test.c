@@ -435,6 +435,59 @@ static void prep_wide(void **state)
     st_test_remove(dir);
 }
 
+/* A long document in pieces is what it is as a whole, for families of patterns that join more than
+ * GPT-2's: punctuation with newlines, marks with letters, digits in threes. */
+static void prep_long(void **state)
+{
+    (void)state;
+    static const char *const kinds[] = {"llama3", "qwen2", "o200k", "deepseek",
+                                        "smollm", "bloom", "llama2"};
+    enum { BYTES = 3 << 20 };
+    static const char odd[][24] = {"foo!\n",     " (bar) ", "12345 ",
+                                   "e\xCC\x81 ", "...\n\n", "  x",
+                                   "end\n",      "'s ",     "\xE4\xBD\xA0\xE5\xA5\xBD",
+                                   "a1 b2\n ",   "//\n",    "\t"};
+    const char *dir = st_test_dir(), *input = st_test_path(dir, "long.txt");
+    char *text = malloc(BYTES + 64);
+    size_t n = 0;
+    st_rng r = {.seed = 9};
+    assert_non_null(text);
+    while (n < BYTES) {
+        const char *part = odd[st_rng_below(&r, sizeof odd / sizeof *odd)];
+        memcpy(text + n, part, strlen(part));
+        n += strlen(part);
+    }
+    st_test_write(input, text, n);
+    for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
+        char tokenizer[128], out[512], file[600];
+        st_bpe *b;
+        st_ids ids = {0};
+        st_err e = {0};
+        st_status s;
+        int64_t train = 0, val = 0;
+        snprintf(tokenizer, sizeof tokenizer, "test/fixtures/tokens/%s.json", kinds[k]);
+        snprintf(out, sizeof out, "%s/%s", dir, kinds[k]);
+        st_prepare_opts o = {.tokenizer = tokenizer, .separator = "</s>", .split = ST_SPLIT_TOKENS};
+        json_decref(prep(input, out, &o, &s, &e));
+        assert_ok(s, &e);
+        assert_ok(st_bpe_open(&b, tokenizer, &e), &e);
+        assert_ok(st_bpe_encode(b, text, n, &ids, &e), &e);
+        for (int side = 0; side < 2; side++) {
+            int64_t *count = side ? &val : &train, from = side ? train : 0;
+            snprintf(file, sizeof file, "%s/%s", out, side ? "val.bin" : "train.bin");
+            int32_t *id = prep_shard(file, count);
+            int64_t both = ids.n - from < *count ? ids.n - from : *count;
+            assert_memory_equal(id, ids.id + from, (size_t)both * sizeof *id);
+            free(id);
+        }
+        assert_int_equal(train + val, ids.n + 1); /* and what ends it */
+        st_ids_free(&ids);
+        st_bpe_close(b);
+    }
+    free(text);
+    st_test_remove(dir);
+}
+
 static void prep_refuses(void **state)
 {
     (void)state;
@@ -594,9 +647,10 @@ int main(void)
         cmocka_unit_test(prep_long_document),  cmocka_unit_test(prep_small_splits),
         cmocka_unit_test(prep_default_share),  cmocka_unit_test(prep_folder),
         cmocka_unit_test(prep_specials),       cmocka_unit_test(prep_wide),
-        cmocka_unit_test(prep_refuses),        cmocka_unit_test(prep_keeps_folder),
-        cmocka_unit_test(prep_interrupted),    cmocka_unit_test(prep_full_disk),
-        cmocka_unit_test(prep_learns),         cmocka_unit_test(prep_lambada),
+        cmocka_unit_test(prep_long),           cmocka_unit_test(prep_refuses),
+        cmocka_unit_test(prep_keeps_folder),   cmocka_unit_test(prep_interrupted),
+        cmocka_unit_test(prep_full_disk),      cmocka_unit_test(prep_learns),
+        cmocka_unit_test(prep_lambada),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
