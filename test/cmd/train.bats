@@ -4,13 +4,12 @@
 
 bats_require_minimum_version 1.5.0
 
-setup() {
-    load ../helpers
-    cd "$BATS_TEST_TMPDIR" || exit 1
+setup_file() {
+    cd "$BATS_FILE_TMPDIR" || exit 1
     # The tokens 0 .. 31 as uint16, again and again.
     printf "$(printf '\\%03o\\000' $(seq 0 31))" >block
-    for _ in $(seq 1200); do cat block; done >train.bin
-    cp train.bin val.bin
+    for _ in $(seq 40); do cat block; done >more
+    for _ in $(seq 30); do cat more; done >train.bin
     cat >tiny.yaml <<'YAML'
 data: .
 model: {n_layer: 1, n_head: 2, n_embd: 16, n_positions: 16, vocab_size: 32}
@@ -19,6 +18,13 @@ eval: {every: 4, batches: 2}
 ckpt: {every: 4}
 log: {every: 1}
 YAML
+}
+
+setup() {
+    load ../helpers
+    cd "$BATS_TEST_TMPDIR" || exit 1
+    cp "$BATS_FILE_TMPDIR"/{train.bin,tiny.yaml} .
+    cp train.bin val.bin
 }
 
 @test "a run leaves its files and prints where the best model is" {
@@ -59,7 +65,7 @@ assert r["validation"]["step"] == [0, 4, 8] and r["best"]["val_loss"] > 0'
 @test "two files, no data, no such file: refused" {
     run "$STRUT" train tiny.yaml other.yaml
     [ "$status" -eq 1 ]
-    run "$STRUT" train
+    run "$STRUT" train model.n_layer=1 model.n_embd=16 model.n_head=2 model.vocab_size=32
     [ "$status" -eq 1 ]
     [[ "$output" == *"data=FOLDER"* ]]
     run "$STRUT" train nowhere.yaml
