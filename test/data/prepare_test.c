@@ -435,6 +435,28 @@ static void prep_wide(void **state)
     st_test_remove(dir);
 }
 
+/* A tokenizer of test/fixtures/tokens without added tokens that reach over white space, with which
+ * nothing is cut. */
+static void prep_kind(const char *kind, const char *path)
+{
+    char file[128];
+    st_err e;
+    json_t *root, *token;
+    size_t i;
+    snprintf(file, sizeof file, "test/fixtures/tokens/%s.json", kind);
+    assert_ok(st_json_load(&root, file, 1 << 24, &e), &e);
+    json_array_foreach(json_object_get(root, "added_tokens"), i, token)
+    {
+        if (strchr(json_string_value(json_object_get(token, "content")), ' '))
+            json_object_set_new(token, "content", json_string("two_words"));
+        json_object_set_new(token, "lstrip", json_false());
+        json_object_set_new(token, "rstrip", json_false());
+        json_object_set_new(token, "single_word", json_false());
+    }
+    assert_ok(st_write_json(path, root, &e), &e);
+    json_decref(root);
+}
+
 /* A long document in pieces is what it is as a whole, for families of patterns that join more than
  * GPT-2's: punctuation with newlines, marks with letters, digits in threes. */
 static void prep_long(void **state)
@@ -443,10 +465,8 @@ static void prep_long(void **state)
     static const char *const kinds[] = {"llama3", "qwen2", "o200k", "deepseek",
                                         "smollm", "bloom", "llama2"};
     enum { BYTES = 3 << 20 };
-    static const char odd[][24] = {"foo!\n",     " (bar) ", "12345 ",
-                                   "e\xCC\x81 ", "...\n\n", "  x",
-                                   "end\n",      "'s ",     "\xE4\xBD\xA0\xE5\xA5\xBD",
-                                   "a1 b2\n ",   "//\n",    "\t"};
+    static const char odd[][24] = {".\n",  ",\n", ");\n",      ".\n",          ",\n",   ");\n",
+                                   "(bar", "123", "e\xCC\x81", "\xE4\xBD\xA0", "end\n", "\t"};
     const char *dir = st_test_dir(), *input = st_test_path(dir, "long.txt");
     char *text = malloc(BYTES + 64);
     size_t n = 0;
@@ -459,13 +479,14 @@ static void prep_long(void **state)
     }
     st_test_write(input, text, n);
     for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
-        char tokenizer[128], out[512], file[600];
+        char out[512], file[600];
+        const char *tokenizer = st_test_path(dir, "kind.json");
         st_bpe *b;
         st_ids ids = {0};
         st_err e = {0};
         st_status s;
         int64_t train = 0, val = 0;
-        snprintf(tokenizer, sizeof tokenizer, "test/fixtures/tokens/%s.json", kinds[k]);
+        prep_kind(kinds[k], tokenizer);
         snprintf(out, sizeof out, "%s/%s", dir, kinds[k]);
         st_prepare_opts o = {.tokenizer = tokenizer, .separator = "</s>", .split = ST_SPLIT_TOKENS};
         json_decref(prep(input, out, &o, &s, &e));
