@@ -122,7 +122,7 @@ typedef struct {
     } data;
     struct {
         char *preset, *activation_function, *map_preset, *mlp_map, *attn_map;
-        int64_t n_layer, n_head, n_embd, n_inner, n_positions, vocab_size;
+        int64_t n_layer, n_head, n_kv_head, n_embd, n_inner, n_positions, vocab_size;
         int64_t scale_attn_by_inverse_layer_idx, tie_word_embeddings;
         double layer_norm_epsilon, initializer_range;
         int64_t structured_init; /* st_fresh_law */

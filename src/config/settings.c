@@ -70,6 +70,8 @@ const set_row st_set_rows[] = {
      "gpt2, gpt2-medium, gpt2-large, gpt2-xl or a config.json: what the keys below start from"},
     {"model.n_layer", SET_INT, AT(model.n_layer), NULL, 1, 4096, NULL, SET_NULL, "blocks"},
     {"model.n_head", SET_INT, AT(model.n_head), NULL, 1, 4096, NULL, SET_NULL, "attention heads"},
+    {"model.n_kv_head", SET_INT, AT(model.n_kv_head), NULL, 1, 4096, NULL, SET_NULL,
+     "of them those that have keys and values, for Llama's family"},
     {"model.n_embd", SET_INT, AT(model.n_embd), NULL, 1, 1 << 20, NULL, SET_NULL, "width"},
     {"model.n_inner", SET_INT, AT(model.n_inner), NULL, 1, 1 << 22, NULL, SET_NULL,
      "width inside the MLP; null: 4 n_embd"},

@@ -62,14 +62,15 @@ static const char *convert_by_name(const char *out)
 static st_status convert_room(const st_convert_format *f, const char *in, const char *out,
                               bool replace, st_err *e)
 {
-    ST_TRY(st_output_apart(out, &in, 1, e));
     if (f->folder) {
         st_outdir dir = {0};
+        ST_TRY(st_output_apart(out, &in, 1, e));
         ST_TRY(st_outdir_open(&dir, out, replace ? st_folder_over : NULL, e));
         st_outdir_discard(&dir);
         return ST_OK;
     }
-    return st_output_file(out, replace, "a file of weights", st_weights_there, e);
+    ST_TRY(st_output_file(out, replace, "a file of weights", st_weights_there, e));
+    return st_output_apart(out, &in, 1, e);
 }
 
 /* ---- reading --------------------------------------------------------------------------------- */

@@ -245,7 +245,7 @@ st_status st_file_crc32(const char *path, uint32_t *crc, st_err *e)
 st_status st_copy_file(const char *from, const char *to, st_err *e)
 {
     if (st_path_exists(from) && !st_path_is_file(from))
-        ST_FAIL(e, ST_EARG, "%s: is no plain file, so it is not copied", from);
+        ST_FAIL(e, ST_EIO, "%s: is no plain file, so it is not copied", from);
     FILE *f = fopen(from, "rbe");
     if (!f) ST_FAIL(e, ST_EIO, "%s: %s", from, strerror(errno));
     char *buffer = malloc(FILE_BUFFER);

@@ -39,6 +39,7 @@ static const char *described_llama(const char *key)
 {
     static const char *const names[][2] = {{"n_layer", "num_hidden_layers"},
                                            {"n_head", "num_attention_heads"},
+                                           {"n_kv_head", "num_key_value_heads"},
                                            {"n_embd", "hidden_size"},
                                            {"n_inner", "intermediate_size"},
                                            {"n_positions", "max_position_embeddings"},
@@ -71,8 +72,9 @@ st_status st_settings_model(const st_settings *set, const st_bpe *tokenizer, jso
         if (strncmp(r->key, "model.", 6) != 0 || !(r->flags & SET_NULL)) continue;
         json_t *v =
             r->kind == SET_MAPS || strstr(r->key, ".map") ? json_null() : st_set_value(set, r);
-        const char *key =
-            json_object_get(*out, "num_hidden_layers") ? described_llama(r->key + 6) : r->key + 6;
+        const char *key = json_object_get(*out, "num_hidden_layers") ? described_llama(r->key + 6)
+                          : strcmp(r->key, "model.n_kv_head") == 0   ? NULL
+                                                                     : r->key + 6;
         bool given = !json_is_null(v);
         if (given && key) json_object_set(*out, key, v);
         json_decref(v);

@@ -196,6 +196,7 @@ static void train_one(const char *experiment)
     st_err e = {0};
     json_t *result;
     load(&s, experiment, more, sizeof more / sizeof *more);
+    if (strncmp(s.model.preset, "llama", 5) == 0) s.model.n_kv_head = 1;
     free(s.out);
     s.out = NULL; /* nothing is written */
     s.threads = 1;

@@ -415,8 +415,11 @@ static void test_output(void **state)
     assert_st(st_convert_model(path, pt, &o, &r, &e), ST_EARG, &e);
     assert_says(&e, "exists; --force replaces it");
     assert_st(st_convert_model(path, path, &o, &r, &e), ST_EARG, &e);
-    assert_says(&e, "is a folder, but pt is one file");
+    assert_says(&e, "is a folder");
     o.replace = true;
+    assert_st(st_convert_model(path, pt, &o, &r, &e), ST_EARG, &e);
+    assert_says(&e, "is there and not a file of weights");
+    st_test_write(pt, "", 0);
     assert_ok(st_convert_model(path, pt, &o, &r, &e), &e);
     json_decref(r);
     assert_int_equal(st_test_entries(dir), 2);

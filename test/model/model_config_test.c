@@ -294,7 +294,7 @@ static const struct {
     {"{\"strut\": {\"format\": 1, \"maps\": {\"*\": 4}}}", ST_EFORMAT, {"maps", "'*'", "quotes"}},
     {"{\"strut\": {\"format\": 1, \"maps\": {\"h.*.mlp.fc\": \"dense\"}}}",
      ST_EARG,
-     {"h.*.mlp.fc", "none of the 50", "mlp.c_fc"}},
+     {"h.*.mlp.fc", "none of 50", "mlp.c_fc"}},
     {"{\"strut\": {\"format\": 1, \"maps\": {\"h.12.mlp.c_fc\": \"dense\"}}}",
      ST_EARG,
      {"h.12.mlp.c_fc", "none", "h.1"}},
