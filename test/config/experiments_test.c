@@ -197,6 +197,7 @@ static void train_one(const char *experiment)
     json_t *result;
     load(&s, experiment, more, sizeof more / sizeof *more);
     if (strncmp(s.model.preset, "llama", 5) == 0) s.model.n_kv_head = 1;
+    if (s.train.tokens_per_step > 64) s.train.tokens_per_step = 64;
     free(s.out);
     s.out = NULL; /* nothing is written */
     s.threads = 1;
