@@ -25,8 +25,8 @@ import torch
 import fixtures_fly as net
 
 
-def stub(name, **has):
-    """A module of that name: what the originals import and these layers do not use."""
+def stand_in(name, **has):
+    """A module of that name, for what the originals import and nothing here calls."""
     module = types.ModuleType(name)
     module.__dict__.update(has)
     sys.modules[name] = module
@@ -73,8 +73,8 @@ def main():
     here = os.path.dirname(os.path.abspath(__file__))
     out = sys.argv[4] if len(sys.argv) > 4 else os.path.join(here, "../test/fixtures/fly")
     sys.path.insert(0, fly)
-    stub("hydra", utils=types.SimpleNamespace(instantiate=build))
-    stub("src.utils.utils", get_logger=logging.getLogger)
+    stand_in("hydra", utils=types.SimpleNamespace(instantiate=build))
+    stand_in("src.utils.utils", get_logger=logging.getLogger)
     torch.set_default_dtype(torch.float32)
     from src.models.layers.blockdiag_linear import BlockdiagLinear
     from src.models.layers.fastlinear import BlockdiagButterflyLinear, FastLinear, SparseLRLinear
@@ -82,10 +82,10 @@ def main():
     LowrankLinear = load(os.path.join(fork, "src/models/layers/lowrank_linear.py"),
                          "lowrank_linear").LowrankLinear
     package = os.path.join(ss1, "sketch_structured_linear")
-    stub("triton")
-    stub("SSLFunction", ssl_linear=None)
-    stub("SSL_Kernel")
-    stub("SSL_Kernel.SSLForward", ssl_forward_kernel_pretune=None, default_vec=8)
+    stand_in("triton")
+    stand_in("SSLFunction", ssl_linear=None)
+    stand_in("SSL_Kernel")
+    stand_in("SSL_Kernel.SSLForward", ssl_forward_kernel_pretune=None, default_vec=8)
     SSL = load(os.path.join(package, "SSL.py"), "SSL").SSL
     torch.set_default_dtype(torch.float64)
     torch.manual_seed(5)

@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.." || exit 2
 quiet=0
 [ "$1" = -q ] && quiet=1 && shift
 cd "${1:-.}" || exit 2
-find src test -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' | LC_ALL=C sort | xargs awk -v quiet=$quiet '
+find src test bench -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' | LC_ALL=C sort | xargs awk -v quiet=$quiet '
 function end_file() {
     if (!file) return
     if (n > 400 && !why) wrong(file ": " n " lines; cut it, or say why at its head (/* Long: ... */)")

@@ -6,6 +6,7 @@
  * Built by nvcc alone: nvcc -O3 -std=c++17 -Isrc -gencode=arch=compute_90a,code=sm_90a
  *   bench/gpu/attention.cu src/backend/cuda/attention.cu -o attention
  * Long: the oracle, the cases and what is timed share their problems and their checks. */
+/* Long: the oracle, its cases and the clock share one set of operands. */
 /* SPDX-License-Identifier: MIT */
 #include "backend/cuda/attention.h"
 #include <cuda_runtime.h>

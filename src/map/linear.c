@@ -45,22 +45,29 @@ bool st_linear_norm(st_stream *q, const st_linear *l, const st_norm_fwd_args *no
     return true;
 }
 
-void st_linear_norm_backward(st_stream *q, const st_linear *l, const st_norm_bwd_args *norm,
-                             st_tensor kept, st_tensor dy, st_arena *tmp)
+/* Gradients of `l`, and that of what it keeps of its input: fold->dz, from tmp. */
+static void linear_kept_grad(st_stream *q, const st_linear *l, st_tensor kept, st_tensor dy,
+                             st_fold_bwd_args *fold, st_arena *tmp)
 {
-    st_norm_unfold_args a = {.norm = *norm};
     linear_bias_grad(q, l, dy);
-    size_t mark = st_arena_mark(tmp);
-    l->spec.type->fold(&l->spec, dy.dim[0], &a.fold);
-    a.fold.dz = st_take2(tmp, dy.dtype, kept.dim[0], kept.dim[1]);
+    l->spec.type->fold(&l->spec, dy.dim[0], fold);
+    fold->dz = st_take2(tmp, dy.dtype, kept.dim[0], kept.dim[1]);
     l->spec.type->backward(&(st_map_call){.q = q,
                                           .spec = &l->spec,
                                           .theta = &l->w,
                                           .kept = kept,
                                           .tmp = tmp,
                                           .dy = dy,
-                                          .dkept = a.fold.dz,
+                                          .dkept = fold->dz,
                                           .dtheta = &l->dw});
+}
+
+void st_linear_norm_backward(st_stream *q, const st_linear *l, const st_norm_bwd_args *norm,
+                             st_tensor kept, st_tensor dy, st_arena *tmp)
+{
+    st_norm_unfold_args a = {.norm = *norm};
+    size_t mark = st_arena_mark(tmp);
+    linear_kept_grad(q, l, kept, dy, &a.fold, tmp);
     st_stream_ops(q)->norm_unfold(q, &a);
     st_arena_rewind(tmp, mark);
 }
@@ -107,19 +114,9 @@ void st_linear_folded_backward(st_stream *q, const st_linear *l, st_gelu_kind ki
                                st_arena *tmp)
 {
     st_gelu_unfold_args a = {.h = h, .dbias = dbias, .kind = kind};
-    linear_bias_grad(q, l, dy);
     size_t mark = st_arena_mark(tmp);
-    l->spec.type->fold(&l->spec, dy.dim[0], &a.fold);
-    a.fold.dz = st_take2(tmp, dy.dtype, kept.dim[0], kept.dim[1]);
+    linear_kept_grad(q, l, kept, dy, &a.fold, tmp);
     a.fold.dx = dh;
-    l->spec.type->backward(&(st_map_call){.q = q,
-                                          .spec = &l->spec,
-                                          .theta = &l->w,
-                                          .kept = kept,
-                                          .tmp = tmp,
-                                          .dy = dy,
-                                          .dkept = a.fold.dz,
-                                          .dtheta = &l->dw});
     st_stream_ops(q)->gelu_unfold(q, &a);
     st_arena_rewind(tmp, mark);
 }

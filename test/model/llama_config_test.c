@@ -8,16 +8,6 @@
     "2, \"num_attention_heads\": 2, \"num_key_value_heads\": 1, \"max_position_embeddings\": 64"
 #define LLAMA(x) "{\"model_type\": \"llama\", " TINY ", " x "}"
 
-static st_model *open_text(const char *text)
-{
-    st_model *m;
-    st_err e = {0};
-    json_t *config = rig_json(text);
-    assert_ok(st_model_open(&m, config, &e), &e);
-    json_decref(config);
-    return m;
-}
-
 /* Parameters of published models, tied tensors once. */
 static const struct {
     const char *config;
@@ -52,7 +42,7 @@ static void test_totals(void **state)
 {
     (void)state;
     for (size_t i = 0; i < sizeof totals / sizeof *totals; i++) {
-        st_model *m = open_text(totals[i].config);
+        st_model *m = rig_model(totals[i].config);
         assert_int_equal(st_model_counts(m).parameters, totals[i].total);
         st_model_close(m);
     }
@@ -79,7 +69,7 @@ static void test_same(void **state)
 {
     (void)state;
     for (size_t i = 0; i < sizeof same / sizeof *same; i++) {
-        st_model *a = open_text(same[i][0]), *b = open_text(same[i][1]);
+        st_model *a = rig_model(same[i][0]), *b = rig_model(same[i][1]);
         json_t *x = st_model_config(a), *y = st_model_config(b);
         if (!json_equal(x, y)) {
             fail_msg("%s is not %s: %s, %s", same[i][0], same[i][1], json_dumps(x, 0),

@@ -4,16 +4,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "rig.h"
 
-static st_model *open_text(const char *text)
-{
-    st_model *m;
-    st_err e = {0};
-    json_t *config = rig_json(text);
-    assert_ok(st_model_open(&m, config, &e), &e);
-    json_decref(config);
-    return m;
-}
-
 /* ---- totals ---------------------------------------------------------------------------------- */
 
 #define MEDIUM "\"n_layer\": 24, \"n_head\": 16, \"n_embd\": 1024"
@@ -117,7 +107,7 @@ static void test_totals(void **state)
         char text[1024];
         snprintf(text, sizeof text, "{%s%s \"strut\": {\"format\": 1, \"maps\": {%s}}}",
                  totals[i].keys, *totals[i].keys ? "," : "", totals[i].maps);
-        st_model *m = open_text(text);
+        st_model *m = rig_model(text);
         st_model_count c = st_model_counts(m);
         if (c.parameters != totals[i].total) {
             fail_msg("%s: %lld parameters, expected %lld", text, (long long)c.parameters,
@@ -154,7 +144,7 @@ static void test_list(void **state)
 {
     (void)state;
     listed l = {0};
-    st_model *m = open_text(
+    st_model *m = rig_model(
         "{\"vocab_size\": 7, \"n_positions\": 5, \"n_embd\": 6, \"n_layer\": 2, \"n_head\": 2,"
         " \"initializer_range\": 0.5, \"strut\": {\"format\": 1, \"maps\":"
         " {\"h.1.*\": \"lowrank:rank=2\", \"h.1.attn.*\": \"dense\"}}}");
@@ -215,7 +205,7 @@ static void test_round_trip(void **state)
         "h.1.mlp.c_fc 6 10 lowrank:rank=3\nh.1.mlp.c_proj 10 6 lowrank:rank=2\n"
         "lm_head 6 11 lowrank:rank=4\n";
     st_err e;
-    st_model *m = open_text(mixed), *again;
+    st_model *m = rig_model(mixed), *again;
     json_t *config = st_model_config(m), *config2;
     assert_non_null(config);
     assert_ok(st_model_open(&again, config, &e), &e);
@@ -372,7 +362,7 @@ static void test_plan_limits(void **state)
     size_t bytes;
     st_cost cost;
     st_stream *q;
-    st_model *m = open_text("{}");
+    st_model *m = rig_model("{}");
     assert_ok(st_stream_open(&q, "ref", 1, &e), &e);
     st_lm_args a = {.batch = 1, .len = 1025};
     assert_st(st_model_plan(m, q, ST_F32, &a, true, &bytes, &cost, &e), ST_EARG, &e);

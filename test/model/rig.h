@@ -86,6 +86,16 @@ static inline json_t *rig_json(const char *text)
     return j;
 }
 
+static inline st_model *rig_model(const char *text)
+{
+    st_model *m;
+    st_err e = {0};
+    json_t *config = rig_json(text);
+    assert_ok(st_model_open(&m, config, &e), &e);
+    json_decref(config);
+    return m;
+}
+
 static inline void rig_open(rig *r, const char *device, st_dtype t, const json_t *config)
 {
     st_err e = {0};
