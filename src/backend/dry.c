@@ -6,7 +6,7 @@
 /* Bytes of `n` elements like those of `t`, 0 if it is absent. */
 static int64_t dry_size(st_tensor t, int64_t n)
 {
-    return t.data ? n * (int64_t)st_dtype_size(t.dtype) : 0;
+    return t.data ? (int64_t)st_dtype_bytes(t.dtype, n) : 0;
 }
 
 static int64_t dry_all(st_tensor t)

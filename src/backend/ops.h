@@ -3,6 +3,7 @@
  * Common rules. Tensors named without a shape are flat and only their element count matters; zero
  * is the sensible default of every field; a tensor whose data is NULL is absent. "float" tensors
  * are F32 or BF16; all arithmetic and every sum is float32 or better, rounded once when stored.
+ * Block formats (tensor.h) are taken where the contract names them, and nowhere else.
  * Outputs and inputs may not overlap unless the contract says so. Operations run in stream order.
  * Same inputs, same stream kind and same thread count give the same bits. */
 /* Long: the contract of every operation. */
@@ -20,6 +21,8 @@ typedef struct st_stream st_stream;
  *   ld*: elements between stored rows; 0 = natural (stored row length).
  *   step_*: elements between batches; 0 = natural (the stored matrix's size with its ld), so a
  *   shared operand is written as step -1.
+ *   b may be of a block format where ta = 0, tb = 1 and k, ldb and step_b are multiples of 32; the
+ *   backend may then round the rows of a to Q8_0 blocks (as llama.cpp does), nothing else.
  *   bias_rows p > 1: bias is (p, n) and row i of C gets row i % p.
  *   step_bias: between the biases of batches; 0 = one bias for all batches.
  * A GPU's library may round a product to the dtype of c before bias and beta*C meet it.
@@ -246,7 +249,8 @@ typedef st_residual_fwd_args st_residual_bwd_args;
  * bwd: dtable[ids[i]] += dy[i], dposition[start + i % len] += dy[i] (F32, each unless absent), in
  *      a fixed order.
  * ids (rows) I32, all < number of table rows; table (V, width), position (P, width), y, dy (rows,
- * width) float. columns: table and dtable are (width, V), of which column ids[i] counts. */
+ * width) float. columns: table and dtable are (width, V), of which column ids[i] counts. fwd: table
+ * may be of a block format, without columns and with a width that is a multiple of 32. */
 typedef struct {
     int64_t rows, width, len, start;
     st_tensor ids, table, position, y, dy, dtable, dposition, at;

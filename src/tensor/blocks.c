@@ -203,6 +203,7 @@ static void q6_k_read(const uint8_t *b, float *x)
     }
 }
 
+/* Those of st_dtype first, in its order. */
 static const st_blocks blocks_all[] = {
     {"Q8_0", 32, 34, q8_0_read, q8_0_write}, {"Q4_0", 32, 18, q4_0_read, q4_0_write},
     {"Q4_1", 32, 20, q4_1_read, q4_1_write}, {"Q5_0", 32, 22, q5_0_read, NULL},
@@ -217,4 +218,9 @@ const st_blocks *st_blocks_find(const char *name)
         if (strcmp(name, blocks_all[i].name) == 0) return &blocks_all[i];
     }
     return NULL;
+}
+
+const st_blocks *st_dtype_blocks(st_dtype t)
+{
+    return t < ST_Q8_0 ? NULL : &blocks_all[t - ST_Q8_0];
 }

@@ -46,18 +46,41 @@ static float convert_load(const void *src, st_dtype t, int64_t i)
     return t == ST_BF16 ? st_bf16_to_f32(h) : st_f16_to_f32(h);
 }
 
+/* Numbers of one side in float32. */
+static const float *convert_read(const void *src, st_dtype t, int64_t n, float *room)
+{
+    const st_blocks *b = st_dtype_blocks(t);
+    if (t == ST_F32) return src;
+    for (int64_t i = 0; b && i < n; i += b->numbers)
+        b->read((const uint8_t *)src + st_dtype_bytes(t, i), room + i);
+    for (int64_t i = 0; !b && i < n; i++)
+        room[i] = convert_load(src, t, i);
+    return room;
+}
+
+static void convert_write(void *dst, st_dtype t, int64_t n, const float *x)
+{
+    const st_blocks *b = st_dtype_blocks(t);
+    for (int64_t i = 0; b && i < n; i += b->numbers)
+        b->write(x + i, (uint8_t *)dst + st_dtype_bytes(t, i));
+    for (int64_t i = 0; !b && i < n; i++)
+        ((uint16_t *)dst)[i] = t == ST_BF16 ? st_f32_to_bf16(x[i]) : st_f32_to_f16(x[i]);
+}
+
 void st_convert(void *dst, st_dtype dt, const void *src, st_dtype st, int64_t n)
 {
-    assert(dt <= ST_F16 && st <= ST_F16);
+    enum { AT_ONCE = 256 }; /* whole blocks */
+    assert((dt <= ST_F16 || dt >= ST_Q8_0) && (st <= ST_F16 || st >= ST_Q8_0));
     if (dt == st) {
-        memmove(dst, src, (size_t)n * st_dtype_size(dt));
+        memmove(dst, src, st_dtype_bytes(dt, n));
         return;
     }
-    for (int64_t i = 0; i < n; i++) {
-        float f = convert_load(src, st, i);
-        if (dt == ST_F32)
-            ((float *)dst)[i] = f;
-        else
-            ((uint16_t *)dst)[i] = dt == ST_BF16 ? st_f32_to_bf16(f) : st_f32_to_f16(f);
+    for (int64_t i = 0; i < n; i += AT_ONCE) {
+        float room[AT_ONCE];
+        int64_t part = n - i < AT_ONCE ? n - i : AT_ONCE;
+        char *to = (char *)dst + st_dtype_bytes(dt, i);
+        const float *x = convert_read((const char *)src + st_dtype_bytes(st, i), st, part,
+                                      dt == ST_F32 ? (float *)(void *)to : room);
+        if (dt != ST_F32) convert_write(to, dt, part, x);
     }
 }

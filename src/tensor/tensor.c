@@ -15,11 +15,23 @@ static const struct {
     [ST_I32] = {"int32", {"i32"}, 4},
     [ST_U16] = {"uint16", {"u16"}, 2},
     [ST_U8] = {"uint8", {"u8"}, 1},
+    [ST_Q8_0] = {"Q8_0", {"q8_0", "q8"}, 0},
+    [ST_Q4_0] = {"Q4_0", {"q4_0", "q4"}, 0},
+    [ST_Q4_1] = {"Q4_1", {"q4_1"}, 0},
 };
 
 size_t st_dtype_size(st_dtype t)
 {
+    assert(dtypes[t].size);
     return dtypes[t].size;
+}
+
+size_t st_dtype_bytes(st_dtype t, int64_t n)
+{
+    const st_blocks *b = st_dtype_blocks(t);
+    if (!b) return (size_t)n * dtypes[t].size;
+    assert(n % b->numbers == 0);
+    return (size_t)(n / b->numbers) * (size_t)b->bytes;
 }
 
 const char *st_dtype_name(st_dtype t)
@@ -60,19 +72,19 @@ int64_t st_numel(st_tensor t)
 
 size_t st_bytes(st_tensor t)
 {
-    return (size_t)st_numel(t) * st_dtype_size(t.dtype);
+    return st_dtype_bytes(t.dtype, st_numel(t));
 }
 
 st_tensor st_slice(st_tensor t, int64_t offset, int64_t n)
 {
     assert(offset >= 0 && n >= 0 && offset + n <= st_numel(t));
-    return st_view1((char *)t.data + (size_t)offset * st_dtype_size(t.dtype), t.dtype, n);
+    return st_view1((char *)t.data + st_dtype_bytes(t.dtype, offset), t.dtype, n);
 }
 
 st_tensor st_rows(st_tensor t, int64_t first, int64_t rows)
 {
     assert(t.ndim == 2 && first >= 0 && rows >= 0 && first + rows <= t.dim[0]);
-    size_t skip = (size_t)(first * t.dim[1]) * st_dtype_size(t.dtype);
+    size_t skip = st_dtype_bytes(t.dtype, first * t.dim[1]);
     return st_view2((char *)t.data + skip, t.dtype, rows, t.dim[1]);
 }
 

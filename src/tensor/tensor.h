@@ -5,7 +5,9 @@
 
 #include "base/base.h"
 
-typedef enum { ST_F32, ST_BF16, ST_F16, ST_I32, ST_U16, ST_U8 } st_dtype;
+/* From ST_Q8_0 on: block formats, llama.cpp's byte for byte, in which 32 numbers of a row share a
+ * scale (blocks.c). Rows are whole blocks. */
+typedef enum { ST_F32, ST_BF16, ST_F16, ST_I32, ST_U16, ST_U8, ST_Q8_0, ST_Q4_0, ST_Q4_1 } st_dtype;
 
 typedef struct {
     void *data; /* NULL: not there */
@@ -14,9 +16,11 @@ typedef struct {
     st_dtype dtype;
 } st_tensor;
 
-size_t st_dtype_size(st_dtype t);
-const char *st_dtype_name(st_dtype t);                /* "float32" "bfloat16" ... */
-bool st_dtype_parse(const char *name, st_dtype *out); /* also "f32" "bf16" "f16" "fp32" ... */
+size_t st_dtype_size(st_dtype t); /* bytes of a number; not of block formats */
+/* Bytes of `n` numbers: whole blocks, where the format has them. */
+size_t st_dtype_bytes(st_dtype t, int64_t n);
+const char *st_dtype_name(st_dtype t);                /* "float32" "bfloat16" ... "Q8_0" */
+bool st_dtype_parse(const char *name, st_dtype *out); /* also "f32" "bf16" "f16" "fp32" "q8" ... */
 
 /* View of `ndim` dims over `data`. */
 st_tensor st_view(void *data, st_dtype t, int ndim, const int64_t *dim);
@@ -30,8 +34,8 @@ static inline st_tensor st_view2(void *data, st_dtype t, int64_t rows, int64_t c
 }
 int64_t st_numel(st_tensor t);
 size_t st_bytes(st_tensor t);
-/* The same numbers from element `offset` on, as `n` elements in one dim (a broken offset asserts).
- */
+/* The same numbers from element `offset` on, as `n` elements in one dim (a broken offset asserts,
+ * and so does one inside a block). */
 st_tensor st_slice(st_tensor t, int64_t offset, int64_t n);
 /* Rows [first, first + rows) of a 2-D tensor. */
 st_tensor st_rows(st_tensor t, int64_t first, int64_t rows);
@@ -63,7 +67,8 @@ static inline uint16_t st_f32_to_bf16(float f)
 
 float st_f16_to_f32(uint16_t h);
 uint16_t st_f32_to_f16(float f);
-/* dst[i] = src[i] over n host elements between any two of F32, BF16, F16. */
+/* dst[i] = src[i] over n host elements between any two of F32, BF16, F16 and the block formats, of
+ * whole blocks. Into blocks (to the nearest, as their writers do) numbers must be finite. */
 void st_convert(void *dst, st_dtype dt, const void *src, st_dtype st, int64_t n);
 
 /* ---- numbers in blocks that share a scale (blocks.c) --------------------------------------------
@@ -78,5 +83,7 @@ typedef struct {
     void (*write)(const float *x, uint8_t *block);
 } st_blocks;
 const st_blocks *st_blocks_find(const char *name); /* or NULL */
+/* Those of a block format; NULL: `t` is none. */
+const st_blocks *st_dtype_blocks(st_dtype t);
 
 #endif

@@ -129,13 +129,43 @@ static void test_convert(void **state)
     assert_memory_equal(x + 1, want, sizeof want);
 }
 
+/* Blocks of several tables' worth: what each block's reader and writer make of it, from any float,
+ * to any float. */
+static void test_convert_blocks(void **state)
+{
+    (void)state;
+    enum { N = 32 * 19 };
+    static const st_dtype format[] = {ST_Q8_0, ST_Q4_0, ST_Q4_1}, type[] = {ST_F32, ST_BF16};
+    float x[N], want[N];
+    uint8_t got[N * 4 + 1], block[64], narrow[N * 4], back[N * 4];
+    for (int i = 0; i < N; i++)
+        x[i] = st_bf16_to_f32(st_f32_to_bf16(sinf((float)i) * (float)(1 + i / 32)));
+    for (int f = 0; f < 3; f++) {
+        const st_blocks *b = st_dtype_blocks(format[f]);
+        size_t bytes = st_dtype_bytes(format[f], N);
+        for (int t = 0; t < 2; t++) {
+            memset(got, 0xee, sizeof got);
+            st_convert(narrow, type[t], x, ST_F32, N);
+            st_convert(got, format[f], narrow, type[t], N);
+            assert_int_equal(got[bytes], 0xee);
+            for (int i = 0; i < N / 32; i++) {
+                b->write(x + 32 * i, block);
+                assert_memory_equal(block, got + i * b->bytes, (size_t)b->bytes);
+                b->read(block, want + 32 * i);
+            }
+            st_convert(narrow, type[t], want, ST_F32, N);
+            st_convert(back, type[t], got, format[f], N);
+            assert_memory_equal(back, narrow, N * st_dtype_size(type[t]));
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_bf16),
-        cmocka_unit_test(test_f16_to_f32),
-        cmocka_unit_test(test_f32_to_f16),
-        cmocka_unit_test(test_convert),
+        cmocka_unit_test(test_bf16),           cmocka_unit_test(test_f16_to_f32),
+        cmocka_unit_test(test_f32_to_f16),     cmocka_unit_test(test_convert),
+        cmocka_unit_test(test_convert_blocks),
     };
     return cmocka_run_group_tests_name("convert", tests, NULL, NULL);
 }

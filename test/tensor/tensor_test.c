@@ -16,11 +16,16 @@ static void test_dtypes(void **state)
         {"float16", "f16", ST_F16, 2},   {"float16", "fp16", ST_F16, 2},
         {"float16", "half", ST_F16, 2},  {"int32", "i32", ST_I32, 4},
         {"uint16", "u16", ST_U16, 2},    {"uint8", "u8", ST_U8, 1},
+        {"Q8_0", "q8", ST_Q8_0, 0},      {"Q8_0", "q8_0", ST_Q8_0, 0},
+        {"Q4_0", "q4", ST_Q4_0, 0},      {"Q4_1", "q4_1", ST_Q4_1, 0},
     };
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         st_dtype t = ST_U8;
         assert_string_equal(st_dtype_name(all[i].t), all[i].name);
-        assert_int_equal(st_dtype_size(all[i].t), all[i].size);
+        if (all[i].size)
+            assert_int_equal(st_dtype_size(all[i].t), all[i].size);
+        else
+            assert_string_equal(st_dtype_blocks(all[i].t)->name, all[i].name);
         assert_true(st_dtype_parse(all[i].name, &t) && t == all[i].t);
         assert_true(st_dtype_parse(all[i].alias, &t) && t == all[i].t);
     }
@@ -57,6 +62,26 @@ static void test_views(void **state)
     assert_int_equal(st_numel(st_view1(x, ST_F32, 0)), 0);
 }
 
+/* Rows of a block format are cut between blocks. */
+static void test_block_views(void **state)
+{
+    (void)state;
+    static const struct {
+        st_dtype t;
+        size_t bytes;
+    } of[] = {{ST_Q8_0, 34}, {ST_Q4_0, 18}, {ST_Q4_1, 20}};
+    char x[1];
+    for (size_t i = 0; i < sizeof of / sizeof *of; i++) {
+        st_tensor w = st_view2(x, of[i].t, 6, 96), r = st_rows(w, 2, 3);
+        assert_int_equal(st_bytes(w), 6 * 3 * of[i].bytes);
+        assert_ptr_equal(r.data, x + 2 * 3 * of[i].bytes);
+        assert_int_equal(st_bytes(r), 3 * 3 * of[i].bytes);
+        assert_ptr_equal(st_slice(w, 64, 96).data, x + 2 * of[i].bytes);
+        assert_int_equal(st_dtype_bytes(of[i].t, 320), 10 * of[i].bytes);
+    }
+    assert_null(st_dtype_blocks(ST_U8));
+}
+
 static void test_take(void **state)
 {
     (void)state;
@@ -79,6 +104,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_dtypes),
         cmocka_unit_test(test_views),
+        cmocka_unit_test(test_block_views),
         cmocka_unit_test(test_take),
     };
     return cmocka_run_group_tests_name("tensor", tests, NULL, NULL);

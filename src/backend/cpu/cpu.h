@@ -15,11 +15,12 @@ const char *st_cpu_feature_names(unsigned features); /* "avx512", ..., "baseline
 typedef void st_cpu_gemm(st_stream *q, const st_gemm_args *g);
 
 typedef struct {
-    st_cpu_gemm *own;  /* our kernels: any shape and dtype */
-    st_cpu_gemm *half; /* those for bf16 operands; NULL: `own` */
-    st_ops wide;       /* beside the operations of `half`: any dtype */
-    bool blas_lost;    /* the library took kernels of another age: ours are faster */
-    st_arena scratch;  /* `threads` pieces of ST_CPU_SCRATCH bytes */
+    st_cpu_gemm *own;    /* our kernels: any shape and dtype */
+    st_cpu_gemm *half;   /* those for bf16 operands; NULL: `own` */
+    st_cpu_gemm *blocks; /* those for a b of a block format; NULL: ref's */
+    st_ops wide;         /* beside the operations of `half`: any dtype */
+    bool blas_lost;      /* the library took kernels of another age: ours are faster */
+    st_arena scratch;    /* `threads` pieces of ST_CPU_SCRATCH bytes */
 } st_cpu;
 
 /* Scratch of one thread, for packed panels and blocks of scores. */

@@ -3,6 +3,7 @@
  * small or a dtype bf16. */
 /* SPDX-License-Identifier: MIT */
 #include "backend/cpu/cpu.h"
+#include "backend/ref/ref.h"
 #include <cblas.h>
 #include <omp.h>
 #include <stdio.h>
@@ -50,8 +51,12 @@ static bool lib_wanted(const st_stream *q, const st_gemm_args *g)
 
 void st_cpu_lib_gemm(st_stream *q, const st_gemm_args *g)
 {
+    const st_cpu *cpu = q->device_state;
+    if (st_dtype_blocks(g->b.dtype)) {
+        (cpu->blocks ? cpu->blocks : st_ref_gemm)(q, g);
+        return;
+    }
     if (!lib_wanted(q, g)) {
-        const st_cpu *cpu = q->device_state;
         (g->a.dtype == ST_BF16 && cpu->half ? cpu->half : cpu->own)(q, g);
         return;
     }

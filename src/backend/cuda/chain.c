@@ -202,6 +202,10 @@ static void chain_gemm(st_stream *q, const st_gemm_args *g)
 {
     chain_begin(q);
     st_gemm_layout l = st_gemm_resolve(g);
+    if (st_dtype_blocks(g->b.dtype)) {
+        st_stream_latch(q, ST_EUNSUPPORTED, "gemm", "weights of 8 or 4 bits are for the cpu today");
+        return;
+    }
     bool few = g->m >= 1 && g->m <= ST_FEW_ROWS && g->n > 0 && !g->ta && g->tb && g->beta == 0 &&
                st_or(g->bias_rows, 1) == 1;
     st_few_args f = {.dtype = g->a.dtype,

@@ -65,6 +65,11 @@ template <typename T> static void embed_fwd_of(st_stream *q, const st_embed_fwd_
 extern "C" void st_cuda_embed_fwd(st_stream *q, const st_embed_fwd_args *a)
 {
     if (a->rows == 0) return;
+    if (st_dtype_blocks(a->table.dtype)) {
+        st_stream_latch(q, ST_EUNSUPPORTED, "embed",
+                        "weights of 8 or 4 bits are for the cpu today");
+        return;
+    }
     a->y.dtype == ST_F32 ? embed_fwd_of<float>(q, a) : embed_fwd_of<bf16>(q, a);
 }
 

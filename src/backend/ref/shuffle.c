@@ -20,6 +20,16 @@ static int64_t shuffle_embed_at(const st_embed_fwd_args *a, int64_t numel, int64
     return a->columns ? j * (numel / a->width) + id : id * a->width + j;
 }
 
+/* Number j of row `id` of the table. */
+static double shuffle_embed_number(const st_embed_fwd_args *a, int64_t id, int64_t j)
+{
+    float x[REF_BLOCK];
+    if (!st_dtype_blocks(a->table.dtype))
+        return (double)ref_load(&a->table, shuffle_embed_at(a, st_numel(a->table), id, j));
+    ref_load_block(&a->table, id * a->width + j / REF_BLOCK * REF_BLOCK, x);
+    return (double)x[j % REF_BLOCK];
+}
+
 void st_ref_embed_fwd(st_stream *q, const st_embed_fwd_args *a)
 {
     const int32_t *ids = a->ids.data;
@@ -27,8 +37,7 @@ void st_ref_embed_fwd(st_stream *q, const st_embed_fwd_args *a)
     for (int64_t r = 0; r < a->rows; r++) {
         int64_t p = st_embed_start(a) + r % a->len;
         for (int64_t j = 0; j < a->width; j++) {
-            int64_t at = shuffle_embed_at(a, st_numel(a->table), ids[r], j);
-            double y = a->table.data ? (double)ref_load(&a->table, at)
+            double y = a->table.data ? shuffle_embed_number(a, ids[r], j)
                                      : (double)ref_load(&a->y, r * a->width + j);
             if (a->position.data) y += (double)ref_load(&a->position, p * a->width + j);
             ref_store(&a->y, r * a->width + j, y);

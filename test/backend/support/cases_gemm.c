@@ -19,7 +19,7 @@ static const struct {
     {3, 3, 777},      {16, 16, 130},  {65, 16, 1},    {3, 61, 3071},   {1, 48, 3000},
     {6, 24, 4099},    {2, 64, 2100},  {1, 77, 768},
 };
-enum { NAMED = sizeof named / sizeof *named, CUT = 160, VARIANTS = 176, GROUPED = 8 };
+enum { NAMED = sizeof named / sizeof *named, CUT = 160, VARIANTS = 176, GROUPED = 8, BLOCKS = 72 };
 
 /* Sizes of which a GPU cuts off what is no multiple of 8, where rows begin at such. */
 static const struct {
@@ -88,6 +88,42 @@ static bool gemm_groups(parity_case *c, st_gemm_args *g)
     return true;
 }
 
+/* B of a block format: rows one behind the other, or with room between; A and C side by side. */
+static bool gemm_blocks(parity_case *c, st_gemm_args *g)
+{
+    static const int m[] = {1, 1, 2, 3, 5, 7, 8, 17, 33}, k[] = {32, 64, 96, 768, 3072};
+    static const int n[] = {1, 3, 4, 9, 15, 16, 17, 31, 33, 50, 65, 127, 130};
+    int at = c->variant - VARIANTS - GROUPED, how = (int)parity_pick(c, 1, 4);
+    if (c->gpu || at >= BLOCKS) return false;
+    g->m = m[parity_pick(c, 2, 9)], g->n = n[parity_pick(c, 3, 13)], g->k = k[parity_pick(c, 4, 5)];
+    g->tb = 1;
+    int64_t batch = g->batch = how ? 1 + parity_pick(c, 5, 4) : 1;
+    c->gaps = how != 0;
+    if (how == 1) {
+        g->lda = batch * g->k, g->step_a = g->k;
+        g->ldc = batch * g->n, g->step_c = g->n;
+    } else if (how == 2) {
+        g->step_b = -1, g->ldb = g->k + 32 * parity_pick(c, 6, 3);
+    } else if (how == 3) {
+        g->lda = g->ldb = g->k + 32, g->step_b = g->ldb * g->n + 64;
+        g->ldc = g->n + 5, g->step_c = g->ldc * g->m + 7;
+    }
+    int64_t na = gemm_extent(g->m, g->k, g->lda, g->step_a, batch);
+    int64_t nb = gemm_extent(g->n, g->k, g->ldb, g->step_b, batch);
+    int64_t nc = gemm_extent(g->m, g->n, g->ldc, g->step_c, batch);
+    st_dtype out = parity_pick(c, 7, 3) ? c->dtype : ST_F32;
+    double tol = PARITY_EPS * (6 * (double)g->k + 8);
+    g->beta = (float[]){0, 1, 0.5f}[parity_pick(c, 8, 3)];
+    parity_in_grid(c, &g->a, c->dtype, na);
+    parity_in(c, &g->b, (st_dtype)(ST_Q8_0 + at % 3), nb, 1);
+    if (g->beta != 0)
+        parity_update(c, &g->c, out, nc, 1, tol);
+    else
+        parity_out(c, &g->c, out, nc, tol);
+    if (parity_pick(c, 9, 2)) gemm_bias(c, g, batch);
+    return true;
+}
+
 static int64_t gemm_eights(int64_t n)
 {
     return (n + 7) / 8 * 8;
@@ -96,7 +132,7 @@ static int64_t gemm_eights(int64_t n)
 bool cases_gemm(parity_case *c)
 {
     st_gemm_args *g = (void *)c->args;
-    if (c->variant >= VARIANTS + GROUPED) return false;
+    if (c->variant >= VARIANTS + GROUPED) return gemm_blocks(c, g);
     if (c->variant >= VARIANTS) return gemm_groups(c, g);
     int layout = (int)parity_pick(c, 0, 4);
     if (c->variant >= CUT) {

@@ -72,6 +72,11 @@ void parity_in_range(parity_case *c, st_tensor *slot, st_dtype t, int64_t n, dou
     o->hi = hi;
 }
 
+void parity_in_grid(parity_case *c, st_tensor *slot, st_dtype t, int64_t n)
+{
+    parity_declare(c, slot, t, n)->grid = true;
+}
+
 void parity_ids(parity_case *c, st_tensor *slot, int64_t n, int64_t lo, int64_t hi)
 {
     parity_in_range(c, slot, ST_I32, n, (double)lo, (double)hi);
@@ -174,6 +179,20 @@ static void parity_normals(float *value, uint64_t seed, int64_t at, float std)
         value[j] = std * table[(first + j * step) % TABLE];
 }
 
+/* DRAWN numbers of whole blocks from element `at` on. */
+static void parity_grid(float *value, uint64_t seed, int64_t at)
+{
+    for (int64_t j = 0; j < DRAWN; j += 4) {
+        st_philox_block b = st_philox(seed, 10, (uint64_t)(at + j) / 4);
+        int64_t block = (at + j) / 32, most = st_op_u32(seed, 11, block) % 32;
+        int power = (int)(st_op_u32(seed, 12, block) % 4) - 9;
+        for (int64_t k = 0; k < 4; k++) {
+            int q = (at + j + k) % 32 == most ? 127 : (int)(b.v[k] % 255) - 127;
+            value[j + k] = ldexpf((float)q, power);
+        }
+    }
+}
+
 /* Element `at` + j of operand `i` for j < len <= DRAWN, in its dtype. */
 static void parity_draw(const parity_case *c, int i, int64_t at, int64_t len, char *to)
 {
@@ -182,7 +201,10 @@ static void parity_draw(const parity_case *c, int i, int64_t at, int64_t len, ch
     const parity_operand *o = &c->operand[i];
     uint64_t seed = c->seed * 1000 + (uint64_t)i;
     bool ids = o->shape.dtype == ST_I32, normal = o->lo == o->hi && !ids;
-    if (normal) parity_normals(value, seed, at, (float)o->hi);
+    if (o->grid)
+        parity_grid(value, seed, at);
+    else if (normal)
+        parity_normals(value, seed, at, (float)o->hi);
     for (int64_t j = 0; j < len && !normal; j += 4) {
         st_philox_block b = st_philox(seed, 7, (uint64_t)(at + j) / 4);
         for (int k = 0; k < 4; k++) {
@@ -213,7 +235,7 @@ static void parity_prepare(const parity_case *c)
     for (int i = 0; i < c->operands; i++) {
         const parity_operand *o = &c->operand[i];
         char *data = parity_place(c, PRISTINE, i);
-        size_t size = st_dtype_size(o->shape.dtype), bytes = st_bytes(o->shape);
+        size_t bytes = st_bytes(o->shape);
         int64_t n = o->shape.dim[0];
         memset(data - 64, CANARY, 64);
         if (c->seed % 2) memset(data + bytes, CANARY, 64);
@@ -221,7 +243,8 @@ static void parity_prepare(const parity_case *c)
             memcpy(data + b, "\xad\x7f", 2); /* NaN in both dtypes */
         }
         for (int64_t at = 0; !parity_blank(o) && at < n; at += DRAWN) {
-            parity_draw(c, i, at, n - at < DRAWN ? n - at : DRAWN, data + (size_t)at * size);
+            parity_draw(c, i, at, n - at < DRAWN ? n - at : DRAWN,
+                        data + st_dtype_bytes(o->shape.dtype, at));
         }
     }
 }

@@ -22,6 +22,7 @@ typedef struct {
     parity_role role;
     double lo, hi; /* uniform in [lo, hi); lo == hi: normal with deviation hi; ids: integers */
     int64_t order; /* of ids: each so many are a permutation of 0 .. order - 1 */
+    bool grid;     /* what Q8_0 blocks hold exactly */
     double tol;    /* absolute bound of the difference, besides rounding of the result */
 } parity_operand;
 
@@ -48,6 +49,9 @@ int64_t parity_rows(parity_case *c, const st_heads *h, int64_t len, st_strided *
 /* Inputs: normal with standard deviation `std`; uniform; integers in [lo, hi). */
 void parity_in(parity_case *c, st_tensor *slot, st_dtype t, int64_t n, double std);
 void parity_in_range(parity_case *c, st_tensor *slot, st_dtype t, int64_t n, double lo, double hi);
+/* Whole blocks of 32 integers of -127 .. 127, of which one is 127, times a power of two: rounding
+ * them to Q8_0 changes nothing. Below 2 in magnitude. */
+void parity_in_grid(parity_case *c, st_tensor *slot, st_dtype t, int64_t n);
 void parity_ids(parity_case *c, st_tensor *slot, int64_t n, int64_t lo, int64_t hi);
 /* `runs` permutations of 0 .. total - 1. */
 void parity_orders(parity_case *c, st_tensor *slot, int64_t runs, int64_t total);
