@@ -1,6 +1,5 @@
 /* Numbers in blocks that share a scale, as ggml has them (ggml-common.h, ggml-quants.c): a block of
- * 32
- * (_0, _1) or 256 (_K) numbers, scales as float16, all little-endian.
+ * 32 (_0, _1) or 256 (_K) numbers, scales as float16, all little-endian.
  *
  *   Q8_0  x = d q                        q int8
  *   Q4_0  x = d (q - 8)                  q 4 bits: number i low, number i + 16 high in byte i
@@ -38,16 +37,68 @@ static void q8_0_read(const uint8_t *b, float *x)
         x[i] = (float)(int8_t)b[2 + i] * d;
 }
 
+/* Writers round to the nearest as llama.cpp's do. Numbers that come from a block of the format are
+ * kept as they are, whatever its scale was: then they would not always round to themselves. */
+typedef void blocks_fill(const float *x, float d, float least, uint8_t *block);
+
+/* Could all numbers be products of 11 bits and `bits` bits? Few others get beyond this. */
+static bool blocks_short(const float *x, int bits)
+{
+    uint32_t rest = 0, u;
+    for (int i = 0; i < 32; i++) {
+        memcpy(&u, &x[i], 4);
+        rest |= u;
+    }
+    return (rest & ((1u << (13 - bits)) - 1)) == 0;
+}
+
+/* Fills the block with scale d (and least number); whether it then says what x does. */
+static bool blocks_say(const float *x, float d, float least, blocks_fill *fill,
+                       void (*read)(const uint8_t *, float *), uint8_t *block)
+{
+    float got[32];
+    fill(x, d, least, block);
+    read(block, got);
+    for (int i = 0; i < 32; i++) {
+        if (got[i] != x[i]) return false;
+    }
+    return true;
+}
+
+static float blocks_rounded(float x)
+{
+    return st_f16_to_f32(st_f32_to_f16(x));
+}
+
+/* Looks for a scale by which `most`, the largest of x in magnitude, is one of first .. last (which
+ * may be lower); the first is that of rounding. */
+static bool blocks_kept(const float *x, float most, int first, int last, blocks_fill *fill,
+                        void (*read)(const uint8_t *, float *), uint8_t *block)
+{
+    for (int k = first, step = first < last ? 1 : -1; k != last + step; k += step) {
+        float d = k ? blocks_rounded(most / (float)k) : 0;
+        if (k && d * (float)k == most && blocks_say(x, d, 0, fill, read, block)) return true;
+    }
+    return false;
+}
+
+static void q8_0_fill(const float *x, float d, float least, uint8_t *b)
+{
+    (void)least;
+    float inverse = d > 0 ? 1 / d : 0;
+    blocks_put_half(b, d);
+    for (int i = 0; i < 32; i++)
+        b[2 + i] = (uint8_t)(int8_t)fminf(roundf(x[i] * inverse), 127);
+}
+
 /* The nearest multiples of a scale that reaches the largest number. */
 static void q8_0_write(const float *x, uint8_t *b)
 {
     float most = 0;
     for (int i = 0; i < 32; i++)
         most = fmaxf(most, fabsf(x[i]));
-    float d = most / 127, inverse = d > 0 ? 1 / d : 0;
-    blocks_put_half(b, d);
-    for (int i = 0; i < 32; i++)
-        b[2 + i] = (uint8_t)(int8_t)roundf(x[i] * inverse);
+    if (blocks_short(x, 7) && blocks_kept(x, most, 127, 1, q8_0_fill, q8_0_read, b)) return;
+    q8_0_fill(x, most / 127, 0, b);
 }
 
 static void q4_0_read(const uint8_t *b, float *x)
@@ -65,6 +116,17 @@ static int blocks_nibble(float x)
     return q < 0 ? 0 : q > 15 ? 15 : q;
 }
 
+static void q4_0_fill(const float *x, float d, float least, uint8_t *b)
+{
+    (void)least;
+    float inverse = d != 0 ? 1 / d : 0;
+    blocks_put_half(b, d);
+    for (int i = 0; i < 16; i++) {
+        int lo = blocks_nibble(x[i] * inverse + 8.5f);
+        b[2 + i] = (uint8_t)(lo | blocks_nibble(x[i + 16] * inverse + 8.5f) << 4);
+    }
+}
+
 /* The number of largest magnitude becomes -8 d exactly. */
 static void q4_0_write(const float *x, uint8_t *b)
 {
@@ -72,12 +134,8 @@ static void q4_0_write(const float *x, uint8_t *b)
     for (int i = 0; i < 32; i++) {
         if (fabsf(x[i]) > fabsf(most)) most = x[i];
     }
-    float d = most / -8, inverse = d != 0 ? 1 / d : 0;
-    blocks_put_half(b, d);
-    for (int i = 0; i < 16; i++) {
-        int lo = blocks_nibble(x[i] * inverse + 8.5f);
-        b[2 + i] = (uint8_t)(lo | blocks_nibble(x[i + 16] * inverse + 8.5f) << 4);
-    }
+    if (blocks_short(x, 3) && blocks_kept(x, most, -8, 7, q4_0_fill, q4_0_read, b)) return;
+    q4_0_fill(x, most / -8, 0, b);
 }
 
 static void q4_1_read(const uint8_t *b, float *x)
@@ -89,7 +147,29 @@ static void q4_1_read(const uint8_t *b, float *x)
     }
 }
 
-/* From the least number to the largest in 15 steps. */
+static void q4_1_fill(const float *x, float d, float least, uint8_t *b)
+{
+    float inverse = d > 0 ? 1 / d : 0;
+    blocks_put_half(b, d);
+    blocks_put_half(b + 2, least);
+    for (int i = 0; i < 16; i++) {
+        int lo = blocks_nibble((x[i] - least) * inverse + 0.5f);
+        b[4 + i] = (uint8_t)(lo | blocks_nibble((x[i + 16] - least) * inverse + 0.5f) << 4);
+    }
+}
+
+/* Is every number about a multiple of d away from the least? */
+static bool q4_1_steps(const float *x, float least, float d)
+{
+    for (int i = 0; i < 32; i++) {
+        float steps = (x[i] - least) / d;
+        if (fabsf(steps - roundf(steps)) > 0.02f) return false;
+    }
+    return true;
+}
+
+/* From the least number to the largest in 15 steps; of a block's own numbers (two at least), which
+ * need not reach both ends, in n steps that begin with number `low`. */
 static void q4_1_write(const float *x, uint8_t *b)
 {
     float least = x[0], most = x[0];
@@ -97,13 +177,14 @@ static void q4_1_write(const float *x, uint8_t *b)
         least = fminf(least, x[i]);
         most = fmaxf(most, x[i]);
     }
-    float d = (most - least) / 15, inverse = d > 0 ? 1 / d : 0;
-    blocks_put_half(b, d);
-    blocks_put_half(b + 2, least);
-    for (int i = 0; i < 16; i++) {
-        int lo = blocks_nibble((x[i] - least) * inverse + 0.5f);
-        b[4 + i] = (uint8_t)(lo | blocks_nibble((x[i + 16] - least) * inverse + 0.5f) << 4);
+    for (int n = 15; n > 0 && most > least; n--) {
+        float d = blocks_rounded((most - least) / (float)n);
+        for (int low = 0; low <= 15 - n && d > 0 && q4_1_steps(x, least, d); low++) {
+            float m = blocks_rounded(least - (float)low * d);
+            if (blocks_say(x, d, m, q4_1_fill, q4_1_read, b)) return;
+        }
     }
+    q4_1_fill(x, (most - least) / 15, least, b);
 }
 
 /* The 5-bit number i of a block whose high bits are at `h` and low ones at `q`. */

@@ -260,7 +260,9 @@ static void test_blocks(void **state)
         for (int i = 0; b->write && i < ALL / b->numbers; i++) {
             uint8_t block[256];
             b->write(numbers + i * b->numbers, block);
-            if (memcmp(block, all + t->offset + i * b->bytes, (size_t)b->bytes) != 0)
+            if (memcmp(block, all + t->offset + i * b->bytes, (size_t)b->bytes) == 0) continue;
+            b->read(block, got); /* what a scale holds exactly is not rounded */
+            if (memcmp(got, numbers + i * b->numbers, (size_t)b->numbers * sizeof *got) != 0)
                 fail_msg("%s: block %d is written otherwise", formats[k], i);
         }
     }
