@@ -303,5 +303,5 @@ const st_blocks *st_blocks_find(const char *name)
 
 const st_blocks *st_dtype_blocks(st_dtype t)
 {
-    return t < ST_Q8_0 ? NULL : &blocks_all[t - ST_Q8_0];
+    return t < ST_Q8_0 ? NULL : &blocks_all[st_dtype_plain(t) - ST_Q8_0];
 }

@@ -22,7 +22,7 @@ static const struct {
 
 size_t st_dtype_size(st_dtype t)
 {
-    assert(dtypes[t].size);
+    assert(t < ST_Q8_0);
     return dtypes[t].size;
 }
 
@@ -36,7 +36,7 @@ size_t st_dtype_bytes(st_dtype t, int64_t n)
 
 const char *st_dtype_name(st_dtype t)
 {
-    return dtypes[t].name;
+    return dtypes[st_dtype_plain(t)].name;
 }
 
 bool st_dtype_parse(const char *name, st_dtype *out)

@@ -6,8 +6,22 @@
 #include "base/base.h"
 
 /* From ST_Q8_0 on: block formats, llama.cpp's byte for byte, in which 32 numbers of a row share a
- * scale (blocks.c). Rows are whole blocks. */
-typedef enum { ST_F32, ST_BF16, ST_F16, ST_I32, ST_U16, ST_U8, ST_Q8_0, ST_Q4_0, ST_Q4_1 } st_dtype;
+ * scale (blocks.c). Rows are whole blocks. Packed: the same bytes in the order of packed.c, of
+ * whole matrices in a device's memory. */
+typedef enum {
+    ST_F32,
+    ST_BF16,
+    ST_F16,
+    ST_I32,
+    ST_U16,
+    ST_U8,
+    ST_Q8_0,
+    ST_Q4_0,
+    ST_Q4_1,
+    ST_Q8_0_PACKED,
+    ST_Q4_0_PACKED,
+    ST_Q4_1_PACKED
+} st_dtype;
 
 typedef struct {
     void *data; /* NULL: not there */
@@ -83,7 +97,20 @@ typedef struct {
     void (*write)(const float *x, uint8_t *block);
 } st_blocks;
 const st_blocks *st_blocks_find(const char *name); /* or NULL */
-/* Those of a block format; NULL: `t` is none. */
+/* Those of a block format, packed or not (which `read` and `write` are not for); NULL: `t` is none.
+ */
 const st_blocks *st_dtype_blocks(st_dtype t);
+
+/* ---- blocks packed for products (packed.c) ----------------------------------------------------
+ */
+
+st_dtype st_dtype_plain(st_dtype t); /* of a packed format the one it packs; others are their own */
+st_dtype st_dtype_packed(st_dtype t); /* of a block format its packed one; others are their own */
+/* dst = src, (rows, cols) of a block format, packed. */
+void st_blocks_pack(void *dst, const void *src, st_dtype t, int64_t rows, int64_t cols);
+/* x = numbers [from, from + n), multiples of 32, of a row of (rows, cols) in a block format, packed
+ * or not. */
+void st_blocks_read(const void *data, st_dtype t, int64_t rows, int64_t cols, int64_t row,
+                    int64_t from, int64_t n, float *x);
 
 #endif

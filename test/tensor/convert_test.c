@@ -194,12 +194,47 @@ static void test_blocks_kept(void **state)
     }
 }
 
+/* Of 37 rows, two groups of 16 and five alone: where bytes go, by hand, and every row read back. */
+static void test_packed(void **state)
+{
+    (void)state;
+    enum { ROWS = 37, COLS = 96, N = ROWS * COLS };
+    static float x[N], want[N], got[COLS];
+    static uint8_t plain[N * 2], packed[N * 2];
+    for (int i = 0; i < N; i++)
+        x[i] = sinf((float)i * 0.37f) * (float)(1 + i / COLS);
+    for (st_dtype t = ST_Q8_0; t < ST_Q8_0_PACKED; t++) {
+        st_dtype as = st_dtype_packed(t);
+        size_t block = st_dtype_bytes(t, 32), row = 3 * block, head = t == ST_Q4_1 ? 4 : 2;
+        assert_int_equal(st_dtype_plain(as), t);
+        assert_int_equal(st_dtype_bytes(as, N), st_dtype_bytes(t, N));
+        st_convert(plain, t, x, ST_F32, N);
+        st_convert(want, ST_F32, plain, t, N);
+        memset(packed, 0xee, sizeof packed);
+        st_blocks_pack(packed, plain, t, ROWS, COLS);
+        assert_int_equal(packed[st_dtype_bytes(t, N)], 0xee);
+        /* row 18 is number 2 of the second group; its block 1 begins at 16 rows' first blocks */
+        const uint8_t *group = packed + 16 * row + 16 * block, *of = plain + 18 * row + block;
+        assert_memory_equal(group + 2 * 2, of, 2);
+        if (t == ST_Q4_1) assert_memory_equal(group + 32 + 2 * 2, of + 2, 2);
+        assert_memory_equal(group + 16 * head + 64 * 3 + 4 * 2, of + head + 4 * 3, 4);
+        assert_memory_equal(packed + 32 * row, plain + 32 * row, 5 * row);
+        for (int r = 0; r < ROWS; r++) {
+            st_blocks_read(packed, as, ROWS, COLS, r, 32, 64, got);
+            assert_memory_equal(got, want + r * COLS + 32, 64 * sizeof *got);
+            st_blocks_read(plain, t, ROWS, COLS, r, 32, 64, got);
+            assert_memory_equal(got, want + r * COLS + 32, 64 * sizeof *got);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bf16),           cmocka_unit_test(test_f16_to_f32),
         cmocka_unit_test(test_f32_to_f16),     cmocka_unit_test(test_convert),
         cmocka_unit_test(test_convert_blocks), cmocka_unit_test(test_blocks_kept),
+        cmocka_unit_test(test_packed),
     };
     return cmocka_run_group_tests_name("convert", tests, NULL, NULL);
 }

@@ -25,6 +25,7 @@ static st_status cpu_open(st_stream *q, int threads, st_err *e)
     st_cpu_base_table(&q->table, cpu);
     if (found & ST_CPU_AVX2) st_cpu_avx2_table(&q->table, cpu);
     if (found & ST_CPU_AVX512) st_cpu_avx512_table(&q->table, cpu);
+    if (found & ST_CPU_AVX512_VNNI) cpu->blocks = st_cpu_avx512vnni_gemm_blocks;
     if (found & ST_CPU_AVX512_BF16) st_cpu_avx512bf16_table(&q->table, cpu);
     if (found & ST_CPU_AMX) st_cpu_amx_table(&q->table, cpu);
     q->table.gemm = st_cpu_lib_gemm;

@@ -6,7 +6,13 @@
 
 #include "backend/stream.h"
 
-enum { ST_CPU_AVX2 = 1, ST_CPU_AVX512 = 2, ST_CPU_AVX512_BF16 = 4, ST_CPU_AMX = 8 };
+enum {
+    ST_CPU_AVX2 = 1,
+    ST_CPU_AVX512 = 2,
+    ST_CPU_AVX512_VNNI = 4,
+    ST_CPU_AVX512_BF16 = 8,
+    ST_CPU_AMX = 16
+};
 
 /* What this machine has, less the names listed in $ST_CPU_FORBID ("avx512,avx2"). */
 unsigned st_cpu_features(void);
@@ -17,7 +23,7 @@ typedef void st_cpu_gemm(st_stream *q, const st_gemm_args *g);
 typedef struct {
     st_cpu_gemm *own;    /* our kernels: any shape and dtype */
     st_cpu_gemm *half;   /* those for bf16 operands; NULL: `own` */
-    st_cpu_gemm *blocks; /* those for a b of a block format; NULL: ref's */
+    st_cpu_gemm *blocks; /* those of few rows with B in blocks */
     st_ops wide;         /* beside the operations of `half`: any dtype */
     bool blas_lost;      /* the library took kernels of another age: ours are faster */
     st_arena scratch;    /* `threads` pieces of ST_CPU_SCRATCH bytes */
@@ -29,6 +35,8 @@ typedef struct {
 void st_cpu_base_table(st_ops *t, st_cpu *cpu);
 void st_cpu_avx2_table(st_ops *t, st_cpu *cpu);
 void st_cpu_avx512_table(st_ops *t, st_cpu *cpu);
+/* What multiplies 8-bit integers. */
+void st_cpu_avx512vnni_gemm_blocks(st_stream *q, const st_gemm_args *g);
 /* What multiplies bf16 operands. */
 void st_cpu_avx512bf16_table(st_ops *t, st_cpu *cpu);
 void st_cpu_amx_table(st_ops *t, st_cpu *cpu);
@@ -45,6 +53,13 @@ static inline const st_ops *st_cpu_wide(const st_stream *q)
 static inline char *st_cpu_scratch(const st_stream *q, int part)
 {
     return ((const st_cpu *)q->device_state)->scratch.base + (size_t)part * ST_CPU_SCRATCH;
+}
+
+/* Whether a product with B in blocks is one of few rows, whose A is rounded to 8 bits. */
+enum { ST_BLOCKS_FEW = 16 };
+static inline bool st_cpu_blocks_few(const st_gemm_args *g)
+{
+    return g->m <= ST_BLOCKS_FEW && (size_t)(g->m * g->k) * 5 / 4 <= ST_CPU_SCRATCH;
 }
 
 typedef struct {

@@ -39,9 +39,10 @@ static unsigned features_machine(void)
     bool ymm = (saved & 0x6) == 0x6, zmm = (saved & 0xe6) == 0xe6;
     if (ymm && fma && f16c && (b >> 5 & 1)) found |= ST_CPU_AVX2;
     unsigned want = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31; /* F, DQ, BW, VL */
-    unsigned leaves = a, half = d;
+    unsigned leaves = a, half = d, vnni = c >> 11 & 1;
     if (!(found & ST_CPU_AVX2) || !zmm || (b & want) != want) return found;
     found |= ST_CPU_AVX512;
+    if (vnni) found |= ST_CPU_AVX512_VNNI;
     if (leaves < 1 || !__get_cpuid_count(7, 1, &a, &b, &c, &d) || !(a >> 5 & 1)) return found;
     /* Intel's processors with FP16 multiply pairs at half the rate of float32; AMD's have SSE4A */
     bool fp16 = half >> 23 & 1, sse4a = __get_cpuid(0x80000001, &a, &b, &c, &d) && (c >> 6 & 1);
@@ -61,8 +62,9 @@ static const struct {
     const char *name;
     unsigned bits; /* forbidding one forbids what stands on it */
 } features[] = {
-    {"avx2", ST_CPU_AVX2 | ST_CPU_AVX512 | ST_CPU_AVX512_BF16 | ST_CPU_AMX},
-    {"avx512", ST_CPU_AVX512 | ST_CPU_AVX512_BF16 | ST_CPU_AMX},
+    {"avx2", ~0u},
+    {"avx512", ~0u & ~ST_CPU_AVX2},
+    {"avx512vnni", ST_CPU_AVX512_VNNI},
     {"avx512bf16", ST_CPU_AVX512_BF16},
     {"amx", ST_CPU_AMX},
 };

@@ -3,7 +3,6 @@
  * small or a dtype bf16. */
 /* SPDX-License-Identifier: MIT */
 #include "backend/cpu/cpu.h"
-#include "backend/ref/ref.h"
 #include <cblas.h>
 #include <omp.h>
 #include <stdio.h>
@@ -42,7 +41,7 @@ const char *st_blas_core(void)
  */
 static bool lib_wanted(const st_stream *q, const st_gemm_args *g)
 {
-    if (g->bias.data) return false;
+    if (g->bias.data || st_dtype_blocks(g->b.dtype)) return false;
     if (((const st_cpu *)q->device_state)->blas_lost) return false;
     bool f32 = g->a.dtype == ST_F32 && g->c.dtype == ST_F32;
     bool wide = g->m >= 128 && g->n >= 128 && g->k >= 128;
@@ -52,8 +51,8 @@ static bool lib_wanted(const st_stream *q, const st_gemm_args *g)
 void st_cpu_lib_gemm(st_stream *q, const st_gemm_args *g)
 {
     const st_cpu *cpu = q->device_state;
-    if (st_dtype_blocks(g->b.dtype)) {
-        (cpu->blocks ? cpu->blocks : st_ref_gemm)(q, g);
+    if (st_dtype_blocks(g->b.dtype) && st_cpu_blocks_few(g)) {
+        cpu->blocks(q, g);
         return;
     }
     if (!lib_wanted(q, g)) {

@@ -5,14 +5,21 @@
 /* sum_x a[a0 + x da] b[b0 + x db] for x < k. */
 static double gemm_dot(const st_gemm_args *g, int64_t a0, int64_t da, int64_t b0, int64_t db)
 {
-    const st_blocks *blocks = st_dtype_blocks(g->b.dtype);
     double sum = 0;
-    for (int64_t x = 0; !blocks && x < g->k; x++)
+    for (int64_t x = 0; x < g->k; x++)
         sum += (double)ref_load(&g->a, a0 + x * da) * (double)ref_load(&g->b, b0 + x * db);
-    for (int64_t x = 0; blocks && x < g->k; x += blocks->numbers) {
-        float w[REF_BLOCK];
-        ref_load_block(&g->b, b0 + x, w);
-        for (int i = 0; i < blocks->numbers; i++)
+    return sum;
+}
+
+/* sum_x a[a0 + x] B[j][x], B in blocks from number b0 on. */
+static double gemm_dot_blocks(const st_gemm_args *g, int64_t a0, int64_t b0, int64_t ldb, int64_t j)
+{
+    const char *b = (const char *)g->b.data + st_dtype_bytes(g->b.dtype, b0);
+    double sum = 0;
+    for (int64_t x = 0; x < g->k; x += 32) {
+        float w[32];
+        st_blocks_read(b, g->b.dtype, g->n, ldb, j, x, 32, w);
+        for (int i = 0; i < 32; i++)
             sum += (double)ref_load(&g->a, a0 + x + i) * (double)w[i];
     }
     return sum;
@@ -32,7 +39,11 @@ void st_ref_gemm(st_stream *q, const st_gemm_args *g)
                 int64_t at_bias = b * g->step_bias + i % period * g->n + j;
                 double sum = g->bias.data ? (double)ref_load(&g->bias, at_bias) : 0.0;
                 if (g->beta != 0) sum += (double)g->beta * (double)ref_load(&g->c, at);
-                ref_store(&g->c, at, sum + gemm_dot(g, a0, da, b0, db));
+                if (st_dtype_blocks(g->b.dtype))
+                    sum += gemm_dot_blocks(g, a0, b * l.step_b, l.ldb, j);
+                else
+                    sum += gemm_dot(g, a0, da, b0, db);
+                ref_store(&g->c, at, sum);
             }
         }
     }

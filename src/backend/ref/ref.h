@@ -22,13 +22,6 @@ static inline float ref_load(const st_tensor *t, int64_t i)
     return st_bf16_to_f32(((const uint16_t *)t->data)[i]);
 }
 
-/* The block of a tensor of a block format that begins with element i. */
-enum { REF_BLOCK = 32 };
-static inline void ref_load_block(const st_tensor *t, int64_t i, float *x)
-{
-    st_dtype_blocks(t->dtype)->read((const uint8_t *)t->data + st_dtype_bytes(t->dtype, i), x);
-}
-
 static inline void ref_store(const st_tensor *t, int64_t i, double value)
 {
     if (t->dtype == ST_F32)

@@ -23,11 +23,13 @@ static int64_t shuffle_embed_at(const st_embed_fwd_args *a, int64_t numel, int64
 /* Number j of row `id` of the table. */
 static double shuffle_embed_number(const st_embed_fwd_args *a, int64_t id, int64_t j)
 {
-    float x[REF_BLOCK];
+    int64_t numel = st_numel(a->table);
     if (!st_dtype_blocks(a->table.dtype))
-        return (double)ref_load(&a->table, shuffle_embed_at(a, st_numel(a->table), id, j));
-    ref_load_block(&a->table, id * a->width + j / REF_BLOCK * REF_BLOCK, x);
-    return (double)x[j % REF_BLOCK];
+        return (double)ref_load(&a->table, shuffle_embed_at(a, numel, id, j));
+    float x[32];
+    st_blocks_read(a->table.data, a->table.dtype, numel / a->width, a->width, id, j / 32 * 32, 32,
+                   x);
+    return (double)x[j % 32];
 }
 
 void st_ref_embed_fwd(st_stream *q, const st_embed_fwd_args *a)

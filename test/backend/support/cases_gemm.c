@@ -19,7 +19,7 @@ static const struct {
     {3, 3, 777},      {16, 16, 130},  {65, 16, 1},    {3, 61, 3071},   {1, 48, 3000},
     {6, 24, 4099},    {2, 64, 2100},  {1, 77, 768},
 };
-enum { NAMED = sizeof named / sizeof *named, CUT = 160, VARIANTS = 176, GROUPED = 8, BLOCKS = 72 };
+enum { NAMED = sizeof named / sizeof *named, CUT = 160, VARIANTS = 176, GROUPED = 8, BLOCKS = 144 };
 
 /* Sizes of which a GPU cuts off what is no multiple of 8, where rows begin at such. */
 static const struct {
@@ -91,11 +91,13 @@ static bool gemm_groups(parity_case *c, st_gemm_args *g)
 /* B of a block format: rows one behind the other, or with room between; A and C side by side. */
 static bool gemm_blocks(parity_case *c, st_gemm_args *g)
 {
-    static const int m[] = {1, 1, 2, 3, 5, 7, 8, 17, 33}, k[] = {32, 64, 96, 768, 3072};
+    static const int m[] = {1, 1, 2, 3, 5, 7, 8, 15, 17, 33, 40}, k[] = {32, 64, 96, 768, 3072};
     static const int n[] = {1, 3, 4, 9, 15, 16, 17, 31, 33, 50, 65, 127, 130};
-    int at = c->variant - VARIANTS - GROUPED, how = (int)parity_pick(c, 1, 4);
+    int at = c->variant - VARIANTS - GROUPED;
+    int how = (int)parity_pick(c, 1, at % 6 < 3 ? 4 : 3);
     if (c->gpu || at >= BLOCKS) return false;
-    g->m = m[parity_pick(c, 2, 9)], g->n = n[parity_pick(c, 3, 13)], g->k = k[parity_pick(c, 4, 5)];
+    g->m = m[parity_pick(c, 2, 11)], g->n = n[parity_pick(c, 3, 13)],
+    g->k = k[parity_pick(c, 4, 5)];
     g->tb = 1;
     int64_t batch = g->batch = how ? 1 + parity_pick(c, 5, 4) : 1;
     c->gaps = how != 0;
@@ -113,9 +115,13 @@ static bool gemm_blocks(parity_case *c, st_gemm_args *g)
     int64_t nc = gemm_extent(g->m, g->n, g->ldc, g->step_c, batch);
     st_dtype out = parity_pick(c, 7, 3) ? c->dtype : ST_F32;
     double tol = PARITY_EPS * (6 * (double)g->k + 8);
+    /* many rows: weights may be rounded to bfloat16, each product by 2^-9 of it at most */
+    if (g->m > 16 && c->dtype == ST_BF16) tol += 0x1p-9 * 5 * sqrt((double)g->k);
     g->beta = (float[]){0, 1, 0.5f}[parity_pick(c, 8, 3)];
     parity_in_grid(c, &g->a, c->dtype, na);
-    parity_in(c, &g->b, (st_dtype)(ST_Q8_0 + at % 3), nb, 1);
+    int64_t ld = g->ldb ? g->ldb : g->k, rows = how == 2 ? g->n : nb / ld / batch;
+    if (how == 2) nb = g->n * ld;
+    parity_in_blocks(c, &g->b, (st_dtype)(ST_Q8_0 + at % 6), nb, rows, ld);
     if (g->beta != 0)
         parity_update(c, &g->c, out, nc, 1, tol);
     else

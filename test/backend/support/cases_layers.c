@@ -214,13 +214,14 @@ static bool layers_embed_blocks(parity_case *c, st_embed_fwd_args *a)
 {
     static const int width[] = {32, 64, 96, 544, 768};
     int64_t vocab = parity_dim(c, 5, 97);
-    if (c->gpu || c->variant >= 25) return false;
+    if (c->gpu || c->variant >= 34) return false;
     a->rows = parity_dim(c, 1, 129);
     a->width = width[parity_pick(c, 2, 5)];
     a->len = 1 + parity_pick(c, 3, a->rows);
     c->gaps = true;
     parity_ids(c, &a->ids, a->rows, 0, vocab);
-    parity_in(c, &a->table, (st_dtype)(ST_Q8_0 + c->variant % 3), vocab * a->width, 1);
+    st_dtype t = (st_dtype)(ST_Q8_0 + c->variant % 6);
+    parity_in_blocks(c, &a->table, t, vocab * a->width, vocab, a->width);
     if (c->variant % 2) parity_in(c, &a->position, c->dtype, a->len * a->width, 1);
     parity_out(c, &a->y, c->dtype, a->rows * a->width, 0);
     return true;

@@ -77,6 +77,15 @@ void parity_in_grid(parity_case *c, st_tensor *slot, st_dtype t, int64_t n)
     parity_declare(c, slot, t, n)->grid = true;
 }
 
+void parity_in_blocks(parity_case *c, st_tensor *slot, st_dtype t, int64_t n, int64_t rows,
+                      int64_t cols)
+{
+    parity_operand *o = parity_declare(c, slot, t, n);
+    o->lo = o->hi = 1;
+    o->rows = rows;
+    o->cols = cols;
+}
+
 void parity_ids(parity_case *c, st_tensor *slot, int64_t n, int64_t lo, int64_t hi)
 {
     parity_in_range(c, slot, ST_I32, n, (double)lo, (double)hi);
@@ -220,7 +229,19 @@ static void parity_draw(const parity_case *c, int i, int64_t at, int64_t len, ch
     if (ids)
         memcpy(to, id, (size_t)len * sizeof *id);
     else
-        st_convert(to, o->shape.dtype, value, ST_F32, len);
+        st_convert(to, st_dtype_plain(o->shape.dtype), value, ST_F32, len);
+}
+
+/* Matrices of blocks, packed. */
+static void parity_pack(const parity_operand *o, char *data)
+{
+    size_t bytes = st_bytes(o->shape), each = st_dtype_bytes(o->shape.dtype, o->rows * o->cols);
+    char *plain = malloc(bytes);
+    if (!plain) abort();
+    memcpy(plain, data, bytes);
+    for (size_t at = 0; at + each <= bytes; at += each)
+        st_blocks_pack(data + at, plain + at, o->shape.dtype, o->rows, o->cols);
+    free(plain);
 }
 
 /* Begins as NaN. */
@@ -246,6 +267,7 @@ static void parity_prepare(const parity_case *c)
             parity_draw(c, i, at, n - at < DRAWN ? n - at : DRAWN,
                         data + st_dtype_bytes(o->shape.dtype, at));
         }
+        if (st_dtype_plain(o->shape.dtype) != o->shape.dtype) parity_pack(o, data);
     }
 }
 
@@ -454,7 +476,7 @@ static void parity_config_close(parity_config *k)
  */
 static int parity_configs(const char *device, parity_config k[CONFIGS])
 {
-    static const char *const peels[PEELS] = {"none", "amx", "amx,avx512bf16", "avx512",
+    static const char *const peels[PEELS] = {"none", "amx", "amx,avx512bf16,avx512vnni", "avx512",
                                              "avx512,avx2"};
     int count = 0;
     if (strcmp(device, "cpu") != 0) {

@@ -20,10 +20,11 @@ typedef struct {
     int shares;      /* operand whose memory it is, or -1 */
     st_tensor shape; /* flat: count and dtype */
     parity_role role;
-    double lo, hi; /* uniform in [lo, hi); lo == hi: normal with deviation hi; ids: integers */
-    int64_t order; /* of ids: each so many are a permutation of 0 .. order - 1 */
-    bool grid;     /* what Q8_0 blocks hold exactly */
-    double tol;    /* absolute bound of the difference, besides rounding of the result */
+    double lo, hi;      /* uniform in [lo, hi); lo == hi: normal with deviation hi; ids: integers */
+    int64_t order;      /* of ids: each so many are a permutation of 0 .. order - 1 */
+    bool grid;          /* what Q8_0 blocks hold exactly */
+    int64_t rows, cols; /* of each matrix of a packed format */
+    double tol;         /* absolute bound of the difference, besides rounding of the result */
 } parity_operand;
 
 typedef struct {
@@ -52,6 +53,9 @@ void parity_in_range(parity_case *c, st_tensor *slot, st_dtype t, int64_t n, dou
 /* Whole blocks of 32 integers of -127 .. 127, of which one is 127, times a power of two: rounding
  * them to Q8_0 changes nothing. Below 2 in magnitude. */
 void parity_in_grid(parity_case *c, st_tensor *slot, st_dtype t, int64_t n);
+/* Matrices (rows, cols), n numbers in all, of normal numbers in a block format, packed or not. */
+void parity_in_blocks(parity_case *c, st_tensor *slot, st_dtype t, int64_t n, int64_t rows,
+                      int64_t cols);
 void parity_ids(parity_case *c, st_tensor *slot, int64_t n, int64_t lo, int64_t hi);
 /* `runs` permutations of 0 .. total - 1. */
 void parity_orders(parity_case *c, st_tensor *slot, int64_t runs, int64_t total);

@@ -6,14 +6,14 @@
  * when C is small and k long, threads take parts of k instead and the sums are added in order.
  * Products of few rows do not pack: rows.c. */
 /* SPDX-License-Identifier: MIT */
-#include "backend/cpu/kernels/panels.h"
+#include "backend/cpu/kernels/gemm_blocks.h"
 #include "backend/cpu/kernels/rows.h"
 
 enum { SUMS_M = 480 / TILE_ROWS * TILE_ROWS }; /* rows of the block of sums kept for a bf16 C */
 
 /* One thread's panels, carved from its scratch. */
 typedef struct {
-    gemm_cell *a, *b;
+    gemm_cell *a, *b, *rows; /* rows: of weights in blocks, to be packed */
     float *sums;
 } gemm_space;
 
@@ -21,18 +21,21 @@ enum {
     SPACE_A = (PACK_M * PACK_K + PACK_SPILL) * sizeof(gemm_cell),
     SPACE_B = (PACK_N * PACK_K + PACK_SPILL) * sizeof(gemm_cell),
     SPACE_SUMS = SUMS_M * PACK_N * sizeof(float),
+    SPACE_ROWS = UNBLOCK_ROWS * sizeof(gemm_cell),
 };
 
 _Static_assert(PACK_M % TILE_ROWS == 0 && PACK_N % TILE_COLS == 0, "whole panels");
 _Static_assert(SPACE_A % ST_ALIGN == 0 && SPACE_B % ST_ALIGN == 0, "aligned panels");
-_Static_assert(SPACE_A + SPACE_B + SPACE_SUMS <= ST_CPU_SCRATCH, "panels fit the scratch");
+_Static_assert(SPACE_A + SPACE_B + SPACE_SUMS + SPACE_ROWS <= ST_CPU_SCRATCH,
+               "panels fit the scratch");
 
 static gemm_space gemm_space_of(const st_stream *q, int part)
 {
     void *base = st_cpu_scratch(q, part);
     return (gemm_space){.a = base,
                         .b = (void *)((char *)base + SPACE_A),
-                        .sums = (void *)((char *)base + SPACE_A + SPACE_B)};
+                        .sums = (void *)((char *)base + SPACE_A + SPACE_B),
+                        .rows = (void *)((char *)base + SPACE_A + SPACE_B + SPACE_SUMS)};
 }
 
 /* ---- one thread's part of C ------------------------------------------------------------------ */
@@ -40,6 +43,7 @@ static gemm_space gemm_space_of(const st_stream *q, int part)
 /* The part of a product that a thread computes. */
 typedef struct {
     gemm_view a, b; /* op(A) (m, k), op(B) (k, n) */
+    gemm_stored w;  /* B, where it is in blocks */
     int64_t m, n, k;
     st_tensor c, bias; /* c: element (i, j) is i*ldc + j from `at` on */
     int64_t at, ldc;
@@ -61,7 +65,10 @@ static void gemm_sums(const gemm_part *p, int64_t i0, int64_t j0, int64_t m, int
     gemm_enter();
     for (int64_t x = 0; x < st_or(p->k, 1); x += PACK_K) { /* once even if the sum is empty */
         int64_t k = at_most(p->k - x, PACK_K);
-        gemm_pack_b(space.b, gemm_transposed(gemm_at(p->b, x, j0)), n, k);
+        if (p->w.data)
+            gemm_take_blocks(space.b, &p->w, j0, x, n, k, space.rows);
+        else
+            gemm_pack_b(space.b, gemm_transposed(gemm_at(p->b, x, j0)), n, k);
         for (int64_t i = 0; i < m; i += PACK_M) {
             int64_t rows = at_most(m - i, PACK_M);
             gemm_pack_a(space.a, gemm_at(p->a, i0 + i, x), rows, k);
@@ -166,9 +173,12 @@ static gemm_part gemm_part_of(const st_gemm_args *g, const st_gemm_layout *l, in
     gemm_part p = {.m = g->m, .n = g->n, .k = g->k, .c = g->c, .bias = g->bias, .beta = g->beta};
     p.a = (gemm_view){g->a.data, g->a.dtype, g->ta ? 1 : l->lda, g->ta ? l->lda : 1};
     p.b = (gemm_view){g->b.data, g->b.dtype, g->tb ? 1 : l->ldb, g->tb ? l->ldb : 1};
-    int64_t size = (int64_t)st_dtype_size(g->a.dtype);
-    p.a.data = (const char *)p.a.data + batch * l->step_a * size;
-    p.b.data = (const char *)p.b.data + batch * l->step_b * size;
+    p.a.data = (const char *)p.a.data + st_dtype_bytes(g->a.dtype, batch * l->step_a);
+    p.b.data = (const char *)p.b.data + st_dtype_bytes(g->b.dtype, batch * l->step_b);
+    if (st_dtype_blocks(g->b.dtype)) {
+        p.w = (gemm_stored){p.b.data, g->b.dtype, g->n, l->ldb, 0};
+        p.b = (gemm_view){NULL, ST_F32, 0, 0};
+    }
     p.at = batch * l->step_c;
     p.ldc = l->ldc;
     p.bias_at = batch * g->step_bias;
@@ -182,6 +192,7 @@ static gemm_part gemm_cut(gemm_part p, st_span r, st_span c)
 {
     p.a = gemm_at(p.a, r.lo, 0);
     p.b = gemm_at(p.b, 0, c.lo);
+    p.w.row = c.lo;
     p.at += r.lo * p.ldc + c.lo;
     p.bias_at += c.lo;
     p.row = r.lo;
@@ -247,9 +258,10 @@ void KERNEL(gemm)(st_stream *q, const st_gemm_args *g)
     st_gemm_layout l = st_gemm_resolve(g);
     if (g->m <= 0 || g->n <= 0) return;
     int parts = st_parts(q, l.batch * g->m * g->n * (g->k + 8) / 8);
-    if (thin_gemm(g, &l, parts) || rows_gemm(q, g, &l)) return;
+    bool blocks = st_dtype_blocks(g->b.dtype);
+    if (!blocks && (thin_gemm(g, &l, parts) || rows_gemm(q, g, &l))) return;
     int64_t tiles = ((g->m + TILE_ROWS - 1) / TILE_ROWS) * ((g->n + TILE_COLS - 1) / TILE_COLS);
-    if (parts > 1 && tiles * l.batch < 4 * parts && g->k >= 512 && g->n <= PACK_N &&
+    if (!blocks && parts > 1 && tiles * l.batch < 4 * parts && g->k >= 512 && g->n <= PACK_N &&
         g->m <= SUMS_M) {
         gemm_split_k(q, g, &l, parts);
         return;

@@ -29,6 +29,7 @@
 #define ST_OP(op, required) void KERNEL(op)(st_stream * q, const st_##op##_args *a);
 #include "backend/ops.def"
 #undef ST_OP
+st_cpu_gemm KERNEL(gemm_blocks);
 
 typedef float vec __attribute__((vector_size(4 * LANES)));
 typedef uint32_t vec_u32 __attribute__((vector_size(4 * LANES)));

@@ -16,11 +16,12 @@ static bool embed_ids_ok(st_stream *q, const st_embed_fwd_args *a, st_tensor tab
     return true;
 }
 
-/* n numbers of a table of a block format from number `at` on: whole blocks. */
-static const float *embed_blocks(const st_tensor *table, int64_t at, int64_t n, float *buf)
+/* Numbers [j, j + n) of row `id` of a table in blocks, of which n are whole ones. */
+static const float *embed_blocks(const st_embed_fwd_args *a, int64_t id, int64_t j, int64_t n,
+                                 float *buf)
 {
-    st_convert(buf, ST_F32, (const char *)table->data + st_dtype_bytes(table->dtype, at),
-               table->dtype, n);
+    int64_t rows = st_numel(a->table) / a->width;
+    st_blocks_read(a->table.data, a->table.dtype, rows, a->width, id, j, n, buf);
     return buf;
 }
 
@@ -30,7 +31,7 @@ static const float *embed_row(const st_embed_fwd_args *a, int64_t r, int64_t j, 
 {
     int64_t id = ((const int32_t *)a->ids.data)[r];
     if (!a->table.data) return block_in(&a->y, r * a->width + j, n, buf);
-    if (st_dtype_blocks(a->table.dtype)) return embed_blocks(&a->table, id * a->width + j, n, buf);
+    if (st_dtype_blocks(a->table.dtype)) return embed_blocks(a, id, j, n, buf);
     if (!a->columns) return block_in(&a->table, id * a->width + j, n, buf);
     int64_t count = st_numel(a->table) / a->width;
     for (int64_t i = 0; i < n; i++)

@@ -6,6 +6,7 @@
 void KERNEL(table)(st_ops *t, st_cpu *cpu)
 {
     cpu->own = KERNEL(gemm);
+    cpu->blocks = KERNEL(gemm_blocks);
 #define TAKE_1(op)          t->op = KERNEL(op);
 #define TAKE_0(op)          t->op = NULL;
 #define ST_OP(op, required) TAKE_##required(op)
