@@ -84,7 +84,8 @@ static void dry_attend_bwd(st_stream *q, const st_attend_bwd_args *a)
 static void dry_attend_next(st_stream *q, const st_attend_next_args *a)
 {
     int64_t row = a->h.batch * a->h.heads * a->h.head_dim;
-    int64_t bytes = dry_heads(&a->h) + 2 * dry_size(a->k.x, row) + 2 * dry_size(a->v.x, row);
+    int64_t few = a->h.batch * st_or(a->h.kv_heads, a->h.heads) * a->h.head_dim;
+    int64_t bytes = dry_heads(&a->h) + 2 * dry_size(a->k.x, few) + 2 * dry_size(a->v.x, few);
     dry_add(q, 2 * row * a->h.kv_len, bytes);
 }
 
@@ -147,7 +148,7 @@ static void dry_glu_bwd(st_stream *q, const st_glu_bwd_args *a)
 static void dry_rotary(st_stream *q, const st_rotary_args *a)
 {
     int64_t n = a->rows * a->heads * a->head_dim;
-    dry_add(q, 0, dry_size(a->x, n) + dry_size(a->y, n));
+    dry_add(q, 0, dry_size(a->x, n) + dry_size(a->y, n) + dry_size(a->at, 1));
 }
 
 static void dry_residual_fwd(st_stream *q, const st_residual_fwd_args *a)

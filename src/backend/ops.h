@@ -91,12 +91,13 @@ typedef st_attend_fwd_args st_attend_bwd_args;
 
 /* One position more of each batch item, attended from. With p = at[0], below h.kv_len (what the
  * cache has room for), row p of h.k and h.v becomes the item's row of k and v; then o =
- * softmax(scale * q k^T) v over the keys 0 .. p. h.q_len is 1. `at` I32 (1), on the device, so that
- * a recording serves every position. */
+ * softmax(scale * q k^T) v over the keys 0 .. p, or the last `window` > 0 of them. h.q_len is 1.
+ * `at` I32 (1), on the device, so that a recording serves every position. */
 typedef struct {
     st_heads h;
     st_strided k, v;
     st_tensor at;
+    int64_t window;
     float scale;
 } st_attend_next_args;
 
@@ -223,12 +224,13 @@ typedef st_glu_fwd_args st_glu_bwd_args;
  *   (a c - b s, a s + b c),  c = scale cos(t), s = scale sin(t), t = position freq[i]
  * in y, x's memory or another of the same layout; other numbers of a head are copied. Row r has
  * position start + r % len; t is rounded to float32. back: s is negated, which is the gradient's
- * way. half <= ST_ROTARY. freq: of the host, read during the call. */
+ * way. half <= ST_ROTARY. freq: of the host, read during the call. at: I32 (1) on the device, added
+ * to start; absent: 0. */
 enum { ST_ROTARY = 256 };
 typedef struct {
     int64_t rows, heads, head_dim, half, len, start, stride;
     const float *freq;
-    st_tensor x, y;
+    st_tensor x, y, at;
     float scale;
     int back;
 } st_rotary_args;

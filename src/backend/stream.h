@@ -115,15 +115,15 @@ static inline st_attend_next_args st_attend_next_resolve(const st_attend_next_ar
     st_attend_next_args a = *given;
     a.h.q_len = 1;
     a.h = st_heads_resolve(a.h);
-    st_natural(&a.k, a.h.heads * a.h.head_dim, 1);
-    st_natural(&a.v, a.h.heads * a.h.head_dim, 1);
+    st_natural(&a.k, a.h.kv_heads * a.h.head_dim, 1);
+    st_natural(&a.v, a.h.kv_heads * a.h.head_dim, 1);
     return a;
 }
 
 /* The position of the first row of an item, on a device in the host's memory. */
-static inline int64_t st_embed_start(const st_embed_fwd_args *a)
+static inline int64_t st_start(int64_t start, st_tensor at)
 {
-    return a->start + (a->at.data ? *(const int32_t *)a->at.data : 0);
+    return start + (at.data ? *(const int32_t *)at.data : 0);
 }
 
 static inline st_attend_fwd_args st_attend_resolve(const st_attend_fwd_args *given)

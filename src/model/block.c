@@ -69,22 +69,24 @@ static st_attend_fwd_args block_attend(const st_block *b, const st_pass *p, st_t
     };
 }
 
-/* The cache of this layer in the place of the new keys and values. */
-static void block_cached(const st_block *b, const st_kv *kv, st_heads *h)
+/* The cache of a layer in the place of the new keys and values. */
+static void kv_cached(const st_kv *kv, int64_t layer, st_heads *h)
 {
-    int64_t item = kv->capacity * b->width, first = b->layer * kv->batch * item;
-    h->k = (st_strided){block_from(kv->k, first), b->width, item};
-    h->v = (st_strided){block_from(kv->v, first), b->width, item};
+    int64_t width = kv->k.dim[3], item = kv->capacity * width, first = layer * kv->batch * item;
+    h->k = (st_strided){block_from(kv->k, first), width, item};
+    h->v = (st_strided){block_from(kv->v, first), width, item};
 }
 
-/* One token an item, where the device knows its position. */
-static void block_next(st_stream *q, const st_block *b, const st_pass *p, const st_heads *given)
+void st_kv_next(st_stream *q, const st_kv *kv, int64_t layer, const st_attend_fwd_args *at)
 {
-    st_attend_next_args a = {.h = *given, .at = p->kv->at, .scale = b->scale};
-    a.k = given->k;
-    a.v = given->v;
-    a.h.kv_len = p->kv->capacity;
-    block_cached(b, p->kv, &a.h);
+    st_attend_next_args a = {.h = at->h,
+                             .k = at->h.k,
+                             .v = at->h.v,
+                             .at = kv->at,
+                             .window = at->window,
+                             .scale = at->scale};
+    a.h.kv_len = kv->capacity;
+    kv_cached(kv, layer, &a.h);
     st_stream_ops(q)->attend_next(q, &a);
 }
 
@@ -105,8 +107,7 @@ void st_kv_append(st_stream *q, const st_kv *kv, int64_t layer, st_attend_fwd_ar
         copy.y = st_slice(kv->v, to, len * width);
         op->copy(q, &copy);
     }
-    at->h.k = (st_strided){block_from(kv->k, first), width, item};
-    at->h.v = (st_strided){block_from(kv->v, first), width, item};
+    kv_cached(kv, layer, &at->h);
     at->h.kv_len = kv->used + len;
     at->q_start = kv->used;
 }
@@ -245,10 +246,10 @@ static void block_attention(st_stream *q, const st_block *b, const st_pass *p, s
     st_attend_fwd_args at = block_attend(b, p, k->qkv);
     at.h.o.x = k->att;
     at.lse = k->lse;
-    bool next = p->kv && p->kv->at.data && p->len == 1;
+    bool next = st_pass_next(p);
     if (p->kv && !next) st_kv_append(q, p->kv, b->layer, &at);
     if (next) {
-        block_next(q, b, p, &at.h);
+        st_kv_next(q, p->kv, b->layer, &at);
     } else if (p->attention && p->len > 1) {
         at.seed = (uint64_t)b->layer;
         st_attention_forward(q, p->attention, &at, tmp);

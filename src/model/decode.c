@@ -22,7 +22,7 @@ void st_decode_end(st_decode *d)
 /* Does the device tell a step its position, so that the next one can repeat it? */
 static bool decode_in_place(const st_decode *d)
 {
-    return d->m->type->lm->in_place && st_stream_ops(d->q)->attend_next;
+    return d->m->lm->in_place && st_stream_ops(d->q)->attend_next;
 }
 
 static void decode_queue(st_decode *d, st_arena *tmp)

@@ -97,7 +97,7 @@ static st_status gpt2_open(st_model *m, const json_t *config, st_err *e)
     gpt2 *g = m->net = st_calloc(1, sizeof *g);
     if (!g) return ST_NOMEM(e, "model");
     g->c = c;
-    g->lm = (st_lm){.shape = gpt2_shape(&c), .eps = (float)c.eps};
+    g->lm = (st_lm){.shape = gpt2_shape(&c), .eps = (float)c.eps, .in_place = true};
     g->block = st_calloc(c.layers, sizeof *g->block);
     if (!g->block) return ST_NOMEM(e, "model");
     ST_TRY(st_lm_open(m, &g->lm, e));
@@ -125,7 +125,7 @@ static json_t *gpt2_config(const st_model *m)
 
 static st_embed_fwd_args gpt2_rows(const gpt2 *g, const st_pass *p, st_tensor ids)
 {
-    bool known = p->kv && p->kv->at.data && p->len == 1;
+    bool known = st_pass_next(p);
     return (st_embed_fwd_args){.rows = p->batch * p->len,
                                .width = g->c.width,
                                .len = p->len,
@@ -181,7 +181,6 @@ static void gpt2_block_back(const void *net, st_stream *q, int64_t i, const st_p
 }
 
 static const st_lm_family gpt2_family = {.acts = sizeof(st_block_acts),
-                                         .in_place = true,
                                          .embed = gpt2_embed,
                                          .embed_back = gpt2_embed_back,
                                          .block = gpt2_block,

@@ -156,6 +156,12 @@ typedef struct {
 /* Appends the new keys and values of `at` to the cache of `layer`, and has all of it attended to.
  */
 void st_kv_append(st_stream *q, const st_kv *kv, int64_t layer, st_attend_fwd_args *at);
+/* The same for one token an item where the device knows its position, and attends. */
+void st_kv_next(st_stream *q, const st_kv *kv, int64_t layer, const st_attend_fwd_args *at);
+static inline bool st_pass_next(const st_pass *p)
+{
+    return p->kv && p->kv->at.data && p->len == 1;
+}
 /* dy (may be d) and the gradient of a distance of the same branch; d itself goes on along the
  * residual. */
 st_tensor st_match_back(st_stream *q, const st_match_args *match, st_tensor d, st_tensor dy,
@@ -185,7 +191,6 @@ void st_block_backward(st_stream *q, const st_block *b, const st_pass *p, const 
 typedef struct st_lm_family {
     size_t acts; /* bytes that a block's forward leaves for its backward: a struct that begins with
                   * st_seen */
-    bool in_place; /* a step of decoding finds its position on the device (st_kv.at) */
     /* x = what the first block reads for p->batch * p->len ids (dropped out if p->train). */
     void (*embed)(const void *net, st_stream *q, const st_pass *p, st_tensor ids, st_tensor x,
                   st_arena *tmp);
@@ -207,6 +212,7 @@ typedef struct st_lm {
     st_norm norm;    /* before the head */
     const char *norm_name;
     float eps;      /* of the norm */
+    bool in_place;  /* a step of decoding finds its position on the device (st_kv.at) */
     st_matrix head; /* dense and without numbers where it is the table */
     st_matrix top;  /* what logits are made by: head, or the table under the head's name */
     char *acts;     /* by layer, during one call */

@@ -118,6 +118,7 @@ static st_status llama_open(st_model *m, const json_t *config, st_err *e)
     g->c = c;
     st_rope_freqs(&c.rope, c.head_dim, 0, g->freq);
     g->lm = (st_lm){.shape = llama_shape(&c), .eps = (float)c.eps};
+    g->lm.in_place = c.rope.kind != ST_ROPE_DYNAMIC; /* whose frequencies change as it goes on */
     g->lm.norm.rms = true;
     g->block = st_calloc(c.layers, sizeof *g->block);
     if (!g->block) return ST_NOMEM(e, "model");
@@ -176,7 +177,8 @@ static void llama_rotate(const llama *g, st_stream *q, const st_pass *p, st_tens
     float grown[ST_ROTARY];
     const float *freq = g->freq;
     const st_rope *r = &g->c.rope;
-    int64_t start = p->kv ? p->kv->used : 0, end = start + p->len;
+    bool next = st_pass_next(p);
+    int64_t start = p->kv && !next ? p->kv->used : 0, end = start + p->len;
     if (r->kind == ST_ROPE_DYNAMIC && end > r->original) {
         st_rope_freqs(r, g->c.head_dim, end, grown);
         freq = grown;
@@ -190,6 +192,7 @@ static void llama_rotate(const llama *g, st_stream *q, const st_pass *p, st_tens
                                                   .freq = freq,
                                                   .x = x,
                                                   .y = x,
+                                                  .at = next ? p->kv->at : none,
                                                   .scale = st_rope_scale(r),
                                                   .back = back});
 }
@@ -270,10 +273,13 @@ static void llama_attention(const llama *g, st_stream *q, const llama_block *b, 
     k->att = st_take2(tmp, x.dtype, n, g->c.heads * g->c.head_dim);
     k->lse = p->train ? st_take1(tmp, ST_F32, n * g->c.heads) : none;
     st_attend_fwd_args at = llama_attend(g, b, p, k);
-    if (p->kv) st_kv_append(q, p->kv, b->layer, &at);
+    bool next = st_pass_next(p);
+    if (p->kv && !next) st_kv_append(q, p->kv, b->layer, &at);
     at.h.o.x = k->att;
     at.lse = k->lse;
-    if (p->attention && p->len > 1) {
+    if (next) {
+        st_kv_next(q, p->kv, b->layer, &at);
+    } else if (p->attention && p->len > 1) {
         at.seed = (uint64_t)b->layer;
         st_attention_forward(q, p->attention, &at, tmp);
     } else {

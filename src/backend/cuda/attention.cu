@@ -56,19 +56,23 @@ static bool way_splits(const attend_view *a)
     return a->q_len <= SPLIT_QUERIES && a->wide && a->dim <= 256 && !a->below && a->kv_len > 0 &&
            (int64_t)a->batch * a->heads <= 65535;
 }
-/* The way that AUTO takes. */
-static st_attention_way way_of(const attend_view *a, st_dtype dtype, int arch, bool back)
+/* The best way for many queries. */
+static st_attention_way way_many(const attend_view *a, st_dtype dtype, int arch, bool back)
 {
-    if (!back && way_splits(a)) return ST_ATTENTION_SPLIT;
     if (back && a->window) return ST_ATTENTION_PLAIN;
     if (dtype != ST_BF16 || a->dim > 256) return ST_ATTENTION_PLAIN;
     bool groups = arch == 90 && a->wide && a->dim <= 128 && !a->window && a->kv_len > 0;
     return groups ? ST_ATTENTION_GROUPS : ST_ATTENTION_WARPS;
 }
+/* The way that AUTO takes. */
+static st_attention_way way_of(const attend_view *a, st_dtype dtype, int arch, bool back)
+{
+    return !back && way_splits(a) ? ST_ATTENTION_SPLIT : way_many(a, dtype, arch, back);
+}
 static bool way_fits(const attend_view *a, st_dtype dtype, int arch, st_attention_way way,
                      bool back)
 {
-    st_attention_way best = way_of(a, dtype, arch, true);
+    st_attention_way best = way_many(a, dtype, arch, back);
     if (way == ST_ATTENTION_SPLIT) return !back && way_splits(a);
     return way == ST_ATTENTION_PLAIN || way == best ||
            (way == ST_ATTENTION_WARPS && best == ST_ATTENTION_GROUPS);

@@ -5,6 +5,7 @@
 #include "attention_split.cuh"
 #include "chain.cuh"
 #include "few.h"
+#include "next.cuh"
 
 /* view: k, v the cache, kv_len its room. */
 typedef struct {
@@ -20,6 +21,11 @@ __device__ __forceinline__ const T *next_row(const next_view &a, const attend_he
                                              const attend_heads &more, int head, int j, int p)
 {
     return j < p ? plain_row<T>(a.view, cache, head, j) : plain_row<T>(a.view, more, head, 0);
+}
+
+__device__ __forceinline__ int next_first(const next_view &a, int p)
+{
+    return a.view.window && p >= a.view.window ? (int)(p + 1 - a.view.window) : 0;
 }
 
 /* Of keys j0, j0 + stride ... those from `from` to below `end`; zeros beyond. */
@@ -39,45 +45,12 @@ __device__ __forceinline__ void next_load(const next_view &a, int head, int c, i
     }
 }
 
-/* What is loaded, of which keys below `end` count, into the part. */
-template <int LANES>
-__device__ __forceinline__ void next_take(const eight_floats &q, float scale2, int j0, int stride,
-                                          int end, const eight_floats (&k)[SPLIT_AHEAD],
-                                          const eight_floats (&v)[SPLIT_AHEAD], split_part &part)
-{
-    float s[SPLIT_AHEAD], most = part.top;
-#pragma unroll
-    for (int i = 0; i < SPLIT_AHEAD; i++) {
-        float dot = 0;
-#pragma unroll
-        for (int e = 0; e < 8; e++)
-            dot = fmaf(q.v[e], k[i].v[e], dot);
-        s[i] = row_sum<LANES>(dot) * scale2;
-        if (j0 + i * stride >= end) s[i] = -INFINITY;
-        most = fmaxf(most, s[i]);
-    }
-    if (most == -INFINITY) return;
-    float by = exp2_near(part.top - most);
-    part.top = most;
-    part.sum *= by;
-#pragma unroll
-    for (int e = 0; e < 8; e++)
-        part.v[e] *= by;
-#pragma unroll
-    for (int i = 0; i < SPLIT_AHEAD; i++) {
-        float w = exp2_near(s[i] - most);
-        part.sum += w;
-#pragma unroll
-        for (int e = 0; e < 8; e++)
-            part.v[e] = fmaf(w, v[i].v[e], part.v[e]);
-    }
-}
-
-/* The new key and value into the cache, by the lanes that have them. */
+/* The new key and value into the cache, by the lanes that have them; of heads that share them by
+ * the first. */
 template <typename T>
 __device__ __forceinline__ void next_keep(const next_view &a, int head, int c, int p)
 {
-    if (c >= a.view.dim) return;
+    if (c >= a.view.dim || head % a.new_k.each) return;
     T *k = plain_row<T>(a.view, a.view.k, head, p) + c,
       *v = plain_row<T>(a.view, a.view.v, head, p);
     const T *from_k = plain_row<T>(a.view, a.new_k, head, 0) + c;
@@ -86,22 +59,6 @@ __device__ __forceinline__ void next_keep(const next_view &a, int head, int c, i
     for (int e = 0; e < 8; e++) {
         k[e] = from_k[e];
         v[c + e] = from_v[e];
-    }
-}
-
-/* Joins the parts of a warp's sets of lanes, in each of them. */
-template <int LANES> __device__ __forceinline__ void next_join_warp(split_part &part)
-{
-#pragma unroll
-    for (int m = LANES; m < 32; m *= 2) {
-        float top = warp_swap(part.top, m), sum = warp_swap(part.sum, m);
-        float most = fmaxf(part.top, top), base = most == -INFINITY ? 0 : most;
-        float a = exp2_near(part.top - base), b = exp2_near(top - base);
-        part.top = most;
-        part.sum = fmaf(part.sum, a, sum * b);
-#pragma unroll
-        for (int e = 0; e < 8; e++)
-            part.v[e] = part.v[e] * a + warp_swap(part.v[e], m) * b;
     }
 }
 
@@ -128,15 +85,6 @@ __device__ __forceinline__ split_part next_collect(int n, int lane, P part)
     return x;
 }
 
-template <int DP>
-__device__ __forceinline__ void next_record(float *to, int lane, const split_part &x)
-{
-#pragma unroll
-    for (int e = 0; e < 8; e++)
-        to[8 * lane + e] = x.v[e];
-    if (lane == 0) to[DP] = x.top, to[DP + 1] = x.sum;
-}
-
 /* Block (split, head); the splits of a head are one cluster. */
 template <typename T, int DP>
 static __global__ void __launch_bounds__(SPLIT_THREADS)
@@ -144,9 +92,9 @@ static __global__ void __launch_bounds__(SPLIT_THREADS)
 {
     enum { LANES = DP / 8, SETS = SPLIT_THREADS / LANES, SIZE = split_record<DP>::SIZE };
     int split = (int)blockIdx.x, head = blockIdx.y, c = threadIdx.x % LANES * 8;
-    int set = threadIdx.x / LANES, p = *a.at;
-    int share = (p + gridDim.x) / gridDim.x, from = split * share + set;
-    int end = (split + 1) * share < p + 1 ? (split + 1) * share : p + 1;
+    int set = threadIdx.x / LANES, p = *a.at, first = next_first(a, p);
+    int share = (p - first + gridDim.x) / gridDim.x, from = first + split * share + set;
+    int end = min(first + (split + 1) * share, p + 1);
     float *sets = (float *)shared_start(), *out = sets + SPLIT_THREADS / 32 * SIZE;
     eight_floats k[SPLIT_AHEAD] = {}, v[SPLIT_AHEAD] = {}, q = {};
     split_part part = {-INFINITY, 0, {0, 0, 0, 0, 0, 0, 0, 0}};
@@ -193,13 +141,12 @@ static __global__ void __launch_bounds__(PLAIN_THREADS)
     chain_wait();
     const T *q = plain_row<T>(a.view, a.view.q, head, 0);
     for (int c = threadIdx.x; c < dim; c += PLAIN_THREADS) {
-        T *k = plain_row<T>(a.view, a.view.k, head, p),
-          *v = plain_row<T>(a.view, a.view.v, head, p);
-        k[c] = plain_row<T>(a.view, a.new_k, head, 0)[c];
-        v[c] = plain_row<T>(a.view, a.new_v, head, 0)[c];
         o[c] = 0;
+        if (head % a.new_k.each) continue;
+        plain_row<T>(a.view, a.view.k, head, p)[c] = plain_row<T>(a.view, a.new_k, head, 0)[c];
+        plain_row<T>(a.view, a.view.v, head, p)[c] = plain_row<T>(a.view, a.new_v, head, 0)[c];
     }
-    for (int j = 0; j <= p; j++) {
+    for (int j = next_first(a, p); j <= p; j++) {
         const T *k = next_row<T>(a, a.view.k, a.new_k, head, j, p);
         const T *v = next_row<T>(a, a.view.v, a.new_v, head, j, p);
         float dot = 0;
@@ -219,9 +166,9 @@ static __global__ void __launch_bounds__(PLAIN_THREADS)
 
 /* ---- launches ------------------------------------------------------------------------------- */
 
-static attend_heads next_heads(st_strided x)
+static attend_heads next_heads(const st_heads *h, st_strided x, int64_t heads)
 {
-    return attend_heads{(char *)x.x.data, x.stride, x.step};
+    return attend_heads{(char *)x.x.data, x.stride, x.step, (int)(h->heads / heads)};
 }
 
 static bool next_wide(const next_view &a)
@@ -267,9 +214,11 @@ extern "C" cudaError_t st_next(const st_attend_next_args *given, bool early, int
     st_attend_next_args g = st_attend_next_resolve(given);
     next_view a = {};
     a.early = early;
-    a.view.q = next_heads(g.h.q), a.view.k = next_heads(g.h.k);
-    a.view.v = next_heads(g.h.v), a.view.o = next_heads(g.h.o);
-    a.new_k = next_heads(g.k), a.new_v = next_heads(g.v);
+    a.view.q = next_heads(&g.h, g.h.q, g.h.heads), a.view.o = next_heads(&g.h, g.h.o, g.h.heads);
+    a.view.k = next_heads(&g.h, g.h.k, g.h.kv_heads);
+    a.view.v = next_heads(&g.h, g.h.v, g.h.kv_heads);
+    a.new_k = next_heads(&g.h, g.k, g.h.kv_heads), a.new_v = next_heads(&g.h, g.v, g.h.kv_heads);
+    a.view.window = g.window;
     a.at = (const int32_t *)g.at.data;
     a.view.batch = (int)g.h.batch, a.view.heads = (int)g.h.heads, a.view.dim = (int)g.h.head_dim;
     a.view.q_len = 1, a.view.kv_len = (int)g.h.kv_len;

@@ -91,6 +91,7 @@ template <typename T> struct rotary_view {
     int heads, dim, half;
     const T *x;
     T *y;
+    const int32_t *more; /* of start; or NULL */
     float scale, sign;
     float freq[ST_ROTARY];
 };
@@ -99,7 +100,7 @@ template <typename T> struct rotary_view {
 template <typename T> static __global__ void rotary_kernel(const rotary_view<T> v)
 {
     int64_t at = (int64_t)blockIdx.x * v.stride;
-    float position = (float)(v.start + blockIdx.x % v.len);
+    float position = (float)(v.start + (v.more ? *v.more : 0) + blockIdx.x % v.len);
     for (int i = threadIdx.x; i < v.half; i += blockDim.x) {
         float s, c;
         sincosf(position * v.freq[i], &s, &c);
@@ -125,6 +126,7 @@ template <typename T> static void rotary_of(st_stream *q, const st_rotary_args *
     v.stride = a->stride ? a->stride : a->heads * a->head_dim;
     v.heads = (int)a->heads, v.dim = (int)a->head_dim, v.half = (int)a->half;
     v.x = (const T *)a->x.data, v.y = (T *)a->y.data;
+    v.more = (const int32_t *)a->at.data;
     v.scale = a->scale, v.sign = a->back ? -a->scale : a->scale;
     memcpy(v.freq, a->freq, (size_t)a->half * sizeof *v.freq);
     unsigned threads = (unsigned)((a->half + 31) / 32 * 32);

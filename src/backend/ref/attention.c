@@ -91,7 +91,7 @@ static void attention_append(const st_heads *h, const st_strided *cache, const s
                              int64_t p)
 {
     for (int64_t i = 0; i < h->batch; i++) {
-        for (int64_t c = 0; c < h->heads * h->head_dim; c++) {
+        for (int64_t c = 0; c < h->kv_heads * h->head_dim; c++) {
             double x = (double)ref_load(&from->x, i * from->step + c);
             ref_store(&cache->x, i * cache->step + p * cache->stride + c, x);
         }
@@ -105,7 +105,9 @@ void st_ref_attend_next(st_stream *q, const st_attend_next_args *given)
     attention_append(&a.h, &a.h.k, &a.k, p);
     attention_append(&a.h, &a.h.v, &a.v, p);
     a.h.kv_len = p + 1;
-    st_ref_attend_fwd(q, &(st_attend_fwd_args){.h = a.h, .scale = a.scale});
+    st_ref_attend_fwd(
+        q, &(st_attend_fwd_args){
+               .h = a.h, .scale = a.scale, .q_start = p, .window = a.window, .causal = 1});
 }
 
 /* What one (query, key) pair contributes with: m p and ds of the head comment. */

@@ -47,9 +47,9 @@ void st_ref_glu_bwd(st_stream *q, const st_glu_bwd_args *a)
 void st_ref_rotary(st_stream *q, const st_rotary_args *a)
 {
     (void)q;
-    int64_t stride = st_or(a->stride, a->heads * a->head_dim);
+    int64_t stride = st_or(a->stride, a->heads * a->head_dim), start = st_start(a->start, a->at);
     for (int64_t r = 0; r < a->rows; r++) {
-        float position = (float)(a->start + r % a->len);
+        float position = (float)(start + r % a->len);
         for (int64_t h = 0; h < a->heads; h++) {
             int64_t at = r * stride + h * a->head_dim;
             for (int64_t i = 0; i < a->half; i++) {

@@ -37,7 +37,7 @@ void st_ref_embed_fwd(st_stream *q, const st_embed_fwd_args *a)
     const int32_t *ids = a->ids.data;
     if (!shuffle_ids_ok(q, a, a->table)) return;
     for (int64_t r = 0; r < a->rows; r++) {
-        int64_t p = st_embed_start(a) + r % a->len;
+        int64_t p = st_start(a->start, a->at) + r % a->len;
         for (int64_t j = 0; j < a->width; j++) {
             double y = a->table.data ? shuffle_embed_number(a, ids[r], j)
                                      : (double)ref_load(&a->y, r * a->width + j);

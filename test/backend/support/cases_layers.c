@@ -171,23 +171,27 @@ bool cases_attend_next(parity_case *c)
     if (c->variant >= 36) return false;
     a->h.batch = 1 + parity_pick(c, 1, 2);
     a->h.heads = 1 + parity_pick(c, 2, 3);
+    a->h.kv_heads = parity_pick(c, 4, 3) ? 0 : a->h.heads;
+    if (a->h.kv_heads) a->h.heads *= 2 + parity_pick(c, 5, 3);
     a->h.head_dim = dim[parity_pick(c, 3, 9)];
     a->h.q_len = 1;
     a->h.kv_len = room[c->variant % 9];
+    a->window = parity_pick(c, 6, 3) ? 0 : parity_dim(c, 7, a->h.kv_len + 3);
     a->scale = 1.0f / sqrtf((float)a->h.head_dim);
-    int64_t width = a->h.heads * a->h.head_dim, cache = a->h.batch * a->h.kv_len * width, n = width;
+    int64_t width = a->h.heads * a->h.head_dim, n = a->h.batch * width;
+    int64_t few = (a->h.kv_heads ? a->h.kv_heads : a->h.heads) * a->h.head_dim;
+    int64_t cache = a->h.batch * a->h.kv_len * few, m = a->h.batch * few;
     c->gaps = true; /* how many keys count depends on `at` */
     if (c->variant % 2) {
         a->h.q.step = a->k.step = a->v.step = 3 * width;
         n = (a->h.batch - 1) * 3 * width + width;
-    } else {
-        n = a->h.batch * width;
+        m = (a->h.batch - 1) * 3 * width + few;
     }
     int64_t last = c->variant % 3 ? a->h.kv_len / 2 : a->h.kv_len - 1;
     parity_ids(c, &a->at, 1, last, c->variant % 3 == 1 ? a->h.kv_len : last + 1);
     parity_in(c, &a->h.q.x, c->dtype, n, 1);
-    parity_in(c, &a->k.x, c->dtype, n, 1);
-    parity_in(c, &a->v.x, c->dtype, n, 1);
+    parity_in(c, &a->k.x, c->dtype, m, 1);
+    parity_in(c, &a->v.x, c->dtype, m, 1);
     parity_update(c, &a->h.k.x, c->dtype, cache, 1, 0);
     parity_update(c, &a->h.v.x, c->dtype, cache, 1, 0);
     parity_out(c, &a->h.o.x, c->dtype, a->h.batch * width, 100 * PARITY_EPS);

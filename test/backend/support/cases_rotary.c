@@ -62,6 +62,7 @@ bool cases_rotary(parity_case *c)
     a->rows = parity_dim(c, 4, 65);
     a->len = 1 + parity_pick(c, 5, a->rows);
     a->start = parity_pick(c, 6, 3) ? 0 : parity_pick(c, 7, 9000);
+    if (parity_pick(c, 13, 3) == 0) parity_ids(c, &a->at, 1, 0, 9000);
     a->scale = parity_pick(c, 8, 3) ? 1 : 1.25f;
     a->back = (int)parity_pick(c, 9, 2);
     for (int i = 0; i < ST_ROTARY; i++)

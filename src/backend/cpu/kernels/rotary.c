@@ -99,12 +99,13 @@ void KERNEL(rotary)(st_stream *q, const st_rotary_args *a)
 {
     int64_t stride = a->stride ? a->stride : a->heads * a->head_dim;
     int parts = st_parts(q, a->rows * (a->heads * a->head_dim * 2 + a->half * 20));
+    int64_t start = st_start(a->start, a->at);
     float sign = a->back ? -a->scale : a->scale;
 #pragma omp parallel for num_threads(parts) schedule(static)
     for (int64_t r = 0; r < a->rows; r++) {
         float c[ST_ROTARY], s[ST_ROTARY];
         for (int64_t i = 0; i < a->half; i++) {
-            float t = (float)(a->start + r % a->len) * a->freq[i];
+            float t = (float)(start + r % a->len) * a->freq[i];
             c[i] = a->scale * cosf(t);
             s[i] = sign * sinf(t);
         }

@@ -45,7 +45,7 @@ void KERNEL(embed_fwd)(st_stream *q, const st_embed_fwd_args *a)
     int parts = st_parts(q, a->rows * a->width);
 #pragma omp parallel for num_threads(parts) schedule(static)
     for (int64_t r = 0; r < a->rows; r++) {
-        int64_t p0 = (st_embed_start(a) + r % a->len) * a->width;
+        int64_t p0 = (st_start(a->start, a->at) + r % a->len) * a->width;
         for (int64_t j = 0; j < a->width; j += BLOCK) {
             float bt[BLOCK], bp[BLOCK], by[BLOCK];
             int64_t n = at_most(a->width - j, BLOCK), at = r * a->width + j;
