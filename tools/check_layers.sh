@@ -27,6 +27,7 @@ bench:    base tensor backend map model files config store
 chart:    base files
 report:   base tensor map model files text weights config store chart
 demo:     base tensor backend map model files text config store data fit eval train bench report
+api:      base tensor backend map model text store fit eval
 cmd:      base tensor backend files config hub store data fit convert eval vision train bench report demo
 '
 bad=0

@@ -66,4 +66,14 @@ st_status st_generate(const char *model, const st_generate_opts *o, json_t **res
 st_status st_generate_ids(st_model *m, st_stream *q, const st_bpe *tokenizer,
                           const st_generate_opts *o, json_t **result, st_err *e);
 
+/* Logits (n, vocab) F32 of each position of a text, on the device until the close. */
+typedef struct {
+    st_stream *stream;
+    st_arena memory;
+    st_tensor logits;
+} st_logits;
+st_status st_logits_open(st_logits *out, st_model *m, st_stream *q, st_dtype t, const int32_t *ids,
+                         int64_t n, st_err *e);
+void st_logits_close(st_logits *l);
+
 #endif

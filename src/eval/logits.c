@@ -1,5 +1,6 @@
 /* Logits of a text's every position in a file, for comparing a model with other programs'. */
 /* SPDX-License-Identifier: MIT */
+#include "eval/eval.h"
 #include "eval/generate.h"
 #include "files/files.h"
 #include "weights/weights.h"
@@ -60,22 +61,36 @@ st_status generate_logits_room(const char *path, bool replace, st_err *e)
     return st_output_file(path, replace, "logits of strut generate", logits_there, e);
 }
 
+st_status st_logits_open(st_logits *out, st_model *m, st_stream *q, st_dtype t, const int32_t *ids,
+                         int64_t n, st_err *e)
+{
+    size_t bytes = 0;
+    *out = (st_logits){.stream = q};
+    ST_TRY(logits_plan(m, q, t, n, &bytes, e));
+    ST_TRY(st_device_arena(q, bytes, &out->memory, e));
+    st_lm_args a = logits_args(&out->memory, n, st_model_lm(m).vocab);
+    out->logits = a.logits;
+    st_upload(q, a.ids, ids);
+    st_model_forward(m, q, &a, &out->memory);
+    return st_stream_sync(q, e);
+}
+
+void st_logits_close(st_logits *l)
+{
+    if (l->stream) st_device_arena_close(l->stream, &l->memory);
+    *l = (st_logits){0};
+}
+
 st_status generate_logits(st_model *m, st_stream *q, st_dtype t, const int32_t *ids, int64_t n,
                           const char *path, st_err *e)
 {
     int64_t vocab = st_model_lm(m).vocab;
-    st_arena arena = {0};
-    size_t bytes = 0;
-    ST_TRY(logits_plan(m, q, t, n, &bytes, e));
-    ST_TRY(st_device_arena(q, bytes, &arena, e));
-    st_lm_args a = logits_args(&arena, n, vocab);
-    st_upload(q, a.ids, ids);
-    st_model_forward(m, q, &a, &arena);
-    st_status s = st_stream_sync(q, e);
+    st_logits run;
+    st_status s = st_logits_open(&run, m, q, t, ids, n, e);
     st_store_item item[] = {{.name = "ids", .dtype = ST_I32, .dim = {n}, .ndim = 1},
                             {.name = "logits", .dtype = ST_F32, .dim = {n, vocab}, .ndim = 2}};
-    struct logits_data d = {.ids = ids, .q = q, .logits = a.logits};
+    struct logits_data d = {.ids = ids, .q = q, .logits = run.logits};
     if (!s) s = st_safetensors_write(path, item, 2, NULL, logits_fill, &d, e);
-    st_device_arena_close(q, &arena);
+    st_logits_close(&run);
     return s;
 }
