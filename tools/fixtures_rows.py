@@ -1,11 +1,14 @@
 #!/usr/bin/env python3
-"""Makes test/fixtures/rows: rows of text as Python 3 itself reads them (json, csv, its codecs).
+"""Makes test/fixtures/rows: rows of text as Python 3 itself reads them (json, csv, its codecs), and what
+datasets (5.2.0) finds in one object of JSON under its `field`.
 
     python3 tools/fixtures_rows.py
 
 lines.jsonl has a row a line, good and bad; lines.want the documents that json.loads finds under
 "text" (or in a row that is a text), one a line in hexadecimal UTF-8, surrogates alone as U+FFFD; a
 line "bad N" at the end counts the others. table*.csv and table*.want: the column "text" by csv.DictReader.
+nested.json is shaped as SQuAD's files are; nested.want the contexts of the rows of field="data".
+columns.json holds columns in place of rows; columns.want its column "text", of field="data".
 utf16*: a text in both orders, by Python's codecs. window31.jsonl.zst: by zstd (1.5.4), from a pipe.
 """
 # SPDX-License-Identifier: MIT
@@ -13,6 +16,9 @@ import csv
 import json
 import pathlib
 import subprocess
+import tempfile
+
+import datasets
 
 OUT = pathlib.Path(__file__).resolve().parent.parent / "test" / "fixtures" / "rows"
 
@@ -46,9 +52,24 @@ lines",z
 y"
 '''
 
+NESTED = {"version": "1.1", "data": [
+    {"title": "one", "paragraphs": [
+        {"context": "first", "qas": [{"question": "?", "answers": [{"text": "a", "answer_start": 0}]}]},
+        {"context": "second \u00e9, [ ] { }", "qas": []}]},
+    {"title": "none", "paragraphs": []},
+    {"title": "two", "paragraphs": [{"context": "third", "qas": [{"question": "context", "answers": []}]}]}]}
+
+COLUMNS = {"data": {"id": [1, 2, 3], "text": ["column a", None, "column b"]}}
+
 
 def encode(text):
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode().hex()
+
+
+def field_rows(name):
+    with tempfile.TemporaryDirectory() as cache:
+        found = datasets.load_dataset("json", data_files=str(OUT / name), field="data", split="train", cache_dir=cache)
+        return found[:]
 
 
 def write():
@@ -62,6 +83,8 @@ def write():
         if isinstance(value, list):
             value = value[0]  # the elements of an array are rows
         text = value.get("text") if isinstance(value, dict) else value
+        if isinstance(text, list):
+            text = text[0]  # and texts
         if isinstance(text, str):
             want.append(encode(text))
         else:
@@ -73,6 +96,13 @@ def write():
         with open(OUT / f"{name}.csv", encoding="utf-8-sig", newline="") as f:
             rows = [r["text"] for r in csv.DictReader(f)]
         (OUT / f"{name}.want").write_text("\n".join(encode(r) for r in rows if r) + "\n", "utf-8")
+    (OUT / "nested.json").write_text(json.dumps(NESTED, indent=1) + "\n", "utf-8")
+    rows = field_rows("nested.json")
+    want = [encode(p["context"]) for row in rows["paragraphs"] for p in row]
+    (OUT / "nested.want").write_text("\n".join(want) + "\n", "utf-8")
+    (OUT / "columns.json").write_text(json.dumps(COLUMNS), "utf-8")
+    want = [encode(text) for text in field_rows("columns.json")["text"] if text is not None]
+    (OUT / "columns.want").write_text("\n".join(want) + "\nbad 1\n", "utf-8")
     text = "UTF-16: é 漢字 😀 and\nmore lines\n" * 1100 + "😀"
     (OUT / "utf16le.txt").write_bytes(b"\xff\xfe" + text.encode("utf-16-le"))
     (OUT / "utf16be.txt").write_bytes(b"\xfe\xff" + text.encode("utf-16-be"))

@@ -62,6 +62,7 @@ void st_docs_close(st_docs *d)
     free(d->parquet_name);
     st_walk_close(d->walk);
     free(d->json.text);
+    free(d->json.end);
     free(d->table.value);
     for (int i = 0; i < d->paths; i++)
         free((char *)(uintptr_t)d->path[i]);
@@ -137,7 +138,8 @@ static st_status docs_guess(st_docs *d, st_err *e)
         return ST_OK;
     const char *end = memchr(line, '\n', n);
     if (!end && !d->ended) return ST_OK;
-    ST_TRY(docs_json_text(&d->json, line, end ? (size_t)(end - line) : n, d->field, &kind, e));
+    ST_TRY(docs_json_texts(&d->json, line, end ? (size_t)(end - line) : n, d->field, &kind, e));
+    d->json.texts = 0; /* it is read again as a row */
     if (kind < DOCS_SCALAR) d->form = DOCS_JSON;
     return ST_OK;
 }

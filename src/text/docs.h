@@ -23,18 +23,22 @@ typedef enum {
 } docs_json_kind;
 
 typedef struct {
-    char *text; /* decoded */
-    size_t n, cap;
-    char key[64]; /* the first of the object */
+    char *text; /* decoded, one behind the other */
+    size_t cap;
+    size_t *end; /* of each of the `texts` texts */
+    int64_t texts, ends, given;
+    int64_t missed; /* places where the field leads that have none */
+    char key[64];   /* the first of the object */
     char why[DOCS_WHY];
     int64_t column; /* from 1, of what is broken */
 } docs_json;
 
-/* The text under `field` ("a.b": in an object under a) of the one value in s[0..n), which is all
- * that Python's json reads; a text itself is one. Of a key given twice the last counts. Surrogates
- * without their other half become U+FFFD. Fails for want of memory only. */
-st_status docs_json_text(docs_json *j, const char *s, size_t n, const char *field,
-                         docs_json_kind *kind, st_err *e);
+/* The texts under `field` ("a.b": in an object under a; an array there is each of its values) of the
+ * one value in s[0..n), which is all that Python's json reads; a text itself is one. *kind says why
+ * the first place that has none has none; DOCS_TEXT: none is missed. Of a key given twice the last
+ * counts. Surrogates without their other half become U+FFFD. Fails for want of memory only. */
+st_status docs_json_texts(docs_json *j, const char *s, size_t n, const char *field,
+                          docs_json_kind *kind, st_err *e);
 
 /* Finds where a value ends, from pieces of it. Zeroed is before it. */
 typedef struct {

@@ -1,5 +1,5 @@
 /* Texts in JSON, as Python's json module reads it (RFC 8259, and NaN, Infinity, surrogates alone):
- * one value is checked whole, and the text under one field of it is decoded. */
+ * one value is checked whole, and the texts under one field of it are decoded. */
 /* SPDX-License-Identifier: MIT */
 #include "text/docs.h"
 #include <stdarg.h>
@@ -7,13 +7,20 @@
 #include <string.h>
 #include <utf8proc.h>
 
-enum { JSON_DEPTH = 900, JSON_KEY = 1024 };
+enum { JSON_DEPTH = 900 };
+
+/* What the values so far have under the field. */
+typedef struct {
+    size_t n; /* bytes of `texts` texts */
+    int64_t texts, missed;
+    docs_json_kind kind; /* of the first that is missed */
+} scan_got;
 
 typedef struct {
     docs_json *j;
     const char *begin, *at, *end;
-    docs_json_kind kind;
-    bool stop, nomem; /* `kind` is why */
+    scan_got got;
+    bool stop, nomem; /* got.kind is why */
     int depth;
 } scan_reader;
 
@@ -21,7 +28,7 @@ static void scan_broken(scan_reader *r, const char *why)
 {
     if (r->stop) return;
     r->stop = true;
-    r->kind = DOCS_BROKEN;
+    r->got.kind = DOCS_BROKEN;
     snprintf(r->j->why, sizeof r->j->why, "%s", why);
     r->j->column = r->at - r->begin + 1;
 }
@@ -30,7 +37,7 @@ static void scan_short(scan_reader *r)
 {
     if (r->stop) return;
     scan_broken(r, "it ends within a value");
-    r->kind = DOCS_SHORT;
+    r->got.kind = DOCS_SHORT;
 }
 
 static void scan_blank(scan_reader *r)
@@ -41,13 +48,13 @@ static void scan_blank(scan_reader *r)
 
 /* ---- texts ----------------------------------------------------------------------------------- */
 
-/* Appends bytes to the text that is wanted. */
+/* Appends bytes to a text that is wanted. */
 static void scan_put(scan_reader *r, bool wanted, const char *s, size_t n)
 {
     docs_json *j = r->j;
     if (!wanted || r->stop || !n) return;
-    if (j->n + n > j->cap) {
-        size_t cap = 2 * (j->n + n) + 64;
+    if (r->got.n + n > j->cap) {
+        size_t cap = 2 * (r->got.n + n) + 64;
         char *more = realloc(j->text, cap);
         if (!more) {
             r->stop = r->nomem = true;
@@ -56,8 +63,32 @@ static void scan_put(scan_reader *r, bool wanted, const char *s, size_t n)
         j->text = more;
         j->cap = cap;
     }
-    memcpy(j->text + j->n, s, n);
-    j->n += n;
+    memcpy(j->text + r->got.n, s, n);
+    r->got.n += n;
+}
+
+/* A text that is wanted ends here. */
+static void scan_found(scan_reader *r)
+{
+    docs_json *j = r->j;
+    if (r->stop) return;
+    if (r->got.texts == j->ends) {
+        int64_t ends = 2 * j->ends + 1;
+        size_t *more = realloc(j->end, (size_t)ends * sizeof *more);
+        if (!more) {
+            r->stop = r->nomem = true;
+            return;
+        }
+        j->end = more;
+        j->ends = ends;
+    }
+    j->end[r->got.texts++] = r->got.n;
+}
+
+/* Where the field leads is no text, but that. */
+static void scan_missed(scan_reader *r, docs_json_kind kind)
+{
+    if (!r->stop && !r->got.missed++) r->got.kind = kind;
 }
 
 /* Four hexadecimal digits, or -1. */
@@ -111,11 +142,10 @@ static void scan_escape(scan_reader *r, bool wanted)
     }
 }
 
-/* A text, from its quote on; into j->text if it is wanted. */
+/* A text, from its quote on; behind j->text if it is wanted. */
 static void scan_string(scan_reader *r, bool wanted)
 {
     r->at++;
-    if (wanted) r->j->n = 0;
     while (!r->stop && r->at < r->end && *r->at != '"') {
         const char *from = r->at;
         while (r->at < r->end && (unsigned char)*r->at >= ' ' && (unsigned char)*r->at < 128 &&
@@ -178,99 +208,107 @@ static void scan_value(scan_reader *r, const char *field);
 /* The rest of the field after a key that leads to it; NULL: another one. */
 static const char *scan_after(const char *field, const char *key, size_t n)
 {
-    if (!field || strncmp(field, key, n)) return NULL;
+    if (!field || !*field || strlen(field) < n || (n && memcmp(field, key, n))) return NULL;
     return field[n] == '.' ? field + n + 1 : field[n] ? NULL : field + n;
 }
 
-/* "key": value; the key is decoded where the text will be, which then is another one's. */
-static void scan_pair(scan_reader *r, const char *field)
+/* A key and its colon; it is decoded where the next text will be. The rest of the field after it,
+ * or NULL. */
+static const char *scan_key(scan_reader *r, const char *field)
 {
-    char key[JSON_KEY] = "";
-    docs_json *j = r->j, whole = *j;
-    if (r->at < r->end && *r->at != '"') {
-        scan_broken(r, "no name of a value in quotes");
-        return;
-    }
-    if (r->at == r->end) {
-        scan_short(r);
-        return;
-    }
-    j->text = NULL;
-    j->n = j->cap = 0;
+    docs_json *j = r->j;
+    size_t from = r->got.n;
+    if (r->at < r->end && *r->at != '"') scan_broken(r, "no name of a value in quotes");
+    if (r->at == r->end) scan_short(r);
+    if (r->stop) return NULL;
     scan_string(r, true);
-    size_t n = j->n < sizeof key - 1 ? j->n : 0;
-    if (n) memcpy(key, j->text, n);
-    free(j->text);
-    j->text = whole.text;
-    j->n = whole.n;
-    j->cap = whole.cap;
-    if (!j->key[0]) snprintf(j->key, sizeof j->key, "%s", key);
+    size_t n = r->got.n - from;
+    r->got.n = from;
+    if (r->stop) return NULL;
+    const char *key = n ? j->text + from : "", *after = scan_after(field, key, n);
+    if (!j->key[0]) snprintf(j->key, sizeof j->key, "%.*s", (int)(n < 64 ? n : 64), key);
     scan_blank(r);
-    if (!r->stop && r->at == r->end) scan_short(r);
+    if (r->at == r->end) scan_short(r);
     if (!r->stop && *r->at != ':') scan_broken(r, "no : after a name");
-    if (r->stop) return;
-    r->at++;
-    scan_value(r, field && *field && n == strlen(key) ? scan_after(field, key, n) : NULL);
+    if (!r->stop) r->at++;
+    return after;
 }
 
-/* An object or array, from its bracket on. */
-static void scan_container(scan_reader *r, const char *field)
+/* An object, to its closing bracket. Of a key given twice the last counts. */
+static void scan_object(scan_reader *r, const char *field)
 {
-    bool object = *r->at++ == '{';
-    char close = object ? '}' : ']';
-    if (++r->depth > JSON_DEPTH) scan_broken(r, "more than 900 levels of values");
+    scan_got before = r->got;
+    bool found = false;
     for (bool first = true; !r->stop; first = false) {
         scan_blank(r);
-        if (r->at == r->end) {
-            scan_short(r);
-        } else if (first && *r->at == close) {
-            break;
-        } else if (object) {
-            scan_pair(r, field);
-        } else {
-            scan_value(r, NULL);
-        }
+        if (first && r->at < r->end && *r->at == '}') break;
+        const char *after = scan_key(r, field);
+        if (r->stop) return;
+        if (after && found) r->got = before;
+        found |= after != NULL;
+        scan_value(r, after);
         scan_blank(r);
         if (!r->stop && r->at == r->end) scan_short(r);
-        if (r->stop || *r->at == close) break;
+        if (r->stop || *r->at == '}') break;
         if (*r->at != ',') scan_broken(r, "no , between values");
         r->at++;
     }
-    if (r->stop) return;
-    r->at++;
-    r->depth--;
+    if (field && !found) scan_missed(r, *field ? DOCS_ABSENT : DOCS_OTHER);
+}
+
+/* An array, to its closing bracket: the field is in each of its values. */
+static void scan_array(scan_reader *r, const char *field)
+{
+    for (bool first = true; !r->stop; first = false) {
+        scan_blank(r);
+        if (first && r->at < r->end && *r->at == ']') break;
+        scan_value(r, field);
+        scan_blank(r);
+        if (!r->stop && r->at == r->end) scan_short(r);
+        if (r->stop || *r->at == ']') break;
+        if (*r->at != ',') scan_broken(r, "no , between values");
+        r->at++;
+    }
 }
 
 /* `field`: NULL: not wanted; "": this is it; else it is in this. */
 static void scan_value(scan_reader *r, const char *field)
 {
-    bool here = field && !*field;
+    docs_json_kind missed = field && !*field ? DOCS_OTHER : DOCS_ABSENT;
     scan_blank(r);
     if (r->at == r->end) {
         scan_short(r);
-    } else if (*r->at == '{' || *r->at == '[') {
-        if (here) r->kind = DOCS_OTHER;
-        scan_container(r, here ? NULL : field);
-    } else if (*r->at == '"') {
-        if (here) r->kind = DOCS_TEXT;
-        scan_string(r, here);
-    } else if (scan_word(r, "null")) {
-        if (here) r->kind = DOCS_NULL;
-    } else if (scan_word(r, "true") || scan_word(r, "false") || scan_word(r, "NaN") ||
-               scan_number(r)) {
-        if (here) r->kind = DOCS_OTHER;
-    } else if (r->at == r->end) {
-        scan_short(r);
-    } else {
-        scan_broken(r, "no value");
+        return;
     }
+    char c = *r->at;
+    if (c == '{' || c == '[') {
+        r->at++;
+        if (++r->depth > JSON_DEPTH) scan_broken(r, "more than 900 levels of values");
+        (c == '{' ? scan_object : scan_array)(r, field);
+        if (r->stop) return;
+        r->at++;
+        r->depth--;
+        return;
+    }
+    if (c == '"' && missed == DOCS_OTHER) {
+        scan_string(r, true);
+        scan_found(r);
+        return;
+    }
+    if (c == '"')
+        scan_string(r, false);
+    else if (scan_word(r, "null"))
+        missed = missed == DOCS_OTHER ? DOCS_NULL : missed;
+    else if (!scan_word(r, "true") && !scan_word(r, "false") && !scan_word(r, "NaN") &&
+             !scan_number(r))
+        r->at == r->end ? scan_short(r) : scan_broken(r, "no value");
+    if (field) scan_missed(r, missed);
 }
 
-st_status docs_json_text(docs_json *j, const char *s, size_t n, const char *field,
-                         docs_json_kind *kind, st_err *e)
+st_status docs_json_texts(docs_json *j, const char *s, size_t n, const char *field,
+                          docs_json_kind *kind, st_err *e)
 {
-    scan_reader r = {.j = j, .begin = s, .at = s, .end = s + n, .kind = DOCS_ABSENT};
-    j->n = 0;
+    scan_reader r = {.j = j, .begin = s, .at = s, .end = s + n, .got.kind = DOCS_ABSENT};
     j->key[0] = '\0';
     scan_blank(&r);
     char first = r.at < r.end ? *r.at : 0;
@@ -279,7 +317,14 @@ st_status docs_json_text(docs_json *j, const char *s, size_t n, const char *fiel
     scan_blank(&r);
     if (!r.stop && r.at < r.end) scan_broken(&r, "something after the value");
     if (r.nomem) ST_FAIL(e, ST_ENOMEM, "out of memory for a text of %zu bytes", n);
-    *kind = !r.stop && first != '{' && first != '"' ? DOCS_SCALAR : r.kind;
+    j->texts = r.stop ? 0 : r.got.texts;
+    j->missed = r.stop ? 0 : r.got.missed;
+    j->given = 0;
+    *kind = r.got.kind;
+    if (r.stop) return ST_OK;
+    if (!j->texts && !j->missed) *kind = DOCS_OTHER; /* empty arrays */
+    if (first != '{' && first != '"') *kind = DOCS_SCALAR;
+    if (j->texts && !j->missed) *kind = DOCS_TEXT;
     return ST_OK;
 }
 

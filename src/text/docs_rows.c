@@ -47,18 +47,11 @@ static st_status rows_line(st_docs *d, size_t *n, st_err *e)
 
 /* ---- JSON ------------------------------------------------------------------------------------ */
 
-/* Takes the text out of the value s[0..n), or counts it as bad. */
-static st_status rows_value(st_docs *d, const char *s, size_t n, bool *found, st_err *e)
+static st_status rows_missed(st_docs *d, docs_json_kind kind, st_err *e)
 {
-    docs_json_kind kind;
-    docs_json *j = &d->json;
-    ST_TRY(docs_json_text(j, s, n, d->field, &kind, e));
-    *found = kind == DOCS_TEXT;
+    const docs_json *j = &d->json;
     switch (kind) {
-    case DOCS_TEXT:
-        d->text = j->text ? j->text : "";
-        d->left = j->n;
-        return ST_OK;
+    case DOCS_TEXT: return ST_OK;
     case DOCS_NULL: return docs_bad(d, e, "\"%.60s\" is null", d->field);
     case DOCS_OTHER: return docs_bad(d, e, "\"%.60s\" is not a string", d->field);
     case DOCS_SCALAR: return docs_bad(d, e, "not an object, expected one with \"%.60s\"", d->field);
@@ -70,6 +63,28 @@ static st_status rows_value(st_docs *d, const char *s, size_t n, bool *found, st
     }
     return docs_bad(d, e, "not valid JSON at column %lld: %s; expected one object a line",
                     (long long)j->column, j->why);
+}
+
+/* The next text of the value that was read last. */
+static bool rows_given(st_docs *d)
+{
+    docs_json *j = &d->json;
+    if (j->given == j->texts) return false;
+    size_t from = j->given ? j->end[j->given - 1] : 0;
+    d->left = j->end[j->given++] - from;
+    d->text = d->left ? j->text + from : "";
+    return true;
+}
+
+/* Takes the texts out of the value s[0..n), and counts what has none. */
+static st_status rows_value(st_docs *d, const char *s, size_t n, bool *found, st_err *e)
+{
+    docs_json_kind kind;
+    ST_TRY(docs_json_texts(&d->json, s, n, d->field, &kind, e));
+    if (kind != DOCS_TEXT) ST_TRY(rows_missed(d, kind, e));
+    if (d->json.missed > 1) d->bad += d->json.missed - 1;
+    *found = rows_given(d);
+    return ST_OK;
 }
 
 /* Where the value ends that begins where the stream stands; n of docs_json_end. */
@@ -100,7 +115,7 @@ static st_status rows_json_line(st_docs *d, bool *found, st_err *e)
         ST_TRY(rows_extent(d, &all, &whole, e));
         if (whole && all > n) { /* only if it is a value: else the line by itself is bad */
             docs_json_kind kind;
-            ST_TRY(docs_json_text(&d->json, d->data + d->at, all, d->field, &kind, e));
+            ST_TRY(docs_json_texts(&d->json, d->data + d->at, all, d->field, &kind, e));
             if (kind < DOCS_SHORT) line = n = all;
         }
     }
@@ -291,6 +306,7 @@ st_status docs_row(st_docs *d, bool *found, st_err *e)
     if (d->parquet) return rows_parquet(d, found, e);
     for (;;) {
         size_t line;
+        if (d->form == DOCS_JSON && (*found = rows_given(d))) return ST_OK;
         if (d->at == d->n && d->ended && !d->array) return ST_OK;
         if (d->form == DOCS_JSON) {
             ST_TRY(rows_json(d, found, e));

@@ -127,7 +127,7 @@ int64_t st_parquet_nulls(const st_parquet *p); /* values left out so far */
 /* ---- documents in files, folders and archives (docs.c) --------------------------------------- */
 
 /* Walks inputs in order (folders sorted by name; hidden files, cards, licences and code in them
- * left out): a file of JSON (.jsonl .ndjson .json) is one document a value or element of an array,
+ * left out): a file of JSON (.jsonl .ndjson .json) is one document a value or element of arrays,
  * a table (.csv .tsv, parquet) one a row, any other file one document; text may be inside .gz .xz
  * .zst .bz2 .tar .zip and nestings of them. Bytes come as they are, but for marks of the encoding
  * and UTF-16; empty documents are skipped. What was left out is one remark at the end. Streaming:

@@ -75,14 +75,14 @@ static const char *rows_file(const char *dir, const char *name, const char *data
 /* ---- against Python -------------------------------------------------------------------------- */
 
 /* The documents of `path` in hexadecimal, one a line, against the file `want`. */
-static void rows_same(const char *path, const char *want)
+static void rows_same(const char *path, const char *field, const char *want)
 {
     st_docs *d;
     st_err e;
     const char *text;
     size_t n, size;
     char *expected = st_test_read(want, &size), *at = expected;
-    assert_ok(st_docs_open(&d, &path, 1, NULL, &e), &e);
+    assert_ok(st_docs_open(&d, &path, 1, &(st_docs_opts){.field = field}, &e), &e);
     for (;;) {
         assert_ok(st_docs_next(d, &text, &n, &e), &e);
         if (!text) break;
@@ -96,7 +96,7 @@ static void rows_same(const char *path, const char *want)
     st_docs_close(d);
     char says[64] = "";
     if (sscanf(at, "bad %63s", says) == 1) {
-        strcat(says, " rows without a text (the first: ");
+        strcat(says, " row");
         assert_non_null(strstr(said, says));
     } else {
         assert_int_equal(at - expected, size);
@@ -107,11 +107,13 @@ static void rows_same(const char *path, const char *want)
 static void rows_python(void **state)
 {
     (void)state;
-    rows_same(ROWS "lines.jsonl", ROWS "lines.want");
+    rows_same(ROWS "lines.jsonl", NULL, ROWS "lines.want");
     said[0] = '\0';
-    rows_same(ROWS "table.csv", ROWS "table.want");
-    rows_same(ROWS "table-crlf.csv", ROWS "table-crlf.want");
+    rows_same(ROWS "table.csv", NULL, ROWS "table.want");
+    rows_same(ROWS "table-crlf.csv", NULL, ROWS "table-crlf.want");
+    rows_same(ROWS "nested.json", "data.paragraphs.context", ROWS "nested.want");
     assert_string_equal(said, "");
+    rows_same(ROWS "columns.json", "data.text", ROWS "columns.want");
 }
 
 static void rows_wide(void **state)
@@ -187,6 +189,43 @@ static void rows_arrays(void **state)
         rows_file(dir, "h.jsonl", "{\"text\":\"a\",\n{\"text\":\"b\"}\n{\n{\"text\":\"c\"}\n"),
         NULL, "b|c|");
     rows_expect(rows_file(dir, "i.jsonl", "{\n{\"text\":\"d\"}\n}\n"), NULL, "d|");
+    st_test_remove(dir);
+}
+
+/* Arrays within an object: each of their values, whatever lies around them, in pieces, too. */
+static void rows_nested(void **state)
+{
+    (void)state;
+    const char *dir = st_test_dir();
+    const char *path =
+        rows_file(dir, "a.json",
+                  "{\"n\":[1,{\"text\":\"no\"}],\"data\":[{\"text\":\"a\",\"x\":[[]]},"
+                  "{\"text\":null},{\"y\":1},3,[{\"text\":\"b\"}],{\"text\":[\"c\",\"\",2]}],"
+                  "\"text\":\"no\"}\n{\"data\":{\"text\":\"d\"}}");
+    rows_expect(path, "data.text", "a|b|c|d|");
+    assert_non_null(strstr(said, "left out: 4 rows without a text (the first: "));
+    assert_non_null(strstr(said, "a.json:1: \"data.text\" is null)"));
+    said[0] = '\0';
+    rows_expect(path, NULL, "no|");
+    rows_refused(path, true, "a.json:2: no \"text\" in this object, which begins with \"data\"");
+    /* what the first of two had is no document */
+    path = rows_file(dir, "b.jsonl",
+                     "{\"d\":[{\"t\":\"x\"},{}],\"d\":[{\"t\":\"y\"},{\"t\":\"z\"}]}\n"
+                     "{\"d\":[]}\n{\"d\":[{\"t\":\"w\"},{\"t\":\"v\"}\n{\"d\":{\"t\":[\"u\"]}}");
+    said[0] = '\0';
+    rows_expect(path, "d.t", "y|z|u|");
+    assert_non_null(strstr(said, "2 rows without a text (the first: "));
+    assert_non_null(strstr(said, "b.jsonl:2: \"d.t\" is not a string"));
+    char *want = malloc(1 << 17), *all = malloc(1 << 18);
+    size_t n = (size_t)sprintf(all, "{\"data\":["), w = 0;
+    for (int i = 0; i < 9000; i++) { /* beyond a buffer's end */
+        n += (size_t)sprintf(all + n, "%s{\"text\":\"t%d\"}", i ? ",\n" : "", i);
+        w += (size_t)sprintf(want + w, "t%d|", i);
+    }
+    strcpy(all + n, "]}");
+    rows_expect(rows_file(dir, "c.json", all), "data.text", want);
+    free(want);
+    free(all);
     st_test_remove(dir);
 }
 
@@ -266,7 +305,7 @@ int main(void)
         cmocka_unit_test_setup(rows_python, set_up), cmocka_unit_test_setup(rows_wide, set_up),
         cmocka_unit_test_setup(rows_marks, set_up),  cmocka_unit_test_setup(rows_arrays, set_up),
         cmocka_unit_test_setup(rows_fields, set_up), cmocka_unit_test_setup(rows_strict, set_up),
-        cmocka_unit_test_setup(rows_beside, set_up),
+        cmocka_unit_test_setup(rows_beside, set_up), cmocka_unit_test_setup(rows_nested, set_up),
     };
     return cmocka_run_group_tests_name("rows", tests, NULL, NULL);
 }
