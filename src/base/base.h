@@ -174,6 +174,11 @@ typedef struct {
 } st_buffer;
 bool st_buffer_put(st_buffer *b, const char *s, size_t n); /* false: out of memory */
 
+/* Are these the first bytes of a Git LFS pointer, which stands for a file that is elsewhere? */
+bool st_lfs_pointer(const void *head, size_t n);
+/* ST_EFORMAT naming `path`, if they are. */
+st_status st_lfs_refuse(const char *path, const void *head, size_t n, st_err *e);
+
 /* ---- speaking: the library reports, whoever runs it decides what is shown -------------------- */
 
 typedef enum { ST_LOG_INFO, ST_LOG_WARN } st_log_level;

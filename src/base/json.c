@@ -67,9 +67,6 @@ static ssize_t json_read(int fd, char *data, size_t n)
     }
 }
 
-/* How a Git LFS pointer begins (files has st_lfs_pointer for its readers, above this room). */
-static const char json_lfs[] = "version https://git-lfs.github.com/spec/";
-
 st_status st_json_load(json_t **out, const char *path, size_t max_bytes, st_err *e)
 {
     *out = NULL;
@@ -105,10 +102,8 @@ st_status st_json_load(json_t **out, const char *path, size_t max_bytes, st_err 
         }
         if (got == 0) break;
     }
-    s = n >= sizeof json_lfs - 1 && memcmp(text, json_lfs, sizeof json_lfs - 1) == 0
-            ? ST_ERR(e, ST_EFORMAT,
-                     "%s: is a Git LFS pointer, not the data: fetch it with git lfs pull", path)
-            : st_json_parse(out, text, n, path, e);
+    s = st_lfs_refuse(path, text, n, e);
+    if (!s) s = st_json_parse(out, text, n, path, e);
 out:
     free(text);
     close(fd);

@@ -1,4 +1,4 @@
-/* Numbers in text, and the word the user probably meant. */
+/* Numbers in text, the word the user probably meant, and files that are pointers. */
 /* SPDX-License-Identifier: MIT */
 #include "base/base.h"
 #include <ctype.h>
@@ -111,4 +111,17 @@ st_count st_counted(int64_t n, const char *many)
         len--;
     snprintf(out.s, sizeof out.s, "%lld %.*s%s", (long long)n, (int)len, many, one);
     return out;
+}
+
+bool st_lfs_pointer(const void *head, size_t n)
+{
+    static const char begins[] = "version https://git-lfs.github.com/spec/";
+    return n >= sizeof begins - 1 && memcmp(head, begins, sizeof begins - 1) == 0;
+}
+
+st_status st_lfs_refuse(const char *path, const void *head, size_t n, st_err *e)
+{
+    if (!st_lfs_pointer(head, n)) return ST_OK;
+    ST_FAIL(e, ST_EFORMAT, "%s: is a Git LFS pointer, not the data: fetch it with git lfs pull",
+            path);
 }

@@ -263,16 +263,3 @@ st_status st_copy_file(const char *from, const char *to, st_err *e)
     fclose(f);
     return s;
 }
-
-bool st_lfs_pointer(const void *head, size_t n)
-{
-    static const char begins[] = "version https://git-lfs.github.com/spec/";
-    return n >= sizeof begins - 1 && memcmp(head, begins, sizeof begins - 1) == 0;
-}
-
-st_status st_lfs_refuse(const char *path, const void *head, size_t n, st_err *e)
-{
-    if (!st_lfs_pointer(head, n)) return ST_OK;
-    ST_FAIL(e, ST_EFORMAT, "%s: is a Git LFS pointer, not the data: fetch it with git lfs pull",
-            path);
-}

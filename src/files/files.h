@@ -58,10 +58,6 @@ st_status st_write_file(const char *path, const void *data, size_t n, st_err *e)
 st_status st_write_json(const char *path, const json_t *j, st_err *e); /* indented, atomic */
 st_status st_file_crc32(const char *path, uint32_t *crc, st_err *e);   /* of a plain file, zlib's */
 st_status st_copy_file(const char *from, const char *to, st_err *e);   /* atomic */
-/* Are these the first bytes of a Git LFS pointer, which stands for a file that is elsewhere? */
-bool st_lfs_pointer(const void *head, size_t n);
-/* ST_EFORMAT naming `path`, if they are. */
-st_status st_lfs_refuse(const char *path, const void *head, size_t n, st_err *e);
 
 /* ---- mapped.c: files in memory --------------------------------------------------------------- */
 
