@@ -1,6 +1,7 @@
 /* strut info: what is in a model, checkpoint, run, shard, folder of data, tokenizer or config. */
 /* SPDX-License-Identifier: MIT */
 #include "cmd/cmd.h"
+#include "cmd/options.h"
 #include "report/report.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,7 +9,8 @@
 
 static st_status info_run(const cmd_args *a, json_t **result, st_err *e)
 {
-    return st_info(a->word[0], result, e);
+    st_info_opts o = {.how = cmd_read_how(a), .all = cmd_has(a, "all")};
+    return st_info(a->word[0], &o, result, e);
 }
 
 static void info_line(const char *name, const char *text)
@@ -149,7 +151,7 @@ static void info_settings(const json_t *settings)
     }
 }
 
-static void info_tensors(const json_t *list)
+static void info_tensors(const json_t *list, int64_t left)
 {
     cmd_grid g = {.head = "<tensor|<type|<shape"};
     size_t i;
@@ -164,6 +166,7 @@ static void info_tensors(const json_t *list)
     }
     putchar('\n');
     cmd_grid_print(&g, stdout);
+    if (left) printf("and %s more, which --all lists\n", cmd_counted(left, "tensors").s);
 }
 
 static void info_checkpoints(const json_t *list)
@@ -206,10 +209,18 @@ static void info_show(const json_t *r)
         info_number("numbers", json_object_get(r, "numbers"));
         info_line("size", cmd_bytes(cmd_get_int(r, "bytes")).s);
         info_line("no model", cmd_get_str(r, "no_model"));
-        info_tensors(json_object_get(r, "tensors"));
+        info_tensors(json_object_get(r, "tensors"), cmd_get_int(r, "tensors_left"));
     }
     if (json_object_get(r, "settings")) info_settings(json_object_get(r, "settings"));
 }
+
+static const cmd_option info_options[] = {
+    CMD_READ_OPTIONS,
+    {.name = "all",
+     .kind = CMD_FLAG,
+     .help = "list all tensors of a file that is no model, beyond the first 10,000"},
+    {0},
+};
 
 const cmd_command cmd_info = {
     .name = "info",
@@ -225,6 +236,7 @@ const cmd_command cmd_info = {
     .example = "strut info runs/small/ckpt/best\nstrut info gpt2/ --json\nstrut info data/val.bin",
     .least = 1,
     .most = 1,
+    .option = info_options,
     .run = info_run,
     .show = info_show,
 };

@@ -38,7 +38,7 @@ static st_status measure_size(json_t *row, const char *folder, st_err *e)
     st_model *model = NULL;
     char *path = st_path_join(folder, "config.json");
     measure_mlp mlp = {NULL, json_object(), 0};
-    st_status s = st_info(folder, &info, e);
+    st_status s = st_info(folder, NULL, &info, e);
     if (!s && path) s = st_json_load(&config, path, 1 << 20, e);
     if (!s) s = st_model_open(&model, config, e);
     if (!s) {

@@ -145,18 +145,21 @@ static st_status info_tokenizer(const char *path, json_t *r, st_err *e)
     return ST_OK;
 }
 
-static st_status info_model(const char *path, json_t *r, st_err *e)
+static st_status info_model(const char *path, const st_info_opts *o, json_t *r, st_err *e)
 {
     st_model *m = NULL;
     json_t *about = NULL, *facts = NULL;
-    st_status s = st_folder_look(path, NULL, &m, &about, e);
+    const char *from = o->how.tokenizer ? o->how.tokenizer : path;
+    st_status s = st_folder_look(path, &o->how, &m, &about, e);
     if (!s) s = st_model_facts(m, "cpu", &facts, e);
     if (!s) {
         json_object_update(r, about);
-        bool tokenizer = st_path_is_dir(path) ? info_is_tokenizer(path) : st_bpe_inside(path);
+        bool tokenizer = o->how.tokenizer       ? st_path_exists(from)
+                         : st_path_is_dir(path) ? info_is_tokenizer(path)
+                                                : st_bpe_inside(path);
         st_bpe *b = NULL;
         json_object_set_new(r, "tokenizer", json_boolean(tokenizer));
-        if (tokenizer && !st_model_is_vision(m) && !st_bpe_open(&b, path, NULL)) info_chat(b, r);
+        if (tokenizer && !st_model_is_vision(m) && !st_bpe_open(&b, from, NULL)) info_chat(b, r);
         st_bpe_close(b);
         json_object_update(r, facts);
     }
@@ -183,10 +186,10 @@ static st_status info_state(const char *path, json_t *r, st_err *e)
     return s;
 }
 
-static st_status info_checkpoint(const char *path, json_t *r, st_err *e)
+static st_status info_checkpoint(const char *path, const st_info_opts *o, json_t *r, st_err *e)
 {
     ST_TRY(info_state(path, r, e));
-    return info_model(path, r, e);
+    return info_model(path, o, r, e);
 }
 
 static st_status info_yaml(const char *path, json_t *r, st_err *e)
@@ -292,19 +295,20 @@ static st_status info_data(const char *path, json_t *r, st_err *e)
     return s;
 }
 
-static st_status info_tensors(const char *path, json_t *r, st_err *e)
+static st_status info_tensors(const char *path, const st_info_opts *o, json_t *r, st_err *e)
 {
     st_weights *f = NULL;
-    ST_TRY(st_weights_open(&f, path, e));
-    int64_t n = st_weights_count(f), bytes = 0, numbers = 0;
+    ST_TRY(st_weights_open_dict(&f, path, o->how.dict, e));
+    int64_t n = st_weights_count(f), most = o->all ? n : ST_INFO_TENSORS, bytes = 0, numbers = 0;
     json_t *list = json_array();
     for (int64_t i = 0; i < n; i++) {
         const st_stored *t = st_weights_at(f, i);
+        bytes += (int64_t)t->bytes;
+        numbers += st_stored_elements(t);
+        if (i >= most) continue;
         json_t *shape = json_array();
         for (int d = 0; d < t->ndim; d++)
             json_array_append_new(shape, json_integer(t->dim[d]));
-        bytes += (int64_t)t->bytes;
-        numbers += st_stored_elements(t);
         json_array_append_new(list, json_pack("{s:o, s:s, s:o}", "name", st_json_text(t->name),
                                               "dtype", t->dtype, "shape", shape));
     }
@@ -313,18 +317,19 @@ static st_status info_tensors(const char *path, json_t *r, st_err *e)
     json_object_set_new(r, "bytes", json_integer(bytes));
     json_object_set_new(r, "numbers", json_integer(numbers));
     json_object_set_new(r, "tensors", list);
+    if (n > most) json_object_set_new(r, "tensors_left", json_integer(n - most));
     return ST_OK;
 }
 
 /* A file of weights: the model in it, or (with the reason why it is none) its tensors. */
-static st_status info_weights(const char *path, json_t *r, st_err *e)
+static st_status info_weights(const char *path, const st_info_opts *o, json_t *r, st_err *e)
 {
     st_err why = {0};
-    if (info_model(path, r, &why) == ST_OK) {
+    if (info_model(path, o, r, &why) == ST_OK) {
         json_object_set_new(r, "kind", json_string("model"));
         return ST_OK;
     }
-    ST_TRY(info_tensors(path, r, e));
+    ST_TRY(info_tensors(path, o, r, e));
     json_object_set_new(r, "no_model", st_json_text(why.msg));
     return ST_OK;
 }
@@ -375,15 +380,35 @@ static st_status info_json(const char *path, json_t *r, st_err *e)
     return s;
 }
 
-typedef st_status info_fn(const char *path, json_t *r, st_err *e);
+static const struct {
+    const char *kind;
+    bool folder;
+    bool (*is)(const char *path);
+    st_status (*tell)(const char *path, json_t *r, st_err *e); /* or, of weights: */
+    st_status (*read)(const char *path, const st_info_opts *o, json_t *r, st_err *e);
+} kinds[] = {
+    {"checkpoint", true, info_is_checkpoint, NULL, info_checkpoint},
+    {"model", true, info_is_model, NULL, info_model},
+    {"run", true, info_is_run, info_run, NULL},
+    {"data", true, info_is_data, info_data, NULL},
+    {"tokenizer", true, info_is_tokenizer, info_tokenizer, NULL},
+    {"weights", false, info_is_weights, NULL, info_weights},
+    {"shard", false, info_is_shard, info_shard, NULL},
+    {"safetensors", false, info_is_safetensors, NULL, info_tensors},
+    {"settings", false, info_is_yaml, info_yaml, NULL},
+    {"config", false, info_is_json, info_json, NULL},
+    {"weights", false, info_is_tensors, NULL, info_weights},
+    {"config", false, NULL, info_name, NULL}, /* last: no path, a published size */
+};
+enum { INFO_KINDS = sizeof kinds / sizeof *kinds };
 
-static st_status info_tell(const char *kind, info_fn *tell, const char *path, json_t **result,
+static st_status info_tell(size_t kind, const char *path, const st_info_opts *o, json_t **result,
                            st_err *e)
 {
     json_t *r = json_object();
-    json_object_set_new(r, "kind", json_string(kind));
+    json_object_set_new(r, "kind", json_string(kinds[kind].kind));
     json_object_set_new(r, "path", st_json_text(path));
-    st_status s = tell(path, r, e);
+    st_status s = kinds[kind].tell ? kinds[kind].tell(path, r, e) : kinds[kind].read(path, o, r, e);
     if (s)
         json_decref(r);
     else
@@ -391,40 +416,22 @@ static st_status info_tell(const char *kind, info_fn *tell, const char *path, js
     return s;
 }
 
-static const struct {
-    const char *kind;
-    bool folder;
-    bool (*is)(const char *path);
-    info_fn *tell;
-} kinds[] = {
-    {"checkpoint", true, info_is_checkpoint, info_checkpoint},
-    {"model", true, info_is_model, info_model},
-    {"run", true, info_is_run, info_run},
-    {"data", true, info_is_data, info_data},
-    {"tokenizer", true, info_is_tokenizer, info_tokenizer},
-    {"weights", false, info_is_weights, info_weights},
-    {"shard", false, info_is_shard, info_shard},
-    {"safetensors", false, info_is_safetensors, info_tensors},
-    {"settings", false, info_is_yaml, info_yaml},
-    {"config", false, info_is_json, info_json},
-    {"weights", false, info_is_tensors, info_weights},
-};
-
-st_status st_info(const char *path, json_t **result, st_err *e)
+st_status st_info(const char *path, const st_info_opts *o, json_t **result, st_err *e)
 {
+    static const st_info_opts plain;
+    if (!o) o = &plain;
     *result = NULL;
     bool there = st_path_exists(path), folder = there && st_path_is_dir(path);
     if (!there && !info_is_name(path)) {
         ST_FAIL(e, ST_EIO, "%s: there is no such file or folder", path);
     }
-    if (!there) return info_tell("config", info_name, path, result, e);
+    if (!there) return info_tell(INFO_KINDS - 1, path, o, result, e);
     if (!folder && !st_path_is_file(path)) {
         ST_FAIL(e, ST_EARG, "%s: neither a plain file nor a folder, so it is not read", path);
     }
     if (!folder) ST_TRY(info_pointer(path, e));
-    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
-        if (kinds[i].folder != folder || !kinds[i].is(path)) continue;
-        return info_tell(kinds[i].kind, kinds[i].tell, path, result, e);
+    for (size_t i = 0; i < INFO_KINDS - 1; i++) {
+        if (kinds[i].folder == folder && kinds[i].is(path)) return info_tell(i, path, o, result, e);
     }
     if (folder) {
         ST_FAIL(e, ST_EARG,

@@ -4,6 +4,7 @@
 #define ST_REPORT_H
 
 #include "base/base.h"
+#include "store/store.h"
 
 /* Adds "remarks" to the demo's results: sentences that follow from the numbers, nothing else. */
 st_status st_remarks_add(json_t *results, st_err *e);
@@ -19,7 +20,13 @@ st_status st_report_runs(const char *const *paths, int n, const char *out, const
                          bool replace, json_t **result, st_err *e);
 
 /* What PATH is (model folder, checkpoint, training run, prepared data, shard, tokenizer, config)
- * and what is in it. */
-st_status st_info(const char *path, json_t **result, st_err *e);
+ * and what is in it. Of a file of tensors that are no model the first ST_INFO_TENSORS are listed,
+ * with `tensors_left` where there are more. `o` may be NULL. */
+enum { ST_INFO_TENSORS = 10000 };
+typedef struct {
+    st_read_how how; /* of weights that do not say all of it */
+    bool all;        /* list all tensors */
+} st_info_opts;
+st_status st_info(const char *path, const st_info_opts *o, json_t **result, st_err *e);
 
 #endif
