@@ -176,12 +176,22 @@ static bool unpack_is(const unpack_level *l, int k)
     return false;
 }
 
+bool st_unpack_closed(const char *name)
+{
+    static const char *const closed[] = {
+        ".7z",  ".rar", ".lz4", ".lzma", ".lz",  ".z",   ".br",  ".docx", ".xlsx", ".pptx",
+        ".odt", ".ods", ".odp", ".epub", ".jar", ".whl", ".npz", ".pt",   ".pth",  ".ckpt"};
+    bool is = false;
+    for (size_t i = 0; i < sizeof closed / sizeof *closed; i++)
+        is |= st_name_ends(name, closed[i]);
+    return is;
+}
+
 /* What the level is. A name that promises what the bytes are not is an error. */
 static st_status unpack_sniff(const unpack_level *l, unpack_kind *kind, st_err *e)
 {
-    static const char *const foreign[] = {".7z", ".rar", ".lz4",   ".lzma", ".lz",
-                                          ".z",  ".br",  ".arrow", ".pdf",  NULL};
     *kind = PLAIN;
+    if (st_unpack_closed(l->name)) return ST_OK;
     for (int k = 0; k < UNPACK_KNOWN && !*kind; k++)
         if (unpack_is(l, k)) *kind = unpack_known[k].kind;
     for (int k = 0; k < UNPACK_KNOWN && !*kind; k++) {
@@ -201,13 +211,6 @@ static st_status unpack_sniff(const unpack_level *l, unpack_kind *kind, st_err *
         ST_FAIL(e, ST_EUNSUPPORTED,
                 "%s: parquet files in archives cannot be read; unpack it and give the file or its "
                 "folder",
-                l->name);
-    }
-    for (int i = 0; foreign[i] && !*kind; i++) {
-        if (!st_name_ends(l->name, foreign[i])) continue;
-        ST_FAIL(e, ST_EUNSUPPORTED,
-                "%s: files of this kind cannot be read; expected text or JSON "
-                "lines, plain or in .gz .xz .zst .bz2 .tar .zip, or parquet",
                 l->name);
     }
     return ST_OK;

@@ -158,16 +158,14 @@ static st_status docs_begin(st_docs *d, st_err *e)
     d->ended = d->array = d->after = d->odd = false;
     while (d->n < 64 && !d->ended)
         ST_TRY(docs_fill(d, "its beginning", DOCS_READ, e));
-    const char *head = d->data;
-    if (d->n >= 3 && memcmp(head, "\xef\xbb\xbf", 3) == 0) d->at = 3;
-    if (d->n >= 2 && memcmp(head, "\xff\xfe", 2) == 0) d->wide = 1;
-    if (d->n >= 2 && memcmp(head, "\xfe\xff", 2) == 0) d->wide = 2;
-    ST_TRY(st_lfs_refuse(d->name, head, d->n, e));
+    ST_TRY(st_lfs_refuse(d->name, d->data, d->n, e));
+    ST_TRY(docs_encoding(d, e));
     if (!d->wide) return docs_guess(d, e);
-    char *raw = malloc(d->n);
+    char *raw = malloc(d->n + 1);
     if (!raw) return ST_NOMEM(e, d->name);
-    size_t n = d->n - 2;
-    memcpy(raw, head + 2, n);
+    size_t n = d->n - d->at;
+    memcpy(raw, d->data + d->at, n);
+    d->at = 0;
     d->n = 0;
     st_status s = docs_narrow(d, raw, n, e);
     if (!s && d->ended) s = docs_narrow(d, raw, 0, e);
@@ -202,7 +200,10 @@ static st_status docs_next(st_docs *d, bool *found, st_err *e)
         ST_TRY(st_unpack_next(d->file, &d->name, e));
         bool member = d->name && strlen(d->name) > d->named && d->name[d->named] == ':';
         *found = d->found || member;
-        if (d->name && docs_wanted(d, d->name, *found)) return ST_OK;
+        bool closed = false;
+        bool wanted = d->name && docs_wanted(d, d->name, *found);
+        if (wanted) ST_TRY(docs_closed(d, *found, &closed, e));
+        if (wanted && !closed) return ST_OK;
         if (d->name) continue;
         d->done += st_unpack_done(d->file);
         st_unpack_close(d->file);

@@ -98,7 +98,10 @@ struct st_docs {
 st_status docs_room(st_docs *d, size_t n, const char *what, st_err *e);
 /* Reads more of the stream behind what is there, which is `what` and may have `most` bytes. */
 st_status docs_fill(st_docs *d, const char *what, size_t most, st_err *e);
-/* docs_wide.c: n bytes of UTF-16 behind what is there; none: it has ended. What is no character
+/* docs_wide.c: what the beginning of the stream says of its encoding: d->wide, and d->at behind a
+ * mark. UTF-32 is ST_EUNSUPPORTED. */
+st_status docs_encoding(st_docs *d, st_err *e);
+/* n bytes of UTF-16 behind what is there; none: it has ended. What is no character
  * becomes U+FFFD. */
 st_status docs_narrow(st_docs *d, const char *raw, size_t n, st_err *e);
 /* docs_rows.c: the next row of the stream into d->text and d->left; *found false: there is none. */
@@ -110,6 +113,9 @@ st_status docs_bad(st_docs *d, st_err *e, const char *fmt, ...)
 /* docs_beside.c: is a file of that name, found in a folder or archive, no text but a card, licence
  * or code that lies beside texts? Then it is counted. */
 bool docs_beside(st_docs *d, const char *name);
+/* Does d->name say that the stream is no text (a picture, an archive of another kind)? Then it is
+ * counted, if it was found so, and else an error. */
+st_status docs_closed(st_docs *d, bool found, bool *is, st_err *e);
 /* The same of a stream that has begun and is no text: zero bytes at its beginning, and neither
  * UTF-16 nor called a text. */
 bool docs_binary(st_docs *d);

@@ -230,20 +230,38 @@ static st_status rows_field(docs_table *t, const char *s, size_t n, size_t *at, 
     return ST_OK;
 }
 
-/* The first line: which column the field is. */
-static st_status rows_head(st_docs *d, const char *s, size_t n, st_err *e)
+/* The names of the first line, as t->delimiter divides it: which column the field is, and the first
+ * of the names for a message. */
+static st_status rows_names(st_docs *d, const char *s, size_t n, char names[128], st_err *e)
 {
     docs_table *t = &d->table;
-    char names[128] = "";
     size_t used = 0, at = 0;
+    t->columns = 0;
+    names[0] = '\0';
     while (at < n) {
         ST_TRY(rows_field(t, s, n, &at, e));
         if (strcmp(t->value, d->field) == 0) t->column = t->columns;
-        if (used + t->n + 3 < sizeof names)
+        if (used + t->n + 3 < 128)
             used += (size_t)sprintf(names + used, "%s%s", used ? ", " : "", t->value);
         t->columns++;
     }
+    return ST_OK;
+}
+
+/* The first line. Where commas do not make the field a name, but what else spreadsheets write
+ * between columns does, it is that. */
+static st_status rows_head(st_docs *d, const char *s, size_t n, st_err *e)
+{
+    static const char others[] = ";\t|";
+    docs_table *t = &d->table;
+    char names[128], again[128], first = t->delimiter;
+    ST_TRY(rows_names(d, s, n, names, e));
+    for (const char *c = others; *c && t->column < 0; c++) {
+        t->delimiter = *c;
+        ST_TRY(rows_names(d, s, n, again, e));
+    }
     if (t->column >= 0) return ST_OK;
+    t->delimiter = first;
     ST_FAIL(e, ST_EFORMAT, "%s: no column \"%.60s\"; it has: %s; choose with --field", d->name,
             d->field, names);
 }

@@ -1,7 +1,39 @@
-/* UTF-16 as UTF-8, from pieces of any length. */
+/* How a text is encoded, and UTF-16 as UTF-8, from pieces of any length. */
 /* SPDX-License-Identifier: MIT */
 #include "text/docs.h"
+#include <string.h>
 #include <utf8proc.h>
+
+/* UTF-16 without a mark: every second of the first bytes is zero, the others are printed. 0: no. */
+static int wide_bare(const char *s, size_t n)
+{
+    enum { LEAST = 8, MOST = 64 };
+    bool bare[2] = {n >= LEAST, n >= LEAST}; /* little-endian, big-endian */
+    for (size_t i = 0; i < n && i < MOST; i++) {
+        bool printed = (s[i] >= ' ' && s[i] < 127) || s[i] == '\t' || s[i] == '\n' || s[i] == '\r';
+        bare[i % 2] &= printed;
+        bare[1 - i % 2] &= !s[i];
+    }
+    return bare[0] ? 1 : bare[1] ? 2 : 0;
+}
+
+st_status docs_encoding(st_docs *d, st_err *e)
+{
+    const char *s = d->data;
+    if (d->n >= 3 && memcmp(s, "\xef\xbb\xbf", 3) == 0) d->at = 3;
+    if (d->n >= 2 && memcmp(s, "\xff\xfe", 2) == 0) d->wide = 1;
+    if (d->n >= 2 && memcmp(s, "\xfe\xff", 2) == 0) d->wide = 2;
+    if (d->n >= 4 && (memcmp(s, "\xff\xfe\0\0", 4) == 0 || memcmp(s, "\0\0\xfe\xff", 4) == 0)) {
+        ST_FAIL(e, ST_EUNSUPPORTED,
+                "%s: is UTF-32, expected UTF-8 or UTF-16: convert it (iconv -f UTF-32 -t UTF-8)",
+                d->name);
+    }
+    if (d->wide)
+        d->at = 2;
+    else if (!d->at)
+        d->wide = wide_bare(s, d->n);
+    return ST_OK;
+}
 
 static void wide_put(st_docs *d, int c)
 {

@@ -135,6 +135,18 @@ static void rows_wide(void **state)
                   "b",
                   7);
     rows_expect(path, NULL, "a\ufffd|"); /* half a character, and half of a unit */
+    /* without a mark, where nothing else can be meant; and what is not read */
+    path = st_test_path(dir, "bare.csv");
+    st_test_write(path, "\0t\0e\0x\0t\0\n\0a\0\n\0b", 16);
+    rows_expect(path, NULL, "a|b|");
+    path = st_test_path(dir, "bare.txt");
+    st_test_write(path, "h\0e\0l\0l\0o\0!\0", 12);
+    rows_expect(path, NULL, "hello!|");
+    path = st_test_path(dir, "u32.txt");
+    st_test_write(path, "\xff\xfe\0\0a\0\0\0", 8);
+    st_err e;
+    assert_st(rows_all(path, &(st_docs_opts){0}, rows_out, &e), ST_EUNSUPPORTED, &e);
+    assert_says(&e, "u32.txt: is UTF-32, expected UTF-8 or UTF-16");
     rows_expect(rows_file(dir, "RC_2005-12", "{\"body\":\"a\"}\n{\"body\":\"b\"}\n"), "body",
                 "a|b|");
     rows_expect(rows_file(dir, "RC_2005-13", "{\"body\"\n"), NULL, "{\"body\"\n|");
@@ -244,6 +256,12 @@ static void rows_fields(void **state)
     rows_refused(path, false, "b.csv: no column \"text\"; it has: id, body; choose with --field");
     rows_expect(path, "body", "x|");
     rows_expect(rows_file(dir, "c.tsv", "text\tid\na,b\t1\n"), NULL, "a,b|");
+    /* what else spreadsheets write between columns; not where a comma makes the name */
+    rows_expect(rows_file(dir, "e.csv", "id;text\n1;\"a;b\"\n2;c,d\n"), NULL, "a;b|c,d|");
+    rows_expect(rows_file(dir, "f.csv", "id\ttext\n1\ta\n"), NULL, "a|");
+    rows_expect(rows_file(dir, "g.csv", "text,a;text\nx,y;z\n"), NULL, "x|");
+    rows_refused(rows_file(dir, "h.csv", "id;body\n1;a\n"), false,
+                 "h.csv: no column \"text\"; it has: id;body; choose");
     said[0] = '\0';
     rows_expect(rows_file(dir, "d.csv", "id,text\n1,a\n2\n\n3,b"), NULL, "a|b|");
     assert_non_null(strstr(said, "1 row without a text (the first: "));
@@ -285,6 +303,23 @@ static void rows_beside(void **state)
     assert_non_null(
         strstr(said, "4 files beside the texts (LICENSE, README.md, load.py): name them"));
     assert_null(strchr(strchr(said, '\n') + 1, '\n')); /* one remark */
+    st_test_remove(dir);
+    /* what else is published beside texts, and what is no text by its name */
+    said[0] = '\0';
+    dir = st_test_dir();
+    static const char *const more[] = {"CHANGELOG.md", "AUTHORS",    "SHA256SUMS", "md5sum.txt",
+                                       "x.R",          "Dockerfile", "a.pdf",      "b.docx",
+                                       "c.arrow",      "d.PNG",      "e.7z",       "VERSION"};
+    rows_file(dir, "authors-of-old.txt", "a");
+    rows_file(dir, "changed.md", "b");
+    for (size_t i = 0; i < sizeof more / sizeof *more; i++)
+        rows_file(dir, more[i], strstr(more[i], "docx") ? "PK\3\4" : "x");
+    rows_expect(dir, NULL, "a|b|");
+    assert_non_null(strstr(said, "left out: 12 files beside the texts (AUTHORS, CHANGELOG.md, "));
+    st_err e;
+    assert_st(rows_all(st_test_path(dir, "b.docx"), &(st_docs_opts){0}, rows_out, &e),
+              ST_EUNSUPPORTED, &e);
+    assert_says(&e, "b.docx: files of this kind cannot be read; expected text or JSON lines");
     st_test_remove(dir);
     /* nor what is no text at all, unless it is named, or called one */
     said[0] = '\0';
