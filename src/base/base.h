@@ -174,6 +174,9 @@ typedef struct {
 } st_buffer;
 bool st_buffer_put(st_buffer *b, const char *s, size_t n); /* false: out of memory */
 
+/* Bytes of the UTF-8 byte-order mark that a text begins with: 3, or 0. It is no part of the text.
+ */
+size_t st_text_mark(const char *text, size_t n);
 /* Are these the first bytes of a Git LFS pointer, which stands for a file that is elsewhere? */
 bool st_lfs_pointer(const void *head, size_t n);
 /* ST_EFORMAT naming `path`, if they are. */

@@ -14,7 +14,8 @@ enum { JSON_LOOK = 200 /* ms between looks for Ctrl-C */ };
 st_status st_json_parse(json_t **out, const char *text, size_t n, const char *what, st_err *e)
 {
     json_error_t err;
-    *out = json_loadb(text, n, JSON_REJECT_DUPLICATES, &err);
+    size_t mark = st_text_mark(text, n);
+    *out = json_loadb(text + mark, n - mark, JSON_REJECT_DUPLICATES, &err);
     if (!*out) {
         ST_FAIL(e, ST_EFORMAT, "%s: not valid JSON at line %d, column %d: %s", what, err.line,
                 err.column, err.text);

@@ -113,6 +113,11 @@ st_count st_counted(int64_t n, const char *many)
     return out;
 }
 
+size_t st_text_mark(const char *text, size_t n)
+{
+    return n >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
+}
+
 bool st_lfs_pointer(const void *head, size_t n)
 {
     static const char begins[] = "version https://git-lfs.github.com/spec/";

@@ -119,7 +119,9 @@ static st_status generate_prompt(const cmd_args *a, st_generate_opts *o, char **
     if (file) {
         if (strcmp(file, "-") == 0) file = "/dev/stdin";
         ST_TRY(st_read_file(file, PROMPT_MAX, text, &o->prompt_bytes, e));
-        o->prompt = *text;
+        size_t mark = st_text_mark(*text, o->prompt_bytes);
+        o->prompt = *text + mark;
+        o->prompt_bytes -= mark;
     }
     if (list) {
         ST_TRY(generate_parse(list, ids, &o->nids, e));

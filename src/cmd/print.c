@@ -175,15 +175,24 @@ const char *cmd_get_str(const json_t *o, const char *key)
     return s ? s : "";
 }
 
-/* Text without characters that speak to a terminal: '?' for C0, DEL and C1. New memory or NULL. */
-static char *print_plain(const char *text)
+/* Text without characters that speak to a terminal: '?' for C0 (but with `lines` newlines), DEL and
+ * C1. New memory or NULL. */
+static char *print_plain(const char *text, bool lines)
 {
     char *copy = strdup(text);
     for (unsigned char *p = (unsigned char *)copy; p && *p; p++) {
-        if (*p < 0x20 || *p == 0x7f) *p = '?';
+        if ((*p < 0x20 && !(lines && *p == '\n')) || *p == 0x7f) *p = '?';
         if (*p == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0) p[0] = p[1] = '?';
     }
     return copy;
+}
+
+static json_t *print_text(const char *text, bool lines)
+{
+    char *copy = print_plain(text, lines);
+    json_t *to = copy ? json_string(copy) : NULL;
+    free(copy);
+    return to;
 }
 
 json_t *cmd_plain(const json_t *v)
@@ -192,9 +201,7 @@ json_t *cmd_plain(const json_t *v)
     json_t *item, *to = NULL;
     size_t i;
     if (json_is_string(v)) {
-        char *text = print_plain(json_string_value(v));
-        to = text ? json_string(text) : NULL;
-        free(text);
+        to = print_text(json_string_value(v), false);
     } else if (json_is_array(v)) {
         to = json_array();
         json_array_foreach(v, i, item) json_array_append_new(to, cmd_plain(item));
@@ -202,8 +209,11 @@ json_t *cmd_plain(const json_t *v)
         to = json_object();
         json_object_foreach((json_t *)(uintptr_t)v, key, item)
         {
-            char *name = print_plain(key);
-            json_object_set_new(to, name ? name : "", cmd_plain(item));
+            char *name = print_plain(key, false);
+            bool lines = json_is_string(item) && strcmp(key, "yaml") == 0; /* a whole file */
+            json_object_set_new(to, name ? name : "",
+                                lines ? print_text(json_string_value(item), true)
+                                      : cmd_plain(item));
             free(name);
         }
     } else {

@@ -105,7 +105,7 @@ static void config_free(config_file *f)
 /* "# @package NAME" among the first lines, which may be empty or of this kind only. */
 static st_status config_header(config_file *f, const char *text, st_err *e)
 {
-    for (const char *p = text; *p;) {
+    for (const char *p = text + st_text_mark(text, strlen(text)); *p;) {
         size_t n = strcspn(p, "\n");
         char line[160], key[80], value[80], more[2];
         const char *from = p + strspn(p, " \t\r");

@@ -219,6 +219,9 @@ st_status node_parse(st_node **out, const char *text, size_t n, const char *name
 {
     *out = NULL;
     yaml_reader r = {.name = name, .fixed = fixed, .e = e};
+    size_t mark = st_text_mark(text, n);
+    text += mark;
+    n -= mark;
     if (n > YAML_MAX_BYTES) {
         ST_FAIL(e, ST_EFORMAT, "%s: %zu bytes, at most %d are read", name, n, YAML_MAX_BYTES);
     }

@@ -29,10 +29,11 @@ typedef struct {
     const char *hub;             /* this file */
 } set_source;
 
-/* Names on the Hub. Checked against its own listings: Salesforce/wikitext has wikitext-103-raw-v1 and
- * wikitext-2-v1 so (at b08601e), wikitext-103-v1 (at 5fddba4) and wikitext-2-raw-v1 (at 00aa255),
- * EleutherAI/lambada_openai (at 900124b) its file, and cimec/lambada its train file by the same
- * pattern (at d49754d). Taken to follow it, and not seen: the test file of cimec/lambada. */
+/* Names on the Hub. Checked against its own listings: Salesforce/wikitext has wikitext-103-raw-v1
+ * and wikitext-2-v1 so (at b08601e), wikitext-103-v1 (at 5fddba4) and wikitext-2-raw-v1 (at
+ * 00aa255), EleutherAI/lambada_openai (at 900124b) its file, and cimec/lambada its train file by
+ * the same pattern (at d49754d). Taken to follow it, and not seen: the test file of cimec/lambada.
+ */
 #define WIKI_REPO                                                                                  \
     {                                                                                              \
         "Salesforce/wikitext", "wikitext"                                                          \

@@ -75,7 +75,9 @@ st_status st_csv_load(json_t **rows, const char *path, size_t max_bytes, int64_t
         free(text);
         return ST_NOMEM(e, path);
     }
-    if (csv_parse(&parser, text, n, csv_field, csv_row, &c) != n ||
+    size_t mark = st_text_mark(text, n);
+    n -= mark;
+    if (csv_parse(&parser, text + mark, n, csv_field, csv_row, &c) != n ||
         csv_fini(&parser, csv_field, csv_row, &c) != 0)
         csv_refuse(&c, ST_EFORMAT, csv_strerror(csv_error(&parser)));
     csv_free(&parser);

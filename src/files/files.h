@@ -95,8 +95,8 @@ st_status st_unpack_next(st_unpack *u, const char **name, st_err *e);
 st_status st_unpack_read(st_unpack *u, char *data, size_t cap, size_t *got, st_err *e);
 int64_t st_unpack_done(const st_unpack *u); /* bytes of the file read so far */
 void st_unpack_close(st_unpack *u);
-/* Is `name` one of an archive of another kind, or of what is a zip archive only inside (.docx, .pt)?
- * Those are handed out as they are. */
+/* Is `name` one of an archive of another kind, or of what is a zip archive only inside (.docx,
+ * .pt)? Those are handed out as they are. */
 bool st_unpack_closed(const char *name);
 /* Does `name` end in `suffix`, in any case of ASCII letters? */
 bool st_name_ends(const char *name, const char *suffix);

@@ -16,7 +16,7 @@ static st_status files_merges_text(st_bpe_draft *d, const char *path, st_err *e)
     ST_TRY(st_read_file(path, files_max, &text, &n, e));
     st_status s = ST_OK;
     int64_t line = 0;
-    for (size_t i = 0, end; i < n && !s; i = end + 1) {
+    for (size_t i = st_text_mark(text, n), end; i < n && !s; i = end + 1) {
         const char *newline = memchr(text + i, '\n', n - i);
         end = newline ? (size_t)(newline - text) : n;
         size_t len = end - i;

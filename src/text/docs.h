@@ -33,10 +33,10 @@ typedef struct {
     int64_t column; /* from 1, of what is broken */
 } docs_json;
 
-/* The texts under `field` ("a.b": in an object under a; an array there is each of its values) of the
- * one value in s[0..n), which is all that Python's json reads; a text itself is one. *kind says why
- * the first place that has none has none; DOCS_TEXT: none is missed. Of a key given twice the last
- * counts. Surrogates without their other half become U+FFFD. Fails for want of memory only. */
+/* The texts under `field` ("a.b": in an object under a; an array there is each of its values) of
+ * the one value in s[0..n), which is all that Python's json reads; a text itself is one. *kind says
+ * why the first place that has none has none; DOCS_TEXT: none is missed. Of a key given twice the
+ * last counts. Surrogates without their other half become U+FFFD. Fails for want of memory only. */
 st_status docs_json_texts(docs_json *j, const char *s, size_t n, const char *field,
                           docs_json_kind *kind, st_err *e);
 

@@ -20,7 +20,7 @@ static int wide_bare(const char *s, size_t n)
 st_status docs_encoding(st_docs *d, st_err *e)
 {
     const char *s = d->data;
-    if (d->n >= 3 && memcmp(s, "\xef\xbb\xbf", 3) == 0) d->at = 3;
+    d->at = st_text_mark(s, d->n);
     if (d->n >= 2 && memcmp(s, "\xff\xfe", 2) == 0) d->wide = 1;
     if (d->n >= 2 && memcmp(s, "\xfe\xff", 2) == 0) d->wide = 2;
     if (d->n >= 4 && (memcmp(s, "\xff\xfe\0\0", 4) == 0 || memcmp(s, "\0\0\xfe\xff", 4) == 0)) {

@@ -283,7 +283,7 @@ static st_status truth_by_file(st_truth *t, const char *file, const st_classes *
         lines += text[i] == '\n';
     truth_line *line = st_calloc(lines, sizeof *line);
     st_status s = line ? ST_OK : ST_NOMEM(e, NULL);
-    char *first = text + (strncmp(text, "\xef\xbb\xbf", 3) ? 0 : 3); /* after a byte order mark */
+    char *first = text + st_text_mark(text, size);
     for (char *p = first, *next; !s && p; p = next) {
         bool alone, skip;
         next = strchr(p, '\n');

@@ -139,4 +139,10 @@ assert r["validation"]["step"] == [0, 4, 8] and r["best"]["val_loss"] > 0'
     [ "$status" -eq 0 ]
     [[ "$output" == *"lr: 0.5"* ]]
     [ ! -e runs ]
+    for kind in '' job; do # and is a config itself
+        mkdir -p shown
+        "$STRUT" train tiny.yaml train.lr=0.5 --cfg $kind >shown/tiny.yaml
+        "$STRUT" train shown/tiny.yaml --cfg >again.yaml
+        "$STRUT" train tiny.yaml train.lr=0.5 --cfg | cmp - again.yaml
+    done
 }
