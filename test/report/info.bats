@@ -56,18 +56,13 @@ open('many.safetensors', 'wb').write(struct.pack('<Q', len(head)) + head + bytes
     not get tensors_left
 }
 
-@test "info of a million tensors stays below 400 MiB" {
-    many 1000000
-    (
-        ulimit -v 1500000
-        "$STRUT" info many.safetensors >out 2>err
-        echo $? >code
-    )
-    [ "$(cat code)" = 0 ] || { cat err && return 1; }
-    tail -1 out | grep -q '^and 990,000 tensors more'
+@test "info of very many tensors takes little beyond their names" {
+    many 200000
     python3 -c "
 import resource, subprocess, sys
-subprocess.run([sys.argv[1], 'info', 'many.safetensors'], stdout=subprocess.DEVNULL, check=True)
-assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 400 * 1024
+out = subprocess.run([sys.argv[1], 'info', 'many.safetensors'], stdout=subprocess.PIPE, check=True).stdout
+assert out.rstrip().endswith(b'and 190,000 tensors more, which --all lists'), out[-100:]
+most = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+assert most < 150 * 1024, most
 " "$STRUT"
 }
