@@ -87,6 +87,7 @@ static st_status fill_item(void *ctx, int64_t k, void *data, size_t bytes, st_er
         case ST_I32: ((int32_t *)data)[i] = (int32_t)whole(k, i); break;
         case ST_U16: ((uint16_t *)data)[i] = (uint16_t)whole(k, i); break;
         case ST_U8: ((uint8_t *)data)[i] = (uint8_t)whole(k, i); break;
+        default: fail_msg("no numbers of %s here", st_dtype_name(it->dtype));
         }
     }
     return ST_OK;
