@@ -15,6 +15,18 @@ static const cmd_option generate_options[] = {
      .kind = CMD_TEXT,
      .value = "FILE",
      .help = "read the prompt from a file (- is standard input)"},
+    {.name = "prompts",
+     .kind = CMD_TEXT,
+     .value = "FILE",
+     .help = "many prompts: a line each, or the rows of JSON lines, CSV or parquet under --field"},
+    {.name = "batch",
+     .kind = CMD_INT,
+     .value = "N",
+     .lo = 1,
+     .hi = 64,
+     .help = "with --prompts: so many at once, which share the reading of the weights",
+     .preset = "8"},
+    {CMD_FIELD},
     {.name = "chat",
      .kind = CMD_TEXT,
      .value = "TEXT",
@@ -102,6 +114,52 @@ static st_status generate_parse(const char *text, int32_t **ids, int64_t *n, st_
     return s;
 }
 
+/* Prompts and what followed, as they stand in the file. */
+static void generate_print(const json_t *result)
+{
+    size_t i;
+    json_t *row;
+    json_array_foreach(json_object_get(result, "results"), i, row)
+    {
+        if (i) putchar('\n');
+        const json_t *text = json_object_get(row, "text");
+        printf("%s", cmd_get_str(row, "prompt"));
+        fwrite(json_string_value(text), 1, json_string_length(text), stdout);
+        putchar('\n');
+    }
+}
+
+static void generate_remark(const cmd_args *a, const json_t *result)
+{
+    const json_t *pre = json_object_get(result, "prefill"),
+                 *dec = json_object_get(result, "decode");
+    const char *finish = json_string_value(json_object_get(result, "finish"));
+    if (a->quiet) return;
+    fflush(stdout);
+    fprintf(stderr, "[%s; prompt: %s tokens, %s/s; then %s tokens, %s/s]\n",
+            finish ? finish : "done", cmd_count(cmd_get_int(pre, "tokens")).s,
+            cmd_number(cmd_get_num(pre, "tokens_per_second")).s,
+            cmd_count(cmd_get_int(dec, "tokens")).s,
+            cmd_number(cmd_get_num(dec, "tokens_per_second")).s);
+}
+
+/* --prompts, with which nothing of one prompt goes. */
+static st_status generate_many(const cmd_args *a, const st_generate_opts *o, json_t **result,
+                               st_err *e)
+{
+    static const char *const other[] = {"prompt", "prompt-file", "ids", "chat", "system", "logits"};
+    for (size_t i = 0; i < sizeof other / sizeof *other; i++) {
+        if (cmd_has(a, other[i])) ST_FAIL(e, ST_EARG, "--prompts does not go with --%s", other[i]);
+    }
+    ST_TRY(st_generate_prompts(a->word[0], cmd_text(a, "prompts"), cmd_text(a, "field"), o, result,
+                               e));
+    if (a->json) return ST_OK;
+    cmd_progress_clear();
+    generate_print(*result);
+    generate_remark(a, *result);
+    return ST_OK;
+}
+
 static st_status generate_prompt(const cmd_args *a, st_generate_opts *o, char **text, int32_t **ids,
                                  st_err *e)
 {
@@ -146,41 +204,41 @@ static st_status generate_run(const cmd_args *a, json_t **result, st_err *e)
                           .device = cmd_text(a, "device"),
                           .logits = cmd_text(a, "logits"),
                           .replace = cmd_has(a, "force"),
+                          .batch = cmd_int(a, "batch"),
                           .how = cmd_read_how(a),
                           .say = a->json ? NULL : generate_say};
+    if (cmd_has(a, "prompts")) return generate_many(a, &o, result, e);
+    if (cmd_has(a, "batch") || cmd_has(a, "field")) {
+        ST_FAIL(e, ST_EARG, "--%s goes with --prompts", cmd_has(a, "batch") ? "batch" : "field");
+    }
     st_status s = generate_prompt(a, &o, &text, &ids, e);
     if (!s) s = st_generate(a->word[0], &o, result, e);
     free(text);
     free(ids);
     if (s || a->json) return s;
     putchar('\n');
-    if (!a->quiet) {
-        const json_t *pre = json_object_get(*result, "prefill");
-        const json_t *dec = json_object_get(*result, "decode");
-        fflush(stdout);
-        fprintf(stderr, "[%s; prompt: %s tokens, %s/s; then %s tokens, %s/s]\n",
-                cmd_get_str(*result, "finish"), cmd_count(cmd_get_int(pre, "tokens")).s,
-                cmd_number(cmd_get_num(pre, "tokens_per_second")).s,
-                cmd_count(cmd_get_int(dec, "tokens")).s,
-                cmd_number(cmd_get_num(dec, "tokens_per_second")).s);
-    }
+    generate_remark(a, *result);
     return s;
 }
 
 const cmd_command cmd_generate = {
     .name = "generate",
     .summary = "write text with a model",
-    .usage = "MODEL [--prompt TEXT | --prompt-file FILE | --chat TEXT | --ids 1,2,3] [options]",
+    .usage =
+        "MODEL [--prompt TEXT | --prompt-file FILE | --chat TEXT | --ids 1,2,3 | --prompts FILE] "
+        "[options]",
     .detail =
         "Prints what follows the prompt, as it appears, in whole characters. It ends after "
         "--tokens tokens or at the end-of-text token. When the model's context is full, its "
         "second half is read again and the text goes on (sliding window). The same seed gives "
         "the same text. Without a prompt it begins as a new text. --chat knows the forms ChatML, "
         "Llama 2, Llama 3, Mistral, Gemma, Phi-3 and Zephyr by the model's chat template or "
-        "tokens (strut info names it).",
+        "tokens (strut info names it). --prompts writes on after many prompts, several at a "
+        "time, each until the model's context is full.",
     .example = "strut generate gpt2/ --prompt 'In the beginning' --tokens 64\n"
                "strut generate gpt2/ --prompt-file story.txt --temperature 0\n"
                "strut generate smollm2/ --chat 'How do I boil an egg?'\n"
+               "strut generate smollm2/ --prompts questions.txt --batch 8 --json\n"
                "strut generate small/ --ids 15496,995 --json",
     .option = generate_options,
     .least = 1,

@@ -54,6 +54,7 @@ typedef struct {
     /* Text as it appears, in whole UTF-8 characters (others become U+FFFD); false ends it. */
     bool (*say)(void *ctx, const char *text, size_t n);
     void *ctx;
+    int64_t batch;      /* of st_generate_many: so many prompts at once; 0: 8 */
     const char *logits; /* write the logits of the prompt's positions to this file, or NULL */
     bool replace;       /* the file may be there, as an earlier call wrote it */
     st_read_how how;    /* of st_generate */
@@ -65,6 +66,21 @@ st_status st_generate(const char *model, const st_generate_opts *o, json_t **res
 /* The same for a bound model; `tokenizer` may be NULL (then text is ""). */
 st_status st_generate_ids(st_model *m, st_stream *q, const st_bpe *tokenizer,
                           const st_generate_opts *o, json_t **result, st_err *e);
+
+/* The same for n prompts of ids, o->batch at a time; of `o` the prompt, what is said and logits do
+ * not count, and a text ends where the context does. A prompt's text is that of st_generate_ids up
+ * to rounding (products of several rows), with random numbers of its own. Result: results (a list
+ * of {ids, text, finish ("eos", "length", "context"), prompt_tokens} in order), batch, prefill,
+ * decode.
+ */
+st_status st_generate_many(st_model *m, st_stream *q, const st_bpe *tokenizer,
+                           const st_generate_opts *o, const st_ids *prompts, int64_t n,
+                           json_t **result, st_err *e);
+
+/* The same for a model's folder and the prompts of a file: a line each, or a row of what st_docs
+ * reads under `field`. Every result has its prompt. */
+st_status st_generate_prompts(const char *model, const char *path, const char *field,
+                              const st_generate_opts *o, json_t **result, st_err *e);
 
 /* Logits (n, vocab) F32 of each position of a text, on the device until the close. */
 typedef struct {

@@ -2,11 +2,8 @@
  * is full, its second half is read again from position 0 and the text goes on. */
 /* SPDX-License-Identifier: MIT */
 #include "eval/generate.h"
-#include "eval/eval.h"
 #include <stdlib.h>
 #include <string.h>
-
-#define GENERATE_STREAM 0x9e4e /* of random numbers */
 
 typedef struct {
     st_model *m;
@@ -167,7 +164,7 @@ static st_status generate_tokens(generate_run *r, st_err *e)
     return ST_OK;
 }
 
-static json_t *generate_speed(int64_t tokens, double seconds)
+json_t *generate_speed(int64_t tokens, double seconds)
 {
     double speed = tokens && seconds > 0.0 ? (double)tokens / seconds : 0.0;
     return json_pack("{s:I, s:f, s:f}", "tokens", (json_int_t)tokens, "seconds", seconds,
@@ -245,6 +242,18 @@ static st_status generate_prompt(generate_run *r, st_err *e)
     return s;
 }
 
+st_status generate_check_choice(const st_generate_opts *o, st_err *e)
+{
+    if (o->tokens < 0 || o->tokens > (int64_t)1 << 31) {
+        ST_FAIL(e, ST_EARG, "tokens: %lld is not between 0 and 2147483648", (long long)o->tokens);
+    }
+    if (!(o->temperature >= 0.0) || !(o->top_p >= 0.0 && o->top_p <= 1.0) || o->top_k < 0) {
+        ST_FAIL(e, ST_EARG, "temperature %g, top-p %g, top-k %lld: expected >= 0, 0 to 1, >= 0",
+                o->temperature, o->top_p, (long long)o->top_k);
+    }
+    return ST_OK;
+}
+
 static st_status generate_check(const generate_run *r, st_err *e)
 {
     const st_generate_opts *o = r->o;
@@ -254,14 +263,7 @@ static st_status generate_check(const generate_run *r, st_err *e)
                 "names one, or "
                 "give the prompt as token ids (--ids)");
     }
-    if (o->tokens < 0 || o->tokens > (int64_t)1 << 31) {
-        ST_FAIL(e, ST_EARG, "tokens: %lld is not between 0 and 2147483648", (long long)o->tokens);
-    }
-    if (!(o->temperature >= 0.0) || !(o->top_p >= 0.0 && o->top_p <= 1.0) || o->top_k < 0) {
-        ST_FAIL(e, ST_EARG, "temperature %g, top-p %g, top-k %lld: expected >= 0, 0 to 1, >= 0",
-                o->temperature, o->top_p, (long long)o->top_k);
-    }
-    return ST_OK;
+    return generate_check_choice(o, e);
 }
 
 st_status st_generate_ids(st_model *m, st_stream *q, const st_bpe *tokenizer,

@@ -3,7 +3,10 @@
 #ifndef ST_EVAL_GENERATE_H
 #define ST_EVAL_GENERATE_H
 
-#include "model/model.h"
+#include "eval/eval.h"
+
+/* Of random numbers; prompt i of many has this one + i. */
+#define GENERATE_STREAM 0x9e4eu
 
 typedef struct {
     double temperature, top_p;
@@ -18,6 +21,11 @@ typedef struct {
  * then to the likeliest with top_p of the rest's probability. Temperature 0: the likeliest, the
  * lowest id of equals. -1 if a logit is NaN or none is finite. */
 int32_t generate_pick(const generate_sampler *s, const float *logits, int64_t n, st_rng *r);
+
+/* ST_EARG where options of the choice are outside of their range. */
+st_status generate_check_choice(const st_generate_opts *o, st_err *e);
+/* {tokens, seconds, tokens_per_second}. */
+json_t *generate_speed(int64_t tokens, double seconds);
 
 /* Bytes in, valid UTF-8 out: every maximal part that is no character becomes U+FFFD (Unicode's
  * practice, as Python's errors="replace"), unfinished characters wait. Zeroed is empty. */

@@ -43,12 +43,6 @@ uint64_t st_drop_seed(uint64_t seed, int64_t layer, st_drop_site site)
     return b.v[0] | (uint64_t)b.v[1] << 32;
 }
 
-/* t from element `offset` on: where a slice of a packed tensor starts. */
-static st_tensor block_from(st_tensor t, int64_t offset)
-{
-    return st_slice(t, offset, st_numel(t) - offset);
-}
-
 /* Attention over packed queries, keys and values (rows, 3*width), heads side by side in each. */
 static st_attend_fwd_args block_attend(const st_block *b, const st_pass *p, st_tensor qkv)
 {
@@ -60,56 +54,13 @@ static st_attend_fwd_args block_attend(const st_block *b, const st_pass *p, st_t
               .q_len = p->len,
               .kv_len = p->len,
               .q = {qkv, row, item},
-              .k = {block_from(qkv, b->width), row, item},
-              .v = {block_from(qkv, 2 * b->width), row, item}},
+              .k = {st_from(qkv, b->width), row, item},
+              .v = {st_from(qkv, 2 * b->width), row, item}},
         .scale = b->scale,
         .drop = p->train ? b->drop_attn : 0.0f,
         .seed = st_drop_seed(p->seed, b->layer, ST_SITE_ATTN),
         .causal = b->causal,
     };
-}
-
-/* The cache of a layer in the place of the new keys and values. */
-static void kv_cached(const st_kv *kv, int64_t layer, st_heads *h)
-{
-    int64_t width = kv->k.dim[3], item = kv->capacity * width, first = layer * kv->batch * item;
-    h->k = (st_strided){block_from(kv->k, first), width, item};
-    h->v = (st_strided){block_from(kv->v, first), width, item};
-}
-
-void st_kv_next(st_stream *q, const st_kv *kv, int64_t layer, const st_attend_fwd_args *at)
-{
-    st_attend_next_args a = {.h = at->h,
-                             .k = at->h.k,
-                             .v = at->h.v,
-                             .at = kv->at,
-                             .window = at->window,
-                             .scale = at->scale};
-    a.h.kv_len = kv->capacity;
-    kv_cached(kv, layer, &a.h);
-    st_stream_ops(q)->attend_next(q, &a);
-}
-
-void st_kv_append(st_stream *q, const st_kv *kv, int64_t layer, st_attend_fwd_args *at)
-{
-    const st_ops *op = st_stream_ops(q);
-    int64_t len = at->h.kv_len, width = kv->k.dim[3];
-    int64_t item = kv->capacity * width, first = layer * kv->batch * item;
-    assert(kv->batch == at->h.batch && kv->used + len <= kv->capacity);
-    for (int64_t i = 0; i < kv->batch; i++) {
-        int64_t to = first + i * item + kv->used * width;
-        st_copy_args copy = {.rows = len, .cols = width, .ldx = at->h.k.stride};
-        copy.x = block_from(at->h.k.x, i * at->h.k.step);
-        copy.y = st_slice(kv->k, to, len * width);
-        op->copy(q, &copy);
-        copy.ldx = at->h.v.stride;
-        copy.x = block_from(at->h.v.x, i * at->h.v.step);
-        copy.y = st_slice(kv->v, to, len * width);
-        op->copy(q, &copy);
-    }
-    kv_cached(kv, layer, &at->h);
-    at->h.kv_len = kv->used + len;
-    at->q_start = kv->used;
 }
 
 static st_norm_fwd_args norm_args(const st_norm *n, float eps, st_tensor x, st_arena *tmp)
@@ -246,16 +197,7 @@ static void block_attention(st_stream *q, const st_block *b, const st_pass *p, s
     st_attend_fwd_args at = block_attend(b, p, k->qkv);
     at.h.o.x = k->att;
     at.lse = k->lse;
-    bool next = st_pass_next(p);
-    if (p->kv && !next) st_kv_append(q, p->kv, b->layer, &at);
-    if (next) {
-        st_kv_next(q, p->kv, b->layer, &at);
-    } else if (p->attention && p->len > 1) {
-        at.seed = (uint64_t)b->layer;
-        st_attention_forward(q, p->attention, &at, tmp);
-    } else {
-        st_stream_ops(q)->attend_fwd(q, &at);
-    }
+    st_pass_attend(q, p, b->layer, &at, tmp);
 
     k->x2 = st_take2(tmp, t, n, b->width);
     k->attn_out = st_matrix_kept(&b->attn_out, p->train, t, n, tmp);
@@ -279,8 +221,8 @@ static void block_attention_back(st_stream *q, const st_block *b, const st_pass 
     at.lse = k->lse;
     at.go = datt;
     at.gq = dqkv;
-    at.gk = block_from(dqkv, b->width);
-    at.gv = block_from(dqkv, 2 * b->width);
+    at.gk = st_from(dqkv, b->width);
+    at.gv = st_from(dqkv, 2 * b->width);
     st_stream_ops(q)->attend_bwd(q, &at);
 
     st_norm_bwd_args norm = norm_back_args(&b->ln_1, k->seen.x, k->mean_1, k->rstd_1, d, true);
@@ -373,8 +315,8 @@ void st_block_first(st_stream *q, const st_block *b, const st_pass *p, st_tensor
     st_attend_fwd_args at = block_attend(b, p, k.qkv);
     at.h.q = (st_strided){first, row, whole ? p->len * row : w};
     at.h.q_len = 1;
-    at.h.k = (st_strided){block_from(k.qkv, row - 2 * w), row, p->len * row};
-    at.h.v = (st_strided){block_from(k.qkv, row - w), row, p->len * row};
+    at.h.k = (st_strided){st_from(k.qkv, row - 2 * w), row, p->len * row};
+    at.h.v = (st_strided){st_from(k.qkv, row - w), row, p->len * row};
     at.h.o.x = k.att;
     st_stream_ops(q)->attend_fwd(q, &at);
 

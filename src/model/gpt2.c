@@ -143,8 +143,17 @@ static void gpt2_embed(const void *net, st_stream *q, const st_pass *p, st_tenso
     uint64_t seed = st_drop_seed(p->seed, 0, ST_SITE_EMBED);
     st_stream_tag(q, g->lm.table.name);
     st_embed_fwd_args rows = gpt2_rows(g, p, ids);
+    const int64_t *each = p->kv ? p->kv->each : NULL;
+    for (int64_t i = 0; each && i < p->batch; i++) {
+        st_embed_fwd_args row = rows;
+        row.rows = 1;
+        row.start = each[i];
+        row.ids = st_slice(ids, i, 1);
+        row.y = st_rows(x, i, 1);
+        st_linear_rows(q, &g->lm.table.l, &row, tmp);
+    }
     rows.y = x;
-    st_linear_rows(q, &g->lm.table.l, &rows, tmp);
+    if (!each) st_linear_rows(q, &g->lm.table.l, &rows, tmp);
     if (drop > 0.0f)
         st_stream_ops(q)->residual_fwd(
             q, &(st_residual_fwd_args){.b = x, .y = x, .drop = drop, .seed = seed});

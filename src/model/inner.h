@@ -153,15 +153,25 @@ typedef struct {
     st_mlp_acts inner;
 } st_block_acts;
 
-/* Appends the new keys and values of `at` to the cache of `layer`, and has all of it attended to.
+/* ---- attention of a pass, over the cache where there is one (kv.c) ----------------------------
  */
-void st_kv_append(st_stream *q, const st_kv *kv, int64_t layer, st_attend_fwd_args *at);
-/* The same for one token an item where the device knows its position, and attends. */
-void st_kv_next(st_stream *q, const st_kv *kv, int64_t layer, const st_attend_fwd_args *at);
+
+/* Does the device know the position of single tokens? */
 static inline bool st_pass_next(const st_pass *p)
 {
     return p->kv && p->kv->at.data && p->len == 1;
 }
+/* Attends as `at` says, its lse, dropout and o among it. With a cache the new keys and values are
+ * appended to that of `layer` first, and all of it is attended to; where the cache's dtype is
+ * another than theirs, queries and outputs go through that. */
+void st_pass_attend(st_stream *q, const st_pass *p, int64_t layer, st_attend_fwd_args *at,
+                    st_arena *tmp);
+/* t from element `offset` on: where a slice of a packed tensor starts. */
+static inline st_tensor st_from(st_tensor t, int64_t offset)
+{
+    return st_slice(t, offset, st_numel(t) - offset);
+}
+
 /* dy (may be d) and the gradient of a distance of the same branch; d itself goes on along the
  * residual. */
 st_tensor st_match_back(st_stream *q, const st_match_args *match, st_tensor d, st_tensor dy,

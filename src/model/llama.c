@@ -171,14 +171,15 @@ static void llama_embed_back(const void *net, st_stream *q, const st_pass *p, st
 
 /* ---- attention ------------------------------------------------------------------------------- */
 
-/* Turns heads of x (rows, ...) in place by their positions. */
-static void llama_rotate(const llama *g, st_stream *q, const st_pass *p, st_tensor x, bool back)
+/* Turns heads of x (rows, ...) in place by their positions, from `start` on. */
+static void llama_turn(const llama *g, st_stream *q, const st_pass *p, int64_t start, st_tensor x,
+                       bool back)
 {
     float grown[ST_ROTARY];
     const float *freq = g->freq;
     const st_rope *r = &g->c.rope;
     bool next = st_pass_next(p);
-    int64_t start = p->kv && !next ? p->kv->used : 0, end = start + p->len;
+    int64_t end = start + p->len;
     if (r->kind == ST_ROPE_DYNAMIC && end > r->original) {
         st_rope_freqs(r, g->c.head_dim, end, grown);
         freq = grown;
@@ -195,6 +196,14 @@ static void llama_rotate(const llama *g, st_stream *q, const st_pass *p, st_tens
                                                   .at = next ? p->kv->at : none,
                                                   .scale = st_rope_scale(r),
                                                   .back = back});
+}
+
+static void llama_rotate(const llama *g, st_stream *q, const st_pass *p, st_tensor x, bool back)
+{
+    const int64_t *each = p->kv ? p->kv->each : NULL;
+    for (int64_t i = 0; each && i < p->batch; i++)
+        llama_turn(g, q, p, each[i], st_rows(x, i, 1), back);
+    if (!each) llama_turn(g, q, p, p->kv && !st_pass_next(p) ? p->kv->used : 0, x, back);
 }
 
 /* Heads of x as rows, which is how a norm of heads sees them. */
@@ -273,18 +282,9 @@ static void llama_attention(const llama *g, st_stream *q, const llama_block *b, 
     k->att = st_take2(tmp, x.dtype, n, g->c.heads * g->c.head_dim);
     k->lse = p->train ? st_take1(tmp, ST_F32, n * g->c.heads) : none;
     st_attend_fwd_args at = llama_attend(g, b, p, k);
-    bool next = st_pass_next(p);
-    if (p->kv && !next) st_kv_append(q, p->kv, b->layer, &at);
     at.h.o.x = k->att;
     at.lse = k->lse;
-    if (next) {
-        st_kv_next(q, p->kv, b->layer, &at);
-    } else if (p->attention && p->len > 1) {
-        at.seed = (uint64_t)b->layer;
-        st_attention_forward(q, p->attention, &at, tmp);
-    } else {
-        op->attend_fwd(q, &at);
-    }
+    st_pass_attend(q, p, b->layer, &at, tmp);
 
     k->x2 = llama_project(q, p, &b->o, k->att, &k->keep_o, tmp);
     op->residual_fwd(q, &(st_residual_fwd_args){.a = x, .b = k->x2, .y = k->x2});

@@ -202,9 +202,16 @@ typedef struct {
     int64_t batch, capacity, used;
     st_tensor k, v; /* (layers, batch, capacity, kv_heads * head_dim) */
     st_tensor at; /* single tokens: `used` as the device knows it, I32 (1), or absent (decode.c) */
+    /* Single tokens: how many each item has (host, batch), `used` being the most; NULL: all have
+     * `used`. Items then attend one by one. */
+    const int64_t *each;
 } st_kv;
+/* Zeroed but for what it takes of `a`, keys and values of dtype t (that of the weights, or BF16).
+ */
 void st_kv_take(st_kv *kv, const st_model *m, st_dtype t, int64_t batch, int64_t capacity,
                 st_arena *a);
+/* The first `len` positions of the only item of `from` become those of item i of `to`. */
+void st_kv_move(st_stream *q, const st_kv *from, const st_kv *to, int64_t i, int64_t len);
 
 /* What a model in training is taught by another one, beside its targets. Per token
  *   kl      KL(p_t || p) of the next-token distributions at temperature T (Hinton et al. 2015)

@@ -231,16 +231,6 @@ st_lm_shape st_model_lm(const st_model *m)
     return m->lm ? m->lm->shape : (st_lm_shape){0};
 }
 
-void st_kv_take(st_kv *kv, const st_model *m, st_dtype t, int64_t batch, int64_t capacity,
-                st_arena *a)
-{
-    st_lm_shape lm = m->lm->shape;
-    int64_t dim[] = {lm.layers, batch, capacity, lm.kv_heads * lm.head_dim};
-    *kv = (st_kv){.batch = batch, .capacity = capacity};
-    kv->k = st_take(a, t, 4, dim);
-    kv->v = st_take(a, t, 4, dim);
-}
-
 void st_model_forward(st_model *m, st_stream *q, const st_lm_args *a, st_arena *tmp)
 {
     st_lm_forward(m, q, a, tmp);
