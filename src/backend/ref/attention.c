@@ -7,6 +7,7 @@
 #include "backend/ref/ref.h"
 #include <assert.h>
 #include <math.h>
+#include <stdlib.h>
 
 /* First elements of query t, output t and key 0 of one head. */
 typedef struct {
@@ -23,19 +24,10 @@ static attention_at attention_locate(const st_attend_fwd_args *a, int64_t i, int
                           .number = ((i * a->h.heads + h) * a->h.q_len + t) * a->h.kv_len};
 }
 
-static double attention_dot(const st_tensor *x, int64_t x0, const st_tensor *y, int64_t y0,
-                            int64_t n)
-{
-    double sum = 0;
-    for (int64_t c = 0; c < n; c++)
-        sum += (double)ref_load(x, x0 + c) * (double)ref_load(y, y0 + c);
-    return sum;
-}
-
 static double attention_score(const st_attend_fwd_args *a, attention_at at, int64_t j)
 {
-    double dot = attention_dot(&a->h.q.x, at.q, &a->h.k.x, at.k + j * a->h.k.stride, a->h.head_dim);
-    return (double)a->scale * dot;
+    ref_vector q = ref_row(&a->h.q.x, at.q), k = ref_row(&a->h.k.x, at.k + j * a->h.k.stride);
+    return (double)a->scale * st_ref_products(0, q, k, a->h.head_dim);
 }
 
 /* m_j of the head comment. */
@@ -49,24 +41,26 @@ static double attention_mask(const st_attend_fwd_args *a, attention_at at, int64
 /* Sums over keys or queries are kept for this many columns of a head at a time. */
 enum { CHUNK = 128 };
 
-static void attention_fwd_query(const st_attend_fwd_args *a, int64_t i, int64_t h, int64_t t)
+static void attention_fwd_query(const st_attend_fwd_args *a, int64_t i, int64_t h, int64_t t,
+                                double *weight)
 {
     attention_at at = attention_locate(a, i, h, t);
     int64_t first = st_attend_first(a, t), keys = st_attend_keys(a, t);
     double top = -INFINITY, total = 0;
     for (int64_t j = first; j < keys; j++)
-        top = fmax(top, attention_score(a, at, j));
+        top = fmax(top, weight[j] = attention_score(a, at, j));
     for (int64_t j = first; j < keys; j++)
-        total += exp(attention_score(a, at, j) - top);
+        total += exp(weight[j] - top);
     double lse = top + log(total);
+    for (int64_t j = first; j < keys; j++)
+        weight[j] = exp(weight[j] - lse) * attention_mask(a, at, j);
     for (int64_t c0 = 0; c0 < a->h.head_dim; c0 += CHUNK) {
         double sum[CHUNK] = {0};
         int64_t n = a->h.head_dim - c0 < CHUNK ? a->h.head_dim - c0 : CHUNK;
         for (int64_t j = first; j < keys; j++) {
-            double p = exp(attention_score(a, at, j) - lse) * attention_mask(a, at, j);
             int64_t v0 = at.v + j * a->h.v.stride + c0;
             for (int64_t c = 0; c < n; c++)
-                sum[c] += p * (double)ref_load(&a->h.v.x, v0 + c);
+                sum[c] += weight[j] * (double)ref_load(&a->h.v.x, v0 + c);
         }
         for (int64_t c = 0; c < n; c++)
             ref_store(&a->h.o.x, at.o + c0 + c, sum[c]);
@@ -76,14 +70,19 @@ static void attention_fwd_query(const st_attend_fwd_args *a, int64_t i, int64_t 
 
 void st_ref_attend_fwd(st_stream *q, const st_attend_fwd_args *given)
 {
-    (void)q;
     st_attend_fwd_args a = st_attend_resolve(given);
+    double *weight = st_calloc(a.h.kv_len, sizeof *weight);
+    if (!weight) {
+        st_stream_latch(q, ST_ENOMEM, "attend_fwd", "out of memory");
+        return;
+    }
     for (int64_t i = 0; i < a.h.batch; i++) {
         for (int64_t h = 0; h < a.h.heads; h++) {
             for (int64_t t = 0; t < a.h.q_len; t++)
-                attention_fwd_query(&a, i, h, t);
+                attention_fwd_query(&a, i, h, t, weight);
         }
     }
+    free(weight);
 }
 
 /* Row p of a cache becomes the item's row of `from`. */
@@ -115,19 +114,21 @@ typedef struct {
     double mp, ds;
 } attention_pair;
 
+/* d: D of every head and query of the item. */
 static attention_pair attention_pair_at(const st_attend_bwd_args *a, int64_t i, int64_t h,
-                                        int64_t t, int64_t j)
+                                        int64_t t, int64_t j, const double *d)
 {
     attention_at at = attention_locate(a, i, h, t);
     double lse = (double)ref_load(&a->lse, (i * a->h.heads + h) * a->h.q_len + t);
-    double d = attention_dot(&a->go, at.o, &a->h.o.x, at.o, a->h.head_dim);
     double p = exp(attention_score(a, at, j) - lse), m = attention_mask(a, at, j);
-    double dp = attention_dot(&a->go, at.o, &a->h.v.x, at.v + j * a->h.v.stride, a->h.head_dim);
-    return (attention_pair){.mp = m * p, .ds = p * (m * dp - d)};
+    ref_vector go = ref_row(&a->go, at.o), v = ref_row(&a->h.v.x, at.v + j * a->h.v.stride);
+    double dp = st_ref_products(0, go, v, a->h.head_dim);
+    return (attention_pair){.mp = m * p, .ds = p * (m * dp - d[h * a->h.q_len + t])};
 }
 
 /* gq of query t. */
-static void attention_bwd_query(const st_attend_bwd_args *a, int64_t i, int64_t h, int64_t t)
+static void attention_bwd_query(const st_attend_bwd_args *a, int64_t i, int64_t h, int64_t t,
+                                const double *d)
 {
     attention_at at = attention_locate(a, i, h, t);
     int64_t first = st_attend_first(a, t), keys = st_attend_keys(a, t);
@@ -135,7 +136,7 @@ static void attention_bwd_query(const st_attend_bwd_args *a, int64_t i, int64_t 
         double sum[CHUNK] = {0};
         int64_t n = a->h.head_dim - c0 < CHUNK ? a->h.head_dim - c0 : CHUNK;
         for (int64_t j = first; j < keys; j++) {
-            double ds = attention_pair_at(a, i, h, t, j).ds * (double)a->scale;
+            double ds = attention_pair_at(a, i, h, t, j, d).ds * (double)a->scale;
             int64_t k0 = at.k + j * a->h.k.stride + c0;
             for (int64_t c = 0; c < n; c++)
                 sum[c] += ds * (double)ref_load(&a->h.k.x, k0 + c);
@@ -146,7 +147,8 @@ static void attention_bwd_query(const st_attend_bwd_args *a, int64_t i, int64_t 
 }
 
 /* gk and gv of key j of key head `kv`, which a group of heads reads. */
-static void attention_bwd_key(const st_attend_bwd_args *a, int64_t i, int64_t kv, int64_t j)
+static void attention_bwd_key(const st_attend_bwd_args *a, int64_t i, int64_t kv, int64_t j,
+                              const double *d)
 {
     int64_t group = a->h.heads / a->h.kv_heads;
     for (int64_t c0 = 0; c0 < a->h.head_dim; c0 += CHUNK) {
@@ -156,7 +158,7 @@ static void attention_bwd_key(const st_attend_bwd_args *a, int64_t i, int64_t kv
             int64_t h = kv * group + u / a->h.q_len, t = u % a->h.q_len;
             if (j < st_attend_first(a, t) || j >= st_attend_keys(a, t)) continue;
             attention_at at = attention_locate(a, i, h, 0);
-            attention_pair pair = attention_pair_at(a, i, h, t, j);
+            attention_pair pair = attention_pair_at(a, i, h, t, j, d);
             int64_t q0 = at.q + t * a->h.q.stride + c0, o0 = at.o + t * a->h.o.stride + c0;
             for (int64_t c = 0; c < n; c++) {
                 gk[c] += pair.ds * (double)a->scale * (double)ref_load(&a->h.q.x, q0 + c);
@@ -173,17 +175,23 @@ static void attention_bwd_key(const st_attend_bwd_args *a, int64_t i, int64_t kv
 
 void st_ref_attend_bwd(st_stream *q, const st_attend_bwd_args *given)
 {
-    (void)q;
     assert(!given->window || given->causal);
     st_attend_bwd_args a = st_attend_resolve(given);
-    for (int64_t i = 0; i < a.h.batch; i++) {
-        for (int64_t h = 0; h < a.h.heads; h++) {
-            for (int64_t t = 0; t < a.h.q_len; t++)
-                attention_bwd_query(&a, i, h, t);
-        }
-        for (int64_t kv = 0; kv < a.h.kv_heads; kv++) {
-            for (int64_t j = 0; j < a.h.kv_len; j++)
-                attention_bwd_key(&a, i, kv, j);
-        }
+    int64_t queries = a.h.heads * a.h.q_len;
+    double *d = st_calloc(queries, sizeof *d);
+    if (!d) {
+        st_stream_latch(q, ST_ENOMEM, "attend_bwd", "out of memory");
+        return;
     }
+    for (int64_t i = 0; i < a.h.batch; i++) {
+        for (int64_t u = 0; u < queries; u++) {
+            int64_t at = attention_locate(&a, i, u / a.h.q_len, u % a.h.q_len).o;
+            d[u] = st_ref_products(0, ref_row(&a.go, at), ref_row(&a.h.o.x, at), a.h.head_dim);
+        }
+        for (int64_t u = 0; u < queries; u++)
+            attention_bwd_query(&a, i, u / a.h.q_len, u % a.h.q_len, d);
+        for (int64_t u = 0; u < a.h.kv_heads * a.h.kv_len; u++)
+            attention_bwd_key(&a, i, u / a.h.kv_len, u % a.h.kv_len, d);
+    }
+    free(d);
 }

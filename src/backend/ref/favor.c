@@ -19,17 +19,14 @@ typedef struct {
  * w is returned. */
 static double favor_logits(const st_favor_args *a, const st_tensor *x, int64_t x0, double *logit)
 {
-    double root = sqrt((double)a->scale), half = 0, most = -INFINITY;
-    int64_t rows = st_favor_rows(a);
+    double root = sqrt((double)a->scale), half, most = -INFINITY;
+    int64_t rows = st_favor_rows(a), dim = a->h.head_dim;
+    ref_vector row = ref_row(x, x0);
     if (a->map == ST_FAVOR_RELU) root = pow((double)a->h.head_dim, -0.25);
-    for (int64_t c = 0; c < a->h.head_dim; c++)
-        half += pow((double)ref_load(x, x0 + c) * root, 2) / 2;
+    half = root * root / 2 * st_ref_products(0, row, row, dim);
     for (int64_t m = 0; m < a->features; m++) {
         double dot = 0, v = (double)ref_load(x, x0 + (rows ? 0 : m));
-        for (int64_t c = 0; c < a->h.head_dim && rows; c++) {
-            dot += (double)ref_load(&a->w, m % rows * a->h.head_dim + c) *
-                   (double)ref_load(x, x0 + c) * root;
-        }
+        if (rows) dot = root * st_ref_products(0, ref_row(&a->w, m % rows * dim), row, dim);
         if (m >= rows) dot = -dot;
         most = fmax(most, dot);
         if (a->map == ST_FAVOR_ELU)
@@ -103,13 +100,10 @@ static double favor_weight(const st_favor_args *a, favor_sums s, int64_t t, int6
                            int64_t k0)
 {
     st_attend_fwd_args near = st_favor_near(a);
-    double top = -INFINITY, sum = 0, dot = 0;
+    double top = -INFINITY, sum = 0;
     if (a->window && j >= st_attend_first(&near, t) && j < st_attend_keys(&near, t)) {
-        for (int64_t c = 0; c < a->h.head_dim; c++) {
-            dot += (double)ref_load(&a->h.q.x, q0 + c) *
-                   (double)ref_load(&a->h.k.x, k0 + j * a->h.k.stride + c);
-        }
-        return (double)a->scale * dot;
+        ref_vector k = ref_row(&a->h.k.x, k0 + j * a->h.k.stride);
+        return (double)a->scale * st_ref_products(0, ref_row(&a->h.q.x, q0), k, a->h.head_dim);
     }
     const double *key = s.key + j * a->features;
     for (int64_t m = 0; m < a->features; m++)

@@ -79,9 +79,8 @@ void st_ref_fold_linear(st_stream *q, const st_fold_linear_args *a)
     for (int64_t i = 0; i < f->rows * a->n; i++) {
         int64_t r = i / a->n, o = i % a->n;
         double sum = a->bias.data ? (double)ref_load(&a->bias, o) : 0.0;
-        for (int64_t j = 0; j < width; j++)
-            sum += (double)ref_load(&f->z, r * width + j) * (double)ref_load(&a->w, o * width + j);
-        ref_store(&a->y, i, sum);
+        ref_vector z = ref_row(&f->z, r * width), w = ref_row(&a->w, o * width);
+        ref_store(&a->y, i, st_ref_products(sum, z, w, width));
     }
 }
 
@@ -95,9 +94,8 @@ void st_ref_gelu_linear(st_stream *q, const st_gelu_linear_args *a)
     for (int64_t r = 0; r < a->rows; r++) {
         for (int64_t j = 0; j < a->n; j++) {
             double sum = a->bias.data ? (double)ref_load(&a->bias, j) : 0.0;
-            for (int64_t i = 0; i < a->k; i++)
-                sum +=
-                    (double)ref_load(&a->x, r * a->k + i) * (double)ref_load(&a->w, j * a->k + i);
+            ref_vector x = ref_row(&a->x, r * a->k), w = ref_row(&a->w, j * a->k);
+            sum = st_ref_products(sum, x, w, a->k);
             if (a->keep) ref_store(&a->h, r * a->n + j, sum);
             if (a->keep) sum = (double)ref_load(&a->h, r * a->n + j); /* what backward sees */
             act[j] = st_ref_gelu_value(sum, a->kind);

@@ -2,15 +2,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "backend/ref/ref.h"
 
-/* sum_x a[a0 + x da] b[b0 + x db] for x < k. */
-static double gemm_dot(const st_gemm_args *g, int64_t a0, int64_t da, int64_t b0, int64_t db)
-{
-    double sum = 0;
-    for (int64_t x = 0; x < g->k; x++)
-        sum += (double)ref_load(&g->a, a0 + x * da) * (double)ref_load(&g->b, b0 + x * db);
-    return sum;
-}
-
 /* sum_x a[a0 + x] B[j][x], B in blocks from number b0 on. */
 static double gemm_dot_blocks(const st_gemm_args *g, int64_t a0, int64_t b0, int64_t ldb, int64_t j)
 {
@@ -39,10 +30,11 @@ void st_ref_gemm(st_stream *q, const st_gemm_args *g)
                 int64_t at_bias = b * g->step_bias + i % period * g->n + j;
                 double sum = g->bias.data ? (double)ref_load(&g->bias, at_bias) : 0.0;
                 if (g->beta != 0) sum += (double)g->beta * (double)ref_load(&g->c, at);
+                ref_vector x = {&g->a, a0, da}, y = {&g->b, b0, db};
                 if (st_dtype_blocks(g->b.dtype))
                     sum += gemm_dot_blocks(g, a0, b * l.step_b, l.ldb, j);
                 else
-                    sum += gemm_dot(g, a0, da, b0, db);
+                    sum = st_ref_products(sum, x, y, g->k);
                 ref_store(&g->c, at, sum);
             }
         }
@@ -58,10 +50,10 @@ void st_ref_tiles(st_stream *q, const st_tiles_args *a)
         for (int64_t u = 0; u < a->runs; u++) {
             for (int64_t t = a->first[u]; t < a->first[u] + a->count[u]; t++, c++) {
                 int64_t tile = ((i * a->wide + c) * a->block + o) * a->block;
-                for (int64_t j = 0; j < a->block && t * a->block + j < a->cols; j++) {
-                    sum += (double)ref_load(&a->tiles, tile + j) *
-                           (double)ref_load(&a->x, r * a->cols + t * a->block + j);
-                }
+                int64_t first = t * a->block, n = a->cols - first;
+                sum = st_ref_products(sum, ref_row(&a->tiles, tile),
+                                      ref_row(&a->x, r * a->cols + first),
+                                      n < a->block ? n : a->block);
             }
         }
         ref_store(&a->y, r * a->ldy + y, sum);

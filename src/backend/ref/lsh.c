@@ -121,14 +121,12 @@ static int64_t lsh_place_of(const int32_t *order, int64_t t)
 /* s_tj; q0, k0: where the head's rows begin. */
 static double lsh_score(const st_lsh_attend_args *a, int64_t q0, int64_t k0, int64_t t, int64_t j)
 {
-    double dot = 0, square = 0;
-    for (int64_t c = 0; c < a->h.head_dim; c++) {
-        double k = (double)ref_load(&a->h.k.x, k0 + j * a->h.k.stride + c);
-        dot += (double)ref_load(&a->h.q.x, q0 + t * a->h.q.stride + c) * k;
-        square += k * k;
-    }
-    if (!a->shared) return (double)a->scale * dot;
-    return j == t ? -5e4 : (double)a->scale * dot / fmax(sqrt(square), 1e-12);
+    ref_vector q = ref_row(&a->h.q.x, q0 + t * a->h.q.stride);
+    ref_vector k = ref_row(&a->h.k.x, k0 + j * a->h.k.stride);
+    if (a->shared && j == t) return -5e4;
+    double dot = (double)a->scale * st_ref_products(0, q, k, a->h.head_dim);
+    if (!a->shared) return dot;
+    return dot / fmax(sqrt(st_ref_products(0, k, k, a->h.head_dim)), 1e-12);
 }
 
 static void lsh_see(const st_lsh_attend_args *a, int64_t pair, int64_t q0, int64_t k0, int64_t t,

@@ -35,4 +35,18 @@ static inline void ref_add(const st_tensor *t, int64_t i, double value)
     ref_store(t, i, (double)ref_load(t, i) + value);
 }
 
+/* Elements at, at + step, ... of a float tensor. */
+typedef struct {
+    const st_tensor *t;
+    int64_t at, step;
+} ref_vector;
+
+static inline ref_vector ref_row(const st_tensor *t, int64_t at)
+{
+    return (ref_vector){t, at, 1};
+}
+
+/* sum + the products of the first n elements of x and y, added one by one in double precision. */
+double st_ref_products(double sum, ref_vector x, ref_vector y, int64_t n);
+
 #endif

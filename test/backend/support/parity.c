@@ -534,12 +534,21 @@ static int parity_one(const parity_op *op, int variant, st_dtype t, uint64_t see
     return failures;
 }
 
+/* Every variant is seen in both dtypes, aligned and not: four cases. A sanitized build takes two of
+ * them, by turns aligned float32 with unaligned bfloat16 and the other way round. */
+#ifdef __SANITIZE_ADDRESS__
+enum { PARITY_HALF = 1 };
+#else
+enum { PARITY_HALF = 0 };
+#endif
+
 int parity_run(const parity_op *op, const char *device, int every)
 {
     parity_config k[CONFIGS];
     int configs = parity_configs(device, k), failures = 0;
     st_stream *ref = parity_open("ref", &k[0]);
     for (int v = 0, found = 0; found >= 0 && failures < 5; v += every) {
+        if (PARITY_HALF && v % 2 != v / 2 % 2) continue;
         for (uint64_t seed = 1; seed <= 2 && found >= 0; seed++) {
             st_dtype t = (v + (int)seed) % 2 ? ST_F32 : ST_BF16;
             found = parity_one(op, v / 2, t, seed, ref, k, configs);
