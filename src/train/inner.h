@@ -50,8 +50,11 @@ st_status st_record_open(st_trainer *t, st_err *e);
 /* ---- source.c: the model, and the weights it starts with --------------------------------------
  */
 
-/* Model, initial weights and tokenizer. */
+/* Model and tokenizer; weights that are read, and room for those that are not. */
 st_status st_source_open(const st_train_opts *o, st_net *n, st_disk *disk, st_err *e);
+/* Draws the weights of a run that begins (seconds for a large model, so when all that can be wrong
+ * has been looked at; a dry run has none), and takes those of train.warmstart over. */
+st_status st_source_begin(const st_train_opts *o, st_net *n, st_disk *disk, st_err *e);
 /* The model of a new run alone, without weights. */
 st_status st_source_shape(const st_settings *set, st_net *n, st_disk *disk, st_err *e);
 /* A language model of a folder for `what` ("train"); `key` is the setting that names it, for

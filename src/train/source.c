@@ -106,7 +106,7 @@ typedef struct {
     bool (*is)(const source_found *f);
     /* Sets f->run; of a run that goes on, f->read is the checkpoint's model already. */
     st_status (*model)(source_found *f, st_err *e);
-    /* Weights of a run that begins, where none were read, in net->flat; NULL: they are there. */
+    /* Draws the weights of a run that begins into net->flat; NULL: they were read or given. */
     st_status (*weights)(const source_found *f, st_err *e);
 } source;
 
@@ -222,11 +222,7 @@ static st_status source_find(source_found *f, st_err *e)
     if (f->read && f->run != f->read) ST_TRY(source_resumed(resume, f->run, f->read, e));
     ST_TRY(source_adopt(f, e));
     if (!f->o) return ST_OK;
-    bool begin = !f->weights;
     ST_TRY(source_flat(f, e));
-    if (begin && from->weights) ST_TRY(from->weights(f, e));
-    if (f->set->train.warmstart_path && !resume)
-        ST_TRY(st_warm_start(f->set, f->net, &f->disk->warm, e));
     if (f->disk->tokenizer) return ST_OK;
     f->disk->tokenizer = f->disk->own_tokenizer = f->tokenizer;
     f->tokenizer = NULL;
@@ -246,6 +242,15 @@ static st_status source_run(source_found *f, st_err *e)
 st_status st_source_open(const st_train_opts *o, st_net *n, st_disk *disk, st_err *e)
 {
     return source_run(&(source_found){.set = o->set, .o = o, .net = n, .disk = disk}, e);
+}
+
+st_status st_source_begin(const st_train_opts *o, st_net *n, st_disk *disk, st_err *e)
+{
+    const source_found f = {.set = o->set, .o = o, .net = n, .disk = disk};
+    const source *from = source_of(&f);
+    if (disk->resume) return ST_OK;
+    if (from->weights && !o->dry) ST_TRY(from->weights(&f, e));
+    return o->set->train.warmstart_path ? st_warm_start(o->set, n, &disk->warm, e) : ST_OK;
 }
 
 st_status st_source_shape(const st_settings *set, st_net *n, st_disk *disk, st_err *e)

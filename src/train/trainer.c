@@ -56,6 +56,13 @@ static st_status trainer_memory(st_trainer *t, st_err *e)
     net->v = st_take1(&net->optim_block, ST_F32, net->elements);
     if (half) net->master = st_take1(&net->optim_block, ST_F32, net->elements);
     if (ema) net->ema = st_take1(&net->ema_block, ST_F32, net->elements);
+    return ST_OK;
+}
+
+/* Weights and moments to the device. */
+static st_status trainer_begin(st_net *net, st_err *e)
+{
+    bool half = net->dtype != ST_F32;
     const st_ops *op = st_stream_ops(net->q);
     op->fill(net->q, &(st_fill_args){.x = net->m});
     op->fill(net->q, &(st_fill_args){.x = net->v});
@@ -162,6 +169,8 @@ st_status st_trainer_open(st_trainer *t, const st_train_opts *o, st_err *e)
     if (!s) s = st_distill_open(&t->lesson, n, d, e);
     if (!s) s = trainer_memory(t, e);
     if (!s) trainer_say(t);
+    if (!s) s = st_source_begin(o, n, &t->disk, e);
+    if (!s) s = trainer_begin(n, e);
     if (!s && t->disk.resume) {
         s = st_ckpt_load(t, e);
         if (s == ST_EFORMAT || s == ST_ESHAPE) st_ckpt_hint(set, t->disk.resume, e);

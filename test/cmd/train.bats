@@ -68,6 +68,9 @@ assert r["validation"]["step"] == [0, 4, 8] and r["best"]["val_loss"] > 0'
     run "$STRUT" train model.n_layer=1 model.n_embd=16 model.n_head=2 model.vocab_size=32
     [ "$status" -eq 1 ]
     [[ "$output" == *"data=FOLDER"* ]]
+    # before weights are drawn, which is what a warm start follows
+    apart "$STRUT" train train.warmstart.path=nowhere
+    [[ "$err" == *"data=FOLDER"* && "$err" != *nowhere* ]]
     run "$STRUT" train nowhere.yaml
     [ "$status" -eq 1 ]
     [[ "$output" == *"nowhere.yaml"* ]]
