@@ -1,8 +1,8 @@
 # Front of CMake + Ninja. `make` leaves the program at build/strut.
 PREFIX ?= /usr/local
-# Tests at a time: more would only get into each other's way, as many of them take all processors.
-export CTEST_PARALLEL_LEVEL ?= $(shell n=$$(nproc) && echo $$((n < 4 ? n : 4)))
-.PHONY: all setup test asan fuzz demo bench lint install clean
+# Tests at a time: one more than processors, as some wait; not many more, as many take all of them.
+export CTEST_PARALLEL_LEVEL ?= $(shell n=$$(nproc) && echo $$((n < 4 ? n + 1 : 4)))
+.PHONY: all setup test build-asan asan fuzz demo bench lint install clean
 all: setup
 	@cmake --preset release >build.log 2>&1 || { cat build.log; exit 1; }
 	@rm -f build.log
@@ -11,8 +11,10 @@ setup:
 	@tools/setup.sh
 test: all
 	ctest --preset release
-asan: setup
-	cmake --preset asan && cmake --build --preset asan && ctest --preset asan
+build-asan: setup
+	cmake --preset asan && cmake --build --preset asan
+asan: build-asan
+	ctest --preset asan
 fuzz: setup
 	cmake --preset fuzz && cmake --build --preset fuzz
 demo: all

