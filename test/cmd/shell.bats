@@ -18,11 +18,18 @@ completed() { # completed WORD...: what bash offers for the last one
     [ "$(completed generate --dtype b)" = "bf16 bfloat16" ]
     [ "$(completed help per)" = perplexity ]
     [ -z "$(completed convert model/)" ] # files are bash's own
-    for c in $commands; do
-        for option in $("$STRUT" help "$c" | grep -oE '^  [-a-zA-Z, ]*--[a-z0-9-]+' | grep -oE -- '--[a-z0-9-]+'); do
-            [ "$(completed "$c" "$option" | tr ' ' '\n' | grep -cx -- "$option")" -eq 1 ]
-        done
-    done
+    for c in $commands; do # every option is offered once for itself
+        "$STRUT" help "$c" | grep -oE '^  [-a-zA-Z, ]*--[a-z0-9-]+' | grep -oE -- '--[a-z0-9-]+' |
+            sed "s/^/$c /"
+    done >"$BATS_TEST_TMPDIR/options"
+    [ "$(wc -l <"$BATS_TEST_TMPDIR/options")" -gt 100 ]
+    bash -c 'source <("$1" completion bash)
+        while read -r command option; do
+            COMP_WORDS=(strut "$command" "$option") COMP_CWORD=2
+            _strut
+            printf "%s\n" "${COMPREPLY[@]}" | grep -cx -- "$option" | grep -qx 1 ||
+                { echo "$command $option: ${COMPREPLY[*]}" && exit 1; }
+        done' bash "$STRUT" <"$BATS_TEST_TMPDIR/options"
 }
 
 @test "zsh and fish read theirs" {
