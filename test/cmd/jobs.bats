@@ -6,16 +6,7 @@ load ../helpers
 setup_file() {
     export DIR=$BATS_FILE_TMPDIR
     export STRUT=${STRUT:-build/strut}
-    cat >"$DIR/tiny.json" <<'JSON'
-{"model_type": "gpt2", "vocab_size": 300, "n_positions": 32, "n_embd": 24, "n_layer": 2, "n_head": 2,
- "initializer_range": 0.3}
-JSON
-    "$STRUT" init "$DIR/tiny.json" "$DIR/tiny" --seed 3
-    python3 -c "
-import random, struct, sys
-random.seed(4)
-open(sys.argv[1], 'wb').write(struct.pack('<500H', *[random.randrange(300) for _ in range(500)]))
-" "$DIR/tokens.bin"
+    tiny_model "$DIR"
 }
 
 @test "init: the folder, its counts, the same seed the same bytes" {

@@ -8,15 +8,7 @@ setup() {
     load ../helpers
     export LSAN_OPTIONS=suppressions=$BATS_TEST_DIRNAME/lsan.supp:print_suppressions=0
     cd "$BATS_TEST_TMPDIR" || exit 1
-    printf "$(printf '\\%03o\\000' $(seq 0 31))" >block
-    for _ in $(seq 50); do cat block; done >train.bin
-    cp train.bin val.bin
-    cat >tiny.yaml <<'YAML'
-data: .
-model: {n_layer: 1, n_head: 2, n_embd: 16, n_positions: 16, vocab_size: 32}
-train: {steps: 4, micro_batch: 2, warmup: 1, lr: 1e-2, dropout: 0}
-eval: {every: 2, batches: 2}
-YAML
+    tiny_run 4 2
 }
 
 @test "runs and benchmarks become one page without network" {

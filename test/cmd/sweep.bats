@@ -7,15 +7,7 @@ bats_require_minimum_version 1.5.0
 setup() {
     load ../helpers
     cd "$BATS_TEST_TMPDIR" || exit 1
-    printf "$(printf '\\%03o\\000' $(seq 0 31))" >block
-    for _ in $(seq 50); do cat block; done >train.bin
-    cp train.bin val.bin
-    cat >tiny.yaml <<'YAML'
-data: .
-model: {n_layer: 1, n_head: 2, n_embd: 16, n_positions: 16, vocab_size: 32}
-train: {steps: 8, micro_batch: 2, warmup: 2, lr: 1e-2, dropout: 0}
-eval: {every: 4, batches: 2}
-YAML
+    tiny_run 8 4
 }
 
 @test "experiments are there in any folder; --info says where they are from" {

@@ -6,17 +6,7 @@ load ../helpers
 setup_file() {
     export DIR=$BATS_FILE_TMPDIR
     export STRUT=${STRUT:-build/strut}
-    cat >"$DIR/tiny.json" <<'JSON'
-{"model_type": "gpt2", "vocab_size": 300, "n_positions": 32, "n_embd": 24, "n_layer": 2, "n_head": 2,
- "initializer_range": 0.3}
-JSON
-    "$STRUT" init "$DIR/tiny.json" "$DIR/tiny" --seed 3
-    python3 -c "
-import random, struct, sys
-random.seed(4)
-ids = [min(random.randrange(300), random.randrange(300)) for _ in range(4000)]
-open(sys.argv[1], 'wb').write(struct.pack('<4000H', *ids))
-" "$DIR/tokens.bin"
+    tiny_model "$DIR" 4000
 }
 
 @test "--weights: the outputs' errors are printed and smaller, in either order" {

@@ -4,7 +4,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "convert/convert.h"
 #include "fit/fit.h"
-#include "testing.h"
+#include "rig/said.h"
 #include <math.h>
 #include <stdio.h>
 
@@ -13,23 +13,6 @@ static const char fly_ss1[] = "version=3,seed=1111,block_k=8,block_n=16,vec=4";
 static const char own_ss1[] = "seed=1111,factor=4";
 static const char old_ss1[] = "version=1,seed=42,block_k=16,block_n=32,vec=4";
 enum { TOKENS = 8, VOCAB = 12 };
-
-static char said[4096];
-
-static void listen(void *ctx, st_log_level level, const char *text)
-{
-    (void)ctx, (void)level;
-    size_t n = strlen(said);
-    snprintf(said + n, sizeof said - n, "%s\n", text);
-}
-
-static int set_up(void **state)
-{
-    (void)state;
-    said[0] = '\0';
-    st_sink_set(&(st_sink){.log = listen});
-    return 0;
-}
 
 /* Largest difference of the logits from those of the file's formulas, relative to their size. */
 static double fly_error(const char *file, const st_read_how *how, const char *device)
@@ -256,12 +239,12 @@ static void test_to_fly_and_back(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(test_fly_computes_the_same, set_up),
-        cmocka_unit_test_setup(test_ss1_computes_the_same, set_up),
-        cmocka_unit_test_setup(test_originals_compute_the_same, set_up),
-        cmocka_unit_test_setup(test_what_does_not_fit_is_refused, set_up),
-        cmocka_unit_test_setup(test_saved_as_ours, set_up),
-        cmocka_unit_test_setup(test_to_fly_and_back, set_up),
+        cmocka_unit_test_setup(test_fly_computes_the_same, said_open),
+        cmocka_unit_test_setup(test_ss1_computes_the_same, said_open),
+        cmocka_unit_test_setup(test_originals_compute_the_same, said_open),
+        cmocka_unit_test_setup(test_what_does_not_fit_is_refused, said_open),
+        cmocka_unit_test_setup(test_saved_as_ours, said_open),
+        cmocka_unit_test_setup(test_to_fly_and_back, said_open),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

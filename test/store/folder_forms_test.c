@@ -3,34 +3,12 @@
 /* Long: tables of forms that one loader must tell apart. */
 /* SPDX-License-Identifier: MIT */
 #include "files/files.h"
+#include "rig/said.h"
 #include "rig/tensors.h"
 #include "store/store.h"
 
 static const char *const fixture = "test/fixtures/gpt2_tanh";
 static const st_read_how three = {.heads = 3};
-
-/* Says what must be said while a test runs. */
-static char said[4096];
-
-static void listen(void *ctx, st_log_level level, const char *text)
-{
-    (void)ctx, (void)level;
-    size_t n = strlen(said);
-    snprintf(said + n, sizeof said - n, "%s\n", text);
-}
-
-static void ignore(void *ctx, const st_progress *p)
-{
-    (void)ctx, (void)p;
-}
-
-static int set_up(void **state)
-{
-    (void)state;
-    said[0] = '\0';
-    st_sink_set(&(st_sink){.log = listen, .progress = ignore});
-    return 0;
-}
 
 /* PATH must read as `want` in `m`'s layout. */
 static void reads(const char *path, const st_read_how *how, const st_model *m, const float *want)
@@ -394,14 +372,14 @@ static void test_views(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(test_single, set_up),
-        cmocka_unit_test_setup(test_gelu, set_up),
-        cmocka_unit_test_setup(test_heads_assumed, set_up),
-        cmocka_unit_test_setup(test_no_bias, set_up),
-        cmocka_unit_test_setup(test_head, set_up),
-        cmocka_unit_test_setup(test_krony, set_up),
-        cmocka_unit_test_setup(test_no_model, set_up),
-        cmocka_unit_test_setup(test_views, set_up),
+        cmocka_unit_test_setup(test_single, said_open),
+        cmocka_unit_test_setup(test_gelu, said_open),
+        cmocka_unit_test_setup(test_heads_assumed, said_open),
+        cmocka_unit_test_setup(test_no_bias, said_open),
+        cmocka_unit_test_setup(test_head, said_open),
+        cmocka_unit_test_setup(test_krony, said_open),
+        cmocka_unit_test_setup(test_no_model, said_open),
+        cmocka_unit_test_setup(test_views, said_open),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

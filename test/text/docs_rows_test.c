@@ -2,33 +2,11 @@
  * tools/fixtures_rows.py), arrays and values over many lines, marks of encodings, and what is left
  * out. */
 /* SPDX-License-Identifier: MIT */
-#include "testing.h"
+#include "rig/said.h"
 #include "text/text.h"
 #include <sys/stat.h>
 
 #define ROWS "test/fixtures/rows/"
-
-static char said[4096];
-
-static void say(void *ctx, st_log_level level, const char *text)
-{
-    (void)ctx, (void)level;
-    size_t n = strlen(said);
-    snprintf(said + n, sizeof said - n, "%s\n", text);
-}
-
-static void ignore(void *ctx, const st_progress *p)
-{
-    (void)ctx, (void)p;
-}
-
-static int set_up(void **state)
-{
-    (void)state;
-    said[0] = '\0';
-    st_sink_set(&(st_sink){.log = say, .progress = ignore});
-    return 0;
-}
 
 /* All documents of a path, each with a '|' behind it. */
 static st_status rows_all(const char *path, const st_docs_opts *o, char *out, st_err *e)
@@ -337,10 +315,14 @@ static void rows_beside(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(rows_python, set_up), cmocka_unit_test_setup(rows_wide, set_up),
-        cmocka_unit_test_setup(rows_marks, set_up),  cmocka_unit_test_setup(rows_arrays, set_up),
-        cmocka_unit_test_setup(rows_fields, set_up), cmocka_unit_test_setup(rows_strict, set_up),
-        cmocka_unit_test_setup(rows_beside, set_up), cmocka_unit_test_setup(rows_nested, set_up),
+        cmocka_unit_test_setup(rows_python, said_open),
+        cmocka_unit_test_setup(rows_wide, said_open),
+        cmocka_unit_test_setup(rows_marks, said_open),
+        cmocka_unit_test_setup(rows_arrays, said_open),
+        cmocka_unit_test_setup(rows_fields, said_open),
+        cmocka_unit_test_setup(rows_strict, said_open),
+        cmocka_unit_test_setup(rows_beside, said_open),
+        cmocka_unit_test_setup(rows_nested, said_open),
     };
     return cmocka_run_group_tests_name("rows", tests, NULL, NULL);
 }

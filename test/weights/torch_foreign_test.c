@@ -1,25 +1,13 @@
 /* Checkpoints with objects of programs in them (test/fixtures/foreign, tools/fixtures_foreign.py):
  * inert beside the weights, named in the place of a tensor. */
 /* SPDX-License-Identifier: MIT */
-#include "testing.h"
+#include "rig/json.h"
 #include "weights/weights.h"
 #include <dirent.h>
 
 static float real(int64_t k, int64_t i)
 {
     return (float)((i * 37 + k * 11) % 101 - 50) / 8;
-}
-
-static void same_json(const json_t *got, const char *want)
-{
-    json_error_t error;
-    json_t *j = json_loads(want, 0, &error);
-    assert_non_null(j);
-    char *shown = json_dumps(got, 0);
-    if (!json_equal(got, j)) print_message("got %s\nwant %s\n", shown, want);
-    assert_true(json_equal(got, j));
-    free(shown);
-    json_decref(j);
 }
 
 #define FOREIGN "test/fixtures/foreign/"

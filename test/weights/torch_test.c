@@ -2,7 +2,7 @@
  * hostile pickles, every truncation, flipped bits, pickles without end. */
 /* Long: one format under everything that can break it. */
 /* SPDX-License-Identifier: MIT */
-#include "testing.h"
+#include "rig/json.h"
 #include "weights/weights.h"
 #include <fcntl.h>
 #include <sys/resource.h>
@@ -19,18 +19,6 @@ static int64_t whole(int64_t k, int64_t i)
 static float real(int64_t k, int64_t i)
 {
     return (float)(whole(k, i) - 50) / 8;
-}
-
-static void same_json(const json_t *got, const char *want)
-{
-    json_error_t error;
-    json_t *j = json_loads(want, 0, &error);
-    assert_non_null(j);
-    char *shown = json_dumps(got, 0);
-    if (!json_equal(got, j)) print_message("got %s\nwant %s\n", shown, want);
-    assert_true(json_equal(got, j));
-    free(shown);
-    json_decref(j);
 }
 
 /* ---- a model --------------------------------------------------------------------------------- */
