@@ -92,7 +92,7 @@ import csv, os, re, signal, subprocess, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)
 args = [sys.argv[1], "bench", "layer", "--suite", "small", "--scale", "16", "--factors", "4", "--map", "ss1",
         "--csv", sys.argv[2]]
-p = subprocess.Popen(args + ["--reps", "50", "--budget", "500"], stderr=subprocess.PIPE)
+p = subprocess.Popen(args + ["--reps", "12", "--budget", "500"], stderr=subprocess.PIPE)
 while not os.path.exists(sys.argv[2]):
     assert p.poll() is None
     time.sleep(0.01)
