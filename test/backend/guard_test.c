@@ -122,10 +122,26 @@ static void touch_after_others(bench *b)
     write_there(b);
 }
 
+static void touch_after_upload(bench *b)
+{
+    float x[N] = {0};
+    st_upload(b->q, b->a, x);
+    write_there(b);
+}
+
+static void touch_after_download(bench *b)
+{
+    float x[N];
+    st_download(b->q, x, b->a);
+    write_there(b);
+}
+
 static void touches_are_caught(void **state)
 {
     (void)state;
     char said[4096];
+    assert_int_equal(child(touch_after_upload, "guard", said, sizeof said), CAUGHT);
+    assert_int_equal(child(touch_after_download, "guard", said, sizeof said), CAUGHT);
     assert_int_equal(child(guard_test_read, "guard", said, sizeof said), CAUGHT);
     assert_non_null(strstr(said, "touched outside of the backend"));
     assert_non_null(strstr(said, "192 bytes into an arena of device guard, last tag h.0.mlp"));
