@@ -44,6 +44,7 @@ static st_status fill(void *ctx, int64_t k, void *data, size_t bytes, st_err *e)
         case ST_I32: ((int32_t *)data)[i] = (int32_t)x; break;
         case ST_U16: ((uint16_t *)data)[i] = (uint16_t)x; break;
         case ST_U8: ((uint8_t *)data)[i] = (uint8_t)x; break;
+        default: fail_msg("items have no blocks");
         }
     }
     return ST_OK;
