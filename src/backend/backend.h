@@ -50,6 +50,8 @@ double st_stream_peak(const st_stream *q, st_dtype dtype);
 /* Whether its operations work on the host's memory: their tensors may lie anywhere in it, and
  * arenas take of it. */
 bool st_stream_on_host(const st_stream *q);
+/* Whether weights in blocks had better be packed (st_blocks_pack) before it multiplies by them. */
+bool st_stream_packs(const st_stream *q);
 st_cost st_stream_cost(const st_stream *q); /* of a dry stream; zeros otherwise */
 
 /* Waits for all that was queued; returns the first latched failure and clears it. */

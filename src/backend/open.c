@@ -183,6 +183,11 @@ bool st_stream_on_host(const st_stream *q)
     return !q->dry && (!q->device->alloc || q->device->under);
 }
 
+bool st_stream_packs(const st_stream *q)
+{
+    return (q->device->under ? q->device->under : q->device)->packs;
+}
+
 st_cost st_stream_cost(const st_stream *q)
 {
     return q->cost;

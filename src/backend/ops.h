@@ -21,12 +21,12 @@ typedef struct st_stream st_stream;
  *   ld*: elements between stored rows; 0 = natural (stored row length).
  *   step_*: elements between batches; 0 = natural (the stored matrix's size with its ld), so a
  *   shared operand is written as step -1.
- *   b may be of a block format where ta = 0, tb = 1 and k, ldb and step_b are multiples of 32; the
- *   backend may then round the rows of a to Q8_0 blocks (as llama.cpp does), nothing else.
- *   bias_rows p > 1: bias is (p, n) and row i of C gets row i % p.
- *   step_bias: between the biases of batches; 0 = one bias for all batches.
- * A GPU's library may round a product to the dtype of c before bias and beta*C meet it.
- * beta 0 ignores what was in C (NaN included). k may be 0: then C = beta*C + bias. */
+ *   b may be of a block format where ta = 0, tb = 1 and k, ldb and step_b are multiples of 32, or
+ * of a packed one where it is whole matrices (n, k) one behind the other; the backend may then
+ * round the rows of a to Q8_0 blocks (as llama.cpp does), nothing else. bias_rows p > 1: bias is
+ * (p, n) and row i of C gets row i % p. step_bias: between the biases of batches; 0 = one bias for
+ * all batches. A GPU's library may round a product to the dtype of c before bias and beta*C meet
+ * it. beta 0 ignores what was in C (NaN included). k may be 0: then C = beta*C + bias. */
 typedef struct {
     int64_t m, n, k, batch, lda, ldb, ldc, step_a, step_b, step_c;
     int64_t bias_rows, step_bias;

@@ -11,6 +11,7 @@ typedef struct st_device {
     const struct st_device *under; /* whose memory this one guards (guard.c); NULL: none's */
     /* Whether there are several, named NAME:0, NAME:1, ...; q->index says which. */
     bool numbered;
+    bool packs; /* st_stream_packs */
     /* Whether "auto" may choose it; NULL: never. */
     bool (*there)(void);
     /* Fills q->table, q->threads, q->describe and, if it needs one, q->device_state. */

@@ -19,6 +19,7 @@ st_status model_add(model_bench *b, json_t *config, const char *name, const char
     model_case *c = &b->c[b->n];
     if (!s && (s = st_model_open(&c->m, config, e))) st_config_called(e, name);
     json_decref(config);
+    if (!s) s = st_need_floats(c->m, name, e);
     if (!s) s = model_may(b, c->m, name, e);
     if (s) st_model_close(c->m);
     if (s) c->m = NULL;

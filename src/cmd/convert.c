@@ -16,6 +16,11 @@ static const cmd_option convert_options[] = {
      .value = "TYPE",
      .help = "of the stored weights; not given: as they are in MODEL",
      .choice = "f32|f16|bf16|float32|float16|bfloat16"},
+    {.name = "quantize",
+     .kind = CMD_TEXT,
+     .many = true,
+     .value = "FORMAT[:GLOB]",
+     .help = "matrices in blocks of 8 or 4 bits: q8, q4, q4_1, or none; later ones win"},
     CMD_READ_OPTIONS,
     {CMD_IMAGE_SIZE, .help = "of a T2T-ViT: interpolate its positions for images of that size"},
     {.name = "shard-size",
@@ -60,7 +65,12 @@ static st_status convert_run(const cmd_args *a, json_t **result, st_err *e)
                          .image_size = cmd_int(a, "image-size"),
                          .replace = cmd_has(a, "force")};
     ST_TRY(convert_size(cmd_text(a, "shard-size"), &o.shard_bytes, e));
-    return st_convert_model(a->word[0], a->word[1], &o, result, e);
+    const char **quantize = cmd_many(a, "quantize", &o.nquantize);
+    if (!quantize) return ST_NOMEM(e, NULL);
+    o.quantize = quantize;
+    st_status s = st_convert_model(a->word[0], a->word[1], &o, result, e);
+    free(quantize);
+    return s;
 }
 
 static void convert_show(const json_t *r)

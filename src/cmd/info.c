@@ -93,6 +93,23 @@ static void info_chat(const json_t *r)
     info_line("chat's system", cmd_get_str(r, "chat_system"));
 }
 
+/* "330 MiB of F32"; of several formats, how much of each. */
+static void info_weights(const json_t *r)
+{
+    const json_t *stored = json_object_get(r, "stored");
+    const char *format, *before = ": ";
+    json_t *bytes;
+    printf("%-14s %s", "weights", cmd_bytes(cmd_get_int(r, "bytes")).s);
+    if (json_object_size(stored) < 2) printf(" of %s", cmd_get_str(r, "dtype"));
+    json_object_foreach((json_t *)(uintptr_t)stored, format, bytes)
+    {
+        if (json_object_size(stored) < 2) break;
+        printf("%s%s of %s", before, cmd_bytes(json_integer_value(bytes)).s, format);
+        before = ", ";
+    }
+    putchar('\n');
+}
+
 static void info_model(const json_t *r)
 {
     info_shape(r);
@@ -101,8 +118,7 @@ static void info_model(const json_t *r)
            cmd_count(n - embed).s);
     if (json_object_get(r, "bytes")) {
         info_line("form", cmd_get_str(r, "form"));
-        printf("%-14s %s of %s\n", "weights", cmd_bytes(cmd_get_int(r, "bytes")).s,
-               cmd_get_str(r, "dtype"));
+        info_weights(r);
         if (!json_object_get(r, "classes"))
             info_line("tokenizer", json_is_true(json_object_get(r, "tokenizer")) ? "yes" : "none");
         info_chat(r);

@@ -178,6 +178,34 @@ static st_status convert_images(st_conversion *c, const st_convert_format *f,
     return s;
 }
 
+/* ---- 8 and 4 bits ---------------------------------------------------------------------------- */
+
+/* The formats that are asked for, or those of the source. */
+static st_status convert_quantize(st_conversion *c, const st_convert_format *f,
+                                  const st_convert_opts *o)
+{
+    static const char *const none[] = {"none"};
+    json_t *left = NULL;
+    if (o->nquantize && !f->blocks) {
+        ST_FAIL(c->e, ST_EARG,
+                "--quantize: %s holds floats; strut, safetensors and gguf hold blocks", f->name);
+    }
+    if (!f->blocks && st_model_quantized(c->model)) {
+        st_convert_note(c, "%s holds floats: what was in blocks of 8 or 4 bits is written as %s",
+                        f->name, st_dtype_name(c->dtype));
+        return st_model_quantize(c->model, none, 1, NULL, c->e);
+    }
+    ST_TRY(st_model_quantize(c->model, o->quantize, o->nquantize, &left, c->e));
+    size_t n = json_array_size(left);
+    if (n) {
+        st_convert_note(c, "%s%s stays %s: no part of it has rows of whole groups of 32",
+                        json_string_value(json_array_get(left, 0)), n > 1 ? " and others" : "",
+                        st_dtype_name(c->dtype));
+    }
+    json_decref(left);
+    return ST_OK;
+}
+
 /* ---- writing --------------------------------------------------------------------------------- */
 
 static st_status convert_write(st_conversion *c, const st_convert_format *f, bool replace)
@@ -199,6 +227,7 @@ static st_status convert_run(st_conversion *c, const st_convert_format *f, const
     ST_TRY(convert_read(c, o, form));
     ST_TRY(convert_images(c, f, o));
     if (f->dense || f->table) ST_TRY(convert_expand(c, !f->dense));
+    ST_TRY(convert_quantize(c, f, o));
     c->config = st_model_config(c->model);
     if (!c->config) return ST_NOMEM(c->e, NULL);
     const char *type = json_string_value(json_object_get(c->config, "model_type"));

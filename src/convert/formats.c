@@ -55,7 +55,7 @@ static st_status formats_safetensors(st_conversion *c, const char *path)
     st_export x;
     char *text = json_dumps(c->config, JSON_COMPACT);
     json_t *meta = text ? json_pack("{s:s}", "config", text) : NULL;
-    st_status s = meta ? formats_open(c, &x, &st_export_hf) : ST_NOMEM(c->e, NULL);
+    st_status s = meta ? formats_open(c, &x, &st_export_strut) : ST_NOMEM(c->e, NULL);
     if (!s) {
         s = st_safetensors_write(path, x.item, x.n, meta, st_export_fill, &x, c->e);
         st_export_close(&x);
@@ -139,7 +139,12 @@ static st_status formats_llmc(st_conversion *c, const char *path)
 }
 
 const st_convert_format st_convert_table[] = {
-    {.name = "strut", .folder = true, .words = true, .images = true, .write = formats_strut},
+    {.name = "strut",
+     .folder = true,
+     .words = true,
+     .images = true,
+     .blocks = true,
+     .write = formats_strut},
     {.name = "hf",
      .folder = true,
      .dense = true,
@@ -154,7 +159,7 @@ const st_convert_format st_convert_table[] = {
      .write = formats_hf},
     {.name = "hf-code", .folder = true, .words = true, .fits = st_fits_code, .write = formats_code},
     {.name = "pt", .images = true, .write = formats_pt},
-    {.name = "safetensors", .images = true, .write = formats_safetensors},
+    {.name = "safetensors", .images = true, .blocks = true, .write = formats_safetensors},
     {.name = "nanogpt",
      .gpt2 = true,
      .dense = true,
@@ -163,6 +168,11 @@ const st_convert_format st_convert_table[] = {
     {.name = "fly", .gpt2 = true, .fits = st_fits_fly, .write = formats_fly},
     {.name = "krony", .gpt2 = true, .table = true, .fits = st_fits_krony, .write = formats_krony},
     {.name = "llmc", .gpt2 = true, .dense = true, .fits = st_fits_llmc, .write = formats_llmc},
-    {.name = "gguf", .dense = true, .words = true, .fits = st_fits_gguf, .write = st_formats_gguf},
+    {.name = "gguf",
+     .dense = true,
+     .words = true,
+     .blocks = true,
+     .fits = st_fits_gguf,
+     .write = st_formats_gguf},
     {0},
 };

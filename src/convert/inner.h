@@ -27,6 +27,7 @@ typedef struct {
     bool words;  /* the tokenizer has a place */
     bool images; /* holds T2T-ViT */
     bool gpt2;   /* holds GPT-2 alone */
+    bool blocks; /* holds matrices in blocks of 8 and 4 bits */
     /* ST_EUNSUPPORTED, with the reason, where the format cannot hold the model; may be NULL */
     st_status (*fits)(st_conversion *c);
     /* Writes into the folder `path`, or the file. */

@@ -20,7 +20,9 @@ static int blockdiag_params(const st_spec *s, float std, st_param_shape out[ST_P
     int64_t b = s->knob[BLOCKS];
     /* entries of W are zero outside the blocks: E[W^2] = std^2 needs sqrt(b) more in them */
     float each = std * sqrtf((float)b);
-    out[0] = map_param("blocks", b, map_ceil(s->out, b), map_ceil(s->in, b), each);
+    out[0] = map_factor("blocks", b, map_ceil(s->out, b), map_ceil(s->in, b), each);
+    if (s->out % b) out[0].flags &= ~(unsigned)ST_MAP_WHOLE;
+    if (s->in % b) out[0].flags = ST_MAP_DECAY; /* the last block's rows are cut */
     return 1;
 }
 

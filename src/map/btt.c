@@ -64,8 +64,8 @@ static int btt_params(const st_spec *s, float std, st_param_shape out[ST_PARAMS]
 {
     btt_size z = btt_sizes(s);
     float each = sqrtf(std / sqrtf((float)z.r)); /* an entry of W sums r products */
-    out[0] = map_param("r", z.m1, z.n1 * z.r, z.m2, each);
-    out[1] = map_param("l", z.n1, z.n2, z.m1 * z.r, each);
+    out[0] = map_factor("r", z.m1, z.n1 * z.r, z.m2, each);
+    out[1] = map_factor("l", z.n1, z.n2, z.m1 * z.r, each);
     return 2;
 }
 

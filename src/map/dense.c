@@ -11,7 +11,7 @@ static st_status dense_check(st_spec *s, st_err *e)
 
 static int dense_params(const st_spec *s, float std, st_param_shape out[ST_PARAMS])
 {
-    out[0] = map_param("weight", s->out, s->in, 0, std);
+    out[0] = map_factor("weight", s->out, s->in, 0, std);
     return 1;
 }
 
@@ -36,6 +36,7 @@ static void dense_forward(const st_map_call *c)
 
 static bool dense_last(const st_map_call *c, st_gelu_linear_args *a)
 {
+    if (map_in_blocks(c, 0)) return false;
     a->rows = c->x.dim[0];
     a->n = c->spec->out;
     a->k = c->spec->in;

@@ -16,6 +16,13 @@ st_param_shape map_param(const char *name, int64_t d0, int64_t d1, int64_t d2, f
     return p;
 }
 
+st_param_shape map_factor(const char *name, int64_t d0, int64_t d1, int64_t d2, float std)
+{
+    st_param_shape p = map_param(name, d0, d1, d2, std);
+    p.flags |= ST_MAP_BLOCKS | ST_MAP_WHOLE;
+    return p;
+}
+
 double map_misfit(const st_spec *s, int64_t params)
 {
     return fabs((double)st_spec_weights(s) - (double)params) / (double)params;

@@ -32,6 +32,14 @@ static inline st_tensor map_from(st_tensor t, int64_t offset)
 
 /* Names a parameter and its shape; unused dims are 0. */
 st_param_shape map_param(const char *name, int64_t d0, int64_t d1, int64_t d2, float std);
+/* The same of a factor whose last side forward sums over: it may be of a block format, also
+ * packed. */
+st_param_shape map_factor(const char *name, int64_t d0, int64_t d1, int64_t d2, float std);
+/* Is theta's parameter i of a block format? Operations that fuse products do not take those. */
+static inline bool map_in_blocks(const st_map_call *c, int i)
+{
+    return st_dtype_blocks(c->theta->p[i].dtype) != NULL;
+}
 /* ST_ESHAPE saying that nothing comes within the tolerance of `params`, and what comes nearest. */
 st_status map_unfit(const st_spec *s, int64_t params, const st_spec *nearest, st_err *e);
 /* |weights(s) - params| / params. */

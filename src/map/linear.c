@@ -141,7 +141,9 @@ void st_linear_backward(st_stream *q, const st_linear *l, st_tensor x, st_tensor
 bool st_linear_part(const st_linear *l, int64_t first, int64_t n, st_linear *part)
 {
     *part = (st_linear){.spec = l->spec};
-    if (l->spec.type != &st_map_dense) return false;
+    st_dtype t = l->w.p[0].dtype;
+    bool packed = t != st_dtype_plain(t);
+    if (l->spec.type != &st_map_dense || (packed && (first % 16 || n % 16))) return false;
     part->spec.out = n;
     part->w.p[0] = st_rows(l->w.p[0], first, n);
     if (l->bias.data) part->bias = st_slice(l->bias, first, n);

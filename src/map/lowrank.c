@@ -17,8 +17,8 @@ static int lowrank_params(const st_spec *s, float std, st_param_shape out[ST_PAR
 {
     int64_t r = s->knob[RANK];
     float each = sqrtf(std / sqrtf((float)r)); /* an entry of W sums r products */
-    out[0] = map_param("u", s->out, r, 0, each);
-    out[1] = map_param("v", r, s->in, 0, each);
+    out[0] = map_factor("u", s->out, r, 0, each);
+    out[1] = map_factor("v", r, s->in, 0, each);
     return 2;
 }
 

@@ -26,7 +26,11 @@ typedef struct st_spec {
     } part[ST_PARTS];
 } st_spec;
 
-enum { ST_MAP_DECAY = 1 }; /* weight decay applies to this parameter */
+enum {
+    ST_MAP_DECAY = 1,  /* weight decay applies to this parameter */
+    ST_MAP_BLOCKS = 2, /* may be of a block format where it is as below: forward reads its rows */
+    ST_MAP_WHOLE = 4   /* and packed: forward reads whole matrices of its last two sides */
+};
 
 typedef struct {
     char name[24]; /* "u", "l1"; stored as MATRIX.name */
@@ -41,8 +45,10 @@ typedef struct {
 } st_theta;
 
 /* One call of a map on n tokens: everything a type is given. x, bias, y, kept, dy, dx and theta are
- * of one dtype. Zero is the default of every member: absent tensors are not given or not wanted, so
- * a member can join without a word in the types that have no use for it. */
+ * of one dtype; of theta, parameters that st_param_blocks allows may be of a block format in
+ * forward, and in rows where the type is dense. Zero is the default of every member: absent tensors
+ * are not given or not wanted, so a member can join without a word in the types that have no use
+ * for it. */
 typedef struct {
     st_stream *q;
     const st_spec *spec;
@@ -125,6 +131,13 @@ typedef struct {
 } st_map_view;
 
 enum { ST_VIEWS = 2 };
+
+/* May the parameter be of a block format: is it read with its last side summed over, in groups of
+ * whole blocks? */
+static inline bool st_param_blocks(const st_param_shape *p)
+{
+    return p->flags & ST_MAP_BLOCKS && p->dim[p->ndim - 1] % 32 == 0;
+}
 
 /* Knobs of a row of any table, ST_KNOBS at most, ended by one without a name (knobs.c). */
 int st_knobs_count(const st_knob *knob);
@@ -316,7 +329,7 @@ void st_linear_folded_backward(st_stream *q, const st_linear *l, st_gelu_kind ki
                                st_tensor h, st_tensor dy, st_tensor dh, st_tensor dbias,
                                st_arena *tmp);
 /* Outputs [first, first + n) of `l` as a linear of their own, without gradients: views. False where
- * the type's weights do not come apart so; *part is then unspecified. */
+ * the type's weights, or packed blocks, do not come apart so; *part is then unspecified. */
 bool st_linear_part(const st_linear *l, int64_t first, int64_t n, st_linear *part);
 /* y = W[ids] + position (st_map_type.rows), and its gradients; st_spec_rows must have passed. */
 void st_linear_rows(st_stream *q, const st_linear *l, const st_embed_fwd_args *a, st_arena *tmp);

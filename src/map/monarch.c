@@ -42,8 +42,9 @@ static int monarch_params(const st_spec *s, float std, st_param_shape out[ST_PAR
     monarch_size z = monarch_sizes(s);
     /* an entry of W sums q/b products (on average, where b does not divide q) */
     float each = sqrtf(std / sqrtf((float)z.q / (float)z.b));
-    out[0] = map_param("l1", z.b, z.q, z.p, each);
-    out[1] = map_param("l2", z.b, z.s, z.q, each);
+    out[0] = map_factor("l1", z.b, z.q, z.p, each);
+    out[1] = map_factor("l2", z.b, z.s, z.q, each);
+    if (s->in % z.b) out[0].flags = ST_MAP_DECAY; /* the last block's rows are cut */
     return 2;
 }
 

@@ -12,6 +12,7 @@
  * Projection: the fold has orthogonal rows of norm sqrt(count), so least squares is averaging.
  * Weighted by inputs it is one positive definite system of T bk unknowns per fold (map_regress),
  * exact too. */
+/* Long: a matrix type is one file. */
 /* SPDX-License-Identifier: MIT */
 #include "map/weighted.h"
 #include <math.h>
@@ -70,7 +71,8 @@ static st_status ss1_check(st_spec *s, st_err *e)
 static int ss1_params(const st_spec *s, float std, st_param_shape out[ST_PARAMS])
 {
     /* every input meets exactly one weight per output: W has the deviation of W' */
-    out[0] = map_param("weight", s->out, ss1_sizes(s).width, 0, std);
+    out[0] = map_factor("weight", s->out, ss1_sizes(s).width, 0, std);
+    if (s->knob[FOLDS] > 1) out[0].flags &= ~(unsigned)ST_MAP_WHOLE;
     return 1;
 }
 
@@ -117,7 +119,7 @@ static st_tensor ss1_inner(const st_map_call *c)
 
 static bool ss1_last(const st_map_call *c, st_gelu_linear_args *a)
 {
-    if (c->spec->knob[FOLDS] > 1) return false;
+    if (c->spec->knob[FOLDS] > 1 || map_in_blocks(c, 0)) return false;
     a->x = ss1_inner(c);
     a->rows = a->x.dim[0];
     a->n = c->spec->out;
@@ -129,7 +131,9 @@ static bool ss1_last(const st_map_call *c, st_gelu_linear_args *a)
 /* Fold and product in one operation, where there is one. */
 static bool ss1_together(const st_map_call *c)
 {
-    if (c->ready || c->spec->knob[FOLDS] > 1 || !st_stream_ops(c->q)->fold_linear) return false;
+    if (c->ready || c->spec->knob[FOLDS] > 1 || map_in_blocks(c, 0) ||
+        !st_stream_ops(c->q)->fold_linear)
+        return false;
     st_fold_linear_args a = {
         .n = c->spec->out, .fold = ss1_of_call(c), .w = c->theta->p[0], .bias = c->bias, .y = c->y};
     st_stream_ops(c->q)->fold_linear(c->q, &a);

@@ -49,7 +49,8 @@ struct st_model {
     st_model_entry *entry;
     st_slot *matrix; /* names are ours; specs are inside the network */
     int64_t entries, entry_cap, matrices, matrix_cap, elements;
-    st_tensor weights, grads; /* as bound */
+    st_tensor weights, grads; /* as bound; mixed: no elements, the first byte and the dtype */
+    bool mixed, pack;         /* how st_model_bind_mixed bound them */
     st_tap tap;
 };
 
@@ -70,6 +71,9 @@ typedef struct {
     st_status status;
 } st_builder;
 
+/* Sets the formats that config["strut"]["quantize"] names (quantize.c); adds them to `config`. */
+st_status st_quantize_read(st_model *m, const json_t *config, st_err *e);
+void st_quantize_print(const st_model *m, json_t *config);
 /* Reads config["strut"]; st_builder_close refuses globs that matched nothing and ends the list. */
 st_status st_builder_open(st_builder *b, st_model *m, const json_t *config, st_err *e);
 st_status st_builder_close(st_builder *b);

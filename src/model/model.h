@@ -17,7 +17,9 @@ enum {
     ST_P_NORM = 4,  /* layer norm gain or bias */
     ST_P_BIAS = 8,
     ST_P_FACTOR = 16, /* factor of a structured (non-dense) matrix */
-    ST_P_FLIP = 32    /* Hugging Face stores this dense matrix as (in, out) (Conv1D) */
+    ST_P_FLIP = 32,   /* Hugging Face stores this dense matrix as (in, out) (Conv1D) */
+    ST_P_BLOCKS = 64, /* may be of a block format (st_model_quantize) */
+    ST_P_WHOLE = 128  /* and packed */
 };
 
 /* What a matrix or another tensor is for, whatever its model calls it. Other rooms ask for these;
@@ -67,6 +69,7 @@ struct st_param {
     st_tensor w;         /* bound view (data NULL before binding); dense (out, in) */
     float init_mean, init_std;
     st_param_fill *fill; /* NULL: normal numbers with these two */
+    st_dtype format;     /* of a block format (tensor.h), or ST_F32: of floats */
     st_role role;        /* that of its matrix, or its own */
     int64_t layer;       /* block; -1: none */
     float matrix_std;    /* of the entries of the whole matrix, where this is a factor or a bias */
@@ -78,21 +81,39 @@ typedef void st_param_fn(void *ctx, const st_param *p);
 /* Builds a model from a config.json object: keys of GPT-2, Llama, Mistral, Qwen2 or Qwen3 as
  * Hugging Face writes them, or those of "model_type": "t2t_vit" (doc/FORMATS; unknown ones are
  * errors there), plus our key "strut":
- * {"format": 1, "maps": {GLOB: SPEC, ...}} (fnmatch globs on matrix names, later ones win; one that
+ * {"format": 1, "maps": {GLOB: SPEC, ...}, "quantize": {GLOB: FORMAT, ...}} (fnmatch globs on
+ * matrix names, later ones win; one that
  * matches no matrix is ST_EARG with the nearest name; wte is matched by its exact name only, and so
  * is a tied lm_head, which is then untied). Unknown "strut" keys are errors, unknown Hugging Face
  * keys are not. `config` is not kept. */
 st_status st_model_open(st_model **out, const json_t *config, st_err *e);
 void st_model_close(st_model *m);
 /* A new config.json object that opens the same model: every matrix named with its canonical spec
- * (dense ones left out). */
+ * (dense ones left out), and those of a block format with that. */
 json_t *st_model_config(const st_model *m);
 
 void st_model_params(const st_model *m, st_param_fn *visit, void *ctx);
 /* Of a flat block, padding between tensors included. */
 int64_t st_model_elements(const st_model *m);
-/* Binds flat blocks of st_model_elements: weights (F32 or BF16), gradients (F32, may be absent). */
+/* Binds flat blocks of st_model_elements: weights (F32 or BF16), gradients (F32, may be absent).
+ * Block formats are not heeded: a model that is planned and run so has none. */
 void st_model_bind(st_model *m, st_tensor weights, st_tensor grads);
+
+/* ---- weights in blocks of 8 and 4 bits, for inference (quantize.c) --------------------------- */
+
+/* Formats of parameters from texts "FORMAT" or "FORMAT:GLOB", later ones win: q8, q4 (Q8_0, Q4_0),
+ * q4_1, or none: floats. A glob means names of matrices, the embedding's too; without one: all. Of
+ * a matrix its parameters follow whose last side forward sums over, in whole blocks. *left (may be
+ * NULL): names of matrices that were meant and stay floats. ST_EARG: no such format; nothing
+ * matches, or nothing of that can follow. */
+st_status st_model_quantize(st_model *m, const char *const *texts, int n, json_t **left, st_err *e);
+/* Is any parameter so? Then st_model_plan is that of st_model_bind_mixed, without gradients. */
+bool st_model_quantized(const st_model *m);
+/* Bytes of all parameters, floats of dtype t and blocks, as st_model_bind_mixed has them from
+ * `base` (128-byte aligned) on, those that may be packed so if `pack`; st_param.w then says where
+ * each is, and its dtype. */
+size_t st_model_mixed(const st_model *m, st_dtype t);
+void st_model_bind_mixed(st_model *m, st_dtype t, bool pack, void *base);
 
 /* Leaves out the gradients of parameters that are not trained, and the products that would fill
  * them; those of a matrix's factors only if it trains none of them. Until the next binding. */

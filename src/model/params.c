@@ -15,7 +15,7 @@ enum {
 /* A flat float32 block of this many elements is 4 TiB. */
 #define PARAM_ELEMENTS ((int64_t)1 << 40)
 
-static const char *const strut_keys[] = {"format", "maps", NULL};
+static const char *const strut_keys[] = {"format", "maps", "quantize", NULL};
 
 static bool builder_fail(st_builder *b, st_status s)
 {
@@ -30,10 +30,13 @@ static st_status builder_maps(st_builder *b, const json_t *strut, st_err *e)
     if (!json_is_object(strut)) ST_FAIL(e, ST_EFORMAT, "config.json: strut: expected an object");
     json_object_foreach((json_t *)(uintptr_t)strut, key, value)
     {
-        if (strcmp(key, "format") && strcmp(key, "maps")) {
+        bool known = false;
+        for (int i = 0; strut_keys[i]; i++)
+            known = known || strcmp(key, strut_keys[i]) == 0;
+        if (!known) {
             const char *near = st_nearest(key, strut_keys);
             ST_FAIL(e, ST_EFORMAT, "config.json: strut: unknown key '%.80s'; %s%s", key,
-                    near ? "did you mean " : "expected format, maps", near ? near : "");
+                    near ? "did you mean " : "expected format, maps, quantize", near ? near : "");
         }
     }
     int64_t format = 0;
@@ -260,6 +263,9 @@ void st_add_weights(st_builder *b, st_matrix *x, float std, unsigned flags, bool
     for (int i = 0; i < n; i++) {
         unsigned f = dense ? flags : ST_P_FACTOR | (flags & ST_P_EMBED);
         if (shape[i].flags & ST_MAP_DECAY) f |= ST_P_DECAY;
+        /* rows of a structured embedding are found in other ways */
+        if (st_param_blocks(&shape[i]) && (dense || !(flags & ST_P_EMBED)))
+            f |= ST_P_BLOCKS | (shape[i].flags & ST_MAP_WHOLE ? ST_P_WHOLE : 0);
         snprintf(full, sizeof full, "%s.%s", x->name, shape[i].name);
         builder_add(b, matrix, full, shape[i].ndim, shape[i].dim, shape[i].init_mean,
                     shape[i].init_std, f, &x->l.w.p[i], &x->l.dw.p[i]);

@@ -8,17 +8,24 @@ st_status st_plan_run(st_model *m, const st_stream *q, st_dtype t, bool grad, st
     st_stream *dry = NULL;
     st_arena mem = {0}, tmp = {0};
     st_tensor weights = m->weights, grads = m->grads;
+    bool mixed = m->mixed, pack = m->pack;
     st_tap tap = m->tap;
     st_status s = st_stream_dry(&dry, q, e);
     if (!s) s = st_device_arena(dry, 0, &mem, e);
     if (!s) s = st_device_arena(dry, 0, &tmp, e);
     if (s) goto out;
-    st_model_bind(m, st_take1(&mem, t, m->elements),
-                  grad ? st_take1(&mem, ST_F32, m->elements) : (st_tensor){0});
+    if (!grad && st_model_quantized(m))
+        st_model_bind_mixed(m, t, st_stream_packs(q), st_arena_take(&mem, st_model_mixed(m, t)));
+    else
+        st_model_bind(m, st_take1(&mem, t, m->elements),
+                      grad ? st_take1(&mem, ST_F32, m->elements) : (st_tensor){0});
     m->tap.fn = NULL;
     run(m, dry, args, &mem, &tmp);
     m->tap = tap;
-    st_model_bind(m, weights, grads);
+    if (mixed)
+        st_model_bind_mixed(m, weights.dtype, pack, weights.data);
+    else
+        st_model_bind(m, weights, grads);
     s = st_stream_sync(dry, e);
     if (bytes) *bytes = mem.peak == SIZE_MAX ? SIZE_MAX : tmp.peak;
     if (cost) *cost = st_stream_cost(dry);
@@ -94,6 +101,9 @@ st_status st_model_plan(st_model *m, const st_stream *q, st_dtype t, const st_lm
 {
     size_t need = 0;
     ST_TRY(plan_check(m, a, e));
+    if (grad && st_model_quantized(m)) {
+        ST_FAIL(e, ST_EARG, "its weights are in blocks of 8 or 4 bits, which have no gradients");
+    }
     plan_lm p = {.a = a, .dtype = t, .grad = grad};
     ST_TRY(st_plan_run(m, q, t, grad, plan_lm_run, &p, &need, cost, e));
     if (bytes) *bytes = need;

@@ -62,6 +62,7 @@ st_status st_model_open(st_model **out, const json_t *config, st_err *e)
         if (labels) json_object_set_new(m->labels, model_labels[i], json_deep_copy(labels));
     }
     st_status s = type->open(m, config, e);
+    if (!s) s = st_quantize_read(m, config, e);
     if (s) {
         st_model_close(m);
         return s;
@@ -98,6 +99,7 @@ json_t *st_model_config(const st_model *m)
         json_object_set_new(config, "strut", json_pack("{s:i, s:O}", "format", 1, "maps", maps));
     }
     json_decref(maps);
+    st_quantize_print(m, config);
     return config;
 }
 
@@ -126,6 +128,7 @@ void st_model_bind(st_model *m, st_tensor weights, st_tensor grads)
     assert(!grads.data || (st_numel(grads) == m->elements && grads.dtype == ST_F32));
     m->weights = weights;
     m->grads = grads;
+    m->mixed = false;
     for (int64_t i = 0; i < m->entries; i++) {
         st_model_entry *entry = &m->entry[i];
         *entry->w = model_view(&entry->p, weights);

@@ -34,12 +34,14 @@ static void export_name_krony(const st_param *p, const char *prefix, char *name)
 }
 
 const st_export_style st_export_hf = {.name = export_name_hf};
+const st_export_style st_export_strut = {.name = export_name_hf, .blocks = true};
 const st_export_style st_export_nanogpt = {.name = export_name_hf, .linear = true, .head = true};
 const st_export_style st_export_krony = {.name = export_name_krony, .linear = true, .head = true};
 const st_export_style st_export_llmc = {.name = export_name_hf, .linear = true};
-const st_export_style st_export_gguf = {.name = export_name_hf, .linear = true, .vectors = true};
+const st_export_style st_export_gguf = {
+    .name = export_name_hf, .linear = true, .vectors = true, .blocks = true};
 const st_export_style st_export_gguf_llama = {
-    .name = export_name_hf, .linear = true, .vectors = true, .pairs = true};
+    .name = export_name_hf, .linear = true, .vectors = true, .pairs = true, .blocks = true};
 
 /* ---- pairs ----------------------------------------------------------------------------------- */
 
@@ -93,11 +95,14 @@ static st_store_item *export_item(struct export_walk *k, const st_param *p)
 {
     st_export *x = k->x;
     bool linear = k->style->linear || (k->style->mlp && strstr(p->name, ".mlp."));
-    bool turn = (p->flags & ST_P_FLIP) && !linear;
+    bool blocks = k->style->blocks && p->format != ST_F32;
+    bool turn = (p->flags & ST_P_FLIP) && !linear && !blocks;
     bool vector = k->style->vectors && (p->w.ndim == 1 || strcmp(p->name, "wpe.weight") == 0);
     st_store_item *item = &x->item[x->n];
     *item = (st_store_item){.name = x->names + x->n * ST_EXPORT_NAME,
-                            .dtype = vector ? ST_F32 : k->dtype,
+                            .dtype = blocks   ? p->format
+                                     : vector ? ST_F32
+                                              : k->dtype,
                             .ndim = p->w.ndim};
     for (int i = 0; i < p->w.ndim; i++)
         item->dim[i] = p->w.dim[turn ? p->w.ndim - 1 - i : i];
@@ -186,14 +191,19 @@ void st_export_close(st_export *x)
     *x = (st_export){0};
 }
 
+static int64_t export_numbers(const st_store_item *item)
+{
+    int64_t n = 1;
+    for (int d = 0; d < item->ndim; d++)
+        n *= item->dim[d];
+    return n;
+}
+
 int64_t st_export_bytes(const st_export *x, int64_t first, int64_t n)
 {
     int64_t bytes = 0;
     for (int64_t i = first; i < first + n; i++) {
-        int64_t size = (int64_t)st_dtype_size(x->item[i].dtype);
-        for (int d = 0; d < x->item[i].ndim; d++)
-            size *= x->item[i].dim[d];
-        bytes += size;
+        bytes += (int64_t)st_dtype_bytes(x->item[i].dtype, export_numbers(&x->item[i]));
     }
     return bytes;
 }
@@ -218,15 +228,17 @@ static void export_turned(void *data, st_dtype t, const float *w, int64_t rows, 
     }
 }
 
-/* Weights are finite; one that float16 cannot hold would become infinite. */
+/* Weights are finite; one that float16, or a block's scale in it, cannot hold would become
+ * infinite. */
 static st_status export_check_f16(const st_store_item *item, const float *w, int64_t n, st_err *e)
 {
     for (int64_t i = 0; i < n; i++) {
         if (fabsf(w[i]) < 65520.0f) continue;
         ST_FAIL(e, ST_EARG,
-                "tensor %.100s: %g does not fit into float16, whose largest number is 65504; "
+                "tensor %.100s: %g does not fit into %s, whose largest number is 65504; "
                 "choose bfloat16 or float32",
-                item->name, (double)w[i]);
+                item->name, (double)w[i],
+                item->dtype == ST_F16 ? "float16" : "blocks with scales of float16");
     }
     return ST_OK;
 }
@@ -236,7 +248,7 @@ st_status st_export_fill(void *ctx, int64_t i, void *data, size_t bytes, st_err 
     st_export *x = ctx;
     const st_store_item *item = &x->item[x->first + i];
     const st_export_row *row = &x->row[x->first + i];
-    int64_t n = (int64_t)(bytes / st_dtype_size(item->dtype));
+    int64_t n = export_numbers(item);
     if (x->what) {
         x->done += (int64_t)bytes;
         st_report(&(st_progress){.what = x->what,
@@ -251,7 +263,8 @@ st_status st_export_fill(void *ctx, int64_t i, void *data, size_t bytes, st_err 
         memcpy(data, row->layout, bytes);
         return ST_OK;
     }
-    if (item->dtype == ST_F16) ST_TRY(export_check_f16(item, row->w, n, e));
+    if (item->dtype == ST_F16 || st_dtype_blocks(item->dtype))
+        ST_TRY(export_check_f16(item, row->w, n, e));
     if (row->head) {
         float *w = st_calloc(n, sizeof *w);
         if (!w) return ST_NOMEM(e, item->name);

@@ -16,6 +16,7 @@ typedef struct {
     bool vectors; /* tensors of one dimension, and wpe, stay float32 */
     bool mlp;     /* dense MLP matrices as (out, in), whatever the others are */
     bool pairs;   /* pairs of a head's queries and keys side by side (a GGUF's "llama") */
+    bool blocks;  /* parameters of a block format as such; else as floats */
     bool layouts; /* beside a butterfly's tiles which ones they are, as LAYOUT of the same prefix */
 } st_export_style;
 
@@ -23,6 +24,8 @@ enum { ST_EXPORT_NAME = 128 };
 
 /* Hugging Face: transformer.h.0.mlp.c_fc.weight (in, out); strut's own names for factors. */
 extern const st_export_style st_export_hf;
+/* A folder of ours: the same, with blocks, which are of (out, in). */
+extern const st_export_style st_export_strut;
 /* nanoGPT: the same names, (out, in), lm_head.weight twice. */
 extern const st_export_style st_export_nanogpt;
 /* Krony-PT: nanoGPT's, with h.0.mlp.c_fc_0, c_fc_1, c_fc_bias, scalers_fc. */

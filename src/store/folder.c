@@ -33,25 +33,31 @@ static void folder_transpose(void *out, const void *in, int64_t rows, int64_t co
 
 static st_status folder_check_finite(const st_folder *f, const st_stored *t, st_tensor w)
 {
+    enum { AT_ONCE = 256 };
     int64_t n = st_numel(w);
-    for (int64_t i = 0; i < n; i++) {
-        float x = w.dtype == ST_F32 ? ((const float *)w.data)[i]
-                                    : st_bf16_to_f32(((const uint16_t *)w.data)[i]);
-        if (isfinite(x)) continue;
-        ST_FAIL(f->e, ST_EFORMAT,
-                "%s: tensor %.100s: element %lld is %g, expected finite weights; "
-                "the file is damaged or its training diverged",
-                f->file, t->name, (long long)i, (double)x);
+    for (int64_t i = 0; i < n; i += AT_ONCE) {
+        float x[AT_ONCE];
+        int64_t part = n - i < AT_ONCE ? n - i : AT_ONCE;
+        st_convert(x, ST_F32, st_slice(w, i, part).data, w.dtype, part);
+        for (int64_t j = 0; j < part; j++) {
+            if (isfinite(x[j])) continue;
+            ST_FAIL(f->e, ST_EFORMAT,
+                    "%s: tensor %.100s: element %lld is %g, expected finite weights; "
+                    "the file is damaged or its training diverged",
+                    f->file, t->name, (long long)(i + j), (double)x[j]);
+        }
     }
     return ST_OK;
 }
 
-/* Where the weights go: each parameter into its place of `flat` (host), or staged and uploaded. */
+/* Where the weights go: each parameter into its place of `flat` (host), or staged and uploaded,
+ * there or (no flat) where the model is bound. */
 struct folder_load {
     st_folder *f;
     st_stream *stream; /* NULL: flat is host memory */
     st_tensor flat;
-    char *stage, *turn; /* room for the largest tensor, and for the largest that is turned */
+    /* Room for the largest tensor, and for the largest that is turned or packed. */
+    char *stage, *turn;
     size_t stage_bytes, turn_bytes;
     st_status status;
 };
@@ -59,17 +65,24 @@ struct folder_load {
 /* Is p stored as the transpose of what the model has? */
 static bool folder_turned(const st_folder *f, const st_param *p)
 {
+    if (p->format != ST_F32) return false;
     const st_folder_row *row = st_folder_find(f, p->name);
     if (row && (row->piece >= 0 || row->form == ST_ROW_FLIP)) return true;
     return (p->flags & ST_P_FLIP) && !f->linear && !(row && row->form == ST_ROW_LINEAR);
 }
 
+static st_tensor folder_place(const struct folder_load *l, const st_param *p)
+{
+    return l->flat.data ? st_slice(l->flat, p->offset, st_numel(p->w)) : p->w;
+}
+
 static void folder_measure(void *ctx, const st_param *p)
 {
     struct folder_load *l = ctx;
-    size_t bytes = (size_t)st_numel(p->w) * st_dtype_size(l->flat.dtype);
+    size_t bytes = st_bytes(folder_place(l, p));
     if (bytes > l->stage_bytes) l->stage_bytes = bytes;
-    if (folder_turned(l->f, p) && bytes > l->turn_bytes) l->turn_bytes = bytes;
+    bool packed = !l->flat.data && p->w.dtype != st_dtype_plain(p->w.dtype);
+    if ((packed || folder_turned(l->f, p)) && bytes > l->turn_bytes) l->turn_bytes = bytes;
 }
 
 /* One stored tensor into `w` (rows, cols), whose transpose it is if `turn`. */
@@ -83,6 +96,17 @@ static st_status folder_read_one(struct folder_load *l, const st_stored *t, st_t
     return ST_OK;
 }
 
+/* w as it is uploaded: the matrices of its last two sides packed, if `t` is. */
+static const void *folder_packed(const struct folder_load *l, st_dtype t, st_tensor w)
+{
+    if (t == w.dtype) return w.data;
+    int64_t rows = w.dim[w.ndim - 2], cols = w.dim[w.ndim - 1];
+    for (int64_t at = 0, n = st_numel(w); at < n; at += rows * cols)
+        st_blocks_pack(l->turn + st_dtype_bytes(t, at), st_slice(w, at, rows * cols).data, t, rows,
+                       cols);
+    return l->turn;
+}
+
 static void folder_load_param(void *ctx, const st_param *p)
 {
     struct folder_load *l = ctx;
@@ -92,11 +116,14 @@ static void folder_load_param(void *ctx, const st_param *p)
         l->status = ST_ERR(l->f->e, ST_EINTR, "%s: interrupted", l->f->path);
         return;
     }
-    st_tensor to = st_slice(l->flat, p->offset, st_numel(p->w));
+    st_tensor to = folder_place(l, p);
     void *data = l->stream ? (void *)l->stage : to.data;
-    st_tensor w = st_view(data, to.dtype, p->w.ndim, p->w.dim);
+    st_tensor w = st_view(data, st_dtype_plain(to.dtype), p->w.ndim, p->w.dim);
     if (st_folder_special(row)) {
         l->status = st_folder_read_special(l->f, p, row, w);
+        if (!l->status) l->status = folder_check_finite(l->f, row->stored, w);
+    } else if (p->format != ST_F32) {
+        l->status = st_stored_blocks(row->stored, p->format, w, l->f->e);
         if (!l->status) l->status = folder_check_finite(l->f, row->stored, w);
     } else if (row->piece < 0) {
         l->status = folder_read_one(l, row->stored, w, folder_turned(l->f, p));
@@ -108,7 +135,7 @@ static void folder_load_param(void *ctx, const st_param *p)
                 l, row[i].stored, st_view2(one.data, one.dtype, p->w.dim[1], p->w.dim[2]), true);
         }
     }
-    if (!l->status && l->stream) st_upload(l->stream, to, w.data);
+    if (!l->status && l->stream) st_upload(l->stream, to, folder_packed(l, to.dtype, w));
 }
 
 st_status st_folder_weights(st_folder *f, st_stream *stream, st_tensor flat)
@@ -250,9 +277,12 @@ const char *st_folder_form(const st_folder *f)
 
 const char *st_folder_dtype(const st_folder *f)
 {
-    const char *dtype = f->rows ? f->row[0].stored->dtype : "";
-    for (int64_t i = 1; i < f->rows; i++) {
-        if (strcmp(dtype, f->row[i].stored->dtype) != 0) return "mixed";
+    const char *dtype = "";
+    for (int64_t i = 0; i < f->rows; i++) {
+        const char *own = f->row[i].stored->dtype;
+        if (strcmp(own, "U8") == 0) continue; /* blocks */
+        if (dtype[0] && strcmp(dtype, own) != 0) return "mixed";
+        dtype = own;
     }
     return dtype;
 }
@@ -347,13 +377,30 @@ st_status st_folder_read_as(const char *path, const st_read_how *how, st_model *
         w.tokenizer = NULL;
     }
     st_whole_close(&w);
-    return ST_OK;
+    return st_need_floats(*model, path, e);
 }
 
 st_status st_folder_read(const char *path, st_model **model, float **flat, st_bpe **tokenizer,
                          st_err *e)
 {
     return st_folder_read_as(path, NULL, model, flat, tokenizer, e);
+}
+
+/* Bytes of what is stored, by format. */
+struct folder_kinds {
+    const st_folder *f;
+    json_t *bytes;
+};
+
+static void folder_kind(void *ctx, const st_param *p)
+{
+    struct folder_kinds *k = ctx;
+    const st_folder_row *row = st_folder_find(k->f, p->name), *end = k->f->row + k->f->rows;
+    for (; row && row < end && strcmp(row->name, p->name) == 0; row++) {
+        const char *kind = p->format == ST_F32 ? row->stored->dtype : st_dtype_name(p->format);
+        json_int_t so_far = json_integer_value(json_object_get(k->bytes, kind));
+        json_object_set_new(k->bytes, kind, json_integer(so_far + (json_int_t)row->stored->bytes));
+    }
 }
 
 st_status st_folder_look(const char *path, const st_read_how *how, st_model **model, json_t **about,
@@ -367,9 +414,11 @@ st_status st_folder_look(const char *path, const st_read_how *how, st_model **mo
         int64_t bytes = 0;
         for (int64_t i = 0; i < f.rows; i++)
             bytes += (int64_t)f.row[i].stored->bytes;
-        *about = json_pack("{s:s, s:s, s:I, s:I}", "form", st_folder_form(&f), "dtype",
+        struct folder_kinds kinds = {.f = &f, .bytes = json_object()};
+        st_model_params(*model, folder_kind, &kinds);
+        *about = json_pack("{s:s, s:s, s:I, s:I, s:o}", "form", st_folder_form(&f), "dtype",
                            st_folder_dtype(&f), "bytes", (json_int_t)bytes, "tensors",
-                           (json_int_t)f.rows);
+                           (json_int_t)f.rows, "stored", kinds.bytes);
     }
     if (!s) f.model = NULL;
     st_folder_close(&f);
@@ -383,20 +432,26 @@ st_status st_loaded_open_as(st_loaded *out, const char *path, const st_read_how 
     *out = (st_loaded){0};
     st_status s = st_folder_open(&f, path, how, e);
     out->model = f.model; /* closed with `out` from here on */
-    int64_t n = s ? 0 : st_model_elements(f.model);
+    bool mixed = !s && st_model_quantized(f.model);
+    size_t bytes = s       ? 0
+                   : mixed ? st_model_mixed(f.model, dtype)
+                           : st_dtype_bytes(dtype, st_model_elements(f.model));
     if (!s) s = st_stream_open(&out->stream, device, 0, e);
     if (!s) {
-        s = st_device_arena(out->stream, (size_t)n * st_dtype_size(dtype), &out->weights, e);
+        s = st_device_arena(out->stream, bytes, &out->weights, e);
         if (s) st_err_prefix(e, "%s", path);
     }
     if (!s) {
-        out->flat = st_take1(&out->weights, dtype, n);
-        s = st_folder_weights(&f, out->stream, out->flat);
+        out->flat = mixed ? st_take1(&out->weights, ST_U8, (int64_t)bytes)
+                          : st_take1(&out->weights, dtype, st_model_elements(f.model));
+        if (mixed)
+            st_model_bind_mixed(out->model, dtype, st_stream_packs(out->stream), out->flat.data);
+        s = st_folder_weights(&f, out->stream, mixed ? (st_tensor){0} : out->flat);
     }
     if (!s) s = st_stream_sync(out->stream, e);
     if (!s) s = st_folder_tokenizer(&f, &out->tokenizer);
     if (!s) {
-        st_model_bind(out->model, out->flat, (st_tensor){0});
+        if (!mixed) st_model_bind(out->model, out->flat, (st_tensor){0});
         out->path = strdup(path);
         if (!out->path) s = ST_NOMEM(e, path);
     }

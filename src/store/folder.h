@@ -67,13 +67,14 @@ typedef struct {
 st_status st_folder_open(st_folder *f, const char *path, const st_read_how *how, st_err *e);
 void st_folder_close(st_folder *f);
 /* All numbers into `flat`, which is zeroed and has the model's elements; on the device of `stream`,
- * or (NULL) host memory. */
+ * or (NULL) host memory. Without flat: where the model is bound (mixed), zeroed, on the device.
+ */
 st_status st_folder_weights(st_folder *f, st_stream *stream, st_tensor flat);
 /* The tokenizer beside the weights, or NULL if there is none. */
 st_status st_folder_tokenizer(const st_folder *f, st_bpe **out);
 /* "strut", "hf", "nanogpt", "krony", or the container's name. */
 const char *st_folder_form(const st_folder *f);
-/* "F32", or "mixed". */
+/* Of what is stored as floats: "F32", or "mixed". */
 const char *st_folder_dtype(const st_folder *f);
 
 /* "gpt2", "t2t_vit": the model_type of f->config. */

@@ -86,12 +86,31 @@ static bool match_tiles(const st_folder_row *row, const st_param *p)
            t->dim[1] == dim[2];
 }
 
+/* Rows of blocks: bytes in a folder of ours, their own type in a GGUF file. */
+static st_status match_blocks(const st_folder *f, const st_param *p, const st_stored *t)
+{
+    int64_t dim[4];
+    bool bytes = strcmp(t->dtype, "U8") == 0;
+    memcpy(dim, p->w.dim, sizeof dim);
+    if (!bytes && strcmp(t->dtype, st_dtype_name(p->format)) != 0) {
+        ST_FAIL(f->e, ST_EFORMAT,
+                "%s: tensor %.100s is stored as %s, expected U8, the bytes of %s, which "
+                "config.json says it is",
+                f->file, t->name, t->dtype, st_dtype_name(p->format));
+    }
+    int64_t *row = &dim[p->w.ndim - 1];
+    if (bytes) *row = (int64_t)st_dtype_bytes(p->format, *row);
+    if (match_same_shape(t, dim, p->w.ndim, false)) return ST_OK;
+    return match_misfit(f, t, dim, p->w.ndim, false, false);
+}
+
 static st_status match_shape(const st_folder *f, const st_param *p, st_folder_row *row)
 {
     bool flip = (p->flags & ST_P_FLIP) && !f->linear && row->form != ST_ROW_LINEAR;
     flip = flip || row->form == ST_ROW_FLIP;
     row->used = true;
     if (row->piece >= 0) return match_pieces(f, p, row);
+    if (p->format != ST_F32) return match_blocks(f, p, row->stored);
     ST_TRY(match_dtype(f, row->stored));
     if (match_same_shape(row->stored, p->w.dim, p->w.ndim, flip)) return ST_OK;
     if (match_tiles(row, p)) return ST_OK;
@@ -111,7 +130,8 @@ struct match_turn {
 static void match_turn_param(void *ctx, const st_param *p)
 {
     struct match_turn *m = ctx;
-    const st_folder_row *row = p->flags & ST_P_FLIP ? st_folder_find(m->f, p->name) : NULL;
+    bool either = (p->flags & ST_P_FLIP) && p->format == ST_F32;
+    const st_folder_row *row = either ? st_folder_find(m->f, p->name) : NULL;
     if (!row || row->piece >= 0 || row->form == ST_ROW_LINEAR) return;
     bool linear = match_same_shape(row->stored, p->w.dim, p->w.ndim, false);
     bool conv = match_same_shape(row->stored, p->w.dim, p->w.ndim, true);

@@ -65,7 +65,8 @@ static st_status save_weights(const char *dir, const st_model *m, const float *f
                               const st_folder_how *how, st_err *e)
 {
     st_export x;
-    ST_TRY(st_export_open(&x, m, flat, how->dtype, &st_export_hf, e));
+    ST_TRY(
+        st_export_open(&x, m, flat, how->dtype, how->code ? &st_export_hf : &st_export_strut, e));
     x.stop = how->stop;
     x.what = how->what;
     bool one = !how->shard_bytes || st_export_bytes(&x, 0, x.n) <= how->shard_bytes;

@@ -28,7 +28,7 @@ typedef struct {
     st_model *model;
     st_stream *stream;
     st_arena weights;  /* on the device */
-    st_tensor flat;    /* the weight block */
+    st_tensor flat;    /* the weight block; where there are blocks of 8 or 4 bits, its bytes */
     st_bpe *tokenizer; /* NULL if there is none beside the weights */
     char *path;
 } st_loaded;
@@ -66,15 +66,15 @@ typedef struct {
 /* `how` may be NULL. */
 st_status st_whole_open(st_whole *out, const char *path, const st_read_how *how, st_err *e);
 void st_whole_close(st_whole *w);
-/* The weights of a model as a host F32 block (new memory), for jobs that only convert. `tokenizer`
- * and `how` may be NULL. */
+/* The weights of a model as a host F32 block (new memory), for jobs that work on floats: the model
+ * has no block formats then, which a warning says. `tokenizer` and `how` may be NULL. */
 st_status st_folder_read_as(const char *path, const st_read_how *how, st_model **model,
                             float **flat, st_bpe **tokenizer, st_err *e);
 st_status st_folder_read(const char *path, st_model **model, float **flat, st_bpe **tokenizer,
                          st_err *e);
 
 /* Checks all of a model but the values of its weights: the model (no weights) and {form, dtype,
- * bytes, tensors} of what is stored. `about` and `how` may be NULL. */
+ * bytes, tensors, stored: {FORMAT: bytes}} of what is stored. `about` and `how` may be NULL. */
 st_status st_folder_look(const char *path, const st_read_how *how, st_model **model, json_t **about,
                          st_err *e);
 
@@ -82,6 +82,9 @@ st_status st_folder_look(const char *path, const st_read_how *how, st_model **mo
  * needs. (needs.c) */
 st_status st_need_language(const st_model *m, const char *path, const char *job, st_err *e);
 st_status st_need_vision(const st_model *m, const char *path, const char *job, st_err *e);
+/* From here on the weights of `path` are the floats that they are read as, which a warning says
+ * where the model has blocks of 8 or 4 bits. */
+st_status st_need_floats(st_model *m, const char *path, st_err *e);
 
 /* ---- positions of an image's patches (positions.c) ------------------------------------------- */
 

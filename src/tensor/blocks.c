@@ -41,17 +41,6 @@ static void q8_0_read(const uint8_t *b, float *x)
  * kept as they are, whatever its scale was: then they would not always round to themselves. */
 typedef void blocks_fill(const float *x, float d, float least, uint8_t *block);
 
-/* Could all numbers be products of 11 bits and `bits` bits? Few others get beyond this. */
-static bool blocks_short(const float *x, int bits)
-{
-    uint32_t rest = 0, u;
-    for (int i = 0; i < 32; i++) {
-        memcpy(&u, &x[i], 4);
-        rest |= u;
-    }
-    return (rest & ((1u << (13 - bits)) - 1)) == 0;
-}
-
 /* Fills the block with scale d (and least number); whether it then says what x does. */
 static bool blocks_say(const float *x, float d, float least, blocks_fill *fill,
                        void (*read)(const uint8_t *, float *), uint8_t *block)
@@ -70,14 +59,47 @@ static float blocks_rounded(float x)
     return st_f16_to_f32(st_f32_to_f16(x));
 }
 
-/* Looks for a scale by which `most`, the largest of x in magnitude, is one of first .. last (which
- * may be lower); the first is that of rounding. */
-static bool blocks_kept(const float *x, float most, int first, int last, blocks_fill *fill,
+static int64_t blocks_gcd(int64_t a, int64_t b)
+{
+    while (b) {
+        int64_t rest = a % b;
+        a = b, b = rest;
+    }
+    return a;
+}
+
+/* The largest number of which all of x are multiples, in units of 2^(exponent - 24), if `most`, the
+ * largest of x in magnitude, is at most `reach` of it; 0: there is none. */
+static int64_t blocks_divisor(const float *x, float most, int reach, int *exponent)
+{
+    float largest = fabsf(most);
+    frexpf(largest, exponent);
+    float unit = ldexpf(1, *exponent - 24);
+    int64_t divisor = (int64_t)(largest / unit);
+    for (int i = 0; i < 32; i++) {
+        float n = fabsf(x[i]) / unit;
+        if (n != rintf(n)) return 0;
+        divisor = blocks_gcd(divisor, (int64_t)n);
+        if (largest / unit > (float)(reach * divisor)) return 0;
+    }
+    return divisor;
+}
+
+/* Looks for a scale by which all of x are at most `reach`; that of rounding, `first`, comes first.
+ */
+static bool blocks_kept(const float *x, float most, int reach, float first, blocks_fill *fill,
                         void (*read)(const uint8_t *, float *), uint8_t *block)
 {
-    for (int k = first, step = first < last ? 1 : -1; k != last + step; k += step) {
-        float d = k ? blocks_rounded(most / (float)k) : 0;
-        if (k && d * (float)k == most && blocks_say(x, d, 0, fill, read, block)) return true;
+    int exponent;
+    int64_t divisor = blocks_divisor(x, most, reach, &exponent);
+    if (!divisor) return false;
+    if (blocks_say(x, first, 0, fill, read, block)) return true;
+    float d = ldexpf((float)divisor, exponent - 24);
+    for (int k = 1; (float)k * fabsf(most) <= (float)reach * d; k++) {
+        float part = blocks_rounded(d / (float)k);
+        if (part * (float)k != d) continue;
+        if (blocks_say(x, part, 0, fill, read, block)) return true;
+        if (blocks_say(x, -part, 0, fill, read, block)) return true;
     }
     return false;
 }
@@ -97,7 +119,7 @@ static void q8_0_write(const float *x, uint8_t *b)
     float most = 0;
     for (int i = 0; i < 32; i++)
         most = fmaxf(most, fabsf(x[i]));
-    if (blocks_short(x, 7) && blocks_kept(x, most, 127, 1, q8_0_fill, q8_0_read, b)) return;
+    if (most > 0 && blocks_kept(x, most, 127, most / 127, q8_0_fill, q8_0_read, b)) return;
     q8_0_fill(x, most / 127, 0, b);
 }
 
@@ -134,7 +156,7 @@ static void q4_0_write(const float *x, uint8_t *b)
     for (int i = 0; i < 32; i++) {
         if (fabsf(x[i]) > fabsf(most)) most = x[i];
     }
-    if (blocks_short(x, 3) && blocks_kept(x, most, -8, 7, q4_0_fill, q4_0_read, b)) return;
+    if (most != 0 && blocks_kept(x, most, 8, most / -8, q4_0_fill, q4_0_read, b)) return;
     q4_0_fill(x, most / -8, 0, b);
 }
 

@@ -172,6 +172,7 @@ static st_status source_folder(source_found *f, st_err *e)
     if (!f->o) {
         ST_TRY(st_folder_look(dir, NULL, &f->read, NULL, e));
         ST_TRY(st_need_language(f->read, dir, "train", e));
+        ST_TRY(st_need_floats(f->read, dir, e));
     } else if (!f->read) {
         ST_TRY(
             st_source_folder(f->set, NULL, dir, "train", &f->read, &f->weights, &f->tokenizer, e));

@@ -10,7 +10,11 @@
 static const struct {
     int tensor, file; /* ggml_type; general.file_type */
 } gguf_types[] = {
-    [ST_F32] = {ST_GGML_F32, 0}, [ST_BF16] = {ST_GGML_BF16, 32}, [ST_F16] = {ST_GGML_F16, 1}};
+    [ST_F32] = {ST_GGML_F32, 0},   [ST_BF16] = {ST_GGML_BF16, 32}, [ST_F16] = {ST_GGML_F16, 1},
+    [ST_Q8_0] = {ST_GGML_Q8_0, 7}, [ST_Q4_0] = {ST_GGML_Q4_0, 2},  [ST_Q4_1] = {ST_GGML_Q4_1, 3}};
+
+/* Of the blocks: scales of float16. */
+enum { GGUF_QUANTIZATION_VERSION = 2 };
 
 /* ---- keys and values: into a FILE in memory, whose errors are looked for at its end ---------- */
 
@@ -117,7 +121,7 @@ static const char *gguf_arch(const st_gguf_about *a)
     return a->arch ? a->arch : "gpt2";
 }
 
-static void gguf_put_all(gguf_keys *k, const st_gguf_about *a, int file_type, int64_t vocab,
+static void gguf_put_all(gguf_keys *k, const st_gguf_about *a, st_dtype kind, int64_t vocab,
                          json_t *tokenizer)
 {
     char before[32];
@@ -130,7 +134,9 @@ static void gguf_put_all(gguf_keys *k, const st_gguf_about *a, int file_type, in
     gguf_put_text(k, "general.architecture", gguf_arch(a));
     gguf_put_text(k, "general.type", "model");
     if (a->name) gguf_put_text(k, "general.name", a->name);
-    gguf_put_u32(k, "general.file_type", file_type);
+    gguf_put_u32(k, "general.file_type", gguf_types[kind].file);
+    if (st_dtype_blocks(kind))
+        gguf_put_u32(k, "general.quantization_version", GGUF_QUANTIZATION_VERSION);
     gguf_put_u32(k, "general.alignment", ST_GGUF_ALIGN);
     gguf_put_json(k, before, own);
     if (!a->arch) gguf_put_float(k, "gpt2.attention.layer_norm_epsilon", a->epsilon);
@@ -151,18 +157,33 @@ static st_status gguf_item(const char *path, const char *arch, const st_store_it
         ST_FAIL(e, ST_EARG, "%s: tensor %.100s has no place in a GGUF file of a dense %s", path,
                 it->name, arch);
     }
-    if (it->dtype > ST_F16 || it->ndim < 1 || it->ndim > 4) {
-        ST_FAIL(e, ST_EARG, "%s: tensor %.100s is %s of %d dimensions, expected floats of 1 to 4",
+    const st_blocks *blocks = st_dtype_blocks(it->dtype);
+    bool whole = !blocks || (it->ndim > 1 && it->dim[it->ndim - 1] % blocks->numbers == 0);
+    if ((it->dtype > ST_F16 && !blocks) || !whole || it->ndim < 1 || it->ndim > 4) {
+        ST_FAIL(e, ST_EARG,
+                "%s: tensor %.100s is %s of %d dimensions, expected floats of 1 to 4, or whole "
+                "rows of blocks",
                 path, it->name, st_dtype_name(it->dtype), it->ndim);
     }
-    int64_t n = (int64_t)st_dtype_size(it->dtype);
+    int64_t n = 1;
     for (int i = 0; i < it->ndim; i++) {
         if (it->dim[i] > 0 && !__builtin_mul_overflow(n, it->dim[i], &n)) continue;
         ST_FAIL(e, ST_ESHAPE, "%s: tensor %.100s: dimension %d is %lld", path, it->name, i,
                 (long long)it->dim[i]);
     }
-    *bytes = (size_t)n;
+    if (!blocks && __builtin_mul_overflow(n, (int64_t)st_dtype_size(it->dtype), &n))
+        ST_FAIL(e, ST_ESHAPE, "%s: tensor %.100s has more than 2^63 bytes", path, it->name);
+    *bytes = blocks ? st_dtype_bytes(it->dtype, n) : (size_t)n;
     return ST_OK;
+}
+
+/* The type of most bytes. */
+static st_dtype gguf_kind(const size_t bytes[ST_Q4_1 + 1])
+{
+    st_dtype kind = ST_F32;
+    for (st_dtype t = ST_F32; t <= ST_Q4_1; t++)
+        kind = bytes[t] > bytes[kind] ? t : kind;
+    return kind;
 }
 
 static size_t gguf_padding(size_t n)
@@ -174,14 +195,14 @@ static size_t gguf_padding(size_t n)
 static st_status gguf_header(FILE *f, const char *path, const st_gguf_about *about,
                              const st_store_item *items, int64_t n, st_err *e)
 {
-    int64_t vocab = -1, kind = ST_F32;
+    int64_t vocab = -1;
+    size_t of[ST_Q4_1 + 1] = {0};
     char name[ST_GGUF_NAME], *text = NULL;
     size_t bytes, at = 0, size = 0;
     for (int64_t i = 0; i < n; i++) {
         ST_TRY(gguf_item(path, gguf_arch(about), &items[i], name, &bytes, e));
-        if (strcmp(name, "token_embd.weight")) continue;
-        vocab = items[i].dim[0];
-        kind = items[i].dtype;
+        of[items[i].dtype] += bytes;
+        if (strcmp(name, "token_embd.weight") == 0) vocab = items[i].dim[0];
     }
     if (vocab < 0) ST_FAIL(e, ST_EARG, "%s: no tensor of the embedding", path);
     if (about->tokenizer && st_bpe_size(about->tokenizer) > vocab) {
@@ -192,7 +213,7 @@ static st_status gguf_header(FILE *f, const char *path, const st_gguf_about *abo
     st_status status =
         about->tokenizer ? st_bpe_gguf_keys(about->tokenizer, vocab, &tokenizer, e) : ST_OK;
     gguf_keys k = {.f = status ? NULL : open_memstream(&text, &size)};
-    if (k.f) gguf_put_all(&k, about, gguf_types[kind].file, vocab, tokenizer);
+    if (k.f) gguf_put_all(&k, about, gguf_kind(of), vocab, tokenizer);
     bool good = k.f && !ferror(k.f);
     good = k.f && !fclose(k.f) && good;
     json_decref(tokenizer);

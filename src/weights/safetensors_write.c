@@ -13,6 +13,7 @@ static const struct {
 } stored_dtypes[] = {
     [ST_F32] = {"F32", 5}, [ST_I32] = {"I32", 4}, [ST_BF16] = {"BF16", 3},
     [ST_F16] = {"F16", 2}, [ST_U16] = {"U16", 1}, [ST_U8] = {"U8", 0},
+    [ST_Q8_0] = {"U8", 0}, [ST_Q4_0] = {"U8", 0}, [ST_Q4_1] = {"U8", 0},
 };
 
 typedef struct {
@@ -28,11 +29,20 @@ static int store_order(const void *a, const void *b)
     return d ? d : strcmp(x->name, y->name);
 }
 
+/* A side as it is stored: rows of blocks are bytes. */
+static int64_t store_dim(const st_store_item *it, int i)
+{
+    bool row = i == it->ndim - 1 && st_dtype_blocks(it->dtype);
+    return row ? (int64_t)st_dtype_bytes(it->dtype, it->dim[i]) : it->dim[i];
+}
+
 static st_status store_bytes(const st_store_item *it, size_t *bytes, const char *path, st_err *e)
 {
-    int64_t n = (int64_t)st_dtype_size(it->dtype);
+    const st_blocks *blocks = st_dtype_blocks(it->dtype);
+    int64_t n = blocks ? 1 : (int64_t)st_dtype_size(it->dtype);
     for (int i = 0; i < it->ndim; i++) {
-        if (it->dim[i] < 0 || __builtin_mul_overflow(n, it->dim[i], &n)) {
+        int64_t d = store_dim(it, i);
+        if (d < 0 || __builtin_mul_overflow(n, d, &n)) {
             ST_FAIL(e, ST_ESHAPE, "%s: tensor %.100s: dimension %d is %lld", path, it->name, i,
                     (long long)it->dim[i]);
         }
@@ -50,7 +60,7 @@ static st_status store_entry(json_t *header, const store_row *r, size_t at, cons
     }
     json_t *shape = json_array();
     for (int i = 0; i < r->item->ndim; i++)
-        json_array_append_new(shape, json_integer(r->item->dim[i]));
+        json_array_append_new(shape, json_integer(store_dim(r->item, i)));
     json_t *entry =
         json_pack("{s:s, s:o, s:[I, I]}", "dtype", stored_dtypes[r->item->dtype].name, "shape",
                   shape, "data_offsets", (json_int_t)at, (json_int_t)(at + r->bytes));

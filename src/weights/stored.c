@@ -90,6 +90,8 @@ static st_status stored_blocks(const st_stored *s, const st_blocks *blocks, st_t
     uint8_t buffer[CHUNK * 2];
     float x[CHUNK];
     int64_t n = st_numel(dst), at = s->offset;
+    if (st_dtype_blocks(dst.dtype) == blocks)
+        return st_weights_pread(s->file, dst.data, st_bytes(dst), at, e);
     for (int64_t i = 0; i < n; i += CHUNK) { /* CHUNK is whole blocks, as rows are */
         int64_t some = n - i < CHUNK ? n - i : CHUNK, count = some / blocks->numbers;
         ST_TRY(st_weights_pread(s->file, buffer, (size_t)(count * blocks->bytes), at, e));
@@ -149,6 +151,19 @@ static st_status stored_ints(stored_source *src, const stored_type *type, st_ten
         }
     }
     return ST_OK;
+}
+
+st_status st_stored_blocks(const st_stored *s, st_dtype format, st_tensor dst, st_err *e)
+{
+    const st_blocks *blocks = st_dtype_blocks(format);
+    bool bytes = strcmp(s->dtype, "U8") == 0 && stored_dense(s);
+    if (s->bytes != st_dtype_bytes(format, st_numel(dst)) ||
+        !(bytes || strcmp(s->dtype, blocks->name) == 0)) {
+        ST_FAIL(e, ST_ESHAPE, "%s: tensor %.100s has %zu bytes of %s, expected %zu of %s",
+                s->file->path, s->name, s->bytes, s->dtype, st_dtype_bytes(format, st_numel(dst)),
+                blocks->name);
+    }
+    return stored_blocks(s, blocks, dst, e);
 }
 
 st_status st_stored_read(const st_stored *s, st_tensor dst, st_err *e)

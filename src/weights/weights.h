@@ -52,8 +52,13 @@ void st_weights_unchecked(st_weights *w);
  * from the file's checksum of it is ST_EFORMAT. Thread-safe. */
 st_status st_stored_read(const st_stored *s, st_tensor dst, st_err *e);
 
+/* The same of rows of blocks, as a GGUF file has them or as bytes (U8): `dst` is host F32/F16/BF16,
+ * or of that format, in which case the bytes stay as they are. */
+st_status st_stored_blocks(const st_stored *s, st_dtype format, st_tensor dst, st_err *e);
+
 /* Writing: names and shapes first, then each tensor's bytes through `fill`, which may be called in
- * any order of the list, once per tensor, with F32/BF16/F16/I32/U8... host memory to be filled. */
+ * any order of the list, once per tensor, with F32/BF16/F16/I32/U8... host memory to be filled.
+ * Block formats go to GGUF and, as U8 whose last dim is the bytes of a row, to safetensors. */
 typedef struct {
     const char *name;
     st_dtype dtype;
@@ -85,9 +90,9 @@ typedef struct {
 st_status st_llmc_write(const char *path, const st_llmc_shape *shape, const st_store_item *items,
                         int64_t n, st_store_fill *fill, void *ctx, st_err *e);
 
-/* A dense model as GGUF version 3 (gguf_write.c), for llama.cpp and its like; items F32, F16 or
- * BF16, named and laid out as for llm.c, lm_head.weight only if it is not tied. llama.cpp wants
- * tensors of one dimension and wpe.weight as F32. */
+/* A dense model as GGUF version 3 (gguf_write.c), for llama.cpp and its like; items F32, F16, BF16
+ * or of a block format, named and laid out as for llm.c, lm_head.weight only if it is not tied.
+ * llama.cpp wants tensors of one dimension and wpe.weight as F32. */
 typedef struct {
     const char *name; /* of the model, or NULL */
     const char *arch; /* "llama"; NULL: "gpt2" */

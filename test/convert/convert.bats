@@ -170,3 +170,42 @@ open(sys.argv[1], 'wb').write(struct.pack('<200H', *[random.randrange(300) for _
     [[ $err == *"expand 100% 4 of 4 matrices"* ]]
     [[ $err != *"energy"* ]]
 }
+
+@test "8 and 4 bits: kept in folders, files and GGUF, read by every command" {
+    sed 's/"n_embd": 24/"n_embd": 64/; s/"n_head": 3/"n_head": 2/' "$DIR/tiny.json" >"$DIR/wide.json"
+    "$STRUT" init "$DIR/wide.json" "$DIR/w" --seed 3 --tokenizer "$DIR/words" --quiet \
+        --map 'h.1.mlp.c_proj=kron:m1=16,n1=8'
+    apart "$STRUT" convert "$DIR/w" "$DIR/w8/" --quantize q8 --quantize q4:wte --quiet --json
+    [ "$code" = 0 ]
+    [ "$(get notes)" = '["h.1.mlp.c_proj stays float32: no part of it has rows of whole groups of 32"]' ]
+
+    apart "$STRUT" info "$DIR/w8" --json --quiet
+    [ "$(get stored.Q4_0)" = 10800 ] # 300 rows of two blocks of 18 bytes
+    apart "$STRUT" info "$DIR/w8" --quiet
+    [[ $out == *"weights"*" of Q8_0"*" of F32"* || $out == *"weights"*" of F32"*" of Q8_0"* ]]
+
+    want=$(greedy "$DIR/w8")
+    apart "$STRUT" convert "$DIR/w8" "$DIR/w8.safetensors" --quiet
+    [ "$(greedy "$DIR/w8.safetensors")" = "$want" ]
+    apart "$STRUT" convert "$DIR/w8.safetensors" "$DIR/w8.again/" --quiet
+    cmp "$DIR/w8/model.safetensors" "$DIR/w8.again/model.safetensors"
+    apart "$STRUT" perplexity "$DIR/w8" "$DIR/text" --json --quiet
+    [ "$code" = 0 ]
+
+    apart "$STRUT" convert "$DIR/w8" "$DIR/w8.hf/" --to hf --quiet --json
+    [[ $(get notes) == *"hf holds floats: what was in blocks of 8 or 4 bits is written as float32"* ]]
+    apart "$STRUT" convert "$DIR/w8" "$DIR/w.f/" --quantize none --quiet
+    apart "$STRUT" info "$DIR/w.f" --json --quiet
+    [ "$(get dtype)" = F32 ]
+
+    apart "$STRUT" convert "$DIR/w8" "$DIR/w8.gguf" --quiet
+    apart "$STRUT" info "$DIR/w8.gguf" --json --quiet
+    [ "$(get stored.Q4_0)" = 10800 ]
+    apart "$STRUT" convert "$DIR/w8" "$DIR/w8.pt" --to pt --quantize q4 --quiet
+    [ "$code" = 1 ]
+    [[ $err == *"--quantize: pt holds floats; strut, safetensors and gguf hold blocks"* ]]
+
+    apart "$STRUT" convert "$DIR/w" "$DIR/no/" --quantize q5 --quiet
+    [ "$code" = 1 ]
+    [[ $err == *"quantize q5: expected q8, q4, q4_1 or none"* ]]
+}

@@ -44,4 +44,4 @@ static bool cpu_there(void)
 }
 
 const st_device st_device_cpu = {
-    .name = "cpu", .there = cpu_there, .open = cpu_open, .close = cpu_close};
+    .name = "cpu", .packs = true, .there = cpu_there, .open = cpu_open, .close = cpu_close};
