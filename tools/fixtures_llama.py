@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes test/fixtures/{llama,mistral,qwen2,qwen3}_*: tiny Llama-shaped models as transformers computes
+"""Writes test/fixtures/{llama,mistral,qwen2,qwen3,gemma3}_*: tiny Llama-shaped models as transformers computes
 them, in float64 but for what its code takes to float32 (norms, angles); files and names of tensors
 are those of tools/fixtures.py.
 
@@ -7,7 +7,8 @@ are those of tools/fixtures.py.
 
 Between them they have grouped and multi-query heads, heads whose widths are no power of two or do not
 add up to the model's, every scaling of rotary positions, windows in all or some blocks, biases, norms of
-queries and keys, tied and separate heads, SiLU and both GELUs. Needs torch and transformers.
+queries and keys, tied and separate heads, SiLU and both GELUs; Gemma's also norms around both halves of
+a block, scaled embeddings and other angles within windows. Needs torch and transformers.
 """
 # SPDX-License-Identifier: MIT
 import json
@@ -39,8 +40,12 @@ MODELS = {
                         hidden_act="gelu_pytorch_tanh",
                         rope_scaling=dict(rope_type="linear", factor=3.0)),
     "qwen3_dynamic": dict(model_type="qwen3", num_attention_heads=6, num_key_value_heads=2,
-                          head_dim=10, max_position_embeddings=8, attention_bias=True,
+                          head_dim=10, max_position_embeddings=8,
                           rope_scaling=dict(rope_type="dynamic", factor=2.0)),
+    "gemma3_mixed": dict(model_type="gemma3_text", num_hidden_layers=3, head_dim=8, sliding_window=4,
+                         sliding_window_pattern=2, query_pre_attn_scalar=5, rope_local_base_freq=30.0,
+                         tie_word_embeddings=True,
+                         rope_scaling=dict(rope_type="linear", factor=2.0)),
 }
 
 
@@ -49,6 +54,7 @@ class HF(nn.Module):
         super().__init__()
         c = dict(c)
         config = transformers.AutoConfig.for_model(c.pop("model_type"), **c, use_cache=False)
+        config.pad_token_id = None  # whose row would have no gradient
         self.model = transformers.AutoModelForCausalLM.from_config(config,
                                                                    attn_implementation="eager")
 
@@ -62,11 +68,15 @@ class HF(nn.Module):
 def fill(model, seed):
     """Numbers that do not depend on torch's version, large enough that every part matters."""
     rng = random.Random(seed)
+    gemma = model.model.config.model_type == "gemma3_text"  # whose gains are stored less 1, in few bits
+    gain = 0.0 if gemma else 1.0
     for name, p in sorted(model.named_parameters()):
         norm = name.endswith("norm.weight")
-        values = [rng.gauss(1.0, 0.2) if norm else rng.gauss(0.0, 0.15) for _ in range(p.numel())]
+        values = [rng.gauss(gain, 0.2) if norm else rng.gauss(0.0, 0.15) for _ in range(p.numel())]
         with torch.no_grad():
             p.copy_(torch.tensor(values, dtype=torch.float32).view(p.shape))
+            if gemma and norm:
+                p.copy_(p.bfloat16())
     return model.double().eval()
 
 

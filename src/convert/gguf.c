@@ -32,6 +32,7 @@ static const char *gguf_arch(const st_conversion *c)
 {
     const char *type = json_string_value(json_object_get(c->config, "model_type"));
     if (!type || strcmp(type, "gpt2") == 0) return NULL;
+    if (strcmp(type, "gemma3_text") == 0) return "gemma3";
     return strcmp(type, "mistral") == 0 ? "llama" : type;
 }
 
@@ -42,27 +43,108 @@ static const char *gguf_scaling(const st_conversion *c)
     return type ? type : "none";
 }
 
+static bool gguf_is_gemma(const st_conversion *c)
+{
+    const char *arch = gguf_arch(c);
+    return arch && strcmp(arch, "gemma3") == 0;
+}
+
+/* Which blocks have a window, [true, false, ...]; NULL: none has (or out of memory). */
+static json_t *gguf_pattern(const st_conversion *c)
+{
+    json_t *to = NULL, *type;
+    size_t i;
+    json_array_foreach(json_object_get(c->config, "layer_types"), i, type)
+    {
+        const char *name = json_string_value(type);
+        if (!to) to = json_array();
+        json_array_append_new(to, json_boolean(name && !strcmp(name, "sliding_attention")));
+    }
+    return to;
+}
+
+static st_status gguf_fits_gemma(const st_conversion *c)
+{
+    st_lm_shape lm = st_model_lm(c->model);
+    double score = json_number_value(json_object_get(c->config, "query_pre_attn_scalar"));
+    bool largest = lm.layers == ST_GGUF_GEMMA3_27B;
+    double theirs = (double)(largest ? lm.width / lm.heads : lm.head_dim);
+    if (score != theirs) {
+        ST_FAIL(c->e, ST_EUNSUPPORTED,
+                "gguf cannot hold this model: llama.cpp's gemma3 divides scores by sqrt(%g), this "
+                "one by sqrt(%g) (query_pre_attn_scalar)",
+                theirs, score);
+    }
+    json_t *pattern = gguf_pattern(c), *slides;
+    bool any = false;
+    size_t i;
+    json_array_foreach(pattern, i, slides) any |= json_is_true(slides);
+    json_decref(pattern);
+    if (any && json_integer_value(json_object_get(c->config, "sliding_window")) <= 0) {
+        ST_FAIL(c->e, ST_EUNSUPPORTED,
+                "gguf cannot hold this model: it has blocks of sliding_attention, but no "
+                "sliding_window");
+    }
+    return ST_OK;
+}
+
+/* Biases and shapes that the architecture has no place for. */
+static st_status gguf_fits_shape(const st_conversion *c, const char *arch)
+{
+    st_lm_shape lm = st_model_lm(c->model);
+    bool llama = strcmp(arch, "llama") == 0;
+    if (!llama && json_is_true(json_object_get(c->config, "attention_bias"))) {
+        ST_FAIL(c->e, ST_EUNSUPPORTED,
+                "gguf cannot hold this model: llama.cpp's %s has no bias after attention", arch);
+    }
+    if (strcmp(arch, "qwen2") == 0 && lm.heads * lm.head_dim != lm.width) {
+        ST_FAIL(c->e, ST_EUNSUPPORTED,
+                "gguf cannot hold this model: in llama.cpp's qwen2 heads add up to the model's "
+                "width, %lld, not to %lld",
+                (long long)lm.width, (long long)(lm.heads * lm.head_dim));
+    }
+    return ST_OK;
+}
+
 st_status st_fits_gguf_llama(st_conversion *c)
 {
-    const char *act = json_string_value(json_object_get(c->config, "hidden_act"));
+    bool gemma = gguf_is_gemma(c);
+    const char *key = gemma ? "hidden_activation" : "hidden_act";
+    const char *act = json_string_value(json_object_get(c->config, key));
+    const char *theirs = gemma ? "gelu_pytorch_tanh" : "silu";
     int64_t window = json_integer_value(json_object_get(c->config, "sliding_window"));
-    const char *arch = gguf_arch(c);
+    const char *arch = gguf_arch(c), *scaling = gguf_scaling(c);
     if (!arch) return ST_OK;
-    if (act && strcmp(act, "silu")) {
-        ST_FAIL(c->e, ST_EUNSUPPORTED,
-                "gguf cannot hold this model: llama.cpp's %s has silu, not %s", arch, act);
+    if (act && strcmp(act, theirs)) {
+        ST_FAIL(c->e, ST_EUNSUPPORTED, "gguf cannot hold this model: llama.cpp's %s has %s, not %s",
+                arch, theirs, act);
     }
-    if (window && window < st_model_lm(c->model).context) {
+    if (window && window < st_model_lm(c->model).context && !gemma) {
         ST_FAIL(c->e, ST_EUNSUPPORTED,
                 "gguf cannot hold this model: llama.cpp's %s has no window of attention, this one "
                 "sees %lld tokens",
                 arch, (long long)window);
     }
-    if (strcmp(gguf_scaling(c), "dynamic") == 0) {
+    if (strcmp(scaling, "dynamic") == 0 || (gemma && strcmp(scaling, "llama3") == 0)) {
         ST_FAIL(c->e, ST_EUNSUPPORTED,
-                "gguf cannot hold this model: llama.cpp has no dynamic rope_scaling");
+                "gguf cannot hold this model: llama.cpp's %s has no %s rope_scaling", arch,
+                scaling);
     }
-    return ST_OK;
+    ST_TRY(gguf_fits_shape(c, arch));
+    return gemma ? gguf_fits_gemma(c) : ST_OK;
+}
+
+/* Gemma's two sets of frequencies and its windows. */
+static void gguf_gemma_keys(const st_conversion *c, json_t *keys)
+{
+    json_t *window = json_object_get(c->config, "sliding_window"), *pattern = gguf_pattern(c);
+    double local = json_number_value(json_object_get(c->config, "rope_local_base_freq"));
+    json_object_set_new(keys, "rope.freq_base_swa", json_real(local));
+    if (json_integer_value(window) > 0) {
+        json_object_set(keys, "attention.sliding_window", window);
+        json_object_set(keys, "attention.sliding_window_pattern", pattern);
+    }
+    json_decref(pattern);
 }
 
 static json_t *gguf_keys(const st_conversion *c)
@@ -77,6 +159,7 @@ static json_t *gguf_keys(const st_conversion *c)
                   (json_int_t)lm.head_dim, "attention.layer_norm_rms_epsilon",
                   json_number_value(json_object_get(c->config, "rms_norm_eps")), "rope.freq_base",
                   json_number_value(json_object_get(c->config, "rope_theta")));
+    if (keys && gguf_is_gemma(c)) gguf_gemma_keys(c, keys);
     if (!keys || (strcmp(type, "linear") && strcmp(type, "yarn"))) return keys;
     json_object_set_new(keys, "rope.scaling.type", json_string(type));
     json_object_set(keys, "rope.scaling.factor", json_object_get(rope, "factor"));

@@ -144,9 +144,9 @@ enum {
     ST_GGUF_TYPES
 };
 /* A GGUF file (ggml's docs/gguf.md, versions 2 and 3) read up to its entries of tensors, which the
- * caller reads on from there. Its keys as a JSON object: numbers and texts; with `lists` also texts
- * of any length and lists, those of the tokenizer. Keys and texts that are no UTF-8 are left out.
- */
+ * caller reads on from there. Its keys as a JSON object: numbers, texts and short lists; with
+ * `lists` also texts and lists of any length, those of the tokenizer. Keys and texts that are no
+ * UTF-8 are left out. */
 typedef struct st_gguf st_gguf;
 bool st_gguf_is(const char *path); /* by its first bytes */
 st_status st_gguf_open(st_gguf **out, const char *path, bool lists, st_err *e);

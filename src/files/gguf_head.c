@@ -13,7 +13,8 @@ enum {
     GGUF_TEXT = 1 << 12, /* longer values are left out, but for a tokenizer up to the size of: */
     GGUF_BUFFER = 1 << 16,
     GGUF_LONG = 1 << 22,
-    GGUF_LIST = 1 << 22 /* entries of a tokenizer's list */
+    GGUF_LIST = 1 << 22, /* entries of a tokenizer's list */
+    GGUF_SHORT = 1 << 10 /* entries of another, by block */
 };
 
 struct st_gguf {
@@ -155,9 +156,9 @@ static st_status gguf_single(st_gguf *g, uint64_t type, json_t **out, st_err *e)
     return ST_OK;
 }
 
-/* A list: its entries where they are kept; numbers are else passed in one step, texts by their
- * lengths. An entry that has no JSON is null. */
-static st_status gguf_list(st_gguf *g, bool keep, json_t **out, st_err *e)
+/* A list: its entries where there are at most `most`; numbers are else passed in one step, texts by
+ * their lengths. An entry that has no JSON is null. */
+static st_status gguf_list(st_gguf *g, uint64_t most, json_t **out, st_err *e)
 {
     uint64_t type, n;
     ST_TRY(st_gguf_number(g, 4, &type, e));
@@ -165,7 +166,7 @@ static st_status gguf_list(st_gguf *g, bool keep, json_t **out, st_err *e)
     if (type >= ST_GGUF_TYPES || type == ST_GGUF_ARRAY) return st_gguf_bad(g, "a list of lists", e);
     uint64_t left = (uint64_t)(g->size - g->at), each = (uint64_t)gguf_sizes[type];
     if (n > left / (each ? each : 8)) return st_gguf_bad(g, "it ends within a list", e);
-    keep = keep && n <= GGUF_LIST;
+    bool keep = n <= most;
     if (each && !keep) {
         g->at += (int64_t)(n * each);
         return ST_OK;
@@ -188,7 +189,9 @@ static st_status gguf_value(st_gguf *g, const char *key, uint64_t type, json_t *
 {
     bool tokens = g->lists && strncmp(key, "tokenizer.", 10) == 0;
     if (type >= ST_GGUF_TYPES) return st_gguf_bad(g, "a value of unknown type", e);
-    if (type == ST_GGUF_ARRAY) return gguf_list(g, tokens, out, e);
+    bool other = strncmp(key, "tokenizer.", 10) != 0;
+    uint64_t most = tokens ? GGUF_LIST : other ? GGUF_SHORT : 0;
+    if (type == ST_GGUF_ARRAY) return gguf_list(g, most, out, e);
     if (type == ST_GGUF_STRING) return gguf_string(g, tokens ? GGUF_LONG : GGUF_TEXT - 1, out, e);
     return gguf_single(g, type, out, e);
 }

@@ -63,6 +63,16 @@ static st_attend_fwd_args block_attend(const st_block *b, const st_pass *p, st_t
     };
 }
 
+/* The gain itself. */
+static st_tensor norm_gain(st_stream *q, const st_norm *n, st_arena *tmp)
+{
+    if (!n->less) return n->gain;
+    st_tensor y = st_take1(tmp, n->gain.dtype, st_numel(n->gain));
+    st_stream_ops(q)->fill(q, &(st_fill_args){.x = y, .value = 1.0f});
+    st_stream_ops(q)->copy(q, &(st_copy_args){.x = n->gain, .y = y, .accumulate = 1});
+    return y;
+}
+
 static st_norm_fwd_args norm_args(const st_norm *n, float eps, st_tensor x, st_arena *tmp)
 {
     int64_t rows = x.dim[0];
@@ -82,6 +92,7 @@ st_tensor st_norm_forward(st_stream *q, const st_norm *n, float eps, st_tensor x
 {
     st_norm_fwd_args a = norm_args(n, eps, x, tmp);
     a.y = y.data ? y : st_take2(tmp, x.dtype, a.rows, a.width);
+    a.gain = norm_gain(q, n, tmp);
     *mean = a.mean;
     *rstd = a.rstd;
     st_stream_ops(q)->norm_fwd(q, &a);
@@ -128,11 +139,14 @@ static st_norm_bwd_args norm_back_args(const st_norm *n, st_tensor x, st_tensor 
 }
 
 void st_norm_backward(st_stream *q, const st_norm *n, st_tensor x, st_tensor mean, st_tensor rstd,
-                      st_tensor dy, st_tensor dx, bool add)
+                      st_tensor dy, st_tensor dx, bool add, st_arena *tmp)
 {
+    size_t mark = st_arena_mark(tmp);
     st_norm_bwd_args a = norm_back_args(n, x, mean, rstd, dx, add);
     a.dy = dy;
+    a.gain = norm_gain(q, n, tmp);
     st_stream_ops(q)->norm_bwd(q, &a);
+    st_arena_rewind(tmp, mark);
 }
 
 /* y += a, y dropped out first. */

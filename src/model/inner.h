@@ -9,7 +9,7 @@
 
 /* A row of table.c: one kind of network. */
 typedef struct st_model_type {
-    const char *name, *also[3]; /* "model_type" in config.json; others of its shape, or NULL */
+    const char *name, *also[4]; /* "model_type" in config.json; others of its shape, or NULL */
     /* It may also be "strut_NAME", where code beside the weights computes it: transformers' own
      * class of that name would not know "strut" and make up the structured matrices. */
     bool code;
@@ -56,7 +56,8 @@ struct st_model {
 
 typedef struct {
     st_tensor gain, bias, dgain, dbias;
-    bool rms; /* rows keep their mean; no bias */
+    bool rms;  /* rows keep their mean; no bias */
+    bool less; /* the gain is stored less 1 */
 } st_norm;
 
 /* Collects parameters in the order of the network; remembers the first error and then does nothing,
@@ -87,7 +88,7 @@ void st_add_role(st_builder *b, st_role role);
 st_param_fill st_fill_sinusoid;
 /* (m, n): orthonormal rows (columns, if m > n) times sqrt(m). */
 st_param_fill st_fill_orthogonal;
-/* "NAME.weight" = 1 and, unless n->rms, "NAME.bias" = 0, (width). */
+/* "NAME.weight" = 1 (0 if n->less) and, unless n->rms, "NAME.bias" = 0, (width). */
 void st_add_norm(st_builder *b, st_role role, const char *name, int64_t width, st_norm *n);
 /* Announces the matrix `name` and sets x->l.spec to what the configuration wants there. */
 void st_add_matrix(st_builder *b, st_role role, const char *name, int64_t in, int64_t out,
@@ -115,7 +116,7 @@ st_tensor st_norm_forward(st_stream *q, const st_norm *n, float eps, st_tensor x
                           st_tensor *mean, st_tensor *rstd, st_arena *tmp);
 /* dx = (`add`: +=) the gradient of x through norm(x), from dy; dx may be dy. */
 void st_norm_backward(st_stream *q, const st_norm *n, st_tensor x, st_tensor mean, st_tensor rstd,
-                      st_tensor dy, st_tensor dx, bool add);
+                      st_tensor dy, st_tensor dx, bool add, st_arena *tmp);
 
 /* ---- a transformer block (block.c) ----------------------------------------------------------- */
 
@@ -257,7 +258,8 @@ typedef struct {
 st_status st_gpt2_config_read(st_gpt2_config *c, const json_t *config, st_err *e);
 json_t *st_gpt2_config_json(const st_gpt2_config *c); /* NULL when out of memory */
 
-/* ---- Llama's and its like (llama_config.c, rotary.c) ----------------------------------------- */
+/* ---- Llama's and its like (llama_config.c, rotary.c, rotary_config.c)
+ * ----------------------------------------- */
 
 typedef enum {
     ST_ROPE_DEFAULT,
@@ -281,18 +283,25 @@ void st_rope_freqs(const st_rope *r, int64_t dim, int64_t len, float *freq);
 /* What cosines and sines are multiplied by. */
 float st_rope_scale(const st_rope *r);
 
-enum { ST_LLAMA_LAYERS = 1024 };
+enum { ST_LLAMA_LAYERS = 1024, ST_LLAMA_CONTEXT = 1 << 26 };
 
 typedef struct {
-    const char *type; /* "llama", "mistral", "qwen2", "qwen3" */
+    const char *type; /* "llama", "mistral", "qwen2", "qwen3", "gemma3_text" */
     int64_t vocab, context, width, layers, heads, kv_heads, head_dim, inner, bos, eos;
     int64_t window;               /* 0: none */
     bool slides[ST_LLAMA_LAYERS]; /* by layer: attention is within the window */
-    st_rope rope;
+    st_rope rope, local; /* local: of the blocks with a window, where they have their own */
     st_glu_kind act;
-    double eps, init, drop_attn;
+    double eps, init, drop_attn, score; /* scores are divided by sqrt(score) */
     bool tied, qkv_bias, out_bias, mlp_bias, qk_norm;
+    bool gemma; /* gains stored less 1, norms after attention and MLP, embeddings by sqrt(width),
+                 * `local` */
 } st_llama_config;
+
+/* c->rope and c->local as config.json has them (c->gemma and c->context are set; dynamic scaling
+ * lengthens the latter); and a rope_scaling that says the same (rotary_config.c). */
+st_status st_rope_read(st_llama_config *c, const json_t *config, st_err *e);
+json_t *st_rope_json(const st_rope *r);
 
 st_status st_llama_config_read(st_llama_config *c, const json_t *config, st_err *e);
 json_t *st_llama_config_json(const st_llama_config *c); /* NULL when out of memory */

@@ -1,6 +1,6 @@
-/* config.json of the Llama-shaped models as Hugging Face's LlamaConfig, MistralConfig, Qwen2Config
- * and Qwen3Config write and read it: keys, defaults, and what they mean for each type. What strut
- * does not compute is refused by name. */
+/* config.json of the Llama-shaped models as Hugging Face's LlamaConfig, MistralConfig, Qwen2Config,
+ * Qwen3Config and Gemma3TextConfig write and read it: keys, defaults, and what they mean for each
+ * type. What strut does not compute is refused by name. */
 /* SPDX-License-Identifier: MIT */
 #include "model/inner.h"
 #include <float.h>
@@ -12,7 +12,7 @@ static const char *const file = "config.json";
 enum {
     MAX_WIDTH = 1 << 20,
     MAX_INNER = 1 << 22,
-    MAX_CONTEXT = 1 << 26,
+    MAX_CONTEXT = ST_LLAMA_CONTEXT,
     MAX_VOCAB = 1 << 28,
     MAX_LAYER_TYPES = ST_LLAMA_LAYERS
 };
@@ -25,17 +25,20 @@ typedef struct {
     bool qkv_bias; /* queries, keys and values always have one */
     bool qk_norm, mlp_bias;
     bool by_layer; /* windows where use_sliding_window and layer_types say so, else everywhere */
+    bool gemma;    /* st_llama_config.gemma; windows where layer_types says so */
 } llama_kind;
 
 static const llama_kind kinds[] = {
     {"llama", "LlamaForCausalLM", 32000, 11008, 0, 0, 2048, 0, 1, 2, true, false, false, true,
-     false},
-    {"mistral", "MistralForCausalLM", 32000, 14336, 8, 0, 131072, 4096, 1, 2, false, false, false,
      false, false},
+    {"mistral", "MistralForCausalLM", 32000, 14336, 8, 0, 131072, 4096, 1, 2, false, false, false,
+     false, false, false},
     {"qwen2", "Qwen2ForCausalLM", 151936, 22016, 32, 0, 32768, 4096, -1, -1, false, true, false,
-     false, true},
+     false, true, false},
     {"qwen3", "Qwen3ForCausalLM", 151936, 22016, 32, 128, 32768, 4096, -1, -1, true, false, true,
-     false, true},
+     false, true, false},
+    {"gemma3_text", "Gemma3ForCausalLM", 262208, 9216, 4, 256, 131072, 4096, 2, 1, true, false,
+     true, false, false, true},
 };
 enum { KINDS = sizeof kinds / sizeof *kinds };
 
@@ -49,13 +52,25 @@ static const llama_kind *config_kind(const char *name)
 /* Keys that change the computation in a way strut has not. */
 static st_status config_unsupported(const json_t *config, st_err *e)
 {
-    static const char *const keys[] = {"quantization_config", "num_local_experts",    "num_experts",
-                                       "logit_scale",         "attention_multiplier", NULL};
+    static const char *const keys[] = {"quantization_config",
+                                       "num_local_experts",
+                                       "num_experts",
+                                       "logit_scale",
+                                       "attention_multiplier",
+                                       "attn_logit_softcapping",
+                                       "final_logit_softcapping",
+                                       NULL};
+    bool both = false;
     double part = 1.0;
     for (int i = 0; keys[i]; i++) {
         const json_t *v = json_object_get(config, keys[i]);
         if (!v || json_is_null(v)) continue;
         ST_FAIL(e, ST_EUNSUPPORTED, "%s: %s is set, expected none (not supported)", file, keys[i]);
+    }
+    ST_TRY(st_json_flag(config, "use_bidirectional_attention", &both, file, e));
+    if (both) {
+        ST_FAIL(e, ST_EUNSUPPORTED,
+                "%s: use_bidirectional_attention is true, expected false (not supported)", file);
     }
     ST_TRY(st_json_num(config, "partial_rotary_factor", 0, 1, &part, file, e));
     if (part < 1) {
@@ -76,114 +91,17 @@ static const struct {
 
 static st_status config_act(st_llama_config *c, const json_t *config, st_err *e)
 {
-    const char *name = "silu";
-    ST_TRY(st_json_str(config, "hidden_act", &name, file, e));
+    const char *key = c->gemma ? "hidden_activation" : "hidden_act";
+    const char *name = c->gemma ? "gelu_pytorch_tanh" : "silu";
+    ST_TRY(st_json_str(config, key, &name, file, e));
     for (size_t i = 0; i < sizeof acts / sizeof *acts; i++) {
         if (strcmp(name, acts[i].name)) continue;
         c->act = acts[i].kind;
         return ST_OK;
     }
     ST_FAIL(e, ST_EUNSUPPORTED,
-            "%s: hidden_act is '%.40s', expected silu, gelu, gelu_new or gelu_pytorch_tanh", file,
+            "%s: %s is '%.40s', expected silu, gelu, gelu_new or gelu_pytorch_tanh", file, key,
             name);
-}
-
-/* ---- rotary positions ------------------------------------------------------------------------ */
-
-static const char *const rope_names[] = {[ST_ROPE_DEFAULT] = "default",
-                                         [ST_ROPE_LINEAR] = "linear",
-                                         [ST_ROPE_DYNAMIC] = "dynamic",
-                                         [ST_ROPE_YARN] = "yarn",
-                                         [ST_ROPE_LLAMA3] = "llama3"};
-enum { ROPES = sizeof rope_names / sizeof *rope_names };
-
-static st_status rope_numbers(st_rope *r, const json_t *from, const char *what, st_err *e)
-{
-    double original = (double)r->original;
-    ST_TRY(st_json_num(from, "rope_theta", 1.0 + 1e-6, 1e15, &r->theta, what, e));
-    ST_TRY(st_json_num(from, "factor", 1e-3, 1e6, &r->factor, what, e));
-    ST_TRY(st_json_num(from, "low_freq_factor", 1e-3, 1e6, &r->low, what, e));
-    ST_TRY(st_json_num(from, "high_freq_factor", 1e-3, 1e6, &r->high, what, e));
-    ST_TRY(st_json_num(from, "beta_fast", 1e-3, 1e6, &r->beta_fast, what, e));
-    ST_TRY(st_json_num(from, "beta_slow", 1e-3, 1e6, &r->beta_slow, what, e));
-    ST_TRY(st_json_num(from, "attention_factor", 0, 1e6, &r->attention_factor, what, e));
-    ST_TRY(st_json_num(from, "mscale", 0, 1e6, &r->mscale, what, e));
-    ST_TRY(st_json_num(from, "mscale_all_dim", 0, 1e6, &r->mscale_all, what, e));
-    ST_TRY(st_json_flag(from, "truncate", &r->truncate, what, e));
-    ST_TRY(
-        st_json_num(from, "original_max_position_embeddings", 1, MAX_CONTEXT, &original, what, e));
-    r->original = (int64_t)original;
-    return ST_OK;
-}
-
-/* rope_scaling, or what newer files call rope_parameters, with rope_theta inside. */
-static st_status config_rope(st_llama_config *c, const json_t *config, st_err *e)
-{
-    st_rope *r = &c->rope;
-    const char *what = "config.json: rope_scaling", *name = "default", *older = NULL;
-    const json_t *from = json_object_get(config, "rope_scaling");
-    *r = (st_rope){.theta = 10000,
-                   .factor = 1,
-                   .low = 1,
-                   .high = 4,
-                   .beta_fast = 32,
-                   .beta_slow = 1,
-                   .truncate = true,
-                   .original = c->context};
-    ST_TRY(st_json_num(config, "rope_theta", 1.0 + 1e-6, 1e15, &r->theta, file, e));
-    if (!from || json_is_null(from)) {
-        from = json_object_get(config, "rope_parameters");
-        what = "config.json: rope_parameters";
-    }
-    if (!from || json_is_null(from)) return ST_OK;
-    if (!json_is_object(from)) ST_FAIL(e, ST_EFORMAT, "%s: expected an object", what);
-    ST_TRY(st_json_str(from, "type", &older, what, e));
-    if (older) name = older;
-    ST_TRY(st_json_str(from, "rope_type", &name, what, e));
-    int kind = 0;
-    while (kind < ROPES && strcmp(name, rope_names[kind]))
-        kind++;
-    if (kind == ROPES || json_is_object(json_object_get(from, "full_attention"))) {
-        ST_FAIL(e, ST_EUNSUPPORTED,
-                "%s: %s '%.40s', expected default, linear, dynamic, yarn or llama3", what,
-                kind == ROPES ? "rope_type is" : "differs by layer: beside", name);
-    }
-    r->kind = (st_rope_kind)kind;
-    ST_TRY(rope_numbers(r, from, what, e));
-    ST_TRY(st_json_int(config, "original_max_position_embeddings", 1, MAX_CONTEXT, &r->original,
-                       file, e));
-    if (kind == ST_ROPE_DYNAMIC) { /* the context is the trained one, which is what grows */
-        r->original = c->context;
-        double longer = (double)c->context * r->factor;
-        c->context = longer < MAX_CONTEXT ? (int64_t)longer : MAX_CONTEXT;
-        if (c->context < r->original) c->context = r->original;
-    }
-    if (kind == ST_ROPE_LLAMA3 && r->high <= r->low) {
-        ST_FAIL(e, ST_EFORMAT, "%s: high_freq_factor is %g, expected more than low_freq_factor %g",
-                what, r->high, r->low);
-    }
-    return ST_OK;
-}
-
-static json_t *rope_json(const st_rope *r)
-{
-    if (r->kind == ST_ROPE_DEFAULT) return json_null();
-    json_t *to = json_pack("{s:s, s:f}", "rope_type", rope_names[r->kind], "factor", r->factor);
-    if (r->kind == ST_ROPE_LLAMA3 || r->kind == ST_ROPE_YARN)
-        json_object_set_new(to, "original_max_position_embeddings", json_integer(r->original));
-    if (r->kind == ST_ROPE_LLAMA3) {
-        json_object_set_new(to, "low_freq_factor", json_real(r->low));
-        json_object_set_new(to, "high_freq_factor", json_real(r->high));
-    }
-    if (r->kind != ST_ROPE_YARN) return to;
-    json_object_set_new(to, "beta_fast", json_real(r->beta_fast));
-    json_object_set_new(to, "beta_slow", json_real(r->beta_slow));
-    if (r->attention_factor > 0)
-        json_object_set_new(to, "attention_factor", json_real(r->attention_factor));
-    if (r->mscale > 0) json_object_set_new(to, "mscale", json_real(r->mscale));
-    if (r->mscale_all > 0) json_object_set_new(to, "mscale_all_dim", json_real(r->mscale_all));
-    if (!r->truncate) json_object_set_new(to, "truncate", json_false());
-    return to;
 }
 
 /* ---- windows --------------------------------------------------------------------------------- */
@@ -214,16 +132,19 @@ static st_status config_windows(st_llama_config *c, const llama_kind *kind, cons
     const json_t *window = json_object_get(config, "sliding_window");
     const json_t *list = json_object_get(config, "layer_types");
     bool use = !kind->by_layer;
-    int64_t from = kind->by_layer ? 28 : 0; /* Qwen2Config's max_window_layers */
+    int64_t from = kind->by_layer ? 28 : 0;        /* Qwen2Config's max_window_layers */
+    int64_t pattern = kind->gemma ? 6 : INT32_MAX; /* each such block has no window */
     if (kind->by_layer) ST_TRY(st_json_flag(config, "use_sliding_window", &use, file, e));
     c->window = json_is_null(window) || !use ? 0 : kind->window;
     if (use && kind->window)
         ST_TRY(st_json_int(config, "sliding_window", 1, MAX_CONTEXT, &c->window, file, e));
     if (kind->by_layer)
         ST_TRY(st_json_int(config, "max_window_layers", 0, INT32_MAX, &from, file, e));
+    if (kind->gemma)
+        ST_TRY(st_json_int(config, "sliding_window_pattern", 1, INT32_MAX, &pattern, file, e));
     for (int64_t i = 0; i < c->layers; i++)
-        c->slides[i] = c->window && i >= from;
-    if (kind->by_layer && c->window && list && !json_is_null(list))
+        c->slides[i] = (c->window || kind->gemma) && i >= from && (i + 1) % pattern;
+    if ((kind->gemma || (kind->by_layer && c->window)) && list && !json_is_null(list))
         return config_layer_types(c, list, e);
     return ST_OK;
 }
@@ -287,15 +208,21 @@ st_status st_llama_config_read(st_llama_config *c, const json_t *config, st_err 
                            .eos = kind->eos,
                            .eps = 1e-6,
                            .init = 0.02,
-                           .qk_norm = kind->qk_norm};
+                           .qk_norm = kind->qk_norm,
+                           .tied = kind->gemma,
+                           .gemma = kind->gemma};
+    if (kind->gemma) c->width = 2304, c->layers = 26, c->heads = 8;
     ST_TRY(config_unsupported(config, e));
     ST_TRY(st_json_int(config, "vocab_size", 1, MAX_VOCAB, &c->vocab, file, e));
     ST_TRY(st_json_int(config, "max_position_embeddings", 1, MAX_CONTEXT, &c->context, file, e));
     ST_TRY(st_json_int(config, "hidden_size", 1, MAX_WIDTH, &c->width, file, e));
     ST_TRY(st_json_int(config, "num_hidden_layers", 1, MAX_LAYER_TYPES, &c->layers, file, e));
     ST_TRY(st_json_int(config, "intermediate_size", 1, MAX_INNER, &c->inner, file, e));
-    ST_TRY(config_rope(c, config, e));
+    ST_TRY(st_rope_read(c, config, e));
     ST_TRY(config_heads(c, kind, config, e));
+    c->score = kind->gemma ? 256 : (double)c->head_dim;
+    if (kind->gemma)
+        ST_TRY(st_json_num(config, "query_pre_attn_scalar", 1e-6, 1e6, &c->score, file, e));
     ST_TRY(config_windows(c, kind, config, e));
     ST_TRY(config_act(c, config, e));
     ST_TRY(st_json_num(config, "attention_dropout", 0.0, 0.99, &c->drop_attn, file, e));
@@ -330,17 +257,21 @@ json_t *st_llama_config_json(const st_llama_config *c)
         (json_int_t)(dynamic ? c->rope.original : c->context), "hidden_size", (json_int_t)c->width,
         "intermediate_size", (json_int_t)c->inner, "num_hidden_layers", (json_int_t)c->layers,
         "num_attention_heads", (json_int_t)c->heads, "num_key_value_heads", (json_int_t)c->kv_heads,
-        "head_dim", (json_int_t)c->head_dim, "hidden_act", acts[act].name, "rms_norm_eps", c->eps,
-        "initializer_range", c->init, "attention_dropout", c->drop_attn, "tie_word_embeddings",
-        c->tied, "rope_theta", c->rope.theta, "rope_scaling", rope_json(&c->rope), "bos_token_id",
-        c->bos >= 0 ? json_integer(c->bos) : json_null(), "eos_token_id",
-        c->eos >= 0 ? json_integer(c->eos) : json_null(), "use_cache", 1);
+        "head_dim", (json_int_t)c->head_dim, c->gemma ? "hidden_activation" : "hidden_act",
+        acts[act].name, "rms_norm_eps", c->eps, "initializer_range", c->init, "attention_dropout",
+        c->drop_attn, "tie_word_embeddings", c->tied, "rope_theta", c->rope.theta, "rope_scaling",
+        st_rope_json(&c->rope), "bos_token_id", c->bos >= 0 ? json_integer(c->bos) : json_null(),
+        "eos_token_id", c->eos >= 0 ? json_integer(c->eos) : json_null(), "use_cache", 1);
     if (kind->biases) json_object_set_new(to, "attention_bias", json_boolean(c->out_bias));
     if (kind->mlp_bias) json_object_set_new(to, "mlp_bias", json_boolean(c->mlp_bias));
     if (kind->window)
         json_object_set_new(to, "sliding_window",
                             c->window ? json_integer(c->window) : json_null());
     if (kind->by_layer) json_object_set_new(to, "use_sliding_window", json_boolean(c->window));
-    if (kind->by_layer && c->window) json_object_set_new(to, "layer_types", config_types_json(c));
+    if ((kind->by_layer && c->window) || c->gemma)
+        json_object_set_new(to, "layer_types", config_types_json(c));
+    if (!c->gemma) return to;
+    json_object_set_new(to, "query_pre_attn_scalar", json_real(c->score));
+    json_object_set_new(to, "rope_local_base_freq", json_real(c->local.theta));
     return to;
 }

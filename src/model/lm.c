@@ -345,7 +345,7 @@ static void lm_whole_grad(const lm_run *r, const lm_taught *taught)
 
     /* backward: d is the gradient of what the line's forward twin wrote */
     st_stream_tag(r->q, lm->norm_name);
-    st_norm_backward(r->q, &lm->norm, x, mean, rstd, d, d, false);
+    st_norm_backward(r->q, &lm->norm, x, mean, rstd, d, d, false, r->tmp);
     lm_blocks_back(r, taught, 0, lm->shape.layers, x, d);
     if (r->a->teach && r->a->teach->embed_scale != 0.0f) lm_embed_distance(r, taught, d);
     m->type->lm->embed_back(m->net, r->q, &r->pass, ids, d, r->tmp);

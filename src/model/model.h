@@ -19,7 +19,8 @@ enum {
     ST_P_FACTOR = 16, /* factor of a structured (non-dense) matrix */
     ST_P_FLIP = 32,   /* Hugging Face stores this dense matrix as (in, out) (Conv1D) */
     ST_P_BLOCKS = 64, /* may be of a block format (st_model_quantize) */
-    ST_P_WHOLE = 128  /* and packed */
+    ST_P_WHOLE = 128, /* and packed */
+    ST_P_LESS = 256   /* a norm's gain, less 1 (Gemma's) */
 };
 
 /* What a matrix or another tensor is for, whatever its model calls it. Other rooms ask for these;
@@ -32,6 +33,7 @@ typedef enum {
     ST_ROLE_NORM_ATTENTION, /* gain and bias of the norm before a block's attention */
     ST_ROLE_NORM_MLP,       /* before its MLP */
     ST_ROLE_NORM_HEAD,      /* before the head */
+    ST_ROLE_NORM_OUT,       /* after attention or an MLP, before what it gave is added */
     ST_ROLE_QKV,            /* queries, keys and values, in one matrix or several */
     ST_ROLE_ATTENTION_OUT,
     ST_ROLE_MLP_IN,
@@ -78,9 +80,9 @@ struct st_param {
 
 typedef void st_param_fn(void *ctx, const st_param *p);
 
-/* Builds a model from a config.json object: keys of GPT-2, Llama, Mistral, Qwen2 or Qwen3 as
- * Hugging Face writes them, or those of "model_type": "t2t_vit" (doc/FORMATS; unknown ones are
- * errors there), plus our key "strut":
+/* Builds a model from a config.json object: keys of GPT-2, Llama, Mistral, Qwen2, Qwen3 or Gemma 3
+ * (gemma3_text) as Hugging Face writes them, or those of "model_type": "t2t_vit" (doc/FORMATS;
+ * unknown ones are errors there), plus our key "strut":
  * {"format": 1, "maps": {GLOB: SPEC, ...}, "quantize": {GLOB: FORMAT, ...}} (fnmatch globs on
  * matrix names, later ones win; one that
  * matches no matrix is ST_EARG with the nearest name; wte is matched by its exact name only, and so

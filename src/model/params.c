@@ -195,7 +195,8 @@ void st_add_norm(st_builder *b, st_role role, const char *name, int64_t width, s
 {
     char full[PARAM_NAME];
     snprintf(full, sizeof full, "%s.weight", name);
-    builder_add(b, -1, full, 1, &width, 1.0f, 0.0f, ST_P_NORM, &n->gain, &n->dgain);
+    unsigned flags = ST_P_NORM | (n->less ? ST_P_LESS : 0u);
+    builder_add(b, -1, full, 1, &width, n->less ? 0.0f : 1.0f, 0.0f, flags, &n->gain, &n->dgain);
     st_add_role(b, role);
     if (n->rms) return;
     snprintf(full, sizeof full, "%s.bias", name);

@@ -1,11 +1,14 @@
 /* Frequencies of rotary positions (Su et al. 2021), base^(-2i / dim), and the ways in which they
- * are scaled for longer contexts: linear   divided by factor (Chen et al. 2023) dynamic  of a base
- * that grows with the sequence beyond the trained context ("NTK-aware") yarn     divided where they
- * turn less than beta_slow times over the trained context, as they are above beta_fast, a ramp
- * between; the angles' cosines and sines are scaled by 0.1 ln(factor) + 1 (Peng et al. 2023) llama3
- * divided below low_freq_factor turns, as they are above high_freq_factor, smoothly between
- * (Llama 3.1) Numbers are float32 where Hugging Face's modeling_rope_utils.py has them so: at
- * position 10^4 the last bit of a frequency moves an angle by 10^-3. */
+ * are scaled for longer contexts:
+ *   linear   divided by factor (Chen et al. 2023)
+ *   dynamic  of a base that grows with the sequence beyond the trained context ("NTK-aware")
+ *   yarn     divided where they turn less than beta_slow times over the trained context, as they
+ *            are above beta_fast, a ramp between; the angles' cosines and sines are scaled by
+ *            0.1 ln(factor) + 1 (Peng et al. 2023)
+ *   llama3   divided below low_freq_factor turns, as they are above high_freq_factor, smoothly
+ *            between (Llama 3.1)
+ * Numbers are float32 where Hugging Face's modeling_rope_utils.py has them so: at position 10^4 the
+ * last bit of a frequency moves an angle by 10^-3. */
 /* SPDX-License-Identifier: MIT */
 #include "model/inner.h"
 #include <math.h>

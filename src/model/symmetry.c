@@ -40,8 +40,8 @@ static st_status symmetry_dense(const st_slot *s, const char *what, st_err *e)
 
 /* ---- folding --------------------------------------------------------------------------------- */
 
-/* A norm's gain and shift (absent: 0) into a matrix after it and its bias. */
-static void symmetry_fold(st_tensor gain, st_tensor shift, st_tensor w, st_tensor bias)
+/* A norm's gain (stored less `less`) and shift (absent: 0) into a matrix after it and its bias. */
+static void symmetry_fold(st_tensor gain, float less, st_tensor shift, st_tensor w, st_tensor bias)
 {
     int64_t in = w.dim[1];
     const float *g = gain.data, *s = shift.data;
@@ -51,23 +51,32 @@ static void symmetry_fold(st_tensor gain, st_tensor shift, st_tensor w, st_tenso
         double sum = 0.0;
         for (int64_t i = 0; i < in; i++) {
             if (s) sum += (double)to[o * in + i] * (double)s[i];
-            to[o * in + i] *= g[i];
+            to[o * in + i] *= g[i] + less;
         }
         if (s) b[o] = (float)((double)b[o] + sum);
     }
+}
+
+/* What the gains of m's blocks are stored less. */
+static float symmetry_less(const st_model *m)
+{
+    for (int64_t i = 0; i < m->entries; i++)
+        if (m->entry[i].p.flags & ST_P_LESS) return 1.0f;
+    return 0.0f;
 }
 
 /* The norm of role `from` into all matrices of role `into`. */
 static void symmetry_fold_norm(const st_model *m, float *flat, int64_t layer, st_role from,
                                st_role into)
 {
+    float less = symmetry_less(m);
     int64_t g = 0, s = 0, w = 0, b = 0;
     st_tensor gain = symmetry_next(m, flat, from, layer, false, &g);
     st_tensor shift = symmetry_next(m, flat, from, layer, true, &s);
     for (;;) {
         st_tensor to = symmetry_next(m, flat, into, layer, false, &w);
         if (!to.data) return;
-        symmetry_fold(gain, shift, to, symmetry_next(m, flat, into, layer, true, &b));
+        symmetry_fold(gain, less, shift, to, symmetry_next(m, flat, into, layer, true, &b));
     }
 }
 
@@ -95,7 +104,7 @@ st_status st_model_fold_norms(const st_model *m, float *flat, st_err *e)
             symmetry_fold_norm(m, flat, i, row[k][0], row[k][1]);
         for (int k = 0; k < ROWS; k++) {
             int64_t g = 0, s = 0;
-            symmetry_reset(symmetry_next(m, flat, row[k][0], i, false, &g), 1.0f);
+            symmetry_reset(symmetry_next(m, flat, row[k][0], i, false, &g), 1 - symmetry_less(m));
             symmetry_reset(symmetry_next(m, flat, row[k][0], i, true, &s), 0.0f);
         }
     }

@@ -17,7 +17,7 @@ static const st_model_type *model_find(const char *name)
         const st_model_type *t = model_types[i];
         const char *bare = code && t->code ? name + 6 : name;
         if (strcmp(t->name, bare) == 0) return t;
-        for (int k = 0; k < 3 && t->also[k]; k++)
+        for (int k = 0; k < 4 && t->also[k]; k++)
             if (strcmp(t->also[k], bare) == 0) return t;
     }
     return NULL;
@@ -50,7 +50,7 @@ st_status st_model_open(st_model **out, const json_t *config, st_err *e)
     if (!type) {
         ST_FAIL(e, ST_EUNSUPPORTED,
                 "config.json: model_type is '%.80s', expected gpt2, llama, "
-                "mistral, qwen2, qwen3 or t2t_vit",
+                "mistral, qwen2, qwen3, gemma3_text or t2t_vit",
                 name);
     }
     st_model *m = st_calloc(1, sizeof *m);
@@ -177,6 +177,7 @@ st_side st_role_residual(st_role r)
     case ST_ROLE_NORM_ATTENTION:
     case ST_ROLE_NORM_MLP:
     case ST_ROLE_NORM_HEAD:
+    case ST_ROLE_NORM_OUT:
     case ST_ROLE_ATTENTION_OUT:
     case ST_ROLE_MLP_OUT: return ST_SIDE_OUT;
     default: return ST_SIDE_NONE;

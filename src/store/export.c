@@ -39,7 +39,7 @@ const st_export_style st_export_nanogpt = {.name = export_name_hf, .linear = tru
 const st_export_style st_export_krony = {.name = export_name_krony, .linear = true, .head = true};
 const st_export_style st_export_llmc = {.name = export_name_hf, .linear = true};
 const st_export_style st_export_gguf = {
-    .name = export_name_hf, .linear = true, .vectors = true, .blocks = true};
+    .name = export_name_hf, .linear = true, .vectors = true, .gains = true, .blocks = true};
 const st_export_style st_export_gguf_llama = {
     .name = export_name_hf, .linear = true, .vectors = true, .pairs = true, .blocks = true};
 
@@ -113,7 +113,8 @@ static st_store_item *export_item(struct export_walk *k, const st_param *p)
                         .rows = p->w.dim[0],
                         .cols = p->w.ndim > 1 ? p->w.dim[1] : 1,
                         .turn = turn,
-                        .head = k->style->pairs && turned ? st_model_lm(k->m).head_dim : 0};
+                        .head = k->style->pairs && turned ? st_model_lm(k->m).head_dim : 0,
+                        .gain = k->style->gains && (p->flags & ST_P_LESS)};
     return item;
 }
 
@@ -265,10 +266,12 @@ st_status st_export_fill(void *ctx, int64_t i, void *data, size_t bytes, st_err 
     }
     if (item->dtype == ST_F16 || st_dtype_blocks(item->dtype))
         ST_TRY(export_check_f16(item, row->w, n, e));
-    if (row->head) {
+    if (row->head || row->gain) {
         float *w = st_calloc(n, sizeof *w);
         if (!w) return ST_NOMEM(e, item->name);
-        st_pairs_together(w, row->w, row->rows, row->cols, row->head);
+        if (row->head) st_pairs_together(w, row->w, row->rows, row->cols, row->head);
+        for (int64_t k = 0; row->gain && k < n; k++)
+            w[k] = row->w[k] + 1.0f;
         st_convert(data, item->dtype, w, ST_F32, n);
         free(w);
     } else if (row->turn)

@@ -17,6 +17,7 @@ typedef struct {
     bool mlp;     /* dense MLP matrices as (out, in), whatever the others are */
     bool pairs;   /* pairs of a head's queries and keys side by side (a GGUF's "llama") */
     bool blocks;  /* parameters of a block format as such; else as floats */
+    bool gains;   /* gains as they are, where the model has them less 1 */
     bool layouts; /* beside a butterfly's tiles which ones they are, as LAYOUT of the same prefix */
 } st_export_style;
 
@@ -47,6 +48,7 @@ typedef struct st_export_row {
     int64_t rows, cols;
     bool turn;
     int64_t head;    /* its heads have so many rows, which are stored by pairs; 0: as they are */
+    bool gain;       /* plus 1 */
     int32_t *layout; /* owned; then there is no w */
 } st_export_row;
 

@@ -18,8 +18,10 @@ typedef enum {
     ST_ROW_LINEAR, /* a dense matrix as (out, in), whatever the others are */
     ST_ROW_FLIP,   /* the transpose */
     ST_ROW_TILES,  /* a butterfly's, the same numbers in another shape */
+    /* from here on st_folder_read_special reads them */
     ST_ROW_TURNED, /* (tiles block, block), each tile transposed */
     ST_ROW_PAIRS,  /* of queries or keys, whose heads have pairs side by side (folder_llama.c) */
+    ST_ROW_GAIN,   /* a gain that the model has less 1 */
     ST_ROW_SS1     /* SS1's in the order of the release */
 } st_row_form;
 
@@ -101,11 +103,11 @@ st_status st_folder_read_special(const st_folder *f, const st_param *p, const st
 st_status st_folder_stored(st_folder *f);
 /* f->config, where neither config.json nor that says it. */
 st_status st_folder_guess(st_folder *f);
-/* The same of a Llama-shaped model, whose GGUF file says it (folder_llama.c); and how the rows of
- * its queries and keys stand there. */
+/* The same of a Llama-shaped model, whose GGUF file says it (folder_llama.c); and how that tensor
+ * stands there. */
 bool st_folder_is_llama(const st_folder *f);
 st_status st_folder_guess_llama(st_folder *f);
-bool st_folder_has_pairs(const st_folder *f, const char *name);
+st_row_form st_folder_llama_form(const st_folder *f, const char *name);
 /* The same of a T2T-ViT, which the names show (folder_t2t.c). */
 bool st_folder_is_t2t(const st_folder *f);
 /* Fails: there is no --heads, or it is no divisor of the width. */

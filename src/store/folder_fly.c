@@ -366,7 +366,7 @@ st_status st_folder_fly(st_folder *f)
 
 bool st_folder_special(const st_folder_row *row)
 {
-    return row->form == ST_ROW_TURNED || row->form == ST_ROW_SS1 || row->form == ST_ROW_PAIRS;
+    return row->form >= ST_ROW_TURNED;
 }
 
 /* Tiles (block, block), each transposed. */
@@ -392,8 +392,8 @@ st_status st_folder_read_special(const st_folder *f, const st_param *p, const st
         st_ss1_import(p->spec, from, to);
     else if (row->form == ST_ROW_PAIRS)
         st_pairs_apart(to, from, p->w.dim[0], n / p->w.dim[0], st_model_lm(f->model).head_dim);
-    else
-        memcpy(to, from, (size_t)n * sizeof *to);
+    for (int64_t i = 0; i < n && row->form == ST_ROW_GAIN; i++)
+        to[i] = from[i] - 1.0f;
     if (!s) st_convert(w.data, w.dtype, to, ST_F32, n);
     free(from);
     return s;

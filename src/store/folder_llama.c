@@ -11,17 +11,33 @@ static const char *llama_arch(const st_folder *f)
     return json_string_value(json_object_get(keys, "general.architecture"));
 }
 
-bool st_folder_is_llama(const st_folder *f)
+/* Architectures and the model_type of what they compute. */
+static const char *const llama_archs[][2] = {
+    {"llama", "llama"}, {"qwen2", "qwen2"}, {"qwen3", "qwen3"}, {"gemma3", "gemma3_text"}};
+
+/* The model_type, or NULL. */
+static const char *llama_type(const st_folder *f)
 {
     const char *arch = llama_arch(f);
-    return arch && (!strcmp(arch, "llama") || !strcmp(arch, "qwen2") || !strcmp(arch, "qwen3"));
+    for (size_t i = 0; arch && i < sizeof llama_archs / sizeof *llama_archs; i++)
+        if (strcmp(arch, llama_archs[i][0]) == 0) return llama_archs[i][1];
+    return NULL;
 }
 
-bool st_folder_has_pairs(const st_folder *f, const char *name)
+bool st_folder_is_llama(const st_folder *f)
 {
-    const char *arch = llama_arch(f);
-    return arch && strcmp(arch, "llama") == 0 &&
-           (strstr(name, ".self_attn.q_proj.") || strstr(name, ".self_attn.k_proj."));
+    return llama_type(f) != NULL;
+}
+
+/* llama.cpp's "llama" turns neighbours; its gains are whole. */
+st_row_form st_folder_llama_form(const st_folder *f, const char *name)
+{
+    const char *arch = llama_arch(f), *end = strrchr(name, '.');
+    bool turned = strstr(name, ".self_attn.q_proj.") || strstr(name, ".self_attn.k_proj.");
+    if (!arch || !end) return ST_ROW_PLAIN;
+    if (strcmp(arch, "llama") == 0 && turned) return ST_ROW_PAIRS;
+    bool norm = end >= name + 4 && strncmp(end - 4, "norm.weight", 11) == 0;
+    return strcmp(arch, "gemma3") == 0 && norm ? ST_ROW_GAIN : ST_ROW_PLAIN;
 }
 
 /* ARCH.KEY, or NULL. */
@@ -46,6 +62,8 @@ static const struct {
     {"attention.key_length", "head_dim", false},
     {"attention.layer_norm_rms_epsilon", "rms_norm_eps", true},
     {"rope.freq_base", "rope_theta", false},
+    {"rope.freq_base_swa", "rope_local_base_freq", false},
+    {"final_logit_softcapping", "final_logit_softcapping", false},
 };
 
 static st_status llama_known(const st_folder *f, json_t *config)
@@ -130,6 +148,58 @@ static st_status llama_rope(st_folder *f, json_t *config)
     return ST_OK;
 }
 
+/* ---- windows --------------------------------------------------------------------------------- */
+
+/* ARCH.attention.sliding_window, and in which blocks: where sliding_window_pattern lists it or has
+ * every nth block without, else as the model_type has it. */
+static st_status llama_window(st_folder *f, json_t *config)
+{
+    const json_t *window = llama_key(f, "attention.sliding_window");
+    const json_t *pattern = llama_key(f, "attention.sliding_window_pattern"), *in;
+    const char *arch = llama_arch(f);
+    bool gemma = strcmp(arch, "gemma3") == 0, qwen = strncmp(arch, "qwen", 4) == 0;
+    int64_t n = json_integer_value(window);
+    if (gemma && n <= 0) json_object_set_new(config, "sliding_window", json_null());
+    if (n <= 0) return ST_OK;
+    json_object_set_new(config, "sliding_window", json_integer(n));
+    if (qwen && !json_is_array(pattern)) {
+        ST_FAIL(f->e, ST_EUNSUPPORTED,
+                "%s: %s.attention.sliding_window is %lld, but no sliding_window_pattern lists the "
+                "blocks that have it; put a config.json beside it",
+                f->file, arch, (long long)n);
+    }
+    if (qwen) json_object_set_new(config, "use_sliding_window", json_true());
+    /* of this architecture only Mistral has one, in every block */
+    if (!qwen && !gemma) json_object_set_new(config, "model_type", json_string("mistral"));
+    if (gemma && json_is_integer(pattern))
+        json_object_set(config, "sliding_window_pattern", (json_t *)(uintptr_t)pattern);
+    if (!json_is_array(pattern)) return ST_OK;
+    json_t *types = json_array();
+    size_t i;
+    json_array_foreach((json_t *)(uintptr_t)pattern, i, in)
+    {
+        bool slides = json_is_true(in) || json_integer_value(in) > 0;
+        json_array_append_new(types, json_string(slides ? "sliding_attention" : "full_attention"));
+    }
+    json_object_set_new(config, "layer_types", types);
+    return ST_OK;
+}
+
+/* What llama.cpp's gemma3 divides scores by: sqrt(head_dim), but for the largest model. */
+static st_status llama_score(const st_folder *f, json_t *config)
+{
+    int64_t layers = json_integer_value(json_object_get(config, "num_hidden_layers"));
+    int64_t heads = json_integer_value(json_object_get(config, "num_attention_heads"));
+    int64_t width = json_integer_value(json_object_get(config, "hidden_size"));
+    json_t *score = json_object_get(config, "head_dim");
+    if (strcmp(llama_arch(f), "gemma3")) return ST_OK;
+    if (layers == ST_GGUF_GEMMA3_27B && heads > 0)
+        json_object_set_new(config, "query_pre_attn_scalar", json_integer(width / heads));
+    else if (score)
+        json_object_set(config, "query_pre_attn_scalar", score);
+    return ST_OK;
+}
+
 /* ---- the whole ------------------------------------------------------------------------------- */
 
 static bool llama_has(const st_folder *f, const char *name)
@@ -141,27 +211,25 @@ st_status st_folder_guess_llama(st_folder *f)
 {
     const char *arch = llama_arch(f);
     const st_folder_row *table = st_folder_find(f, "embed_tokens.weight");
-    const json_t *keys = json_object_get(f->extra, "gguf"), *window;
+    const json_t *keys = json_object_get(f->extra, "gguf");
     f->guessed = true;
     if (!table || table->stored->ndim != 2) {
         ST_FAIL(f->e, ST_EFORMAT, "%s: no matrix token_embd.weight, which every %s has", f->file,
                 arch);
     }
     json_t *config = f->config = json_pack(
-        "{s:s, s:I, s:b, s:b, s:b, s:O?, s:O?}", "model_type", arch, "vocab_size",
+        "{s:s, s:I, s:b, s:b, s:b, s:O?, s:O?}", "model_type", llama_type(f), "vocab_size",
         (json_int_t)table->stored->dim[0], "tie_word_embeddings", !llama_has(f, "lm_head.weight"),
         "attention_bias", llama_has(f, "layers.0.self_attn.o_proj.bias"), "mlp_bias",
         llama_has(f, "layers.0.mlp.up_proj.bias"), "bos_token_id",
         json_object_get(keys, "tokenizer.ggml.bos_token_id"), "eos_token_id",
         json_object_get(keys, "tokenizer.ggml.eos_token_id"));
     if (!config) return ST_NOMEM(f->e, f->path);
-    window = llama_key(f, "attention.sliding_window");
-    if (window && json_integer_value(window) > 0) {
-        ST_FAIL(f->e, ST_EUNSUPPORTED,
-                "%s: %s.attention.sliding_window is %lld: which blocks have it is not said; put a "
-                "config.json beside it",
-                f->file, arch, (long long)json_integer_value(window));
-    }
     ST_TRY(llama_known(f, config));
+    if (!json_object_get(config, "num_key_value_heads"))
+        json_object_set(config, "num_key_value_heads",
+                        json_object_get(config, "num_attention_heads"));
+    ST_TRY(llama_window(f, config));
+    ST_TRY(llama_score(f, config));
     return llama_rope(f, config);
 }

@@ -170,7 +170,7 @@ static bool names_row(st_folder *f, st_folder_row *row, char **at)
 {
     const char *name = row->name, *rest = names_in_block(name), *matrix, *factor;
     if (names_is_mask(name)) return false;
-    if (st_folder_has_pairs(f, name)) row->form = ST_ROW_PAIRS;
+    row->form = st_folder_llama_form(f, name);
     const char *original = names_fly(name, at);
     if (original) row->name = original;
     if (rest && strncmp(rest, "mlp.", 4) == 0 &&

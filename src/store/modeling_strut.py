@@ -392,6 +392,22 @@ class StrutQwen2ForCausalLM(_Strut, Qwen2ForCausalLM):
 
 
 try:
+    from transformers import Gemma3ForCausalLM, Gemma3TextConfig
+except ImportError:  # before transformers 4.50
+    pass
+else:
+    class StrutGemma3Config(Gemma3TextConfig):
+        model_type = "strut_gemma3_text"
+
+    class StrutGemma3ForCausalLM(_Strut, Gemma3ForCausalLM):
+        config_class = StrutGemma3Config
+
+        def __init__(self, config):
+            super().__init__(config)
+            self._restructure(config)
+
+
+try:
     from transformers import Qwen3Config, Qwen3ForCausalLM
 except ImportError:  # before transformers 4.51
     pass

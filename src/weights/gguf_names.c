@@ -43,6 +43,23 @@ static const struct {
                {"mlp.gate_proj", "ffn_gate"},
                {"mlp.up_proj", "ffn_up"},
                {"mlp.down_proj", "ffn_down"}}},
+    {.arch = {"gemma3"},
+     .before = "model.",
+     .prefix = {"layers.", "blk."},
+     .model = {{"embed_tokens", "token_embd"}, {"norm", "output_norm"}, {"lm_head", "output"}},
+     .layer = {{"input_layernorm", "attn_norm"},
+               {"self_attn.q_proj", "attn_q"},
+               {"self_attn.k_proj", "attn_k"},
+               {"self_attn.v_proj", "attn_v"},
+               {"self_attn.o_proj", "attn_output"},
+               {"self_attn.q_norm", "attn_q_norm"},
+               {"self_attn.k_norm", "attn_k_norm"},
+               {"post_attention_layernorm", "post_attention_norm"},
+               {"pre_feedforward_layernorm", "ffn_norm"},
+               {"post_feedforward_layernorm", "post_ffw_norm"},
+               {"mlp.gate_proj", "ffn_gate"},
+               {"mlp.up_proj", "ffn_up"},
+               {"mlp.down_proj", "ffn_down"}}},
 };
 enum { NAMES_FAMILIES = sizeof names_families / sizeof *names_families };
 

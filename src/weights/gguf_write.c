@@ -64,9 +64,10 @@ static void gguf_put_list(gguf_keys *k, const char *key, int type, int64_t n)
 static void gguf_put_json_list(gguf_keys *k, const char *key, const json_t *list)
 {
     const json_t *first = json_array_get(list, 0), *entry;
-    int type = json_is_string(first) ? ST_GGUF_STRING
-               : json_is_real(first) ? ST_GGUF_FLOAT
-                                     : ST_GGUF_I32;
+    int type = json_is_string(first)    ? ST_GGUF_STRING
+               : json_is_real(first)    ? ST_GGUF_FLOAT
+               : json_is_boolean(first) ? ST_GGUF_BOOL
+                                        : ST_GGUF_I32;
     size_t i;
     gguf_put_list(k, key, type, (int64_t)json_array_size(list));
     json_array_foreach(list, i, entry)
@@ -76,6 +77,8 @@ static void gguf_put_json_list(gguf_keys *k, const char *key, const json_t *list
         memcpy(&bits, &x, 4);
         if (type == ST_GGUF_STRING)
             gguf_text(k->f, json_string_value(entry), json_string_length(entry));
+        else if (type == ST_GGUF_BOOL)
+            gguf_number(k->f, json_is_true(entry), 1);
         else
             gguf_number(k->f, type == ST_GGUF_FLOAT ? bits : (uint64_t)json_integer_value(entry),
                         4);

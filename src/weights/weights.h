@@ -90,6 +90,9 @@ typedef struct {
 st_status st_llmc_write(const char *path, const st_llmc_shape *shape, const st_store_item *items,
                         int64_t n, st_store_fill *fill, void *ctx, st_err *e);
 
+/* Blocks of the largest Gemma 3, of which alone llama.cpp divides scores by sqrt(width / heads). */
+enum { ST_GGUF_GEMMA3_27B = 62 };
+
 /* A dense model as GGUF version 3 (gguf_write.c), for llama.cpp and its like; items F32, F16, BF16
  * or of a block format, named and laid out as for llm.c, lm_head.weight only if it is not tied.
  * llama.cpp wants tensors of one dimension and wpe.weight as F32. */
@@ -98,7 +101,7 @@ typedef struct {
     const char *arch; /* "llama"; NULL: "gpt2" */
     int64_t context, width, inner, layers, heads;
     double epsilon;     /* of its layer norms (GPT-2's; others have it in `more`) */
-    const json_t *more; /* further keys, after "ARCH.", or NULL: texts, whole and real numbers */
+    const json_t *more; /* further keys, after "ARCH.", or NULL: texts, numbers, lists */
     const struct st_bpe
         *tokenizer; /* or NULL: the file has none, and llama.cpp cannot use it alone */
 } st_gguf_about;

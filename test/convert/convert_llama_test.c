@@ -7,8 +7,8 @@
 #include <math.h>
 #include <sys/stat.h>
 
-static const char *const models[] = {"llama_plain", "llama_long", "mistral_window", "qwen2_mixed",
-                                     "qwen3_dynamic"};
+static const char *const models[] = {"llama_plain", "llama_long",    "mistral_window",
+                                     "qwen2_mixed", "qwen3_dynamic", "gemma3_mixed"};
 enum { MODELS = sizeof models / sizeof *models };
 
 static void *bytes_of(const st_stored *t, size_t *n)
@@ -117,10 +117,21 @@ static void test_folders(void **state)
 /* The model `from` through a GGUF file, which has the same shape and numbers. */
 static void through_gguf(const char *dir, const char *from)
 {
-    static const char *const keys[] = {
-        "hidden_size", "num_key_value_heads", "head_dim",           "rms_norm_eps",
-        "rope_theta",  "rope_scaling",        "attention_bias",     "mlp_bias",
-        "vocab_size",  "num_hidden_layers",   "tie_word_embeddings"};
+    static const char *const keys[] = {"hidden_size",
+                                       "num_key_value_heads",
+                                       "head_dim",
+                                       "rms_norm_eps",
+                                       "rope_theta",
+                                       "rope_scaling",
+                                       "attention_bias",
+                                       "mlp_bias",
+                                       "vocab_size",
+                                       "num_hidden_layers",
+                                       "tie_word_embeddings",
+                                       "model_type",
+                                       "layer_types",
+                                       "rope_local_base_freq",
+                                       "query_pre_attn_scalar"};
     const char *file = st_test_path(dir, "x.gguf"), *back = st_test_path(dir, "back");
     convert(from, file, "gguf", 0);
     convert(file, back, "hf", 0);
@@ -160,6 +171,40 @@ static void test_gguf(void **state)
     dir = st_test_dir(), model = st_test_path(dir, "m");
     changed(model, "qwen3_dynamic", "rope_parameters", json_pack("{s:f}", "rope_theta", 100.0));
     through_gguf(dir, model);
+    /* gains stored less 1, windows and frequencies by block */
+    dir = st_test_dir(), model = st_test_path(dir, "m");
+    changed(model, "gemma3_mixed", "query_pre_attn_scalar", json_integer(8));
+    through_gguf(dir, model);
+}
+
+/* What a GGUF file's keys say of windows: the model_type, its window and the blocks that have it.
+ */
+static const struct {
+    const char *file, *type, *layers;
+} windows[] = {
+    {"test/fixtures/torch/windows/llama.gguf", "mistral", NULL},
+    {"test/fixtures/torch/windows/qwen2.gguf", "qwen2", "sfs"},
+    {"test/fixtures/torch/windows/gemma3.gguf", "gemma3_text", "sfs"},
+};
+
+static void test_windows(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof windows / sizeof *windows; i++) {
+        const char *dir = st_test_dir(), *out = st_test_path(dir, "hf");
+        convert(windows[i].file, out, "hf", 0);
+        json_t *config = json_load_file(st_test_path(out, "config.json"), 0, NULL);
+        const json_t *types = json_object_get(config, "layer_types");
+        const char *type = json_string_value(json_object_get(config, "model_type"));
+        assert_string_equal(type, windows[i].type);
+        assert_int_equal(json_integer_value(json_object_get(config, "sliding_window")), 16);
+        for (size_t k = 0; windows[i].layers && windows[i].layers[k]; k++) {
+            const char *is = json_string_value(json_array_get(types, k));
+            assert_int_equal(is[0], windows[i].layers[k]);
+        }
+        json_decref(config);
+        st_test_remove(dir);
+    }
 }
 
 static void test_refused(void **state)
@@ -169,6 +214,7 @@ static void test_refused(void **state)
     refused("test/fixtures/llama_long", no, "gguf", "has silu, not gelu");
     refused("test/fixtures/mistral_window", no, "gguf", "no window of attention");
     refused("test/fixtures/qwen3_dynamic", no, "gguf", "no dynamic rope_scaling");
+    refused("test/fixtures/gemma3_mixed", no, "gguf", "divides scores by sqrt(8)");
     assert_int_equal(st_test_entries(dir), 0);
     st_test_remove(dir);
 }
@@ -178,6 +224,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_folders),
         cmocka_unit_test(test_gguf),
+        cmocka_unit_test(test_windows),
         cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -7,6 +7,7 @@
     "\"vocab_size\": 67, \"hidden_size\": 20, \"intermediate_size\": 28, \"num_hidden_layers\": "  \
     "2, \"num_attention_heads\": 2, \"num_key_value_heads\": 1, \"max_position_embeddings\": 64"
 #define LLAMA(x) "{\"model_type\": \"llama\", " TINY ", " x "}"
+#define GEMMA(x) "{\"model_type\": \"gemma3_text\", " TINY ", " x "}"
 
 /* Parameters of published models, tied tensors once. */
 static const struct {
@@ -36,6 +37,14 @@ static const struct {
      "\"num_hidden_layers\": 28, \"num_attention_heads\": 16, \"num_key_value_heads\": 8, "
      "\"tie_word_embeddings\": true}",
      596049920},
+    /* Gemma-3-270M, and the text half of Gemma-3-4B */
+    {"{\"model_type\": \"gemma3_text\", \"vocab_size\": 262144, \"hidden_size\": 640, "
+     "\"intermediate_size\": 2048, \"num_hidden_layers\": 18, \"num_attention_heads\": 4, "
+     "\"num_key_value_heads\": 1}",
+     268098176},
+    {"{\"model_type\": \"gemma3_text\", \"hidden_size\": 2560, \"intermediate_size\": 10240, "
+     "\"num_hidden_layers\": 34}",
+     3880263168},
 };
 
 static void test_totals(void **state)
@@ -63,6 +72,14 @@ static const char *const same[][2] = {
      "\"layer_types\": [\"full_attention\", \"sliding_attention\"]}"},
     {"{\"model_type\": \"qwen3\", " TINY "}",
      "{\"model_type\": \"qwen3\", " TINY ", \"head_dim\": 128, \"use_sliding_window\": false}"},
+    {GEMMA("\"sliding_window_pattern\": 2, \"rope_theta\": 500.0, \"rope_local_base_freq\": 20.0, "
+           "\"rope_scaling\": {\"rope_type\": \"linear\", \"factor\": 8.0}"),
+     GEMMA("\"layer_types\": [\"sliding_attention\", \"full_attention\"], \"rope_parameters\": "
+           "{\"full_attention\": {\"rope_type\": \"linear\", \"factor\": 8, \"rope_theta\": 500}, "
+           "\"sliding_attention\": {\"rope_type\": \"default\", \"rope_theta\": 20}}")},
+    {GEMMA("\"hidden_activation\": \"gelu_pytorch_tanh\", \"tie_word_embeddings\": true"),
+     GEMMA("\"head_dim\": 256, \"query_pre_attn_scalar\": 256, \"rope_theta\": 1000000, "
+           "\"final_logit_softcapping\": null, \"use_bidirectional_attention\": false")},
 };
 
 static void test_same(void **state)
@@ -120,6 +137,14 @@ static const struct {
      ST_EUNSUPPORTED, "chunked_attention"},
     {"{\"model_type\": \"mistral\", " TINY ", \"sliding_window\": -3}", ST_EFORMAT,
      "sliding_window is -3"},
+    {GEMMA("\"final_logit_softcapping\": 30.0"), ST_EUNSUPPORTED, "final_logit_softcapping is set"},
+    {GEMMA("\"use_bidirectional_attention\": true"), ST_EUNSUPPORTED,
+     "use_bidirectional_attention is true"},
+    {GEMMA("\"hidden_activation\": \"relu\""), ST_EUNSUPPORTED, "hidden_activation is 'relu'"},
+    {GEMMA("\"query_pre_attn_scalar\": 0"), ST_EFORMAT, "query_pre_attn_scalar is 0"},
+    {GEMMA("\"rope_parameters\": {\"sliding_attention\": {\"rope_type\": \"linear\", \"factor\": "
+           "2}}"),
+     ST_EUNSUPPORTED, "sliding_attention: rope_type is 'linear'"},
     {LLAMA("\"strut\": {\"format\": 1, \"maps\": {\"layers.*.mlp.up\": \"lowrank:rank=2\"}}"),
      ST_EARG, "'layers.*.mlp.up' matches none"},
 };

@@ -1,11 +1,11 @@
-/* Llama, Mistral, Qwen2 and Qwen3 against Hugging Face's (test/fixtures/llama_plain and others,
- * tools/fixtures_llama.py): logits, losses, gradients, five AdamW steps, greedy text; and other
- * weights of the same function. */
+/* Llama, Mistral, Qwen2, Qwen3 and Gemma 3 against Hugging Face's (test/fixtures/llama_plain and
+ * others, tools/fixtures_llama.py): logits, losses, gradients, five AdamW steps, greedy text; and
+ * other weights of the same function. */
 /* SPDX-License-Identifier: MIT */
 #include "twin.h"
 
-static const char *const models[] = {"llama_plain", "llama_long", "mistral_window", "qwen2_mixed",
-                                     "qwen3_dynamic"};
+static const char *const models[] = {"llama_plain", "llama_long",    "mistral_window",
+                                     "qwen2_mixed", "qwen3_dynamic", "gemma3_mixed"};
 enum { MODELS = sizeof models / sizeof *models };
 
 static void test_outputs(void **state)
@@ -21,8 +21,10 @@ static void test_outputs_bf16(void **state)
 {
     (void)state;
     for (int i = 0; i < MODELS; i++) {
-        twin_outputs(models[i], "ref", ST_BF16, 4e-2);
-        twin_outputs(models[i], "cpu", ST_BF16, 4e-2);
+        bool gemma =
+            strncmp(models[i], "gemma", 5) == 0; /* transformers, gains rounded too: 1.6e-1 */
+        twin_outputs(models[i], "ref", ST_BF16, gemma ? 2e-1 : 5e-2);
+        twin_outputs(models[i], "cpu", ST_BF16, gemma ? 2e-1 : 5e-2);
     }
 }
 
