@@ -7,16 +7,21 @@
 
 #define PRE_GPT2                                                                                   \
     "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
-#define PRE_ENDS "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
-#define PRE_TAIL "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
-#define PRE_WORDS(digits)                                                                          \
-    PRE_ENDS "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|" digits "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|" PRE_TAIL
-#define PRE_UPPER "\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}"
-#define PRE_LOWER "\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}"
+#define PRE_ENDS          "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+#define PRE_TAIL          "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+#define PRE_LETTERS       "[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|"
+#define PRE_SIGNS         "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"
+#define PRE_WORDS(digits) PRE_ENDS "|" PRE_LETTERS digits PRE_SIGNS PRE_TAIL
+#define PRE_UPPER         "\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}"
+#define PRE_LOWER         "\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}"
 #define PRE_CASED(ends, digits)                                                                    \
     "[^\\r\\n\\p{L}\\p{N}]?[" PRE_UPPER "]*[" PRE_LOWER "]+" ends                                  \
     "|[^\\r\\n\\p{L}\\p{N}]?[" PRE_UPPER "]+[" PRE_LOWER "]*" ends "|" digits                      \
     "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|" PRE_TAIL
+#define PRE_CJK "[\u4E00-\u9FA5\u3040-\u309F\u30A0-\u30FF]+"
+#define PRE_MARKED                                                                                 \
+    "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+"                                        \
+    "|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+"
 #define PRE_BLOOM " ?[^(\\s|[.,!?\u2026\u3002\uFF0C\u3001\u0964\u06D4\u060C])]+"
 
 static const st_bpe_pre pre_rows[] = {
@@ -31,7 +36,11 @@ static const st_bpe_pre pre_rows[] = {
      {PRE_WORDS("\\p{N}{1,3}")},
      true,
      true},
-    {"dbrx smaug-bpe chatglm-bpe glm4", NULL, {PRE_WORDS("\\p{N}{1,3}")}, false, false},
+    {"dbrx smaug-bpe chatglm-bpe", NULL, {PRE_WORDS("\\p{N}{1,3}")}, false, false},
+    {"glm4 glm5", NULL, {PRE_WORDS("\\p{N}{1,3}")}, true, false},
+    {"minicpm5", NULL, {"\\p{N}{1,3}", PRE_WORDS("\\p{N}+")}, true, false},
+    {"laguna", NULL, {"[^\\n]+|[\\n]+", PRE_WORDS("\\p{N}")}, false, false},
+    {"ufakzeka", NULL, {PRE_LETTERS "\\p{N}" PRE_SIGNS PRE_TAIL}, false, false},
     {"qwen2 deepseek-r1-qwen kormo f2llmv2 megrez", "NFC", {PRE_WORDS("\\p{N}")}, false, false},
     {"stablelm2 hunyuan solar-open grok-2", NULL, {PRE_WORDS("\\p{N}")}, false, false},
     {"qwen35",
@@ -48,10 +57,7 @@ static const st_bpe_pre pre_rows[] = {
     {"command-r", "NFC", {"\\p{N}", PRE_GPT2}, false, false},
     {"deepseek-v3 hunyuan-dense joyai-llm hy_v4",
      NULL,
-     {"\\p{N}{1,3}", "[\u4E00-\u9FA5\u3040-\u309F\u30A0-\u30FF]+",
-      "[!\"#$%&'()*+,\\-./"
-      ":;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| "
-      "?[\\p{P}\\p{S}]+[\\r\\n]*|" PRE_TAIL},
+     {"\\p{N}{1,3}", PRE_CJK, PRE_MARKED "| ?[\\p{P}\\p{S}]+[\\r\\n]*|" PRE_TAIL},
      false,
      false},
     {"deepseek-coder",
@@ -89,6 +95,32 @@ static const st_bpe_pre pre_rows[] = {
     {"seed-coder",
      NULL,
      {PRE_ENDS "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1}| ?[^\\s\\p{L}\\p{N}\\r\\n]+|" PRE_TAIL},
+     false,
+     false},
+    {"jais-2",
+     NULL,
+     {PRE_ENDS "|" PRE_LETTERS "\\p{N}{1,3}" PRE_SIGNS
+               "\\s*[\\r\\n]+|\\s{512}(?!\\S)|\\s{256}(?!\\S)|\\s{128}(?!\\S)|\\s{64}(?!\\S)|"
+               "\\s{32}(?!\\S)|\\s{16}(?!\\S)|\\s{8}(?!\\S)|\\s{4}(?!\\S)|\\s{1,2}(?!\\S)|\\s{1}"},
+     false,
+     false},
+    {"exaone-moe",
+     NULL,
+     {PRE_ENDS "|[^\\r\\n\\p{L}\\p{N}]?(?:\\p{L}\\p{M}*(?: \\p{L}\\p{M}*)*)+|\\p{N}| "
+               "?[^\\s\\p{L}\\p{N}]+[\\r\\n/]?|\\s*[\\r\\n]|\\s+(?!\\S)|\\s+"},
+     false,
+     false},
+    {"granite-embed-multi-97m", NULL, {PRE_CASED(PRE_ENDS "?", "\\p{N}{1,3}")}, true, false},
+    {"youtu",
+     NULL,
+     {"[\uAC00-\uD7A3\u3131-\u318E]+|[\uFF01\u2026\u201C\u201D\u2018\u2019\u2014\uFF1A\uFF1B"
+      "\uFF0C\u3001-\u303F\uFE30-\uFE4F]+|[\u3105-\u312F]+|" PRE_CJK,
+      PRE_CASED(PRE_ENDS "?", "\\p{N}")},
+     true,
+     false},
+    {"spark2_5",
+     NULL,
+     {"\\p{N}{1,3}", PRE_CJK, PRE_MARKED "| ?[\\p{P}\\p{S}]+|[\\r\\n]|\\s+(?!\\S)|\\s+", "\\p{N}"},
      false,
      false},
 };
