@@ -30,6 +30,9 @@ static st_status draft_place(st_bpe_draft *d, const char *text, size_t n, const 
     if (!json_is_integer(id)) {
         ST_FAIL(e, ST_EFORMAT, "%s: token \"%s\": its id is not a whole number", d->what, shown.s);
     }
+    if (memchr(text, 0, n)) { /* no file of a tokenizer could hold it */
+        ST_FAIL(e, ST_EFORMAT, "%s: token \"%s\" has a zero byte", d->what, shown.s);
+    }
     int64_t at = json_integer_value(id);
     if (at < 0 || at >= d->n) {
         ST_FAIL(e, ST_EFORMAT,

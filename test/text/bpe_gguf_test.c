@@ -138,6 +138,7 @@ static void gguf_refused(void **state)
         {"llama3", "tokens", "null", "no tokens in it"},
         {"llama3", "tokens", "[\"a\", 7]", "token 1 is no text"},
         {"llama3", "tokens", "[\"a\", \"a\"]", "has \"a\" twice"},
+        {"llama3", "tokens", "[\"a\", \"<\\u0000|end|>\"]", "has a zero byte"},
         {"llama3", "merges", "null", "no merges in it"},
         {"llama3", "merges", "[\"zz zz\"]", "\"zz\", which is not in the vocabulary"},
         {"llama2", "scores", "[1.0]", "tokenizer.ggml.scores has fewer than"},
@@ -151,7 +152,7 @@ static void gguf_refused(void **state)
         snprintf(key, sizeof key, "tokenizer.ggml.%s", rows[i].key);
         assert_ok(st_gguf_open(&g, file, true, &e), &e);
         json_t *keys = json_copy((json_t *)(uintptr_t)st_gguf_keys(g));
-        json_t *value = json_loads(rows[i].value, JSON_DECODE_ANY, NULL);
+        json_t *value = json_loads(rows[i].value, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
         json_object_del(keys, key);
         if (!json_is_null(value)) json_object_set(keys, key, value);
         st_status s = st_bpe_from_gguf(&b, keys, "keys", &e);
