@@ -59,17 +59,21 @@ static const char *npy_find(const char *head, const char *key)
 /* Width and count from the dict's text: 1-D arrays of '<u2', '<i4' or '<u4'. */
 static st_status npy_parse(st_shard_part *s, const char *head, const char *path, st_err *e)
 {
-    static const char *const types[] = {"'<u2'", "'<i4'", "'<u4'"};
+    static const struct {
+        char type[6];
+        int width;
+    } types[] = {{"'<u2'", 2}, {"'<i4'", 4}, {"'<u4'", 4}, {"'<i8'", 8}, {"'<u8'", 8}};
     const char *descr = npy_find(head, "descr"), *shape = npy_find(head, "shape");
     if (!descr || !shape || *shape != '(') {
         ST_FAIL(e, ST_EFORMAT, "%s: an .npy header without descr or shape", path);
     }
-    for (int i = 0; i < 3; i++)
-        if (!strncmp(descr, types[i], 5)) s->width = i ? 4 : 2;
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        if (!strncmp(descr, types[i].type, 5)) s->width = types[i].width;
     if (!s->width) {
         ST_FAIL(
             e, ST_EUNSUPPORTED,
-            "%s: an .npy file of %.*s; token ids must be uint16, int32 or uint32, little-endian",
+            "%s: an .npy file of %.*s; token ids must be uint16 or whole numbers of 32 or 64 bits, "
+            "little-endian",
             path, (int)strcspn(descr, ","), descr);
     }
     char *end;
@@ -193,6 +197,14 @@ void st_part_read(const st_shard_part *s, int64_t at, int64_t n, int32_t *ids)
 {
     if (s->width == 4) { /* perhaps not aligned: a header may have any length */
         memcpy(ids, (const char *)s->data + 4 * at, 4 * (size_t)n);
+        return;
+    }
+    if (s->width == 8) {
+        for (int64_t i = 0; i < n; i++) {
+            int64_t v;
+            memcpy(&v, (const char *)s->data + 8 * (at + i), sizeof v);
+            ids[i] = v < 0 || v > INT32_MAX ? -1 : (int32_t)v; /* which no vocabulary has */
+        }
         return;
     }
     const char *from = (const char *)s->data + 2 * at;

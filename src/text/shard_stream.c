@@ -60,6 +60,25 @@ static char *shard_folder(const char *dir, int side)
     return list;
 }
 
+/* The shards of folders within, called train or by one of the words of validation; NULL: none. */
+static char *shard_inner(const char *dir, bool val)
+{
+    struct dirent **entry;
+    char *list = NULL;
+    int n = scandir(dir, &entry, NULL, NULL);
+    for (int i = 0; i < n; i++) {
+        const char *name = entry[i]->d_name;
+        bool wanted = val ? shard_side(name) == 1
+                          : !strcasecmp(name, "train") || !strcasecmp(name, "training");
+        char *path = wanted && !list ? st_path_join(dir, name) : NULL;
+        if (path && st_path_is_dir(path)) list = shard_folder(path, -1);
+        free(path);
+        free(entry[i]);
+    }
+    if (n >= 0) free(entry);
+    return list;
+}
+
 char *st_shard_path(const char *dir, bool val)
 {
     static const char *const name[2][3] = {{"train.bin", "train.npy"},
@@ -70,6 +89,7 @@ char *st_shard_path(const char *dir, bool val)
         free(path);
     }
     char *list = shard_folder(dir, val);
+    if (!list) list = shard_inner(dir, val);
     return list ? list : st_path_join(dir, name[val][0]);
 }
 

@@ -4,6 +4,7 @@
 #include "files/files.h"
 #include "testing.h"
 #include "text/text.h"
+#include <sys/stat.h>
 
 static char said[1024];
 
@@ -27,20 +28,21 @@ static void put(const char *dir, const char *name, int first, int n)
     st_test_write(st_test_path(dir, name), id, (size_t)n * sizeof *id);
 }
 
-/* The same as an .npy file of int32. */
-static void put_npy(const char *dir, const char *name, int first, int n)
+/* The same as an .npy file of whole numbers of 4 or 8 bytes. */
+static void put_npy(const char *dir, const char *name, int width, int64_t first, int n)
 {
     char file[1024];
-    int at = 10, head = snprintf(file + at, 200,
-                                 "{'descr': '<i4', 'fortran_order': False, 'shape': (%d,), }\n", n);
+    int at = 10,
+        head = snprintf(file + at, 200,
+                        "{'descr': '<i%d', 'fortran_order': False, 'shape': (%d,), }\n", width, n);
     memcpy(file, "\x93NUMPY\1\0", 8);
     file[8] = (char)head;
     file[9] = 0;
-    for (int32_t i = 0; i < n; i++) {
-        int32_t id = first + i;
-        memcpy(file + at + head + 4 * i, &id, 4);
+    for (int i = 0; i < n; i++) {
+        int64_t id = first + i; /* its low half comes first */
+        memcpy(file + at + head + width * i, &id, (size_t)width);
     }
-    st_test_write(st_test_path(dir, name), file, (size_t)(at + head + 4 * n));
+    st_test_write(st_test_path(dir, name), file, (size_t)(at + head + width * n));
 }
 
 /* The stream of `path` must be ids 0 to n - 1, however it is read. */
@@ -70,7 +72,7 @@ static void stream_order(void **state)
 {
     (void)state;
     const char *dir = st_test_dir();
-    put_npy(dir, "edu_train_000002.npy", 20, 13);
+    put_npy(dir, "edu_train_000002.npy", 4, 20, 13);
     put(dir, "edu_train_000001.bin", 7, 13);
     put(dir, "edu_train_000000.bin", 0, 7);
     put(dir, "edu_train_000010.bin", 33, 1);
@@ -92,6 +94,30 @@ static void stream_order(void **state)
     assert_st(st_shard_open(&s, dir, &e), ST_EFORMAT, &e);
     assert_says(&e, "edu_train_000003.bin: 0 bytes");
     assert_null(s.part);
+    st_test_remove(dir);
+}
+
+/* numpy's own whole numbers have 8 bytes; and a folder a split. */
+static void stream_long(void **state)
+{
+    (void)state;
+    const char *dir = st_test_dir();
+    assert_int_equal(mkdir(st_test_path(dir, "train"), 0700), 0);
+    assert_int_equal(mkdir(st_test_path(dir, "valid"), 0700), 0);
+    put_npy(dir, "train/000.npy", 8, 0, 11);
+    put(dir, "train/001.bin", 11, 9);
+    put_npy(dir, "valid/000.npy", 8, (int64_t)1 << 32, 2);
+    char *path = st_shard_path(dir, false);
+    counts(path, 20, 2);
+    free(path);
+    path = st_shard_path(dir, true);
+    st_shard s;
+    st_err e;
+    assert_ok(st_shard_open(&s, path, &e), &e);
+    assert_st(st_shard_check(&s, 300, &e), ST_EFORMAT, &e); /* not what its low half would be */
+    assert_says(&e, "valid/000.npy: token 0 is -1, but the vocabulary has 300 ids");
+    st_shard_close(&s);
+    free(path);
     st_test_remove(dir);
 }
 
@@ -159,6 +185,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(stream_order),
+        cmocka_unit_test(stream_long),
         cmocka_unit_test(stream_sides),
         cmocka_unit_test(stream_wide),
     };

@@ -169,9 +169,9 @@ static void shard_npy(void **state)
                            "{'descr': '<u4', 'fortran_order': False, 'shape': (3,), }", wide, 12);
         shard_expect("a.npy", file, n, "npy", wide, 3);
     }
-    size_t n = shard_npy_make(file, 1, "{'descr': '<i8', 'fortran_order': False, 'shape': (1,), }",
+    size_t n = shard_npy_make(file, 1, "{'descr': '>i8', 'fortran_order': False, 'shape': (1,), }",
                               wide, 8);
-    shard_expect("a.npy", file, n, "'<i8'; token ids must be uint16", NULL, 0);
+    shard_expect("a.npy", file, n, "'>i8'; token ids must be uint16", NULL, 0);
     n = shard_npy_make(file, 1, "{'descr': '<u2', 'fortran_order': False, 'shape': (1, 3), }",
                        token, 6);
     shard_expect("a.npy", file, n, "shape (1, 3), expected one row", NULL, 0);
