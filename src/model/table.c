@@ -40,10 +40,29 @@ const char *st_model_prefix(const st_model *m)
     return m->type->prefix;
 }
 
+/* Files of before model_type are GPT-2's, if they say any of its sizes. */
+static bool model_says(const json_t *config)
+{
+    static const char *const keys[] = {"model_type", "n_embd", "n_layer",    "n_head",
+                                       "vocab_size", "n_ctx",  "n_positions"};
+    bool says = false;
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        says |= json_object_get(config, keys[i]) != NULL;
+    return says;
+}
+
 st_status st_model_open(st_model **out, const json_t *config, st_err *e)
 {
     *out = NULL;
     if (!json_is_object(config)) ST_FAIL(e, ST_EFORMAT, "config.json: expected a JSON object");
+    if (!model_says(config)) {
+        const char *first = json_object_iter_key(json_object_iter((json_t *)(uintptr_t)config));
+        ST_FAIL(e, ST_EFORMAT,
+                "config.json: says no model_type and none of GPT-2's sizes (n_embd, n_layer "
+                "...)%s%.60s; "
+                "it is not a model's",
+                first ? ", but begins with " : ": it is empty", first ? first : "");
+    }
     const char *name = "gpt2";
     ST_TRY(st_json_str(config, "model_type", &name, "config.json", e));
     const st_model_type *type = model_find(name);

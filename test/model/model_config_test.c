@@ -105,7 +105,8 @@ static void test_totals(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof totals / sizeof *totals; i++) {
         char text[1024];
-        snprintf(text, sizeof text, "{%s%s \"strut\": {\"format\": 1, \"maps\": {%s}}}",
+        snprintf(text, sizeof text,
+                 "{\"model_type\": \"gpt2\", %s%s \"strut\": {\"format\": 1, \"maps\": {%s}}}",
                  totals[i].keys, *totals[i].keys ? "," : "", totals[i].maps);
         st_model *m = rig_model(text);
         st_model_count c = st_model_counts(m);
@@ -313,6 +314,8 @@ static void test_wrong(void **state)
         st_model *m = (st_model *)1;
         st_err e = {0};
         json_t *config = rig_json(wrong[i].config);
+        if (!json_object_get(config, "model_type"))
+            json_object_set_new(config, "model_type", json_string("gpt2"));
         st_status got = st_model_open(&m, config, &e);
         if (got != wrong[i].code) {
             fail_msg("%s: status %d, expected %d: %s", wrong[i].config, got, wrong[i].code, e.msg);
@@ -321,6 +324,31 @@ static void test_wrong(void **state)
         assert_says(&e, "config.json");
         for (int k = 0; k < 3 && wrong[i].says[k]; k++)
             assert_says(&e, wrong[i].says[k]);
+        json_decref(config);
+    }
+}
+
+/* What says nothing of a GPT-2 is not one of 124 million parameters. */
+static void test_nothing(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *config, *says;
+    } rows[] = {
+        {"{}", "(n_embd, n_layer ...): it is empty"},
+        {"{\"scripts\": {}, \"name\": \"x\"}", ", but begins with "},
+        {"{\"initializer_range\": 0.02}", "config.json: says no model_type"},
+        {"{\"n_embd\": 768}", NULL}, /* of before model_type */
+        {"{\"model_type\": \"gpt2\"}", NULL},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        st_model *m;
+        st_err e = {0};
+        json_t *config = rig_json(rows[i].config);
+        st_status s = st_model_open(&m, config, &e);
+        assert_int_equal(s, rows[i].says ? ST_EFORMAT : ST_OK);
+        if (rows[i].says) assert_says(&e, rows[i].says);
+        st_model_close(m);
         json_decref(config);
     }
 }
@@ -348,7 +376,8 @@ static void test_hostile_maps(void **state)
         snprintf(glob, sizeof glob, "h.%d.*", i);
         json_object_set_new(maps, glob, json_string("dense"));
     }
-    config = json_pack("{s:{s:i, s:o}}", "strut", "format", 1, "maps", maps);
+    config =
+        json_pack("{s:s, s:{s:i, s:o}}", "model_type", "gpt2", "strut", "format", 1, "maps", maps);
     assert_st(st_model_open(&m, config, &e), ST_EFORMAT, &e);
     assert_says(&e, "20000 entries");
     json_decref(config);
@@ -362,7 +391,7 @@ static void test_plan_limits(void **state)
     size_t bytes;
     st_cost cost;
     st_stream *q;
-    st_model *m = rig_model("{}");
+    st_model *m = rig_model("{\"model_type\": \"gpt2\"}");
     assert_ok(st_stream_open(&q, "ref", 1, &e), &e);
     st_lm_args a = {.batch = 1, .len = 1025};
     assert_st(st_model_plan(m, q, ST_F32, &a, true, &bytes, &cost, &e), ST_EARG, &e);
@@ -393,9 +422,10 @@ static void test_plan_limits(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_totals),       cmocka_unit_test(test_list),
-        cmocka_unit_test(test_round_trip),   cmocka_unit_test(test_wrong),
-        cmocka_unit_test(test_hostile_maps), cmocka_unit_test(test_plan_limits),
+        cmocka_unit_test(test_totals),      cmocka_unit_test(test_list),
+        cmocka_unit_test(test_round_trip),  cmocka_unit_test(test_wrong),
+        cmocka_unit_test(test_nothing),     cmocka_unit_test(test_hostile_maps),
+        cmocka_unit_test(test_plan_limits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
