@@ -273,13 +273,15 @@ st_status st_plot_png(const st_plot *p, double scale, const char *path, st_err *
 {
     double w = plot_size(p->width, 760), h = plot_size(p->height, 440);
     if (!(scale > 0.1 && scale <= 8)) scale = 2;
-    st_outfile file = {0};
-    ST_TRY(st_outfile_open(&file, path, e));
-    plot_out out = {file.f};
+    char *png = NULL;
+    size_t n = 0;
+    plot_out out = {open_memstream(&png, &n)};
+    if (!out.f) ST_FAIL(e, ST_ENOMEM, "plot: no memory for a PNG");
     cairo_surface_t *s =
         cairo_image_surface_create(CAIRO_FORMAT_RGB24, (int)(w * scale), (int)(h * scale));
     st_status status = plot_on(s, p, w, h, scale, false, true, &out, e);
-    if (!status) status = st_outfile_commit(&file, e);
-    st_outfile_discard(&file);
+    if (fclose(out.f) && !status) status = ST_ERR(e, ST_ENOMEM, "plot: no memory for a PNG");
+    if (!status) status = st_write_file(path, png, n, e);
+    free(png);
     return status;
 }

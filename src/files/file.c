@@ -70,6 +70,14 @@ st_status st_outfile_write(st_outfile *o, const void *data, size_t n, st_err *e)
     return ST_OK;
 }
 
+st_status st_outfile_flush(st_outfile *o, st_err *e)
+{
+    errno = 0;
+    if (ferror(o->f) || fflush(o->f) || fsync(fileno(o->f)))
+        return file_failed(o, errno ? errno : EIO, e);
+    return ST_OK;
+}
+
 st_status st_outfile_commit(st_outfile *o, st_err *e)
 {
     /* The duplicate keeps the lock until the rename is done. */

@@ -18,6 +18,7 @@ typedef struct {
 } st_outfile;
 st_status st_outfile_open(st_outfile *o, const char *path, st_err *e);
 st_status st_outfile_write(st_outfile *o, const void *data, size_t n, st_err *e);
+st_status st_outfile_flush(st_outfile *o, st_err *e);  /* onto the disk: no room shows here */
 st_status st_outfile_commit(st_outfile *o, st_err *e); /* write errors show here at the latest */
 void st_outfile_discard(st_outfile *o); /* after commit or on a zeroed one: nothing */
 

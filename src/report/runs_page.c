@@ -316,8 +316,10 @@ static st_status page_name(const char *out, st_err *e)
 st_status st_report_runs(const char *const *paths, int n, const char *out, const char *title,
                          bool replace, json_t **result, st_err *e)
 {
+    static const char *const over[] = {"*.svg", "*.png", NULL};
     double began = st_now();
     st_outfile o = {0};
+    st_outdir plots = {0};
     char *page = NULL, *dir;
     size_t bytes = 0;
     *result = NULL;
@@ -329,14 +331,19 @@ st_status st_report_runs(const char *const *paths, int n, const char *out, const
     st_status s = st_runs_find(paths, n, &found, e);
     FILE *f = s ? NULL : open_memstream(&page, &bytes);
     if (!s && !f) s = ST_NOMEM(e, "report");
-    if (!s) s = st_make_dirs(dir, e); /* beside the page: makes its folder too */
+    if (!s)
+        s = st_outdir_open(&plots, dir, replace ? over : NULL,
+                           e); /* beside the page: makes its folder too */
     if (!s) s = st_outfile_open(&o, out, e);
-    if (!s) s = st_runs_page(f, found, title ? title : "strut: runs and benchmarks", dir, e);
+    if (!s) s = st_runs_page(f, found, title ? title : "strut: runs and benchmarks", plots.temp, e);
     if (f && fclose(f) && !s) s = ST_NOMEM(e, "report");
+    /* both are on the disk before either takes its place */
     if (!s) s = st_outfile_write(&o, page, bytes, e);
+    if (!s) s = st_outfile_flush(&o, e);
+    if (!s) s = st_outdir_commit(&plots, e);
     if (!s) s = st_outfile_commit(&o, e);
     st_outfile_discard(&o);
-    if (s) rmdir(dir); /* if nothing is in it */
+    st_outdir_discard(&plots);
     if (!s) {
         json_object_update_new(found, json_pack("{s:o, s:o, s:I, s:f}", "out", st_json_text(out),
                                                 "plots", st_json_text(dir), "bytes",

@@ -75,3 +75,29 @@ setup() {
     [ "$status" -eq 1 ]
     [ "$(echo *_files)" = '*_files' ]
 }
+
+@test "a page and its figures appear together or not at all" {
+    "$STRUT" train tiny.yaml name=plain -q
+    "$STRUT" report runs -o whole.html -q
+    [ -s whole_files/perplexity-parameters.png ]
+    local page largest
+    page=$(stat -c %s whole.html)
+    largest=$(stat -c %s whole_files/* | sort -n | tail -1)
+    [ "$page" -gt "$((largest + 8192))" ]
+    # KiB a file: a figure fails, or the page alone, at once or at its end
+    for most in 1 20 $((largest / 1024 + 4)) $(((page - 1) / 1024)); do
+        mkdir part
+        (trap '' XFSZ && ulimit -f "$most" && not "$STRUT" report runs -o part/p.html -q 2>part.err)
+        cat part.err
+        grep -q "cannot be written: File too large" part.err
+        rmdir part
+    done
+    # an older page stays as it was
+    cp -r whole_files old_files
+    cp whole.html old.html
+    (trap '' XFSZ && ulimit -f $((largest / 1024 + 4)) && not "$STRUT" report runs -o old.html -f -q 2>part.err)
+    cmp old.html whole.html
+    diff -r old_files whole_files
+    [ "$(ls -A | grep -c strut-)" = 0 ]
+    "$STRUT" report runs -o old.html -f -q
+}
