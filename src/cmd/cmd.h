@@ -124,6 +124,11 @@ void cmd_error(const char *where, const char *text);
 
 /* ---- start.c: the process -------------------------------------------------------------------- */
 
+/* limits.c: a small stack becomes the usual one, if that is allowed: true, and threads have it
+ * after a new start. */
+bool cmd_limits_stack(void);
+/* ST_ENOMEM, saying which limit is too small and how to raise it. */
+st_status cmd_limits_check(st_err *e);
 void cmd_start_files(void); /* descriptors 0 to 2 are open from here on */
 void cmd_start_signals(void);
 int cmd_signal(void); /* the signal that interrupted us, 0: none */

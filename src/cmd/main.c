@@ -84,7 +84,8 @@ static int main_run(const cmd_args *a)
     st_err e = {0};
     json_t *result = NULL;
     cmd_progress_start(a->quiet);
-    st_status s = c->run(a, &result, &e);
+    st_status s = cmd_limits_check(&e);
+    if (!s) s = c->run(a, &result, &e);
     cmd_progress_clear();
     int code = 0;
     if (s && result) main_show(a, result); /* what was done in spite of it */

@@ -112,7 +112,7 @@ void cmd_start_threads(char **argv, int64_t threads)
         unsetenv(START_MARK); /* not for our children */
         return;
     }
-    bool again = false;
+    bool again = cmd_limits_stack();
     if (!getenv("OMP_WAIT_POLICY") && !getenv("GOMP_SPINCOUNT")) {
         again = setenv("GOMP_SPINCOUNT", START_SPIN, 1) == 0;
     }
