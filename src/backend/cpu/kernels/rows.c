@@ -44,13 +44,14 @@ static inline vec_u32 rows_last(int n)
     return v;
 }
 
-/* C[i0..i0 + m)[j..j + streams) for compile-time m and streams, dtype of B. */
+/* C[i0..i0 + m)[j..j + streams) for compile-time m and streams, dtype of B; the rows after these are
+ * on their way meanwhile. */
 __attribute__((always_inline)) static inline void rows_dots(const rows_part *p, int64_t i0,
                                                             int64_t j, const int m,
                                                             const int streams, const st_dtype t)
 {
     vec sum[ROWS_GROUP][ROWS_STREAMS];
-    int64_t k = p->k, x = 0, b0 = j * p->ldb;
+    int64_t k = p->k, x = 0, b0 = j * p->ldb, size = (int64_t)st_dtype_size(t);
     const float *a = p->a + i0 * k;
 #pragma GCC unroll 16
     for (int i = 0; i < m; i++) {
@@ -61,7 +62,9 @@ __attribute__((always_inline)) static inline void rows_dots(const rows_part *p, 
     for (; x + LANES <= k; x += LANES) {
 #pragma GCC unroll 16
         for (int s = 0; s < streams; s++) {
-            vec b = vec_read(p->b, t, b0 + s * p->ldb + x);
+            int64_t at = b0 + s * p->ldb + x;
+            __builtin_prefetch((const char *)p->b + (at + streams * p->ldb) * size);
+            vec b = vec_read(p->b, t, at);
 #pragma GCC unroll 16
             for (int i = 0; i < m; i++)
                 sum[i][s] += vec_load(a + i * k + x) * b;
