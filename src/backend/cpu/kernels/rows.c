@@ -44,8 +44,8 @@ static inline vec_u32 rows_last(int n)
     return v;
 }
 
-/* C[i0..i0 + m)[j..j + streams) for compile-time m and streams, dtype of B; the rows after these are
- * on their way meanwhile. */
+/* C[i0..i0 + m)[j..j + streams) for compile-time m and streams, dtype of B; the rows after these
+ * are on their way meanwhile. */
 __attribute__((always_inline)) static inline void rows_dots(const rows_part *p, int64_t i0,
                                                             int64_t j, const int m,
                                                             const int streams, const st_dtype t)
