@@ -2,7 +2,7 @@
  * to bottom; it knows no file, no rank, no device and no map type.
  *
  * Weights, gradients and optimiser state are flat blocks with one layout: parameter i starts at the
- * same element of each. */
+ * same element of each. Long: one door for every kind of model. */
 /* SPDX-License-Identifier: MIT */
 #ifndef ST_MODEL_H
 #define ST_MODEL_H
