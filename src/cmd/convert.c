@@ -104,12 +104,15 @@ const cmd_command cmd_convert = {
         "pt, safetensors: one file with strut's names and config, structured matrices as they "
         "are;\n"
         "llmc: llm.c's .bin, dense, f32 or bf16;\n"
-        "gguf: for llama.cpp, dense.",
+        "gguf: for llama.cpp, dense.\n"
+        "strut, safetensors and gguf keep matrices in blocks of 8 or 4 bits, which --quantize asks "
+        "for: q8, q4 (llama.cpp's Q8_0, Q4_0), q4_1, or none, floats.",
     .example = "strut convert krony-trained/ gpt2-small/ --to hf\n"
                "strut convert ckpt.pt gpt2/ --to hf --heads 12\n"
                "strut convert small/ small-hf/ --to hf-code\n"
                "strut convert 81.7_T2T_ViTt_14.pth.tar t2t-vit-t-14/\n"
-               "strut convert gpt2/ gpt2.gguf --to gguf --dtype f16",
+               "strut convert gpt2/ gpt2.gguf --to gguf --dtype f16\n"
+               "strut convert gpt2/ gpt2-q4/ --quantize q4 --quantize q8:wte",
     .option = convert_options,
     .least = 2,
     .most = 2,

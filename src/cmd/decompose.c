@@ -52,6 +52,12 @@ static const cmd_option decompose_options[] = {
      .help = "with --weights: a bias takes what its matrix loses of the mean input; not given: "
              "biases are copied"},
     {CMD_FIELD},
+    {.name = "quantize",
+     .kind = CMD_TEXT,
+     .many = true,
+     .value = "FORMAT[:GLOB]",
+     .help = "then matrices in blocks of 8 or 4 bits: q8, q4, q4_1, or none; later ones win; with "
+             "--weights rounded so that the outputs err least, else to the nearest"},
     {.name = "fold-norms",
      .kind = CMD_FLAG,
      .help = "first put ln_1 and ln_2 into the matrices after them (the same function, exactly)"},
@@ -110,9 +116,10 @@ static st_permute decompose_permute(const char *text)
 
 static st_status decompose_run(const cmd_args *a, json_t **result, st_err *e)
 {
-    int nmaps, nskip, ninit;
+    int nmaps, nskip, ninit, nquantize;
     const char **maps = cmd_many(a, "map", &nmaps), **skip = cmd_many(a, "skip", &nskip);
     const char **init = cmd_many(a, "init", &ninit);
+    const char **quantize = cmd_many(a, "quantize", &nquantize);
     double *scalars = NULL;
     bool balanced = strcmp(cmd_text(a, "gauge"), "balanced") == 0;
     st_decompose_opts o = {.preset = cmd_text(a, "preset"),
@@ -122,6 +129,8 @@ static st_status decompose_run(const cmd_args *a, json_t **result, st_err *e)
                            .nskip = nskip,
                            .init = init,
                            .ninit = ninit,
+                           .quantize = quantize,
+                           .nquantize = nquantize,
                            .gauge = balanced ? ST_GAUGE_BALANCED : ST_GAUGE_UNIT,
                            .fold_norms = cmd_has(a, "fold-norms"),
                            .group_hidden = cmd_has(a, "group-hidden"),
@@ -138,7 +147,7 @@ static st_status decompose_run(const cmd_args *a, json_t **result, st_err *e)
                            .fit_bias = cmd_has(a, "fit-bias")};
     st_status s = decompose_scalars(cmd_text(a, "scalars"), &scalars, &o.nscalars, e);
     o.scalars = scalars;
-    if (!s && nmaps == 0 && !o.preset)
+    if (!s && nmaps == 0 && nquantize == 0 && !o.preset)
         s = ST_ERR(e, ST_EARG,
                    "which matrices should become what? --map GLOB=SPEC, such as "
                    "--map 'h.*.mlp.*=monarch:blocks=4', or --preset krony-81m (see: strut maps)");
@@ -152,6 +161,7 @@ static st_status decompose_run(const cmd_args *a, json_t **result, st_err *e)
     if (!s) s = st_decompose(a->word[0], a->word[1], &o, result, e);
     free(scalars);
     free(init);
+    free(quantize);
     free(maps);
     free(skip);
     return s;
@@ -182,6 +192,27 @@ static void decompose_show_changes(const json_t *c)
     }
 }
 
+/* What the outputs err on the text, rounded to the nearest and as they are. */
+static void decompose_show_quantized(const json_t *q)
+{
+    size_t i;
+    json_t *m;
+    cmd_grid g = {.head = "<matrix|<format|to the nearest|outputs"};
+    if (json_array_size(json_object_get(q, "left")))
+        printf("%s%s: floats, of which no part has rows of whole groups of 32\n",
+               json_string_value(json_array_get(json_object_get(q, "left"), 0)),
+               json_array_size(json_object_get(q, "left")) > 1 ? " and others" : "");
+    if (json_array_size(json_object_get(q, "matrices")) == 0) return;
+    json_array_foreach(json_object_get(q, "matrices"), i, m)
+    {
+        cmd_grid_add(&g, "%s", cmd_get_str(m, "name"));
+        cmd_grid_add(&g, "%s", cmd_get_str(m, "format"));
+        cmd_grid_add(&g, "%.4f", cmd_get_num(m, "nearest"));
+        cmd_grid_add(&g, "%.4f", cmd_get_num(m, "error"));
+    }
+    cmd_grid_print(&g, stdout);
+}
+
 static void decompose_show(const json_t *r)
 {
     bool text = json_object_get(r, "calibration") != NULL;
@@ -208,6 +239,7 @@ static void decompose_show(const json_t *r)
     }
     decompose_show_changes(json_object_get(r, "changes"));
     cmd_grid_print(&g, stdout);
+    decompose_show_quantized(json_object_get(r, "quantized"));
     int64_t now = cmd_get_int(r, "parameters"), before = cmd_get_int(r, "parameters_before");
     printf("\ntogether: energy %.2f %%, error %.4f\n", 100.0 * cmd_get_num(r, "energy"),
            cmd_get_num(r, "error"));
@@ -231,7 +263,7 @@ static void decompose_show(const json_t *r)
 const cmd_command cmd_decompose = {
     .name = "decompose",
     .summary = "replace a model's matrices by the nearest structured ones",
-    .usage = "MODEL OUT --preset NAME | --map GLOB=SPEC [--map ...] [options]",
+    .usage = "MODEL OUT --preset NAME | --map GLOB=SPEC [--map ...] | --quantize FORMAT [options]",
     .detail =
         "Every matrix whose name matches becomes the nearest matrix (in Frobenius norm) of its "
         "new type, or what --init says; the rest, biases included, is copied. Energy is the share "
@@ -248,6 +280,7 @@ const cmd_command cmd_decompose = {
                "strut decompose gpt2/ krony/ --preset krony-96m --group-hidden --init prune\n"
                "strut decompose gpt2/ krony/ --preset krony-96m --fold-norms --permute hidden\n"
                "strut decompose gpt2/ krony/ --map 'h.*.mlp.*=kron:m1=768,n1=768' --weights data/\n"
+               "strut decompose gpt2/ gpt2-q4/ --quantize q4 --weights data/\n"
                "strut decompose gpt2/ out/ --map '*=lowrank:rank=128' --skip 'h.0.*' --json",
     .option = decompose_options,
     .least = 2,

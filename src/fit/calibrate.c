@@ -94,7 +94,7 @@ static st_status calibrate_memory(st_calibration *c, st_err *e)
 }
 
 st_status st_calibration_open(st_calibration *c, const st_model *m, const float *flat,
-                              const int32_t *ids, int64_t n, bool beside, st_err *e)
+                              const int32_t *ids, int64_t n, int64_t len, bool beside, st_err *e)
 {
     st_lm_shape lm = st_model_lm(m);
     *c = (st_calibration){.layers = lm.layers, .width = lm.width, .vocab = lm.vocab};
@@ -104,7 +104,8 @@ st_status st_calibration_open(st_calibration *c, const st_model *m, const float 
         ST_FAIL(e, ST_EFORMAT, "calibration: token %lld is id %ld, the model's vocabulary has %lld",
                 (long long)i, (long)ids[i], (long long)lm.vocab);
     }
-    c->len = n < lm.context ? n : lm.context;
+    len = len && len < lm.context ? len : lm.context;
+    c->len = n < len ? n : len;
     c->sequences = n / c->len;
     c->batch = CALIBRATE_ROWS / c->len > 1 ? CALIBRATE_ROWS / c->len : 1;
     if (c->batch > c->sequences) c->batch = c->sequences;

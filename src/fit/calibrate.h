@@ -26,11 +26,11 @@ typedef struct {
     const char *detail;
 } st_calibration;
 
-/* `n` ids in sequences of the model's context (one shorter one if there are fewer; what is over is
- * left out). Ids beyond the vocabulary are ST_EFORMAT. `beside`: with the model as it was. Close in
- * any case. */
+/* `n` ids in sequences of at most `len` tokens (0: the model's context; one shorter one if there
+ * are fewer; what is over is left out). Ids beyond the vocabulary are ST_EFORMAT. `beside`: with
+ * the model as it was. Close in any case. */
 st_status st_calibration_open(st_calibration *c, const st_model *m, const float *flat,
-                              const int32_t *ids, int64_t n, bool beside, st_err *e);
+                              const int32_t *ids, int64_t n, int64_t len, bool beside, st_err *e);
 void st_calibration_close(st_calibration *c);
 
 /* A matrix to be watched. */

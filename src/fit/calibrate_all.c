@@ -234,7 +234,7 @@ st_status st_calibrate_all(st_decompose_run *r, st_err *e)
 {
     st_calibration c = {0};
     st_status s =
-        st_calibration_open(&c, r->from, r->flat, r->o->ids, r->o->nids, r->o->sequential, e);
+        st_calibration_open(&c, r->from, r->flat, r->o->ids, r->o->nids, 0, r->o->sequential, e);
     if (!s) {
         st_log(ST_LOG_INFO, "calibration: %lld tokens in sequences of %lld, %.1f MiB kept of them",
                (long long)(c.sequences * c.len), (long long)c.len,
@@ -284,7 +284,7 @@ st_status st_calibrate_squares(const st_model *m, const float *flat, const int32
 {
     st_calibration c = {0};
     *out = NULL;
-    st_status s = st_calibration_open(&c, m, flat, ids, n, false, e);
+    st_status s = st_calibration_open(&c, m, flat, ids, n, 0, false, e);
     calibrate_units u = {.layers = c.layers};
     c.total = c.layers * c.sequences * c.len;
     if (!s) st_model_tap(c.now.m, calibrate_square, &u);

@@ -4,6 +4,7 @@
 #include "files/files.h"
 #include "fit/calibrate.h"
 #include "fit/permute.h"
+#include "fit/quantize.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -106,7 +107,7 @@ static st_status decompose_items(st_decompose_run *r, st_err *e)
                           st_counted(r->n, "matrices").s);
     }
     free(l.used);
-    if (!l.status && r->n == 0)
+    if (!l.status && r->n == 0 && !r->o->nquantize)
         st_log(ST_LOG_WARN, "nothing to decompose: all matrices are left as they are by --map and "
                             "--skip");
     return l.status ? l.status : decompose_kron_only(r, e);
@@ -261,13 +262,27 @@ static st_status decompose_text(const st_decompose_opts *given, const st_model *
     return ST_OK;
 }
 
+/* What is asked for in blocks; *said as the result has it, NULL: nothing is. */
+static st_status decompose_quantize(st_model *to, float *flat, const st_decompose_opts *o,
+                                    json_t **said, st_err *e)
+{
+    json_t *left = NULL, *rows = NULL;
+    if (!o->nquantize) return ST_OK;
+    ST_TRY(st_model_quantize(to, o->quantize, o->nquantize, &left, e));
+    st_status s = o->nids && st_model_quantized(to)
+                      ? st_quantize_all(to, flat, o->ids, o->nids, &rows, e)
+                      : ST_OK;
+    *said = json_pack("{s:o, s:o}", "left", left, "matrices", rows ? rows : json_array());
+    return s;
+}
+
 st_status st_decompose(const char *in, const char *out, const st_decompose_opts *given,
                        json_t **result, st_err *e)
 {
     st_model *from = NULL, *to = NULL;
     float *flat = NULL, *to_flat = NULL;
     st_bpe *tokenizer = NULL;
-    json_t *matrices = NULL, *changes = NULL;
+    json_t *matrices = NULL, *changes = NULL, *quantized = NULL;
     st_decompose_opts o;
     st_ids ids = {0};
     double start = st_now();
@@ -276,6 +291,7 @@ st_status st_decompose(const char *in, const char *out, const st_decompose_opts 
     if (!s) s = decompose_suits(given, from, in, e);
     if (!s) s = decompose_text(given, from, tokenizer, &o, &ids, e);
     if (!s) s = decompose_weights(from, flat, &o, &to, &to_flat, &matrices, &changes, e);
+    if (!s) s = decompose_quantize(to, to_flat, &o, &quantized, e);
     if (!s) s = st_folder_save(out, o.replace, to, to_flat, o.dtype, tokenizer, e);
     if (!s) s = decompose_result(from, to, out, matrices, st_now() - start, result, e);
     if (!s && o.nids) {
@@ -284,8 +300,10 @@ st_status st_decompose(const char *in, const char *out, const st_decompose_opts 
                                       (json_int_t)o.nids, "sequential", o.sequential));
     }
     if (!s) json_object_set(*result, "changes", changes);
+    if (!s && quantized) json_object_set(*result, "quantized", quantized);
     st_ids_free(&ids);
     json_decref(changes);
+    json_decref(quantized);
     json_decref(matrices);
     st_bpe_close(tokenizer);
     free(flat);

@@ -44,6 +44,10 @@ typedef struct {
     bool fit_bias; /* a matrix's bias takes what W' loses of the mean input; else it is copied */
     const int32_t *ids;
     int64_t nids;
+    /* st_model_quantize's texts: matrices of OUT in blocks of 8 and 4 bits, by a text in the order
+     * of the layers (gptq.c), else to the nearest. */
+    const char *const *quantize;
+    int nquantize;
     st_read_how how;  /* of st_decompose */
     const char *what; /* of the progress line; NULL: "decompose", with the energy captured */
 } st_decompose_opts;
@@ -55,6 +59,9 @@ typedef struct {
  * alpha, seconds}; norm is |W| (Frobenius), error |W - W'| / |W|, energy and alpha as in st_fit.
  * With a calibration text also calibration {text, tokens, sequential} and of a matrix output_error
  * (of its outputs on the text, relative) and weighted (whether its init took notice of the text).
+ * Where formats were asked for, quantized: {left: names that stay floats, matrices: a list of
+ * {name, format, nearest, error} of those that were rounded by the text: what the outputs err on
+ * it, relative, rounded to the nearest and as they are}.
  */
 st_status st_decompose(const char *in, const char *out, const st_decompose_opts *o, json_t **result,
                        st_err *e);

@@ -327,3 +327,12 @@ const st_blocks *st_dtype_blocks(st_dtype t)
 {
     return t < ST_Q8_0 ? NULL : &blocks_all[st_dtype_plain(t) - ST_Q8_0];
 }
+
+float st_blocks_round(st_dtype t, const uint8_t *block, float x)
+{
+    float d = blocks_half(block), inverse = d != 0 ? 1 / d : 0;
+    if (t == ST_Q8_0) return d * fminf(fmaxf(roundf(x * inverse), -127), 127);
+    if (t == ST_Q4_0) return d * (float)(blocks_nibble(x * inverse + 8.5f) - 8);
+    float least = blocks_half(block + 2);
+    return (float)blocks_nibble((x - least) * inverse + 0.5f) * d + least;
+}

@@ -100,6 +100,8 @@ const st_blocks *st_blocks_find(const char *name); /* or NULL */
 /* Those of a block format, packed or not (which `read` and `write` are not for); NULL: `t` is none.
  */
 const st_blocks *st_dtype_blocks(st_dtype t);
+/* The number nearest to x that the block, by its scale, can say. */
+float st_blocks_round(st_dtype t, const uint8_t *block, float x);
 
 /* ---- blocks packed for products (packed.c) ----------------------------------------------------
  */

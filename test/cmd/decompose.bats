@@ -152,3 +152,26 @@ open(sys.argv[1], 'wb').write(struct.pack('<500H', *[random.randrange(32) for _ 
     apart "$STRUT" maps --json
     check 'len(r["presets"]) > 30 and r["presets"][0]["maps"][0].startswith("h.*.mlp.c_fc=kron:")'
 }
+
+@test "8 and 4 bits, rounded by what matrices are fed" {
+    cat >"$DIR/small.json" <<'JSON'
+{"model_type": "gpt2", "vocab_size": 40, "n_positions": 16, "n_embd": 64, "n_layer": 2, "n_head": 2}
+JSON
+    "$STRUT" init "$DIR/small.json" "$DIR/small" --seed 3 --quiet
+    python3 -c "
+import struct, sys
+sys.stdout.buffer.write(struct.pack('<4000H', *[i * i * 7 % 40 for i in range(4000)]))" >"$DIR/text.bin"
+    apart "$STRUT" decompose "$DIR/small" "$DIR/q4" --quantize q4 --weights "$DIR/text.bin" --json --quiet
+    [ "$code" = 0 ]
+    check 'len(r["quantized"]["matrices"]) == 8 and r["quantized"]["left"] == []'
+    check 'all(0 < m["error"] <= m["nearest"] for m in r["quantized"]["matrices"])'
+    "$STRUT" convert "$DIR/q4" "$DIR/q4.again/" --quiet
+    cmp "$DIR/q4/model.safetensors" "$DIR/q4.again/model.safetensors"
+    apart "$STRUT" decompose "$DIR/small" "$DIR/q8" --quantize q8:h.*.mlp.* --map 'h.0.mlp.*=lowrank:rank=32' --quiet
+    [ "$code" = 0 ]
+    apart "$STRUT" info "$DIR/q8" --json --quiet
+    check 'set(r["stored"]) == {"Q8_0", "F32"}'
+    apart "$STRUT" decompose "$DIR/q8" "$DIR/again" --quantize q4:h.9.* --quiet
+    [ "$code" = 1 ]
+    [[ $err == *"read as floats"*"matches none of"* ]]
+}

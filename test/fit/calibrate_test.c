@@ -126,7 +126,7 @@ static void covariances_are_right(void **state)
     tiny_open(&t, INNER);
     st_err e = {0};
     st_calibration c = {0};
-    assert_ok(st_calibration_open(&c, t.m, t.flat, t.ids, TOKENS, false, &e), &e);
+    assert_ok(st_calibration_open(&c, t.m, t.flat, t.ids, TOKENS, 0, false, &e), &e);
     assert_int_equal(c.sequences, 300);
     for (int layer = 0; layer <= LAYERS; layer++) {
         static const char *const places[] = {"attn.c_attn", "attn.c_proj", "mlp.c_fc",
@@ -175,7 +175,7 @@ static void wide_matrices_are_right(void **state)
     st_calibration_want want = {
         .name = "h.0.mlp.c_proj", .in = WIDE, .cov = st_calloc(WIDE * WIDE, sizeof(float))};
     hand *h = hand_new(want.name);
-    assert_ok(st_calibration_open(&c, t.m, t.flat, t.ids, t.n, false, &e), &e);
+    assert_ok(st_calibration_open(&c, t.m, t.flat, t.ids, t.n, 0, false, &e), &e);
     assert_ok(st_calibration_pass(&c, 0, &want, 1, false, &e), &e);
     hand_run(&t, t.m, t.flat, h);
     assert_cov(want.cov, h->sum, WIDE, want.name);
@@ -441,7 +441,7 @@ static void nothing_replaced_is_the_same_text(void **state)
     tiny_open(&t, INNER);
     st_err e = {0};
     st_calibration c = {0};
-    assert_ok(st_calibration_open(&c, t.m, t.flat, t.ids, TOKENS, true, &e), &e);
+    assert_ok(st_calibration_open(&c, t.m, t.flat, t.ids, TOKENS, 0, true, &e), &e);
     for (int layer = 0; layer <= LAYERS; layer++) {
         char name[32];
         snprintf(name, sizeof name, layer < LAYERS ? "h.%d.mlp.c_fc" : "lm_head", layer);
@@ -533,13 +533,13 @@ static void foreign_ids_are_refused(void **state)
     st_err e = {0};
     st_calibration c = {0};
     t.ids[7] = VOCAB;
-    assert_st(st_calibration_open(&c, t.m, t.flat, t.ids, TOKENS, false, &e), ST_EFORMAT, &e);
+    assert_st(st_calibration_open(&c, t.m, t.flat, t.ids, TOKENS, 0, false, &e), ST_EFORMAT, &e);
     assert_says(&e, "token 7 is id 30");
     st_calibration_close(&c);
-    assert_st(st_calibration_open(&c, t.m, t.flat, t.ids, 0, false, &e), ST_EARG, &e);
+    assert_st(st_calibration_open(&c, t.m, t.flat, t.ids, 0, 0, false, &e), ST_EARG, &e);
     st_calibration_close(&c);
     /* fewer tokens than the context are one short sequence */
-    assert_ok(st_calibration_open(&c, t.m, t.flat, t.ids, 3, false, &e), &e);
+    assert_ok(st_calibration_open(&c, t.m, t.flat, t.ids, 3, 0, false, &e), &e);
     assert_int_equal(c.len, 3);
     st_calibration_close(&c);
     tiny_close(&t);
