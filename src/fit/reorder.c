@@ -5,6 +5,7 @@
 #include "fit/permute.h"
 #include "linalg/linalg.h"
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -43,6 +44,22 @@ static int64_t changes_group(const st_units_side *side, int64_t sides)
         if (g > most) most = g;
     }
     return most;
+}
+
+/* Fails: what is permuted is in no group; a kron of the first MLP's matrix, whose factor B has `in`
+ * inputs and `out` outputs, would group it. */
+static st_status changes_idle(const changes *c, const char *what, int64_t in, int64_t out,
+                              st_err *e)
+{
+    const st_slot *s = st_model_role(c->from, ST_ROLE_MLP_IN, 0);
+    const char *leaf = strrchr(s->name, '.');
+    char example[160] = "";
+    if (s->spec->in % in == 0 && s->spec->out % out == 0) {
+        snprintf(example, sizeof example, "; kron:m1=%lld,n1=%lld for %.60s would",
+                 (long long)(s->spec->in / in), (long long)(s->spec->out / out),
+                 leaf ? leaf + 1 : s->name);
+    }
+    ST_FAIL(e, ST_EARG, "%s together, so their order does not matter%s", what, example);
 }
 
 /* ---- hidden units ---------------------------------------------------------------------------- */
@@ -150,9 +167,7 @@ static st_status changes_all_hidden(changes *c, json_t *about, st_err *e)
     size_t some = json_array_size(rows);
     json_object_set_new(about, "hidden", rows);
     if (some || json_object_get(about, "residual")) return ST_OK;
-    ST_FAIL(e, ST_EARG,
-            "hidden units: none of the new MLPs ties neighbouring units together, so their order "
-            "does not matter; kron:m1=768,n1=1536 for c_fc would");
+    return changes_idle(c, "hidden units: none of the new MLPs ties neighbouring units", 1, 2, e);
 }
 
 /* ---- residual channels ----------------------------------------------------------------------- */
@@ -163,9 +178,8 @@ static st_status changes_residual_search(changes *c, const st_units_side *side, 
     int64_t n = st_model_lm(c->from).width, group = changes_group(side, sides);
     if (group == 1 && c->o->permute == ST_PERMUTE_ALL) return ST_OK; /* hidden units remain */
     if (group == 1) {
-        ST_FAIL(e, ST_EARG,
-                "residual channels: none of the new matrices ties neighbouring channels together, "
-                "so their order does not matter; kron:m1=384,n1=3072 for c_fc would");
+        return changes_idle(
+            c, "residual channels: none of the new matrices ties neighbouring channels", 2, 1, e);
     }
     double *importance = st_calloc(n, sizeof *importance);
     int64_t *grouped = st_calloc(2 * n, sizeof *grouped), *order = grouped ? grouped + n : NULL;
