@@ -4,6 +4,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "model/inner.h"
 #include <float.h>
+#include <math.h>
 #include <string.h>
 
 static const char *const file = "config.json";
@@ -271,7 +272,9 @@ json_t *st_llama_config_json(const st_llama_config *c)
     if ((kind->by_layer && c->window) || c->gemma)
         json_object_set_new(to, "layer_types", config_types_json(c));
     if (!c->gemma) return to;
-    json_object_set_new(to, "query_pre_attn_scalar", json_real(c->score));
+    bool whole = c->score == floor(c->score); /* transformers takes no other number */
+    json_object_set_new(to, "query_pre_attn_scalar",
+                        whole ? json_integer((json_int_t)c->score) : json_real(c->score));
     json_object_set_new(to, "rope_local_base_freq", json_real(c->local.theta));
     return to;
 }
