@@ -23,7 +23,7 @@ class StrutMap(nn.Module):
     """A matrix of some type. `knob` are the numbers of its spec, parameters are named as stored.
     A subclass says in its first line which type it is; that is how strut knows what this file has."""
 
-    embedding = False
+    embedding, times = False, 1.0
 
     def __init_subclass__(cls, type=None, **more):
         super().__init_subclass__(**more)
@@ -58,7 +58,7 @@ class StrutMap(nn.Module):
         """A matrix multiplies, an embedding looks rows up."""
         if not self.embedding:
             return self.multiply(x)
-        return self.rows(x.reshape(-1)).reshape(x.shape + (self.n_in,))
+        return self.rows(x.reshape(-1)).reshape(x.shape + (self.n_in,)) * self.times
 
     def pad(self, x, n):
         """Inputs beyond n_in count as zero."""
@@ -333,6 +333,8 @@ class _Strut:
 
     def _embed(self, table):
         table.embedding = True
+        if self.config.model_type == "strut_gemma3_text":
+            table.times = self.config.hidden_size ** 0.5
         setattr(getattr(self, self.body), self.table, table)
         if self.config.tie_word_embeddings:
             self.lm_head = StrutTiedHead(table)
