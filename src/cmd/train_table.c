@@ -27,6 +27,15 @@ static void table_cut(char *text, size_t most)
     if (strlen(text) > most) strcpy(text + most - 2, "..");
 }
 
+/* The same of a name, whose end tells what it is. */
+static void table_cut_front(char *text, size_t most)
+{
+    size_t n = strlen(text);
+    if (n <= most) return;
+    memmove(text + 2, text + n - (most - 2), most - 1);
+    memcpy(text, "..", 2);
+}
+
 static bool table_alike(const json_t *a, const json_t *b)
 {
     static const char *const key[] = {"spec", "in", "out", "parameters", "frozen"};
@@ -47,7 +56,7 @@ static void table_row(cmd_grid *g, const json_t *row, int64_t count, int64_t all
     char name[128], spec[128], shape[48] = "";
     cmd_train_pattern(cmd_get_str(row, "name"), name, sizeof name);
     snprintf(spec, sizeof spec, "%s", cmd_get_str(row, "spec"));
-    table_cut(name, TABLE_NAME);
+    table_cut_front(name, TABLE_NAME);
     table_cut(spec, TABLE_SPEC);
     if (json_object_get(row, "in")) {
         snprintf(shape, sizeof shape, "%lldx%lld", (long long)cmd_get_int(row, "in"),
