@@ -35,7 +35,7 @@ if have shellcheck; then
     done
 fi
 if have codespell; then
-    codespell -q 3 -S 'test/fixtures,*/imagenet_classes.txt' \
+    codespell -q 3 -S 'test/fixtures,test/fuzz/corpus,*/imagenet_classes.txt' \
         -L 'nd,fo,te,ue,ba,lod,thi,trian,modle,mapp,whats,widnow,stap,gaurd' src test tools doc README.md \
         CONTRIBUTING.md 2>/dev/null || bad=1
 fi
