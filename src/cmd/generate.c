@@ -136,10 +136,10 @@ static void generate_remark(const cmd_args *a, const json_t *result)
     const char *finish = json_string_value(json_object_get(result, "finish"));
     if (a->quiet) return;
     fflush(stdout);
-    fprintf(stderr, "[%s; prompt: %s tokens, %s/s; then %s tokens, %s/s]\n",
-            finish ? finish : "done", cmd_count(cmd_get_int(pre, "tokens")).s,
+    fprintf(stderr, "[%s; prompt: %s, %s/s; then %s, %s/s]\n", finish ? finish : "done",
+            cmd_counted(cmd_get_int(pre, "tokens"), "tokens").s,
             cmd_number(cmd_get_num(pre, "tokens_per_second")).s,
-            cmd_count(cmd_get_int(dec, "tokens")).s,
+            cmd_counted(cmd_get_int(dec, "tokens"), "tokens").s,
             cmd_number(cmd_get_num(dec, "tokens_per_second")).s);
 }
 

@@ -218,7 +218,7 @@ static st_status docs_advance(st_docs *d, st_err *e)
         ST_TRY(docs_next(d, &found, e));
         if (!d->name || d->parquet) return ST_OK;
         ST_TRY(docs_begin(d, e));
-    } while (found && docs_binary(d));
+    } while (docs_binary(d, found));
     return ST_OK;
 }
 

@@ -116,9 +116,10 @@ bool docs_beside(st_docs *d, const char *name);
 /* Does d->name say that the stream is no text (a picture, an archive of another kind)? Then it is
  * counted, if it was found so, and else an error. */
 st_status docs_closed(st_docs *d, bool found, bool *is, st_err *e);
-/* The same of a stream that has begun and is no text: zero bytes at its beginning, and neither
- * UTF-16 nor called a text. */
-bool docs_binary(st_docs *d);
+/* Has a stream that has begun zero bytes at its beginning, and is it neither UTF-16 nor called a
+ * text? If it was found so, it is counted and left out (true); if it was named, a remark says so.
+ */
+bool docs_binary(st_docs *d, bool found);
 /* One remark on what was left out; an error if that was all. */
 st_status docs_remark(const st_docs *d, st_err *e);
 

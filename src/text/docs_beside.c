@@ -60,15 +60,18 @@ st_status docs_closed(st_docs *d, bool found, bool *is, st_err *e)
     return ST_OK;
 }
 
-bool docs_binary(st_docs *d)
+bool docs_binary(st_docs *d, bool found)
 {
     enum { LOOK = 8192 };
     size_t n = d->n - d->at < LOOK ? d->n - d->at : LOOK;
     bool text = d->o.wanted || d->wide || st_name_ends(d->name, ".txt");
     if (text || (d->form != DOCS_WHOLE && d->form != DOCS_LINES) || !memchr(d->data + d->at, 0, n))
         return false;
-    beside_count(d, beside_base(d->name));
-    return true;
+    if (found)
+        beside_count(d, beside_base(d->name));
+    else
+        st_log(ST_LOG_WARN, "%s: has zero bytes, as no text has; it is read as it is", d->name);
+    return found;
 }
 
 bool docs_beside(st_docs *d, const char *name)

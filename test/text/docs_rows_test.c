@@ -308,7 +308,9 @@ static void rows_beside(void **state)
     st_test_write(st_test_path(dir, "odd.txt"), "x\0", 2);
     rows_expect(dir, NULL, "text|x");
     assert_non_null(strstr(said, "1 file beside the texts (jokes.dat)"));
+    said[0] = '\0';
     rows_expect(index, NULL, "");
+    assert_non_null(strstr(said, "jokes.dat: has zero bytes, as no text has; it is read as it is"));
     st_test_remove(dir);
 }
 
