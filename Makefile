@@ -2,7 +2,7 @@
 PREFIX ?= /usr/local
 # Tests at a time: one more than processors, as some wait; not many more, as many take all of them.
 export CTEST_PARALLEL_LEVEL ?= $(shell n=$$(nproc) && echo $$((n < 4 ? n + 1 : 4)))
-.PHONY: all setup test build-asan asan fuzz demo bench lint install clean
+.PHONY: all setup test build-asan asan fuzz faults demo bench lint install clean
 all: setup
 	@cmake --preset release >build.log 2>&1 || { cat build.log; exit 1; }
 	@rm -f build.log
@@ -17,6 +17,9 @@ asan: build-asan
 	ctest --preset asan
 fuzz: setup
 	cmake --preset fuzz && cmake --build --preset fuzz
+# Kills, signals, files that may not grow or are cut, at many moments (an hour; the tests try a few).
+faults: all
+	STRUT=$(CURDIR)/build/strut STRUT_FAULTS=$${STRUT_FAULTS:-100} bats test/train/faults.bats
 demo: all
 	build/strut demo out/demo
 bench: all
