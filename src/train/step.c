@@ -8,6 +8,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "train/inner.h"
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { STEP_DROP_STREAM = 0xD20 };
@@ -74,21 +75,72 @@ static double step_norm(const st_net *n, st_micro *b)
     return sqrt(st_micro_norm(b, n->q));
 }
 
+/* Of a block on the host: how many tensors are not finite, the last of these in the order of the
+ * network, and the tensor with the largest number. */
+typedef struct {
+    const float *flat;
+    int64_t bad, all;
+    const char *last, *largest;
+    float most;
+} step_seen;
+
+static void step_see(void *ctx, const st_param *p)
+{
+    step_seen *s = ctx;
+    int64_t n = st_numel(p->w), bad = 0;
+    for (int64_t i = 0; i < n; i++) {
+        float x = fabsf(s->flat[p->offset + i]);
+        bad += !isfinite(x);
+        if (!(x > s->most)) continue;
+        s->most = x;
+        s->largest = p->name;
+    }
+    s->all++;
+    s->bad += bad > 0;
+    if (bad) s->last = p->name;
+}
+
+/* Where it may have begun: if the loss is finite, in the backward pass, at the last gradient of the
+ * network that is not; else where weights are largest. The weights on the host are lost. */
+static void step_blame(const st_net *n, double loss, char out[200])
+{
+    st_tensor from = isfinite(loss) ? n->grad : n->master.data ? n->master : n->w;
+    int64_t all = st_numel(from);
+    void *raw = malloc((size_t)all * st_dtype_size(from.dtype));
+    step_seen s = {.flat = n->flat};
+    out[0] = '\0';
+    if (raw) st_download(n->q, raw, from);
+    if (raw && !st_stream_sync(n->q, NULL)) {
+        st_convert(n->flat, ST_F32, raw, from.dtype, all);
+        st_model_params(n->model, step_see, &s);
+    }
+    free(raw);
+    if (isfinite(loss) && s.bad) {
+        snprintf(out, 200,
+                 "; of %lld gradients %lld are not finite, nearest to the loss that of %.80s",
+                 (long long)s.all, (long long)s.bad, s.last);
+    } else if (!isfinite(loss) && s.largest) {
+        snprintf(out, 200, "; the largest weight, %g, is in %.80s", (double)s.most, s.largest);
+    }
+}
+
 static st_status step_stop_nan(const st_trainer *t, double loss, st_err *e)
 {
     const st_disk *disk = &t->disk;
     double lr = st_pace_lr(&t->pace, t->state.step);
-    char saved[96] = "no checkpoint was written yet";
+    char saved[96] = "no checkpoint was written yet", blame[200];
+    step_blame(&t->net, loss, blame);
     if (disk->saved >= 0) {
         snprintf(saved, sizeof saved, "the last good checkpoint is ckpt/last of step %lld",
                  (long long)disk->saved);
     }
-    ST_FAIL(e, ST_EARG,
-            "step %lld: the loss is %g and the gradient norm %g, expected finite numbers (lr %g); "
-            "training stopped before the update and %s%s%s; try a lower train.lr, a longer "
-            "train.warmup or a smaller train.clip",
-            (long long)t->state.step + 1, loss, t->net.grad_norm, lr, saved,
-            disk->out ? " in " : "", disk->out ? disk->out : "");
+    ST_FAIL(
+        e, ST_EARG,
+        "step %lld: the loss is %g and the gradient norm %g, expected finite numbers (lr %g)%s; "
+        "training stopped before the update and %s%s%s; try a lower train.lr, a longer "
+        "train.warmup or a smaller train.clip",
+        (long long)t->state.step + 1, loss, t->net.grad_norm, lr, blame, saved,
+        disk->out ? " in " : "", disk->out ? disk->out : "");
 }
 
 /* w of every range that is trained, from gradients times `scale`; step: of this update, from 1. */

@@ -149,3 +149,13 @@ assert r["validation"]["step"] == [0, 4, 8] and r["best"]["val_loss"] > 0'
         "$STRUT" train tiny.yaml train.lr=0.5 --cfg | cmp - again.yaml
     done
 }
+
+@test "numbers that overflow are named by their step and tensor" {
+    for dtype in float32 bfloat16; do
+        apart "$STRUT" train tiny.yaml train.steps=9 train.warmup=0 train.lr=1000 train.clip=0 \
+            train.weight_decay=100 eval.every=0 dtype=$dtype out=nan-$dtype
+        [ "$code" = 1 ]
+        [[ $err =~ "step "[2-9]": the loss is "-?(nan|inf)" and the gradient norm "-?(nan|inf)", expected finite" ]]
+        [[ $err =~ "the largest weight, "[0-9.e+]+", is in "[a-z0-9_.]+"; training stopped before the update" ]]
+    done
+}
