@@ -283,7 +283,7 @@ static bool gemm_grouped(st_stream *q, const st_gemm_args *g, const st_gemm_layo
 extern "C" void st_cuda_gemm(st_stream *q, const st_gemm_args *g)
 {
     st_gemm_layout l = st_gemm_resolve(g);
-    if (g->m == 0 || g->n == 0 || gemm_grouped(q, g, &l)) return;
+    if (g->m == 0 || g->n == 0 || gemm_grouped(q, g, &l) || st_cuda_thin(q, g)) return;
     bool cut = g->a.dtype == ST_BF16 && l.batch == 1 && aligned16(g->a.data) &&
                aligned16(g->b.data) && aligned16(g->c.data);
     if (cut && gemm_cut_n(g, &l))

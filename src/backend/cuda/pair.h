@@ -12,6 +12,8 @@ extern "C" {
 
 /* c = a b + bias + add, for products whose c is their output alone. */
 void st_cuda_gemm_onto(st_stream *q, const st_gemm_args *g, st_tensor add);
+/* c = a b + bias where both are thin (thin.cu). False, and nothing done: another. */
+bool st_cuda_thin(st_stream *q, const st_gemm_args *g);
 /* Both; b->dy is a->dx. */
 void st_cuda_gelu_bwd_bias(st_stream *q, const st_gelu_bwd_args *a, const st_bias_grad_args *b);
 void st_cuda_norm_bwd_bias(st_stream *q, const st_norm_bwd_args *a, const st_bias_grad_args *b);

@@ -40,8 +40,79 @@ static __global__ void permute_kernel(int64_t n, int64_t p, int64_t q, int64_t i
     }
 }
 
+/* x (rows, P, width) -> y (rows, width, P) or, back, the other way round: a thread has eight of
+ * `width` and P numbers for each, 16 bytes and more at a time. */
+template <typename T, int P, bool BACK>
+static __global__ void permute_few_kernel(int64_t n, int64_t width, const T *x, T *y,
+                                          bool accumulate)
+{
+    int64_t eights = width / 8;
+    for (int64_t at = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; at < n;
+         at += (int64_t)gridDim.x * blockDim.x) {
+        int64_t r = at / eights, apart = r * P * width + at % eights * 8, together = at * 8 * P;
+        pack<8> from[P], to[P];
+#pragma unroll
+        for (int i = 0; i < P; i++)
+            from[i] = load<8>(x, BACK ? together + 8 * i : apart + i * width);
+#pragma unroll
+        for (int i = 0; i < P; i++)
+#pragma unroll
+            for (int e = 0; e < 8; e++) {
+                /* number e of the eight, of P's number i, is at e P + i where they lie together */
+                if (BACK)
+                    to[i].v[e] = from[(e * P + i) / 8].v[(e * P + i) % 8];
+                else
+                    to[(e * P + i) / 8].v[(e * P + i) % 8] = from[i].v[e];
+            }
+#pragma unroll
+        for (int i = 0; i < P; i++) {
+            int64_t out = BACK ? apart + i * width : together + 8 * i;
+            if (accumulate) {
+                pack<8> old = load<8>(y, out);
+#pragma unroll
+                for (int e = 0; e < 8; e++)
+                    to[i].v[e] += old.v[e];
+            }
+            store<8>(y, out, to[i]);
+        }
+    }
+}
+
+template <typename T, int P> static bool permute_few(st_stream *q, const st_permute_args *a)
+{
+    bool back = a->q == P;
+    int64_t width = back ? a->p : a->q, n = a->rows * width / 8;
+    if (!back && a->p != P) return false;
+    unsigned blocks = blocks_for(n, 128, 1 << 20);
+    const T *x = (const T *)a->x.data;
+    T *y = (T *)a->y.data;
+    if (back)
+        permute_few_kernel<T, P, true>
+            <<<blocks, 128, 0, st_cuda_stream(q)>>>(n, width, x, y, a->accumulate != 0);
+    else
+        permute_few_kernel<T, P, false>
+            <<<blocks, 128, 0, st_cuda_stream(q)>>>(n, width, x, y, a->accumulate != 0);
+    return true;
+}
+
+/* One side of few: as they are in layers of a few blocks. */
+template <typename T> static bool permute_narrow(st_stream *q, const st_permute_args *a)
+{
+    int64_t few = a->p < a->q ? a->p : a->q, width = a->p < a->q ? a->q : a->p;
+    if (st_or(a->inner, 1) != 1 || width % 8 || width == few) return false;
+    if (!aligned16(a->x.data) || !aligned16(a->y.data)) return false;
+    return few == 2   ? permute_few<T, 2>(q, a)
+           : few == 4 ? permute_few<T, 4>(q, a)
+           : few == 8 ? permute_few<T, 8>(q, a)
+                      : false;
+}
+
 template <typename T> static void permute_of(st_stream *q, const st_permute_args *a)
 {
+    if (permute_narrow<T>(q, a)) {
+        st_cuda_launched(q, "permute");
+        return;
+    }
     int64_t inner = st_or(a->inner, 1), n = a->rows * a->p * a->q * inner;
     const T *x = (const T *)a->x.data;
     T *y = (T *)a->y.data;

@@ -75,11 +75,16 @@ bool cases_residual_bwd(parity_case *c)
 bool cases_permute(parity_case *c)
 {
     st_permute_args *a = (void *)c->args;
-    if (c->variant >= 40) return false;
+    if (c->variant >= 52) return false;
     a->rows = parity_dim(c, 1, 9);
     a->p = parity_dim(c, 2, 129);
     a->q = parity_dim(c, 3, 129);
     a->inner = c->variant % 2 ? 0 : parity_dim(c, 4, 33);
+    if (c->variant >= 40) { /* one side of few, as blocks of a layer are */
+        a->p = 2 << c->variant % 3, a->q = 8 * parity_dim(c, 6, 33), a->inner = 0;
+        int64_t p = a->p;
+        if (c->variant % 2) a->p = a->q, a->q = p;
+    }
     a->accumulate = parity_pick(c, 5, 3) == 0;
     int64_t n = a->rows * a->p * a->q * (a->inner ? a->inner : 1);
     while (n > 500000)
