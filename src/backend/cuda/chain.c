@@ -3,25 +3,8 @@
  * product (few.h). Every other operation, copy or wait launches what is left over first, so that
  * nobody can tell but by the clock. */
 /* SPDX-License-Identifier: MIT */
-#include "backend/cuda/cuda.h"
-#include "backend/cuda/few.h"
+#include "backend/cuda/chain.h"
 #include "backend/cuda/pair.h"
-
-enum { CHAIN_SPANS = 256 };
-
-typedef struct {
-    const char *from, *to;
-} chain_span;
-
-struct st_cuda_chain {
-    bool norm, fold, product; /* which of them wait, in this order */
-    st_norm_fwd_args norm_args;
-    st_fold_fwd_args fold_args;
-    st_few_args few; /* the product with what stands before it */
-    const char *norm_tag, *fold_tag, *product_tag;
-    chain_span wrote[CHAIN_SPANS]; /* by launches which may overlap with the next */
-    int n;
-};
 
 static chain_span chain_of(const void *p, int64_t n, st_dtype t)
 {
@@ -32,11 +15,6 @@ static chain_span chain_of(const void *p, int64_t n, st_dtype t)
 static bool chain_meet(chain_span a, chain_span b)
 {
     return a.from < b.to && b.from < a.to;
-}
-
-static st_cuda_chain *chain_at(const st_stream *q)
-{
-    return st_cuda_of(q)->chain;
 }
 
 /* ---- launches ------------------------------------------------------------------------------- */
@@ -67,18 +45,17 @@ static chain_span chain_output(const st_few_args *f, const void *y)
     return chain_of(y, n, f->wide ? ST_F32 : f->dtype);
 }
 
-static void chain_launch(st_stream *q, const char *op)
+void st_cuda_chain_go(st_stream *q, st_few_args *f, const char *product_tag)
 {
     const st_cuda *cuda = st_cuda_of(q);
     st_cuda_chain *c = cuda->chain;
-    st_few_args *f = &c->few;
     chain_span w = chain_of(f->w, (f->groups - 1) * f->step_w + f->n * f->ldw, f->dtype);
     chain_span bias = chain_of(f->bias, (f->groups - 1) * f->step_bias + f->n, f->dtype);
     const char *tag = q->tag;
     f->early = chain_constant(c, w) && chain_constant(c, bias);
     if (!f->early) c->n = 0; /* it waits for all of them */
-    q->tag = c->product_tag;
-    st_cuda_ok(q, st_few(f, cuda->arch, cuda->sms, cuda->stream), op);
+    q->tag = product_tag;
+    st_cuda_ok(q, st_few(f, cuda->arch, cuda->sms, cuda->stream), f->gelu ? "gelu_linear" : "gemm");
     q->tag = tag;
     chain_wrote(c, chain_output(f, f->y));
     if (f->add) chain_wrote(c, chain_output(f, f->sum));
@@ -86,7 +63,34 @@ static void chain_launch(st_stream *q, const char *op)
     if (f->norm.width) chain_wrote(c, chain_of(f->norm.y.data, f->rows * f->norm.width, f->dtype));
     if (f->fold.block)
         chain_wrote(c, chain_of(f->fold.z.data, f->rows * chain_width(&f->fold), f->dtype));
+}
+
+void st_cuda_chain_attend(st_stream *q, const st_attend_next_args *a)
+{
+    st_cuda_chain *c = chain_at(q);
+    const st_cuda *cuda = st_cuda_of(q);
+    st_dtype t = a->h.q.x.dtype;
+    int64_t n = a->h.heads * a->h.head_dim, last = a->h.batch - 1;
+    chain_span k = chain_of(a->h.k.x.data, last * a->h.k.step + a->h.kv_len * a->h.k.stride, t);
+    chain_span v = chain_of(a->h.v.x.data, last * a->h.v.step + a->h.kv_len * a->h.v.stride, t);
+    bool early = chain_constant(c, k) && chain_constant(c, v);
+    if (!early) c->n = 0;
+    st_cuda_ok(q, st_next(a, early, cuda->arch, cuda->sms, cuda->stream), "attend_next");
+    chain_wrote(c, chain_of(a->h.o.x.data, last * a->h.o.step + n, t));
+    chain_wrote(c, k);
+    chain_wrote(c, v);
+}
+
+/* ---- what waits ----------------------------------------------------------------------------- */
+
+static void chain_launch(st_stream *q)
+{
+    st_cuda_chain *c = chain_at(q);
     c->product = false;
+    if (c->step)
+        st_cuda_chain_step(q, &(st_relay_step){.few = c->few, .tag = c->product_tag});
+    else
+        st_cuda_chain_go(q, &c->few, c->product_tag);
 }
 
 static void chain_flush_before(st_stream *q)
@@ -95,7 +99,10 @@ static void chain_flush_before(st_stream *q)
     const char *tag = q->tag;
     bool norm = c->norm, fold = c->fold;
     c->norm = c->fold = false;
-    if (norm || fold) c->n = 0;
+    if (norm || fold) {
+        st_cuda_chain_emit(q);
+        c->n = 0;
+    }
     q->tag = c->norm_tag;
     if (norm) st_cuda_norm_fwd(q, &c->norm_args);
     q->tag = c->fold_tag;
@@ -107,7 +114,7 @@ static void chain_flush_before(st_stream *q)
 static void chain_begin(st_stream *q)
 {
     st_cuda_pair_flush(q);
-    if (chain_at(q)->product) chain_launch(q, "gemm");
+    if (chain_at(q)->product) chain_launch(q);
 }
 
 void st_cuda_chain_flush(st_stream *q)
@@ -116,6 +123,7 @@ void st_cuda_chain_flush(st_stream *q)
     if (!c) return;
     chain_begin(q);
     chain_flush_before(q);
+    st_cuda_chain_emit(q);
     c->n = 0; /* what comes waits for all of it */
 }
 
@@ -230,6 +238,25 @@ static void chain_gemm(st_stream *q, const st_gemm_args *g)
     if (!st_cuda_pair_gemm(q, g)) st_cuda_gemm(q, g);
 }
 
+/* Few rows: as the two operations that it is. */
+static void chain_fold_linear(st_stream *q, const st_fold_linear_args *a)
+{
+    if (a->fold.rows < 1 || a->fold.rows > ST_FEW_ROWS) {
+        st_cuda_chain_flush(q);
+        st_cuda_fold_linear(q, a);
+        return;
+    }
+    chain_fold_fwd(q, &a->fold);
+    chain_gemm(q, &(st_gemm_args){.m = a->fold.rows,
+                                  .n = a->n,
+                                  .k = chain_width(&a->fold),
+                                  .tb = 1,
+                                  .a = a->fold.z,
+                                  .b = a->w,
+                                  .c = a->y,
+                                  .bias = a->bias});
+}
+
 static void chain_gelu_linear(st_stream *q, const st_gelu_linear_args *a)
 {
     chain_begin(q);
@@ -254,7 +281,7 @@ static void chain_gelu_linear(st_stream *q, const st_gelu_linear_args *a)
         st_cuda_gelu_linear(q, a);
         return;
     }
-    chain_launch(q, "gelu_linear");
+    chain_launch(q);
     if (!folds) return;
     st_fold_fwd_args fold = a->fold;
     fold.x = a->h;
@@ -278,26 +305,18 @@ static void chain_residual_fwd(st_stream *q, const st_residual_fwd_args *a)
     }
     f->add = a->a.data;
     f->sum = a->y.data;
-    chain_launch(q, "residual_fwd");
+    chain_launch(q);
 }
 
 void st_cuda_attend_next(st_stream *q, const st_attend_next_args *given)
 {
-    st_cuda_chain *c = chain_at(q);
-    const st_cuda *cuda = st_cuda_of(q);
+    st_attend_next_args a = st_attend_next_resolve(given);
     chain_begin(q);
     chain_flush_before(q);
-    st_attend_next_args a = st_attend_next_resolve(given);
-    st_dtype t = a.h.q.x.dtype;
-    int64_t n = a.h.heads * a.h.head_dim, last = a.h.batch - 1;
-    chain_span k = chain_of(a.h.k.x.data, last * a.h.k.step + a.h.kv_len * a.h.k.stride, t);
-    chain_span v = chain_of(a.h.v.x.data, last * a.h.v.step + a.h.kv_len * a.h.v.stride, t);
-    bool early = chain_constant(c, k) && chain_constant(c, v);
-    if (!early) c->n = 0;
-    st_cuda_ok(q, st_next(given, early, cuda->arch, cuda->sms, cuda->stream), "attend_next");
-    chain_wrote(c, chain_of(a.h.o.x.data, last * a.h.o.step + n, t));
-    chain_wrote(c, k);
-    chain_wrote(c, v);
+    if (chain_at(q)->step)
+        st_cuda_chain_step(q, &(st_relay_step){.next = true, .attend = a, .tag = q->tag});
+    else
+        st_cuda_chain_attend(q, &a);
 }
 
 /* ---- many rows (pair.c) ---------------------------------------------------------------------- */
@@ -344,6 +363,7 @@ st_status st_cuda_chain_open(st_stream *q, st_err *e)
     q->table.fold_fwd = chain_fold_fwd;
     q->table.gemm = chain_gemm;
     q->table.gelu_linear = chain_gelu_linear;
+    q->table.fold_linear = chain_fold_linear;
     q->table.residual_fwd = chain_residual_fwd;
     q->table.gelu_bwd = chain_gelu_bwd;
     q->table.norm_bwd = chain_norm_bwd;
