@@ -17,6 +17,7 @@ commit=${COMMIT:-$(git -C "$here" rev-parse --short HEAD 2>/dev/null || echo unk
 if [ "${CHECK:-yes}" = yes ]; then
     "$build/parity_test" cuda
     "$build/chain_test"
+    "$build/relay_test"
     "$build/decode_test"
     for tool in memcheck racecheck initcheck synccheck; do
         for test in "parity_test cuda 9" chain_test; do
