@@ -72,12 +72,16 @@ static __device__ __forceinline__ void st_cluster_sync()
 /* The next kernel of the stream may take its place, if it was launched to do so. */
 static __device__ __forceinline__ void st_let_next()
 {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
 }
 /* Until the kernel before has ended, where this one was launched before that. */
 static __device__ __forceinline__ void st_await_last()
 {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
 }
 
 /* ---- the copy engine ------------------------------------------------------------------------ */
