@@ -4,9 +4,9 @@
 #include "model/model.h"
 #include "testing.h"
 
-static const char *const role_name[] = {
-    "other", "embedding", "position", "patch",    "norm-attn", "norm-mlp", "norm-head",
-    "qkv",   "attn-out",  "mlp-in",   "mlp-gate", "mlp-out",   "head"};
+static const char *const role_name[] = {"other",    "embedding", "position", "patch", "norm-attn",
+                                        "norm-mlp", "norm-head", "norm-out", "qkv",   "attn-out",
+                                        "mlp-in",   "mlp-gate",  "mlp-out",  "head"};
 static const char side_name[] = {'-', 'i', 'o'};
 
 static st_model *opened(const char *text)

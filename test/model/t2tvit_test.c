@@ -237,7 +237,7 @@ static void test_config(void **state)
         "{'model_type': 't2t_vit', 'tokens_type': 'transformer', 'performer_features': 4, " SHAPE
         "}",
         ST_EFORMAT, "but tokens_type is transformer");
-    refused("{'model_type': 'vit', " SHAPE "}", ST_EUNSUPPORTED, "qwen3 or t2t_vit");
+    refused("{'model_type': 'vit', " SHAPE "}", ST_EUNSUPPORTED, "gemma3_text or t2t_vit");
 }
 
 /* Calls of the other kind are refused before they run. */

@@ -18,12 +18,17 @@ print(' '.join(random.choice(['one', 'two', 'three', 'four']) for _ in range(900
     cat >run.yaml <<'YAML'
 data: data
 model: {n_layer: 1, n_embd: 32, n_head: 2, n_positions: 32}
-train: {steps: 60, micro_batch: 4, ema: 0.9}
+train: {steps: 300, micro_batch: 4, ema: 0.9}
 eval: {every: 7, batches: 1}
 ckpt: {every: 5}
 device: cpu
 YAML
-    "$STRUT" train run.yaml out=whole --quiet
+    WHOLE=$(python3 -c "
+import subprocess, time
+start = time.time()
+subprocess.run(['$STRUT', 'train', 'run.yaml', 'out=whole', '--quiet'], check=True, stdout=subprocess.DEVNULL)
+print(time.time() - start)")
+    export WHOLE # seconds
 }
 setup() {
     cd "$BATS_FILE_TMPDIR" || return 1
@@ -33,9 +38,9 @@ setup() {
 tidy() {
     [ -z "$(find "$1" -name '*.strut-*')" ] || { find "$1" -name '*.strut-*' && return 1; }
 }
-# A moment within the first seconds, other ones each time: from the number of the turn.
+# A moment before the run would have ended, other ones each time: from the number of the turn.
 moment() {
-    python3 -c "import sys; k = int(sys.argv[1]); print(0.02 + (k * 0.6180339887 % 1) * 1.2)" "$1"
+    python3 -c "import sys; k = int(sys.argv[1]); print(0.02 + (k * 0.6180339887 % 1) * 0.7 * $WHOLE)" "$1"
 }
 
 @test "a run killed at any moment goes on to the same weights" {
